@@ -1,0 +1,23 @@
+"""One configuration, one weight dictionary, three implementations of the Transformer.
+
+`tfguide.reference` is NumPy in float64, `tfguide.torch` is PyTorch and `tfguide.tensorflow` is Keras 3 on TensorFlow.
+Importing `tfguide` imports none of the frameworks.
+
+The letters of the book, used in every shape below this package:
+
+    B batch            H query heads        F d_ff
+    T new positions    K key/value heads    L layers
+    S visible positions                     V vocabulary
+    D d_model          d d_head             G = H / K query heads that share one key/value head
+
+Activations are (B, T, D), heads are (B, T, H, d), a weight is stored (in, out), so that row vectors multiply from the
+left: `x @ W`. A mask is boolean and called `visible`: True means "may look".
+"""
+
+from tfguide.config import ModelConfig, RopeScaling
+from tfguide.presets import PRESETS
+from tfguide.weights import check_weights, init_weights, weight_shapes
+
+__version__ = "0.1.0"
+
+__all__ = ["PRESETS", "ModelConfig", "RopeScaling", "__version__", "check_weights", "init_weights", "weight_shapes"]

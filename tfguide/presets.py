@@ -1,0 +1,112 @@
+"""The published models by name: the fields of a `ModelConfig` each, with their source."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tfguide.config import RopeScaling
+
+
+def _gpt2(d_model, n_layers, n_heads):
+    return dict(
+        kind="decoder", d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_ff=4 * d_model, vocab_size=50257,
+        max_positions=1024, positions="learned", activation="gelu_tanh", dropout=0.1,
+        bos_token_id=50256, eos_token_id=50256,
+    )  # fmt: skip
+
+
+def _bert(d_model, n_layers, n_heads):
+    return dict(
+        kind="encoder", d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_ff=4 * d_model, vocab_size=30522,
+        max_positions=512, n_token_types=2, norm_placement="post", norm_eps=1e-12, embedding_norm=True,
+        positions="learned", activation="gelu", pooler=True, dropout=0.1, pad_token_id=0,
+    )  # fmt: skip
+
+
+def _t5(d_model, d_head, d_ff, n_heads, n_layers):
+    return dict(
+        kind="encoder-decoder", d_model=d_model, d_head=d_head, d_ff=d_ff, n_heads=n_heads, n_layers=n_layers,
+        vocab_size=32128, norm="rms", norm_eps=1e-6, positions="relative", activation="relu", qkv_bias=False,
+        output_bias=False, ffn_bias=False, attention_scale=1.0, logit_scale=d_model**-0.5, dropout=0.1,
+        pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+    )  # fmt: skip
+
+
+def _llama(d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size, max_positions, norm_eps=1e-5, **more):
+    return dict(
+        kind="decoder", d_model=d_model, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_kv_heads, d_ff=d_ff,
+        vocab_size=vocab_size, max_positions=max_positions, norm="rms", norm_eps=norm_eps, positions="rotary",
+        activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
+        **{"tied_head": False, "bos_token_id": 1, "eos_token_id": 2, **more},
+    )  # fmt: skip
+
+
+def _llama3(d_model, n_layers, n_heads, n_kv_heads, d_ff, **more):
+    return _llama(
+        d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size=128256,
+        **{"max_positions": 8192, "rope_theta": 500_000.0, "bos_token_id": 128000, "eos_token_id": 128001, **more},
+    )  # fmt: skip
+
+
+def _llama31(*sizes, factor=8.0, **more):
+    scaling = RopeScaling(factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192)
+    return _llama3(*sizes, max_positions=131072, rope_scaling=scaling, **more)
+
+
+def _palm(d_model, n_layers, n_heads):
+    return dict(
+        kind="decoder", d_model=d_model, n_layers=n_layers, n_heads=n_heads, n_kv_heads=1, d_head=256,
+        d_ff=4 * d_model, vocab_size=256000, max_positions=2048, norm="layer", norm_placement="parallel",
+        norm_bias=False, positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
+    )  # fmt: skip
+
+
+def _transformer(d_model, n_heads, dropout):
+    # Vaswani et al. 2017, table 3; a shared source-target vocabulary of about 37,000 tokens, and sqrt(D) on it.
+    return dict(
+        kind="encoder-decoder", d_model=d_model, n_layers=6, n_heads=n_heads, d_ff=4 * d_model, vocab_size=37000,
+        norm_placement="post", positions="sinusoidal", activation="relu", qkv_bias=False, output_bias=False,
+        embedding_scale=math.sqrt(d_model), dropout=dropout,
+    )  # fmt: skip
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Radford et al. 2019; sizes from the published config.json files
+    "gpt2": _gpt2(768, 12, 12),
+    "gpt2-medium": _gpt2(1024, 24, 16),
+    "gpt2-large": _gpt2(1280, 36, 20),
+    "gpt2-xl": _gpt2(1600, 48, 25),
+    # Devlin et al. 2018
+    "bert-base": _bert(768, 12, 12),
+    "bert-large": _bert(1024, 24, 16),
+    # Wang et al. 2020, as published by sentence-transformers
+    "minilm-l6": _bert(384, 6, 12),
+    # Raffel et al. 2020, version 1.0
+    "t5-small": _t5(512, 64, 2048, 8, 6),
+    "t5-base": _t5(768, 64, 3072, 12, 12),
+    "t5-large": _t5(1024, 64, 4096, 16, 24),
+    "t5-3b": _t5(1024, 128, 16384, 32, 24),
+    "t5-11b": _t5(1024, 128, 65536, 128, 24),
+    # Touvron et al. 2023
+    "llama-2-7b": _llama(4096, 32, 32, 32, 11008, 32000, 4096),
+    "llama-2-13b": _llama(5120, 40, 40, 40, 13824, 32000, 4096),
+    "llama-2-70b": _llama(8192, 80, 64, 8, 28672, 32000, 4096),
+    # Grattafiori et al. 2024, and the published config.json files
+    "llama-3-8b": _llama3(4096, 32, 32, 8, 14336),
+    "llama-3-70b": _llama3(8192, 80, 64, 8, 28672),
+    "llama-3.1-8b": _llama31(4096, 32, 32, 8, 14336),
+    "llama-3.1-70b": _llama31(8192, 80, 64, 8, 28672),
+    "llama-3.1-405b": _llama31(16384, 126, 128, 8, 53248),
+    "llama-3.2-1b": _llama31(2048, 16, 32, 8, 8192, factor=32.0, tied_head=True),
+    "llama-3.2-3b": _llama31(3072, 28, 24, 8, 8192, factor=32.0, tied_head=True),
+    # Jiang et al. 2023, version 0.1
+    "mistral-7b": _llama(4096, 32, 32, 8, 14336, 32000, 32768, sliding_window=4096),
+    # Chowdhery et al. 2022, table 1
+    "palm-8b": _palm(4096, 32, 16),
+    "palm-62b": _palm(8192, 64, 32),
+    "palm-540b": _palm(18432, 118, 48),
+    # Vaswani et al. 2017, table 3
+    "transformer-base": _transformer(512, 8, 0.1),
+    "transformer-big": _transformer(1024, 16, 0.3),
+}

@@ -200,7 +200,7 @@ class ModelConfig:
 
     @property
     def final_norm(self) -> bool:
-        """Whether each stack ends in a norm of its own: blocks that normalise their input leave the sum unnormalised."""
+        """Whether each stack ends in a norm: blocks that normalise what goes in leave their sum as it is."""
         return self.norm_placement != "post"
 
     def replace(self, **changes) -> ModelConfig:

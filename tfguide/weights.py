@@ -69,6 +69,17 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
             raise TypeError(f"weight {name!r} must be a NumPy array of a floating type, got {got}")
 
 
+def attention_names(config: ModelConfig) -> list[str]:
+    """The name of every attention layer, in the order of the forward pass.
+
+    >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=2, n_heads=2, d_ff=16, vocab_size=11)
+    >>> attention_names(config)
+    ['decoder.layers.0.self_attention', 'decoder.layers.1.self_attention']
+    """
+    suffix = "attention.query.weight"
+    return [name.removesuffix(".query.weight") for name, _ in _weights(config) if name.endswith(suffix)]
+
+
 def _and_more(names) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 

@@ -1,0 +1,34 @@
+"""Greedy decoding: the token with the largest logit, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfguide import checks
+from tfguide.config import ModelConfig
+
+
+def greedy(logits: np.ndarray) -> np.ndarray:
+    """The most likely token of each row: (B, V) to int64 (B,); the lowest id where two are equal.
+
+    Raises ValueError where a logit is NaN: an argmax over NaN would be a token that nothing chose.
+    """
+    if np.isnan(logits).any():
+        raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
+    return np.argmax(logits, axis=-1)
+
+
+def stop_set(config: ModelConfig, max_new_tokens: int, stop_tokens: Sequence[int] | None) -> frozenset[int]:
+    """The tokens that end a row: those given, or the configuration's end of sequence where None is given.
+
+    Raises ValueError where `max_new_tokens` is below 1 or a stop token lies outside the vocabulary.
+    """
+    checks.count("max_new_tokens", max_new_tokens)
+    if stop_tokens is None:
+        return frozenset(() if config.eos_token_id is None else (config.eos_token_id,))
+    for token in stop_tokens:
+        checks.count("a stop token", token, least=0)
+        checks.token_range("a stop token", token, token, config.vocab_size)
+    return frozenset(stop_tokens)

@@ -1,0 +1,60 @@
+"""The Transformer in NumPy, float64: the formulas of chapters 3 and 4, executable, and the oracle of every test.
+
+It is written to be read and to be right, never to be fast: nothing is cached and every step is a line.
+"""
+
+from tfguide.reference.attention import (
+    MultiHeadAttention,
+    attention_weights,
+    causal_mask,
+    padding_mask,
+    scaled_dot_product_attention,
+)
+from tfguide.reference.feedforward import FeedForward, activate
+from tfguide.reference.layers import DecoderBlock, EncoderBlock, LayerNorm, RMSNorm, layer_norm, rms_norm
+from tfguide.reference.models import (
+    Decoder,
+    Encoder,
+    EncoderDecoder,
+    attention_maps,
+    forward,
+    from_weights,
+    generate,
+    sentence_embeddings,
+)
+from tfguide.reference.positions import (
+    alibi_bias,
+    relative_bias,
+    rotary_angles,
+    rotate,
+    sinusoidal_positions,
+)
+
+__all__ = [
+    "Decoder",
+    "DecoderBlock",
+    "Encoder",
+    "EncoderBlock",
+    "EncoderDecoder",
+    "FeedForward",
+    "LayerNorm",
+    "MultiHeadAttention",
+    "RMSNorm",
+    "activate",
+    "alibi_bias",
+    "attention_maps",
+    "attention_weights",
+    "causal_mask",
+    "forward",
+    "from_weights",
+    "generate",
+    "layer_norm",
+    "padding_mask",
+    "relative_bias",
+    "rms_norm",
+    "rotary_angles",
+    "rotate",
+    "scaled_dot_product_attention",
+    "sentence_embeddings",
+    "sinusoidal_positions",
+]

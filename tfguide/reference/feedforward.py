@@ -1,0 +1,60 @@
+"""The feed-forward network: widen each position to F features, bend, and narrow back to D."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tfguide import checks
+from tfguide.config import GATED_ACTIVATIONS
+from tfguide.reference.linear import Linear
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def activate(activation: str, up: np.ndarray, gate: np.ndarray | None = None) -> np.ndarray:
+    """The non-linearity: `f(up)`, or `f(gate) * up` for the gated ones.
+
+    up, gate: (..., F); activation: "relu", "gelu" (exact), "gelu_tanh" (approximate), and gated "swiglu", "geglu",
+    "geglu_tanh". Raises ValueError for an unknown activation, or a gate where there should be none or the reverse.
+    Source: Hendrycks & Gimpel 2016; gates: Shazeer 2020.
+    """
+    checks.activation(activation, gate is not None)
+    if activation == "relu":
+        return np.maximum(up, 0)
+    if activation == "gelu":
+        return _gelu(up)
+    if activation == "gelu_tanh":
+        return _gelu_tanh(up)
+    if activation == "swiglu":
+        return gate / (1 + np.exp(-gate)) * up
+    return (_gelu(gate) if activation == "geglu" else _gelu_tanh(gate)) * up
+
+
+class FeedForward:
+    """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
+
+    `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
+    Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
+        checks.feed_forward(d_model, d_ff, activation)
+        self.activation = activation
+        self.gate = Linear(d_model, d_ff, bias) if activation in GATED_ACTIVATIONS else None
+        self.up = Linear(d_model, d_ff, bias)
+        self.down = Linear(d_ff, d_model, bias)
+
+    def __call__(self, x):
+        """x: (B, T, D) to (B, T, D)."""
+        gate = None if self.gate is None else self.gate(x)  # (B, T, F)
+        return self.down(activate(self.activation, self.up(x), gate))
+
+
+def _gelu(x):
+    return x * (1 + _erf(x / math.sqrt(2))) / 2  # x times the probability that a standard normal is below x
+
+
+def _gelu_tanh(x):
+    return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2

@@ -1,0 +1,42 @@
+"""The linear map and the embedding table: what PyTorch and Keras bring along, and NumPy does not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfguide import checks
+
+
+class Linear:
+    """`x @ weight + bias` with weight (in, out); zeros until the weights are set."""
+
+    def __init__(self, d_in: int, d_out: int, bias: bool = True):
+        self.weight = np.zeros((d_in, d_out))
+        self.bias = np.zeros(d_out) if bias else None
+
+    def __call__(self, x):
+        """x: (..., in) to (..., out)."""
+        checks.features("x", np.shape(x), len(self.weight))
+        x = x @ self.weight
+        return x if self.bias is None else x + self.bias
+
+
+class Embedding:
+    """A table (rows, D) read by row number."""
+
+    def __init__(self, n_rows: int, d_model: int):
+        self.weight = np.zeros((n_rows, d_model))
+
+    def __call__(self, rows):
+        """rows: integers of any shape (...) to (..., D)."""
+        return self.weight[rows]
+
+
+def assign(layer, weights) -> None:
+    """Set every weight of a nest of layers; a name is the path of attributes that leads to the array."""
+    for name, array in weights.items():
+        *path, last = name.split(".")
+        owner = layer
+        for step in path:
+            owner = owner[int(step)] if isinstance(owner, list) else getattr(owner, step)
+        setattr(owner, last, np.asarray(array, np.float64))

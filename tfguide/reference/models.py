@@ -1,0 +1,185 @@
+"""Whole models: encoder, decoder and encoder-decoder, from a configuration and a weight dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfguide import checks
+from tfguide.config import ModelConfig
+from tfguide.inference import greedy, pad_prompts, stop_set
+from tfguide.reference.linear import Linear, assign
+from tfguide.reference.stack import DecoderStack, Embeddings, EncoderStack
+from tfguide.weights import attention_names, check_weights
+
+
+class Encoder:
+    """Tokens (B, T) to hidden states (B, T, D) in which every position has seen every other: BERT's family."""
+
+    def __init__(self, config: ModelConfig):
+        checks.config(config, "encoder")
+        self.config = config
+        self.embedding = Embeddings(config)
+        self.encoder = EncoderStack(config, config.n_layers)
+        if config.pooler:
+            self.pooler = Linear(config.d_model, config.d_model)
+
+    def __call__(self, tokens, valid=None, token_types=None, maps=None):
+        """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T)."""
+        tokens, valid = as_tokens(self.config, tokens, valid)
+        token_types = as_token_types(self.config, tokens, token_types)
+        positions = np.arange(tokens.shape[1])[None]
+        return self.encoder(self.embedding(tokens, positions, token_types), positions, valid, maps)
+
+    def pool(self, hidden):
+        """BERT's summary of a sequence, from its hidden states (B, T, D): tanh of a map of the first one, (B, D)."""
+        checks.pooler(self.config)
+        return np.tanh(self.pooler(hidden[:, 0]))
+
+
+class Decoder:
+    """Tokens (B, T) to logits (B, T, V) in which a position has seen only what came before: GPT's family."""
+
+    def __init__(self, config: ModelConfig):
+        checks.config(config, "decoder")
+        self.config = config
+        self.embedding = Embeddings(config)
+        self.decoder = DecoderStack(config, config.n_layers)
+        if not config.tied_head:
+            self.head = Linear(config.d_model, config.vocab_size, bias=False)
+
+    def __call__(self, tokens, valid=None, token_types=None, maps=None):
+        """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T)."""
+        tokens, valid = as_tokens(self.config, tokens, valid)
+        token_types = as_token_types(self.config, tokens, token_types)
+        positions = np.arange(tokens.shape[1])[None]
+        x = self.embedding(tokens, positions, token_types)
+        return self.logits(self.decoder(x, positions, valid, maps=maps))
+
+    def logits(self, hidden):
+        """The head: hidden states (..., D) to logits (..., V)."""
+        hidden = hidden * self.config.logit_scale
+        return hidden @ self.embedding.token.weight.T if self.config.tied_head else self.head(hidden)
+
+
+class EncoderDecoder:
+    """Source (B, S) and target (B, T) tokens to logits (B, T, V): T5's family, and the original Transformer."""
+
+    logits = Decoder.logits
+
+    def __init__(self, config: ModelConfig):
+        checks.config(config, "encoder-decoder")
+        self.config = config
+        self.embedding = Embeddings(config)
+        self.encoder = EncoderStack(config, config.n_encoder_layers)
+        self.decoder = DecoderStack(config, config.n_layers)
+        if not config.tied_head:
+            self.head = Linear(config.d_model, config.vocab_size, bias=False)
+
+    def __call__(self, source, target, source_valid=None, target_valid=None, maps=None):
+        """source: integers (B, S); target: integers (B, T), starting with the decoder's start token.
+
+        source_valid, target_valid: boolean, the shapes of the tokens, True at real tokens.
+        """
+        source, source_valid = as_tokens(self.config, source, source_valid, "source")
+        memory = self.encode(source, source_valid, maps)
+        return self.decode(target, memory, target_valid, source_valid, maps)
+
+    def encode(self, source, source_valid=None, maps=None):
+        """Source tokens (B, S) to the encoder's hidden states (B, S, D), the memory of the decoder."""
+        source, source_valid = as_tokens(self.config, source, source_valid, "source")
+        positions = np.arange(source.shape[1])[None]
+        return self.encoder(self.embedding(source, positions), positions, source_valid, maps)
+
+    def decode(self, target, memory, target_valid=None, source_valid=None, maps=None):
+        """Target tokens (B, T) and the memory (B, S, D) to logits (B, T, V)."""
+        target, target_valid = as_tokens(self.config, target, target_valid, "target")
+        checks.memory(memory.shape, (*target.shape, self.config.d_model), self.config.d_model)
+        positions = np.arange(target.shape[1])[None]
+        x = self.embedding(target, positions)
+        return self.logits(self.decoder(x, positions, target_valid, memory, source_valid, maps))
+
+
+def from_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Encoder | Decoder | EncoderDecoder:
+    """The model of a configuration with the weights of a canonical dictionary (see `tfguide.weight_shapes`).
+
+    Raises ValueError for a missing, extra or wrongly shaped weight.
+    """
+    check_weights(config, weights)
+    model = {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
+    assign(model, weights)
+    return model
+
+
+def forward(config: ModelConfig, weights: Mapping[str, np.ndarray], *inputs, **masks) -> np.ndarray:
+    """The model's output in one call: `from_weights(config, weights)(*inputs, **masks)`, float64."""
+    return from_weights(config, weights)(*inputs, **masks)
+
+
+def attention_maps(model, *inputs, **masks) -> dict[str, np.ndarray]:
+    """The weights (B, H, T, S) of every attention layer by name; arguments as in the model's call."""
+    maps = []
+    model(*inputs, **masks, maps=maps)
+    return dict(zip(attention_names(model.config), maps, strict=True))
+
+
+def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) -> np.ndarray:
+    """One vector of length 1 for each row: the mean of its hidden states at real tokens, normalised; (B, D).
+
+    Source: Reimers & Gurevych 2019. Raises ValueError where a row has no real token.
+    """
+    checks.config(model.config, "encoder")
+    hidden = model(tokens, valid, token_types)
+    valid = np.ones(hidden.shape[:2], bool) if valid is None else np.asarray(valid)
+    checks.real_tokens(valid.any(axis=1).all())
+    mean = np.einsum("btd,bt->bd", hidden, valid) / valid.sum(axis=1, keepdims=True)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def generate(
+    model: Decoder | EncoderDecoder,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int = 64,
+    stop_tokens: Sequence[int] | None = None,
+) -> list[list[int]]:
+    """Greedy generation, computing everything again for each token: what the cached ones must equal.
+
+    Arguments, result and errors: as in `tfguide.torch.generate`.
+    """
+    tokens, lengths = pad_prompts(prompts, model.config.vocab_size)
+    stop_tokens = stop_set(model.config, max_new_tokens, stop_tokens)
+    checks.generation(model.config, int(lengths.max()), max_new_tokens)
+    rows = []
+    for prompt, length in zip(tokens, lengths, strict=True):
+        source = prompt[None, :length]
+        start = source if model.config.kind == "decoder" else np.array([[model.config.decoder_start_token_id]])
+        row, new = start, []
+        while len(new) < max_new_tokens and not (new and new[-1] in stop_tokens):
+            logits = model(row) if model.config.kind == "decoder" else model(source, row)
+            new.append(int(greedy(logits[:, -1])[0]))
+            row = np.append(start, [new], axis=1)
+        rows.append(new)
+    return rows
+
+
+def as_tokens(config, tokens, valid=None, name="tokens"):
+    """Token ids and their padding mask as arrays, checked against the configuration."""
+    tokens = np.asarray(tokens)
+    checks.tokens(name, tokens.shape, tokens.dtype.kind in "iu", tokens.dtype, config.max_positions)
+    checks.token_range(name, tokens.min(), tokens.max(), config.vocab_size)
+    if valid is not None:
+        valid = np.asarray(valid)
+        checks.valid("valid", valid.shape, valid.dtype == bool, valid.dtype, tokens.shape)
+    return tokens, valid
+
+
+def as_token_types(config, tokens, token_types):
+    """Token types as an array, checked against the configuration and the tokens; None stays None."""
+    if token_types is None:
+        return None
+    token_types = np.asarray(token_types)
+    checks.tokens("token_types", token_types.shape, token_types.dtype.kind in "iu", token_types.dtype)
+    checks.token_types(config, token_types.shape, tokens.shape)
+    checks.token_range("token_types", token_types.min(), token_types.max(), config.n_token_types)
+    return token_types

@@ -1,0 +1,102 @@
+"""Build the book: execute what has changed, write the HTML to _build/html, print the file to open.
+
+    python tools/build_book.py              what `make book` runs
+    python tools/build_book.py --if-stale   the same, but return at once where the HTML is current (the tests do this)
+
+Jupyter Book caches the execution of a page by the code in the page. It does not know that the page imports `tfguide`,
+so the cache is dropped here whenever a source of the package or a pinned version has changed.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "_build"
+HTML = BUILD / "html"
+START = HTML / "index.html"
+COMMAND = [str(Path(sysconfig.get_path("scripts")) / "jupyter-book"), "build", ".", "-n", "-W", "--keep-going"]
+
+# Three sets of inputs, because three things become stale at different times.
+EXECUTION = ("tfguide/**/*.py", "constraints.txt")
+SHELL = ("_config.yml", "_toc.yml", "book/_ext/**/*", "book/_static/**/*", "book/references.bib")
+PAGES = ("book/**/*", "notebooks/**/*")
+
+
+def digest(patterns: Iterable[str]) -> str:
+    """One hash over the names and the contents of the files that match."""
+    files = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
+    hashed = hashlib.sha256()
+    for path in sorted(files):
+        name = path.relative_to(ROOT).as_posix()
+        if "__pycache__" in name or ".ipynb_checkpoints" in name:
+            continue
+        hashed.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    return hashed.hexdigest()
+
+
+def recorded(name: str) -> str:
+    """The hash that an earlier build left under this name, empty where there is none."""
+    path = BUILD / f"{name}.sha256"
+    return path.read_text() if path.exists() else ""
+
+
+def record(name: str, value: str) -> None:
+    (BUILD / f"{name}.sha256").write_text(value)
+
+
+def drop_what_is_stale() -> None:
+    """Remove the execution cache when the package has changed, and the pages when the frame around them has."""
+    execution, shell = digest(EXECUTION), digest(SHELL)
+    if recorded("execution") != execution:
+        print("tfguide or its pins have changed: every page is executed again", flush=True)
+        shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
+    if recorded("execution") != execution or recorded("shell") != shell:
+        # A page that Sphinx does not read again is not executed again; a page that left the book must leave the HTML.
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        shutil.rmtree(HTML, ignore_errors=True)
+    record("execution", execution)
+    record("shell", shell)
+
+
+def build() -> int:
+    """Run Jupyter Book and return its exit status."""
+    drop_what_is_stale()
+    html = digest(EXECUTION + SHELL + PAGES)
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    status = subprocess.run(COMMAND, cwd=ROOT, env=environment, check=False).returncode
+    if status:
+        # Sphinx repeats a warning only when it reads the page again, so the next build must read all of them.
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        (BUILD / "html.sha256").unlink(missing_ok=True)
+        for report in sorted(HTML.glob("reports/**/*.log")):
+            print(f"\n--- {report.relative_to(ROOT)}\n{report.read_text()}", file=sys.stderr)
+        print("The book was not built; the warnings above say why.", file=sys.stderr)
+        return status
+    record("html", html)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--if-stale", action="store_true", help="return at once where the HTML is current")
+    arguments = parser.parse_args()
+    BUILD.mkdir(exist_ok=True)
+    with FileLock(BUILD / "book.lock"):
+        current = START.exists() and recorded("html") == digest(EXECUTION + SHELL + PAGES)
+        status = 0 if arguments.if_stale and current else build()
+    if status == 0:
+        print(f"\nThe book is built. Open {START}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How the figures of the book are drawn. Nothing else in tfguide imports this package."""

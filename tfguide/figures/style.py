@@ -138,8 +138,8 @@ def heat_map(ax, values, *, cmap: str = SEQUENTIAL, vmin: float | None = None, v
 def to_svg(fig: "Figure", alt: str) -> str:
     """The figure as an SVG element that stands in an HTML page.
 
-    It has a `viewBox` and no fixed height, is as wide as its column at most, takes the colour of the text around it, and
-    is the same text in every build. `alt` becomes its title for those who cannot see it.
+    It has a `viewBox` and no fixed height, is as wide as its column at most, takes the colour of the text around it,
+    and is the same text in every build. `alt` becomes its title for those who cannot see it.
 
     Raises:
         ValueError: where `alt` is empty.

@@ -5,6 +5,10 @@ A size of None is one that a traced graph does not know yet; it is left to the r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from tfguide.config import ACTIVATIONS, GATED_ACTIVATIONS, ModelConfig
 
 Shape = tuple[int | None, ...]
@@ -126,6 +130,71 @@ def generation(model: ModelConfig, prompt_length: int, max_new_tokens: int) -> N
         prompt_length = 1
     # The last token is returned, never read: it needs no position.
     length("the prompt and its continuation", prompt_length + max_new_tokens - 1, model.max_positions)
+
+
+def cache(model: ModelConfig, batch_size: int, max_length: int) -> None:
+    """Check the sizes of a KV cache. Raises TypeError or ValueError."""
+    config(model)
+    if model.kind == "encoder":
+        raise ValueError("an encoder reads everything at once and has no KV cache; got kind 'encoder'")
+    count("batch_size", batch_size)
+    count("max_length", max_length)
+    length("the cache", max_length, model.max_positions)
+
+
+def room(filled: int, n_tokens: int, max_length: int) -> None:
+    """Check that new tokens fit into a cache. Raises ValueError."""
+    if filled + n_tokens > max_length:
+        raise ValueError(f"the cache has room for {max_length} positions: {filled} are filled, {n_tokens} more came")
+
+
+def cached_call(model: ModelConfig, cached: ModelConfig, cached_batch: int, batch: int, has_record: bool) -> None:
+    """Check that a cache was made for this model and this batch. Raises ValueError."""
+    if model != cached:
+        raise ValueError("the cache was made for another configuration than the model's")
+    if batch != cached_batch:
+        raise ValueError(f"the cache holds {cached_batch} rows, got {batch} rows of tokens")
+    if has_record:
+        raise ValueError("attention maps are computed without a cache: expected record=None or cache=None")
+
+
+def padding_at_end(is_at_end: bool) -> None:
+    """Check that padding comes after the real tokens of a row, as a cache needs it. Raises ValueError."""
+    if not is_at_end:
+        raise ValueError("with a cache, padding stands at the end of a row: got a real token after padding")
+
+
+def prefill(model: ModelConfig, has_source: bool) -> None:
+    """Check that a model generates, and has a source if and only if it reads one. Raises ValueError."""
+    if model.kind == "encoder":
+        raise ValueError("an encoder has no cache to fill: expected kind 'decoder' or 'encoder-decoder'")
+    if has_source != (model.kind == "encoder-decoder"):
+        expected = "a source" if model.kind == "encoder-decoder" else "no source"
+        raise ValueError(f"a model of kind {model.kind!r} takes {expected}, got {'one' if has_source else 'none'}")
+
+
+def lengths(values: Sequence[int] | np.ndarray | None, batch: int, n_tokens: int) -> np.ndarray:
+    """The lengths of padded rows as int64 (B,), checked; all of them full where None is given."""
+    if values is None:
+        return np.full(batch, n_tokens, np.int64)
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, got {array.dtype}")
+    if array.shape != (batch,):
+        raise ValueError(f"lengths must be one number for each of {batch} rows, got shape {array.shape}")
+    if array.min() < 1 or array.max() > n_tokens:
+        raise ValueError(f"lengths must lie between 1 and {n_tokens}, got {array.tolist()}")
+    return array.astype(np.int64)
+
+
+def decode(shape: Shape, batch: int, filled: int) -> None:
+    """Check the tokens of one decoding step, (B,), and that a prompt came before them. Raises ValueError."""
+    if len(shape) != 1:
+        raise ValueError(f"decode takes one token of each row, (B,), got shape {shape}")
+    if _differ(shape[0], batch):
+        raise ValueError(f"the cache holds {batch} rows, got {shape[0]} tokens")
+    if filled < 1:
+        raise ValueError("the cache is empty: prefill a prompt before decode")
 
 
 def boolean(name: str, is_boolean: bool, dtype: object) -> None:

@@ -144,7 +144,7 @@ class MultiHeadAttention:
         value = self._split(self.value(x), self.n_kv_heads)
         return (key if rotation is None else rotate(key, *rotation)), value
 
-    def weights(self, x, memory=None, visible=None, bias=None, rotation=None):
+    def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
         """The attention weights (B, H, T, S) behind the output, to look at; arguments as in the call."""
         key, _ = self.keys_values(x if memory is None else memory, rotation)
         return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)

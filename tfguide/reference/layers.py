@@ -71,15 +71,15 @@ class EncoderBlock:
             self.feed_forward_norm = make_norm(config)
         self.feed_forward = FeedForward(config.d_model, config.d_ff, config.activation, config.ffn_bias)
 
-    def __call__(self, x, visible=None, bias=None, rotation=None, maps=None):
+    def __call__(self, x, visible=None, bias=None, rotation=None, record=None):
         """x: (B, T, D); visible, bias, rotation: as in `MultiHeadAttention`.
 
-        maps: a list that the attention weights (B, H, T, S) are appended to; None computes none.
+        record: called with the weights (B, H, T, S) of each attention in turn; None: they are not computed.
         """
 
         def attend(h):
-            if maps is not None:
-                maps.append(self.self_attention.weights(h, None, visible, bias, rotation))
+            if record is not None:
+                record(self.self_attention.attention_map(h, None, visible, bias, rotation))
             return self.self_attention(h, None, visible, bias, rotation)
 
         if self.placement == "parallel":
@@ -109,21 +109,21 @@ class DecoderBlock(EncoderBlock):
             self.cross_attention_norm = make_norm(config)
             self.cross_attention = make_attention(config)
 
-    def __call__(self, x, visible=None, bias=None, rotation=None, memory=None, memory_visible=None, maps=None):
-        """x, visible, bias, rotation, maps: as in `EncoderBlock`.
+    def __call__(self, x, visible=None, bias=None, rotation=None, memory=None, memory_visible=None, record=None):
+        """x, visible, bias, rotation, record: as in `EncoderBlock`.
 
         memory: (B, S, D), the encoder's output; memory_visible: which of its positions may be seen.
         """
         checks.cross(self.crosses, memory is not None)
 
         def attend(h):
-            if maps is not None:
-                maps.append(self.self_attention.weights(h, None, visible, bias, rotation))
+            if record is not None:
+                record(self.self_attention.attention_map(h, None, visible, bias, rotation))
             return self.self_attention(h, None, visible, bias, rotation)
 
         def cross_attend(h):
-            if maps is not None:
-                maps.append(self.cross_attention.weights(h, memory, memory_visible))
+            if record is not None:
+                record(self.cross_attention.attention_map(h, memory, memory_visible))
             return self.cross_attention(h, memory, memory_visible)
 
         if self.placement == "parallel":

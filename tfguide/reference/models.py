@@ -25,12 +25,12 @@ class Encoder:
         if config.pooler:
             self.pooler = Linear(config.d_model, config.d_model)
 
-    def __call__(self, tokens, valid=None, token_types=None, maps=None):
+    def __call__(self, tokens, valid=None, token_types=None, record=None):
         """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T)."""
         tokens, valid = as_tokens(self.config, tokens, valid)
         token_types = as_token_types(self.config, tokens, token_types)
         positions = np.arange(tokens.shape[1])[None]
-        return self.encoder(self.embedding(tokens, positions, token_types), positions, valid, maps)
+        return self.encoder(self.embedding(tokens, positions, token_types), positions, valid, record=record)
 
     def pool(self, hidden):
         """BERT's summary of a sequence, from its hidden states (B, T, D): tanh of a map of the first one, (B, D)."""
@@ -49,13 +49,13 @@ class Decoder:
         if not config.tied_head:
             self.head = Linear(config.d_model, config.vocab_size, bias=False)
 
-    def __call__(self, tokens, valid=None, token_types=None, maps=None):
+    def __call__(self, tokens, valid=None, token_types=None, record=None):
         """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T)."""
         tokens, valid = as_tokens(self.config, tokens, valid)
         token_types = as_token_types(self.config, tokens, token_types)
         positions = np.arange(tokens.shape[1])[None]
         x = self.embedding(tokens, positions, token_types)
-        return self.logits(self.decoder(x, positions, valid, maps=maps))
+        return self.logits(self.decoder(x, positions, valid, record=record))
 
     def logits(self, hidden):
         """The head: hidden states (..., D) to logits (..., V)."""
@@ -77,28 +77,28 @@ class EncoderDecoder:
         if not config.tied_head:
             self.head = Linear(config.d_model, config.vocab_size, bias=False)
 
-    def __call__(self, source, target, source_valid=None, target_valid=None, maps=None):
+    def __call__(self, source, target, source_valid=None, target_valid=None, record=None):
         """source: integers (B, S); target: integers (B, T), starting with the decoder's start token.
 
         source_valid, target_valid: boolean, the shapes of the tokens, True at real tokens.
         """
         source, source_valid = as_tokens(self.config, source, source_valid, "source")
-        memory = self.encode(source, source_valid, maps)
-        return self.decode(target, memory, target_valid, source_valid, maps)
+        memory = self.encode(source, source_valid, record)
+        return self.decode(target, memory, target_valid, source_valid, record)
 
-    def encode(self, source, source_valid=None, maps=None):
+    def encode(self, source, source_valid=None, record=None):
         """Source tokens (B, S) to the encoder's hidden states (B, S, D), the memory of the decoder."""
         source, source_valid = as_tokens(self.config, source, source_valid, "source")
         positions = np.arange(source.shape[1])[None]
-        return self.encoder(self.embedding(source, positions), positions, source_valid, maps)
+        return self.encoder(self.embedding(source, positions), positions, source_valid, record=record)
 
-    def decode(self, target, memory, target_valid=None, source_valid=None, maps=None):
+    def decode(self, target, memory, target_valid=None, source_valid=None, record=None):
         """Target tokens (B, T) and the memory (B, S, D) to logits (B, T, V)."""
         target, target_valid = as_tokens(self.config, target, target_valid, "target")
         checks.memory(memory.shape, (*target.shape, self.config.d_model), self.config.d_model)
         positions = np.arange(target.shape[1])[None]
         x = self.embedding(target, positions)
-        return self.logits(self.decoder(x, positions, target_valid, memory, source_valid, maps))
+        return self.logits(self.decoder(x, positions, target_valid, memory, source_valid, record=record))
 
 
 def from_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Encoder | Decoder | EncoderDecoder:
@@ -120,7 +120,7 @@ def forward(config: ModelConfig, weights: Mapping[str, np.ndarray], *inputs, **m
 def attention_maps(model, *inputs, **masks) -> dict[str, np.ndarray]:
     """The weights (B, H, T, S) of every attention layer by name; arguments as in the model's call."""
     maps = []
-    model(*inputs, **masks, maps=maps)
+    model(*inputs, **masks, record=maps.append)
     return dict(zip(attention_names(model.config), maps, strict=True))
 
 

@@ -50,12 +50,12 @@ class EncoderStack:
         if config.final_norm:
             self.final_norm = make_norm(config)
 
-    def __call__(self, x, positions, valid=None, maps=None):
-        """x: (B, T, D); positions: (1, T); valid: (B, T), True at real tokens; maps: as in the blocks."""
+    def __call__(self, x, positions, valid=None, record=None):
+        """x: (B, T, D); positions: (1, T); valid: (B, T), True at real tokens; record: as in the blocks."""
         visible = None if valid is None else padding_mask(valid)  # (B, 1, T)
         bias, rotation = self._position_terms(positions)
         for layer in self.layers:
-            x = layer(x, visible, bias, rotation, maps=maps)
+            x = layer(x, visible, bias, rotation, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 
     def _block(self, config):
@@ -80,7 +80,7 @@ class DecoderStack(EncoderStack):
 
     causal = True
 
-    def __call__(self, x, positions, valid=None, memory=None, memory_valid=None, maps=None):
+    def __call__(self, x, positions, valid=None, memory=None, memory_valid=None, record=None):
         """memory: (B, S, D); memory_valid: (B, S); the rest as in `EncoderStack`."""
         visible = causal_mask(x.shape[1], window=self.config.sliding_window)  # (T, T)
         if valid is not None:
@@ -88,7 +88,7 @@ class DecoderStack(EncoderStack):
         memory_visible = None if memory_valid is None else padding_mask(memory_valid)  # (B, 1, S)
         bias, rotation = self._position_terms(positions)
         for layer in self.layers:
-            x = layer(x, visible, bias, rotation, memory, memory_visible, maps)
+            x = layer(x, visible, bias, rotation, memory, memory_visible, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 
     def _block(self, config):

@@ -1,0 +1,53 @@
+"""The feed-forward network: widen each position to F features, bend, and narrow back to D."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfguide import checks
+from tfguide.config import GATED_ACTIVATIONS
+from tfguide.tensorflow.linear import linear
+
+
+def activate(activation: str, up: tf.Tensor, gate: tf.Tensor | None = None) -> tf.Tensor:
+    """The non-linearity: `f(up)`, or `f(gate) * up` for the gated ones.
+
+    up, gate: (..., F); activation: "relu", "gelu" (exact), "gelu_tanh" (approximate), and gated "swiglu", "geglu",
+    "geglu_tanh". Raises ValueError for an unknown activation, or a gate where there should be none or the reverse.
+    Source: Hendrycks & Gimpel 2016; gates: Shazeer 2020.
+    """
+    checks.activation(activation, gate is not None)
+    if activation == "relu":
+        return tf.nn.relu(up)
+    if activation == "gelu":
+        return tf.nn.gelu(up)
+    if activation == "gelu_tanh":
+        return tf.nn.gelu(up, approximate=True)
+    if activation == "swiglu":
+        return tf.nn.silu(gate) * up
+    return tf.nn.gelu(gate, approximate=activation == "geglu_tanh") * up
+
+
+class FeedForward(keras.layers.Layer):
+    """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
+
+    `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
+    Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
+        super().__init__()
+        checks.feed_forward(d_model, d_ff, activation)
+        self.d_model = d_model
+        self.activation = activation
+        self.gate = linear(d_model, d_ff, bias=bias) if activation in GATED_ACTIVATIONS else None
+        self.up = linear(d_model, d_ff, bias=bias)
+        self.down = linear(d_ff, d_model, bias=bias)
+        self.built = True
+
+    def call(self, x):
+        """x: (B, T, D) to (B, T, D)."""
+        checks.features("x", tuple(x.shape), self.d_model)
+        gate = None if self.gate is None else self.gate(x)  # (B, T, F)
+        return self.down(activate(self.activation, self.up(x), gate))

@@ -1,0 +1,110 @@
+"""What a model is made of between its tokens and its output: the embeddings and a stack of blocks."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfguide import tables
+from tfguide.config import ModelConfig
+from tfguide.tensorflow.attention import padding_mask
+from tfguide.tensorflow.layers import DecoderBlock, EncoderBlock, make_norm
+from tfguide.tensorflow.linear import embedding
+from tfguide.tensorflow.positions import alibi_bias, relative_bias, rotary_angles, sinusoidal_positions
+
+
+class Embeddings(keras.layers.Layer):
+    """Tokens to vectors, with what is added to them: positions and token types. (B, T) to (B, T, D)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.token = embedding(config.vocab_size, config.d_model)
+        if config.positions == "learned":
+            self.position = embedding(config.max_positions, config.d_model)
+        if config.n_token_types:
+            self.token_type = embedding(config.n_token_types, config.d_model)
+        if config.embedding_norm:
+            self.norm = make_norm(config)
+        self.dropout = keras.layers.Dropout(config.dropout)
+        self.built = True
+
+    def call(self, tokens, positions, token_types=None):
+        """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T), all 0 unless told."""
+        x = self.token(tokens) * self.config.embedding_scale
+        if self.config.positions == "learned":
+            x = x + self.position(positions)
+        if self.config.positions == "sinusoidal":
+            x = x + tf.cast(sinusoidal_positions(positions, self.config.d_model), x.dtype)
+        if self.config.n_token_types:
+            x = x + self.token_type(tf.zeros_like(tokens) if token_types is None else token_types)
+        return self.dropout(self.norm(x) if self.config.embedding_norm else x)
+
+
+class EncoderStack(keras.layers.Layer):
+    """Blocks in which every position sees every valid one, and the final norm. (B, T, D) to (B, T, D)."""
+
+    causal = False
+
+    def __init__(self, config: ModelConfig, n_layers: int):
+        super().__init__()
+        self.config = config
+        self.layers = [self._block(config) for _ in range(n_layers)]
+        if config.positions == "relative":
+            self.relative_bias = embedding(config.relative_buckets, config.n_heads)
+        if config.final_norm:
+            self.final_norm = make_norm(config)
+        self.built = True
+
+    def call(self, x, positions, valid=None, record=None):
+        """x: (B, T, D); positions: (1, T); valid: (B, T), True at real tokens; record: as in the blocks."""
+        visible = None if valid is None else padding_mask(valid)  # (B, 1, T)
+        bias, rotation = self._position_terms(positions, positions)
+        for layer in self.layers:
+            x = layer(x, visible, bias, rotation, record=record)
+        return self.final_norm(x) if self.config.final_norm else x
+
+    def _block(self, config):
+        return EncoderBlock(config)
+
+    def _position_terms(self, positions, key_positions):
+        """The bias (B, H, T, S) on the scores and the angles of the heads, where the model has them."""
+        config, bias, rotation = self.config, None, None
+        if config.positions == "rotary":
+            frequencies = tables.rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+            rotation = rotary_angles(positions, frequencies)
+        if config.positions == "alibi":
+            bias = alibi_bias(positions, key_positions, config.n_heads)
+        if config.positions == "relative":
+            table, distance = self.relative_bias.embeddings, config.relative_max_distance
+            bias = relative_bias(positions, key_positions, table, not self.causal, distance)
+        return bias, rotation
+
+
+class DecoderStack(EncoderStack):
+    """Blocks in which a position sees itself and what came before it, and the encoder's output where there is one."""
+
+    causal = True
+
+    def call(self, x, positions, valid=None, memory=None, memory_valid=None, record=None, cache=None):
+        """memory: (B, S, D); memory_valid: (B, S); the rest as in `EncoderStack`.
+
+        cache: a `KVCache`; `positions` (B, T) are then where the new tokens stand in each row.
+        """
+        n_keys = tf.shape(x)[1] if cache is None else tf.reduce_max(positions) + 1
+        key_positions = tf.range(n_keys)[None]  # (1, S)
+        distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
+        visible = distance >= 0
+        if self.config.sliding_window is not None:
+            visible = visible & (distance < self.config.sliding_window)
+        if valid is not None and cache is None:  # a cache keeps padding where no query looks: behind each row's end
+            visible = visible & padding_mask(valid)
+        memory_visible = None if memory_valid is None else padding_mask(memory_valid)  # (B, 1, S)
+        bias, rotation = self._position_terms(positions, key_positions)
+        for index, layer in enumerate(self.layers):
+            part = None if cache is None else cache.layer(index, positions)
+            x = layer(x, visible, bias, rotation, memory, memory_visible, record=record, cache=part)
+        return self.final_norm(x) if self.config.final_norm else x
+
+    def _block(self, config):
+        return DecoderBlock(config)

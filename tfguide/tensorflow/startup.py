@@ -1,0 +1,52 @@
+"""Import TensorFlow and Keras as this package needs them, with a clear error where that cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # before Keras is imported: it chooses its backend once
+
+
+@contextlib.contextmanager
+def _held_stderr():
+    """Hold back what is written to file descriptor 2, and let it out where the import fails.
+
+    TensorFlow 2.21 writes its greetings before it reads TF_CPP_MIN_LOG_LEVEL, from C++, so Python cannot catch them.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            with os.fdopen(os.dup(kept), "wb") as out:
+                shutil.copyfileobj(held, out)
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+_wants_silence = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") > "0"
+try:
+    with _held_stderr() if _wants_silence else contextlib.nullcontext():
+        import keras
+        import tensorflow  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name not in ("keras", "tensorflow"):
+        raise
+    raise ImportError(
+        "tfguide.tensorflow needs TensorFlow: install it with pip install 'tfguide[tensorflow]'"
+    ) from error
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"tfguide.tensorflow needs Keras on TensorFlow, got the backend {keras.backend.backend()!r}: "
+        "set KERAS_BACKEND=tensorflow before Keras is imported"
+    )

@@ -1,0 +1,171 @@
+"""Scaled dot-product attention over grouped heads, its masks, and multi-head attention."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tfguide import checks
+from tfguide.torch.positions import rotate
+
+
+def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = None) -> Tensor:
+    """Which keys each query may see when it may not look ahead: boolean (T, S), True = may look.
+
+    The queries are the last `n_queries` of the `n_keys` positions. With a `window`, a query sees itself and the
+    `window - 1` positions before it. Raises ValueError for sizes below 1 or more queries than keys.
+
+    >>> causal_mask(3).int().tolist()
+    [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    """
+    n_keys = n_queries if n_keys is None else n_keys
+    checks.mask_sizes(n_queries, n_keys, window)
+    query = torch.arange(n_keys - n_queries, n_keys)[:, None]  # (T, 1)
+    key = torch.arange(n_keys)[None, :]  # (1, S)
+    visible = key <= query
+    if window is not None:
+        visible &= key > query - window
+    return visible
+
+
+def padding_mask(valid: Tensor) -> Tensor:
+    """The visibility of padded keys: `valid` (B, S), True at real tokens, becomes (B, 1, S) for every query."""
+    valid = torch.as_tensor(valid)
+    checks.valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(valid.shape))
+    return valid[:, None, :]
+
+
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    visible: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """The weights `softmax(scale * Q K^T + bias)` over the visible keys, (B, H, T, S), float32 at least.
+
+    query: (B, T, H, d); key: (B, S, K, d), K dividing H: query head h uses key head `h // (H / K)`.
+    visible: boolean (T, S), (B, T, S) or (B, H, T, S); True = may look.
+    bias: (H, T, S) or (B, H, T, S), added to the scores.
+    scale: `1 / sqrt(d)` unless told.
+
+    Each row sums to 1. The weights of a query that may look at nothing are all 0, never NaN.
+    Raises ValueError for shapes that do not fit, TypeError where `visible` is not boolean.
+    Source: Vaswani et al. 2017, equation 1; grouped heads: Ainslie et al. 2023.
+    """
+    visible = _checked(query, key, key, visible, bias)
+    B, T, H, d = query.shape
+    S, K = key.shape[1:3]
+    scale = 1 / math.sqrt(d) if scale is None else scale
+
+    query = (query * scale).reshape(B, T, K, H // K, d)
+    scores = torch.einsum("btkgd,bskd->bkgts", query, key)  # (B, K, G, T, S)
+    scores = at_least_float32(scores).reshape(B, H, T, S)
+    if bias is not None:
+        scores = scores + bias
+    if visible is None:
+        return torch.softmax(scores, dim=-1)
+    weights = torch.softmax(scores.masked_fill(~visible, torch.finfo(scores.dtype).min), dim=-1)
+    return weights.masked_fill(~visible, 0.0)  # only a row with nothing to see has weight on a hidden key
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention: for each query the mean of the values, weighted by `attention_weights`; (B, T, H, d).
+
+    value: (B, S, K, d_v); the other arguments and the errors are those of `attention_weights`.
+    The output of a query that may look at nothing is 0.
+    """
+    _checked(query, key, value, visible, bias)
+    weights = attention_weights(query, key, visible, bias, scale).to(value.dtype)  # (B, H, T, S)
+    B, H, T, S = weights.shape
+    K = value.shape[2]
+    weights = weights.reshape(B, K, H // K, T, S)
+    output = torch.einsum("bkgts,bskd->btkgd", weights, value)  # (B, T, K, G, d)
+    return output.reshape(B, T, H, -1)
+
+
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention: project to heads, attend in each, and project their concatenation back to D.
+
+    `n_kv_heads` = `n_heads` is multi-head, 1 is multi-query, a divisor between is grouped-query attention.
+    `query`, `key`, `value`: D to heads; `output`: heads to D. Source: Vaswani et al. 2017, section 3.2.2.
+
+    Raises ValueError where `n_kv_heads` does not divide `n_heads`, or where `d_head` is not given and `n_heads` does
+    not divide `d_model`; TypeError for sizes that are not integers.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        n_kv_heads: int | None = None,
+        d_head: int | None = None,
+        qkv_bias: bool = True,
+        output_bias: bool = True,
+        scale: float | None = None,
+    ):
+        super().__init__()
+        n_kv_heads, d_head = checks.head_sizes(d_model, n_heads, n_kv_heads, d_head)
+        self.d_model, self.n_heads, self.n_kv_heads, self.d_head = d_model, n_heads, n_kv_heads, d_head
+        self.scale = scale
+        self.query = nn.Linear(d_model, n_heads * d_head, bias=qkv_bias)
+        self.key = nn.Linear(d_model, n_kv_heads * d_head, bias=qkv_bias)
+        self.value = nn.Linear(d_model, n_kv_heads * d_head, bias=qkv_bias)
+        self.output = nn.Linear(n_heads * d_head, d_model, bias=output_bias)
+
+    def forward(self, x, memory=None, visible=None, bias=None, rotation=None):
+        """Attend from `x` (B, T, D) to itself, or to `memory` (B, S, D) where given; (B, T, D).
+
+        `visible` and `bias` as in `attention_weights`; `rotation`: the angles of `rotary_angles`, for self-attention.
+        """
+        key, value = self.keys_values(x if memory is None else memory, rotation)
+        return self.attend(x, key, value, visible, bias, rotation)
+
+    def attend(self, x, key, value, visible=None, bias=None, rotation=None):
+        """Attend from `x` (B, T, D) to keys and values that are already projected, (B, S, K, d); (B, T, D)."""
+        heads = scaled_dot_product_attention(self._queries(x, rotation), key, value, visible, bias, self.scale)
+        return self.output(heads.flatten(2))  # (B, T, H, d) -> (B, T, H * d) -> (B, T, D)
+
+    def keys_values(self, x, rotation=None):
+        """The keys and the values of `x` (B, S, D): two tensors (B, S, K, d). This is what a KV cache keeps."""
+        checks.hidden("memory", tuple(x.shape), self.d_model)
+        key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
+        value = self._split(self.value(x), self.n_kv_heads)
+        return (key if rotation is None else rotate(key, *rotation)), value
+
+    def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
+        """The attention weights (B, H, T, S) behind the output, to look at; arguments as in the call."""
+        key, _ = self.keys_values(x if memory is None else memory, rotation)
+        return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)
+
+    def _queries(self, x, rotation):
+        checks.hidden("x", tuple(x.shape), self.d_model)
+        query = self._split(self.query(x), self.n_heads)  # (B, T, H, d)
+        return query if rotation is None else rotate(query, *rotation)
+
+    def _split(self, x, n_heads):
+        return x.unflatten(2, (n_heads, self.d_head))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or as it is where it is wider: half precision has too few digits for a sum of exponentials."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _checked(query, key, value, visible, bias):
+    if visible is not None:
+        checks.boolean("visible", visible.dtype == torch.bool, visible.dtype)
+    shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (visible, bias)]
+    checks.attention(tuple(query.shape), tuple(key.shape), tuple(value.shape), *shapes)
+    if visible is not None and visible.ndim == 3:
+        return visible[:, None]  # (B, 1, T, S): the same for every head
+    return visible

@@ -1,0 +1,50 @@
+"""The feed-forward network: widen each position to F features, bend, and narrow back to D."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tfguide import checks
+from tfguide.config import GATED_ACTIVATIONS
+
+
+def activate(activation: str, up: Tensor, gate: Tensor | None = None) -> Tensor:
+    """The non-linearity: `f(up)`, or `f(gate) * up` for the gated ones.
+
+    up, gate: (..., F); activation: "relu", "gelu" (exact), "gelu_tanh" (approximate), and gated "swiglu", "geglu",
+    "geglu_tanh". Raises ValueError for an unknown activation, or a gate where there should be none or the reverse.
+    Source: Hendrycks & Gimpel 2016; gates: Shazeer 2020.
+    """
+    checks.activation(activation, gate is not None)
+    if activation == "relu":
+        return F.relu(up)
+    if activation == "gelu":
+        return F.gelu(up)
+    if activation == "gelu_tanh":
+        return F.gelu(up, approximate="tanh")
+    if activation == "swiglu":
+        return F.silu(gate) * up
+    return F.gelu(gate, approximate="none" if activation == "geglu" else "tanh") * up
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
+
+    `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
+    Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
+        super().__init__()
+        checks.feed_forward(d_model, d_ff, activation)
+        self.activation = activation
+        self.gate = nn.Linear(d_model, d_ff, bias=bias) if activation in GATED_ACTIVATIONS else None
+        self.up = nn.Linear(d_model, d_ff, bias=bias)
+        self.down = nn.Linear(d_ff, d_model, bias=bias)
+
+    def forward(self, x):
+        """x: (B, T, D) to (B, T, D)."""
+        checks.features("x", tuple(x.shape), self.up.in_features)
+        gate = None if self.gate is None else self.gate(x)  # (B, T, F)
+        return self.down(activate(self.activation, self.up(x), gate))

@@ -1,0 +1,69 @@
+"""Five ways to tell a Transformer where a token stands (learned positions are a table, and live with the embedding)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tfguide import tables
+
+
+def sinusoidal_positions(positions: Tensor, d_model: int) -> Tensor:
+    """The sinusoidal encoding of `positions` (B, T): (B, T, D), added to the embeddings.
+
+    Feature 2i is `sin(position * 10000 ** (-2i / D))`, feature 2i + 1 its cosine.
+    Raises ValueError for an odd D. Source: Vaswani et al. 2017, section 3.5.
+    """
+    angles = _angles(positions, tables.sinusoidal_frequencies(d_model))  # (B, T, D / 2)
+    return torch.stack([torch.sin(angles), torch.cos(angles)], dim=-1).flatten(-2).float()
+
+
+def rotary_angles(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """The cosines and sines by which `rotate` turns the heads at `positions` (B, T): two tensors (B, T, d / 2)."""
+    angles = _angles(positions, frequencies)
+    return torch.cos(angles).float(), torch.sin(angles).float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair of features of the heads `x` (B, T, H, d) by its angle; (B, T, H, d).
+
+    The pairs are (i, i + d/2), as published Llama weights have them; the paper's (2i, 2i + 1) is the same up to the
+    order of the features. cos, sin: (B, T, d / 2). Source: Su et al. 2021, equation 34.
+    """
+    cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # the same for every head
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+
+
+def alibi_bias(query_positions: Tensor, key_positions: Tensor, n_heads: int) -> Tensor:
+    """ALiBi: what is `distance` away loses `slope * distance`, with a slope for each head; bias (B, H, T, S).
+
+    query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2021, section 3.
+    """
+    distance = (query_positions[:, :, None] - key_positions[:, None, :]).abs()  # (B, T, S)
+    slopes = torch.as_tensor(tables.alibi_slopes(n_heads), dtype=torch.float32, device=distance.device)
+    return -slopes[None, :, None, None] * distance[:, None]
+
+
+def relative_bias(
+    query_positions: Tensor,
+    key_positions: Tensor,
+    table: Tensor,
+    bidirectional: bool,
+    max_distance: int = 128,
+) -> Tensor:
+    """T5's learned bias by bucket of distance: (B, H, T, S).
+
+    query_positions: (B, T), key_positions: (B, S), table: (buckets, H). Source: Raffel et al. 2020, section 2.1.
+    """
+    buckets = tables.relative_bucket_table(bidirectional, len(table), max_distance)
+    buckets = torch.as_tensor(buckets, device=table.device)
+    relative = key_positions[:, None, :] - query_positions[:, :, None]  # (B, T, S)
+    relative = relative.clamp(-max_distance, max_distance) + max_distance
+    return torch.einsum("btsh->bhts", table[buckets[relative]])
+
+
+def _angles(positions, frequencies):
+    # In float64: at position 10,000 a float32 angle is wrong in the third decimal.
+    frequencies = torch.as_tensor(frequencies, dtype=torch.float64, device=positions.device)
+    return positions[..., None].double() * frequencies

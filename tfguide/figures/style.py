@@ -138,8 +138,9 @@ def heat_map(ax, values, *, cmap: str = SEQUENTIAL, vmin: float | None = None, v
 def to_svg(fig: "Figure", alt: str) -> str:
     """The figure as an SVG element that stands in an HTML page.
 
-    It has a `viewBox` and no fixed height, is as wide as its column at most, takes the colour of the text around it,
-    and is the same text in every build. `alt` becomes its title for those who cannot see it.
+    It has a `viewBox` and no fixed height, takes the colour of the text around it, and is the same text in every build.
+    It shrinks with its column to 70% of its size, where its letters can still be read; a narrower column scrolls it.
+    `alt` becomes its title for those who cannot see it.
 
     Raises:
         ValueError: where `alt` is empty.
@@ -154,20 +155,19 @@ def to_svg(fig: "Figure", alt: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # The page has a font and a colour; the figure takes both. matplotlib writes colours in lower case.
+    # The page has a font and a colour; the figure takes both.
     svg = svg.replace(_INK, "currentColor")
-    svg = re.sub(
-        r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font: \1\2 var(--tfguide-figure-font, sans-serif)", svg
-    )
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--figure-font, sans-serif)", svg)
+    svg = re.sub(r"(font: [^;\"]*?px )[^;\"]*", r"\1var(--figure-font, sans-serif)", svg)
     svg = _unique_identifiers(svg, alt)
     label = html.escape(" ".join(alt.split()), quote=True)
     width = fig.get_figwidth() * 72
     opening = re.match(r"<svg[^>]*>", svg).group(0)
     box = re.search(r'viewBox="[^"]*"', opening).group(0)
+    shape = f"width:{width:.0f}pt;min-width:{0.7 * width:.0f}pt;max-width:100%;height:auto"
     head = (
-        f'<svg class="tfguide-figure" role="img" aria-label="{label}" {box} xmlns="http://www.w3.org/2000/svg" '
-        f'xmlns:xlink="http://www.w3.org/1999/xlink" style="width:{width:.0f}pt;max-width:100%;height:auto">'
-        f"<title>{label}</title>"
+        f'<svg class="tfguide-figure" role="img" aria-label="{label}" {box} style="{shape}" '
+        f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"><title>{label}</title>'
     )
     return head + svg[len(opening) :].strip()
 
@@ -198,4 +198,4 @@ def show(fig: "Figure", alt: str) -> None:
     svg = to_svg(fig, alt)
     # Without this the inline backend of a notebook would show the figure a second time, as a bitmap.
     plt.close(fig)
-    display(HTML(f'<div class="tfguide-figure">{svg}</div>'))
+    display(HTML(f'<div class="tfguide-figure" style="overflow-x:auto">{svg}</div>'))

@@ -57,19 +57,10 @@ def attention_weights(
     Source: Vaswani et al. 2017, equation 1; grouped heads: Ainslie et al. 2023.
     """
     query, key, _, visible = _checked(query, key, key, visible, bias)
-    B, T, H, d = sizes_of(query)
-    S, K = sizes_of(key)[1:3]
-    scale = 1 / math.sqrt(d) if scale is None else scale
-
-    query = tf.reshape(query * scale, (B, T, K, H // K, d))
-    scores = tf.einsum("btkgd,bskd->bkgts", query, key)  # (B, K, G, T, S)
-    scores = tf.reshape(at_least_float32(scores), (B, H, T, S))
-    if bias is not None:
-        scores = scores + bias
+    weights = tf.nn.softmax(_scores(query, key, visible, bias, scale))
     if visible is None:
-        return tf.nn.softmax(scores)
-    weights = tf.nn.softmax(tf.where(visible, scores, scores.dtype.min))
-    return tf.where(visible, weights, 0.0)  # only a row with nothing to see has weight on a hidden key
+        return weights
+    return tf.where(visible, weights, 0.0)  # only a query that sees nothing has weight on a hidden key
 
 
 def scaled_dot_product_attention(
@@ -85,13 +76,33 @@ def scaled_dot_product_attention(
     value: (B, S, K, d_v); the other arguments and the errors are those of `attention_weights`.
     The output of a query that may look at nothing is 0.
     """
-    query, key, value, _ = _checked(query, key, value, visible, bias)
-    weights = tf.cast(attention_weights(query, key, visible, bias, scale), value.dtype)  # (B, H, T, S)
+    query, key, value, visible = _checked(query, key, value, visible, bias)
+    weights = tf.cast(tf.nn.softmax(_scores(query, key, visible, bias, scale)), value.dtype)  # (B, H, T, S)
     B, H, T, S = sizes_of(weights)
-    K = value.shape[2]
+    K, d_v = value.shape[2:]
     weights = tf.reshape(weights, (B, K, H // K, T, S))
     output = tf.einsum("bkgts,bskd->btkgd", weights, value)  # (B, T, K, G, d)
-    return tf.reshape(output, (B, T, H, value.shape[3]))
+    output = tf.reshape(output, (B, T, H, d_v))
+    if visible is None:
+        return output
+    sees_something = tf.transpose(tf.reduce_any(visible, axis=-1), (0, 2, 1))  # sizes of 1 where all are alike
+    return tf.where(sees_something[..., None], output, tf.zeros((), output.dtype))
+
+
+def _scores(query, key, visible, bias, scale):
+    """The scores (B, H, T, S), the lowest number where a key is hidden."""
+    B, T, H, d = sizes_of(query)
+    S, K = sizes_of(key)[1:3]
+    scale = 1 / math.sqrt(d) if scale is None else scale
+    query = tf.reshape(query * scale, (B, T, K, H // K, d))  # heads of a group share a key
+    scores = tf.einsum("btkgd,bskd->bkgts", query, key)  # (B, K, G, T, S)
+    scores = tf.reshape(at_least_float32(scores), (B, H, T, S))
+    if bias is not None:
+        scores += bias
+    if visible is None:
+        return scores
+    lowest = scores.dtype.min  # not -inf, which makes NaN of a row with nothing to see
+    return scores + tf.where(visible, tf.zeros((), scores.dtype), lowest)
 
 
 class MultiHeadAttention(keras.layers.Layer):
@@ -185,6 +196,6 @@ def _checked(query, key, value, visible, bias):
         checks.boolean("visible", visible.dtype == tf.bool, visible.dtype.name)
     shapes = [None if tensor is None else shape_of(tensor) for tensor in (visible, bias)]
     checks.attention(shape_of(query), shape_of(key), shape_of(value), *shapes)
-    if visible is not None and len(visible.shape) == 3:
-        visible = visible[:, None]  # (B, 1, T, S): the same for every head
+    if visible is not None and len(visible.shape) < 4:  # (B or 1, 1, T, S): every head alike
+        visible = visible[:, None] if len(visible.shape) == 3 else visible[None, None]
     return query, key, value, visible

@@ -1,0 +1,75 @@
+"""One weight dictionary through NumPy in float64, PyTorch and TensorFlow in float32: the same outputs.
+
+Every norm x positions x activation x K in {1, middle, H} x kind. The table of largest differences in the book is
+written by `TFGUIDE_WRITE_CONFORMANCE=1 pytest tests/conformance/test_models.py`.
+"""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+import tfguide.reference as ref
+from tests.conformance.conftest import TABLE
+from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, small_config
+from tfguide.config import ACTIVATIONS, KINDS, NORMS, POSITIONS
+
+LIMIT = 1e-5
+KV_HEADS = (1, 3, 6)
+PLACEMENTS = {"encoder": ("post", "pre", "parallel"), "decoder": ("pre", "parallel", "post"), "encoder-decoder": ("pre", "post")}  # fmt: skip
+CASES = list(itertools.product(KINDS, NORMS, POSITIONS))
+
+
+def configurations(kind, norm, positions):
+    """Every activation with every K; the other choices take turns, so that each meets each of these."""
+    for turn, (activation, kv_heads) in enumerate(itertools.product(ACTIVATIONS, KV_HEADS)):
+        placements = PLACEMENTS[kind]
+        yield small_config(
+            kind,
+            norm=norm,
+            positions=positions,
+            activation=activation,
+            n_kv_heads=kv_heads,
+            norm_placement=placements[turn % len(placements)],
+            n_layers=2 if turn % 6 == 0 else 1,
+            tied_head=turn % 4 < 2,
+            qkv_bias=turn % 3 != 0,
+            output_bias=turn % 5 != 0,
+            ffn_bias=turn % 3 != 1,
+            norm_bias=turn % 4 != 3,
+            embedding_norm=turn % 6 == 5,
+            n_token_types=0 if kind == "encoder-decoder" else 3 * (turn % 2),
+            sliding_window=4 if kind == "decoder" and turn % 4 == 1 else None,
+        )
+
+
+@pytest.mark.parametrize(("kind", "norm", "positions"), CASES, ids=["-".join(case) for case in CASES])
+def test_frameworks_equal_the_reference(kind, norm, positions, table):
+    for config in configurations(kind, norm, positions):
+        weights = random_weights(config)
+        inputs, masks = batch(config)
+        if config.n_token_types:
+            masks["token_types"] = inputs[0] % config.n_token_types
+        expected = ref.forward(config, weights, *inputs, **masks)
+        assert np.isfinite(expected).all()
+        assert expected.std() > 0.05  # a constant would agree with anything
+        for name in FRAMEWORKS:
+            output = numpy(load(name).from_weights(config, weights)(*inputs, **masks))
+            assert output.dtype == np.float32
+            assert output.shape == expected.shape
+            difference = float(np.abs(output - expected).max())
+            table.append(
+                dict(kind=kind, norm=norm, positions=positions, activation=config.activation,
+                     kv_heads=config.n_kv_heads, framework=name, largest_difference=difference)
+            )  # fmt: skip
+            assert difference <= LIMIT, (config, name)
+
+
+def test_the_table_in_the_book_is_of_these_cases():
+    rows = json.loads(TABLE.read_text())
+    expected = set(itertools.product(KINDS, NORMS, POSITIONS, ACTIVATIONS, KV_HEADS, FRAMEWORKS))
+    keys = ("kind", "norm", "positions", "activation", "kv_heads", "framework")
+    assert {tuple(row[key] for key in keys) for row in rows} == expected
+    assert len(rows) == len(expected)
+    assert max(row["largest_difference"] for row in rows) <= LIMIT

@@ -1,0 +1,64 @@
+"""What several tests need: both frameworks by name, weights that hide no bug, and small batches."""
+
+import importlib
+
+import numpy as np
+
+import tfguide
+
+FRAMEWORKS = ("torch", "tensorflow")
+
+
+def load(name):
+    """The package's implementation in a framework, or the reference."""
+    return importlib.import_module(f"tfguide.{name}")
+
+
+def tensor(name, array):
+    """An array as the framework's tensor, a float as float32."""
+    array = np.asarray(array)
+    array = array.astype(np.float32) if array.dtype.kind == "f" else array
+    if name == "torch":
+        return importlib.import_module("torch").from_numpy(array.copy())
+    if name == "tensorflow":
+        return importlib.import_module("tensorflow").convert_to_tensor(array)
+    return array
+
+
+def numpy(tensor):
+    """A framework's tensor as an array."""
+    return tensor.detach().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
+
+
+def random_weights(config, seed=0):
+    """Initial weights in which no bias is 0 and no norm weight is 1, so that forgetting one of them shows."""
+    stream = np.random.default_rng(seed)
+    weights = tfguide.init_weights(config, seed)
+    for name, array in weights.items():
+        if array.ndim == 1:
+            weights[name] = array + stream.normal(0, 0.3, array.shape).astype(np.float32)
+    return weights
+
+
+def small_config(kind="decoder", **changes):
+    """Sizes that are distinct, so that a swapped axis does not fit; H has a divisor between 1 and itself."""
+    fields = dict(
+        kind=kind, d_model=22, n_layers=2, n_heads=6, d_head=10, d_ff=26, vocab_size=37, max_positions=31,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    return tfguide.ModelConfig(**{**fields, **changes})
+
+
+def batch(config, seed=0, size=3, length=7, target=5):
+    """The inputs of a model and its masks, with padding: a tuple and a dictionary."""
+    stream = np.random.default_rng(seed)
+
+    def tokens(n):
+        return stream.integers(0, config.vocab_size, (size, n))
+
+    def valid(n):
+        return np.arange(n) < np.minimum(n, np.arange(2, 2 + 2 * size, 2))[:, None]
+
+    if config.kind == "encoder-decoder":
+        return (tokens(length), tokens(target)), dict(source_valid=valid(length), target_valid=valid(target))
+    return (tokens(length),), dict(valid=valid(length))

@@ -34,7 +34,9 @@ def heat_maps(
     colours = dict(cmap=style.DIVERGING, vmin=-limit, vmax=limit) if signed else dict(vmin=0.0, vmax=1.0)
     with style.style():
         width = _WIDTH if columns > 1 else 0.72 * _WIDTH
-        fig, axes = plt.subplots(rows, columns, figsize=(width, rows * width / columns * 1.08 + 0.45), squeeze=False)
+        size = (width, rows * width / columns * 1.08 + 0.45)
+        # The axes stay square: "compressed" is the layout that reckons with it.
+        fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="compressed")
         for ax in axes.flat[len(maps) :]:
             ax.set_visible(False)
         for ax, (title, values, tokens) in zip(axes.flat, maps, strict=False):

@@ -1,0 +1,148 @@
+"""Small random models of transformers, the folders they are saved to, and what they compute."""
+
+import json
+
+import numpy as np
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+BERT = dict(
+    vocab_size=37, hidden_size=21, num_hidden_layers=2, num_attention_heads=3, intermediate_size=34,
+    max_position_embeddings=19, type_vocab_size=3, layer_norm_eps=1e-5,
+)  # fmt: skip
+GPT2 = dict(vocab_size=37, n_embd=15, n_layer=2, n_head=3, n_positions=19, bos_token_id=5, eos_token_id=7)
+LLAMA = dict(
+    vocab_size=37, hidden_size=24, intermediate_size=34, num_hidden_layers=2, num_attention_heads=6,
+    num_key_value_heads=2, head_dim=10, max_position_embeddings=67, rms_norm_eps=1e-5,
+)  # fmt: skip
+T5 = dict(
+    vocab_size=37, d_model=22, d_kv=5, d_ff=34, num_heads=3, num_layers=2, num_decoder_layers=3,
+    relative_attention_num_buckets=8, relative_attention_max_distance=11, decoder_start_token_id=3,
+)  # fmt: skip
+LLAMA3 = dict(
+    rope_type="llama3", rope_theta=100.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
+    original_max_position_embeddings=32,
+)  # fmt: skip
+
+# The class, its configuration, and more arguments of the class.
+CASES = {
+    "bert": ("BertModel", BERT),
+    "bert-relu-pretraining": ("BertForPreTraining", BERT | dict(hidden_act="relu", num_attention_heads=7)),
+    "bert-tanh-mlm": ("BertForMaskedLM", BERT | dict(hidden_act="gelu_new", type_vocab_size=1)),
+    "bert-no-pooler": ("BertModel", BERT, dict(add_pooling_layer=False)),
+    "gpt2": ("GPT2LMHeadModel", GPT2),
+    "gpt2-untied": ("GPT2LMHeadModel", GPT2 | dict(tie_word_embeddings=False, n_inner=34, n_head=5)),
+    "gpt2-relu-unscaled": ("GPT2LMHeadModel", GPT2 | dict(activation_function="relu", scale_attn_weights=False)),
+    "gpt2-gelu-trunk": ("GPT2Model", GPT2 | dict(activation_function="gelu", layer_norm_epsilon=0.1)),
+    "llama-multi-head": (
+        "LlamaForCausalLM",
+        LLAMA | dict(hidden_size=18, num_attention_heads=3, num_key_value_heads=3, head_dim=6),
+    ),
+    "llama-grouped": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=53.0))),
+    "llama-multi-query-biases": (
+        "LlamaForCausalLM",
+        LLAMA
+        | dict(num_key_value_heads=1, attention_bias=True, mlp_bias=True, tie_word_embeddings=True, hidden_act="gelu"),
+    ),
+    "llama-attention-bias": ("LlamaForCausalLM", LLAMA | dict(attention_bias=True, hidden_act="swish")),
+    "llama-3": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=LLAMA3)),
+    "llama-tanh-trunk": (
+        "LlamaModel",
+        LLAMA | dict(tie_word_embeddings=True, hidden_act="gelu_pytorch_tanh", head_dim=None),
+    ),
+    "t5-1.0": ("T5ForConditionalGeneration", T5),
+    "t5-gelu": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gelu", num_decoder_layers=1)),
+    "t5-1.1": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
+    "t5-1.1-tied": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gated-silu", tie_word_embeddings=False)),
+    "t5-scaled-untied": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gated-gelu_python")),
+    "t5-trunk": ("T5Model", T5 | dict(feed_forward_proj="gelu_new")),
+}
+UNTIED_T5 = ("t5-1.1", "t5-scaled-untied")  # transformers 5 ties every T5 that it makes
+
+
+def make(case, seed=0):
+    """A model of a case, in which every parameter is random: none is 0 or 1 as initialisation leaves it."""
+    name, fields, *more = CASES[case]
+    cls = getattr(transformers, name)
+    model = cls(cls.config_class(**fields), **(more[0] if more else {})).eval()
+    if case in UNTIED_T5:
+        model.lm_head.weight = torch.nn.Parameter(torch.empty(fields["vocab_size"], fields["d_model"]))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.normal_(0.7, 0.4, generator=generator)
+            else:
+                parameter.normal_(0.0, 2.0 * parameter.shape[-1] ** -0.5, generator=generator)
+    return model
+
+
+def save(model, folder, dtype=None, **options):
+    """Save a model as transformers does, in another type if one is given; returns the folder."""
+    if dtype is not None:
+        model = model.to(dtype)
+    model.save_pretrained(folder, **options)
+    return folder
+
+
+def edit_config(folder, *remove, **changes):
+    """Change a folder's config.json; a value of None writes null."""
+    file = folder / "config.json"
+    keys = {key: value for key, value in json.loads(file.read_text()).items() if key not in remove}
+    file.write_text(json.dumps(keys | changes))
+
+
+def edit_tensors(folder, edit):
+    """Change a folder's model.safetensors: `edit` gets the arrays and changes them."""
+    arrays = load_file(folder / "model.safetensors")
+    edit(arrays)
+    save_file(
+        {name: np.ascontiguousarray(a) for name, a in arrays.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+
+
+def inputs(kind, vocab_size=37, n_types=0, seed=0):
+    """Tokens with padding on the right, for a model of ours: the inputs, the masks, and where outputs are real."""
+    stream = np.random.default_rng(seed)
+
+    def tokens(length):
+        return stream.integers(0, vocab_size, (3, length))
+
+    def valid(*lengths):
+        return np.arange(max(lengths)) < np.array(lengths)[:, None]
+
+    if kind == "encoder-decoder":
+        masks = dict(source_valid=valid(17, 3, 11), target_valid=valid(2, 13, 7))
+        return (tokens(17), tokens(13)), masks, masks["target_valid"]
+    masks = dict(valid=valid(17, 3, 11))
+    if n_types > 1:
+        masks["token_types"] = stream.integers(0, n_types, (3, 17))
+    return (tokens(17),), masks, masks["valid"]
+
+
+@torch.no_grad()
+def outputs(model, tokens, masks):
+    """What a model of transformers gives for our inputs: logits, or hidden states of an encoder."""
+    names = {
+        "valid": "attention_mask",
+        "token_types": "token_type_ids",
+        "source_valid": "attention_mask",
+        "target_valid": "decoder_attention_mask",
+    }
+    tensors = {names[name]: torch.tensor(mask).long() for name, mask in masks.items()}
+    ids = dict(zip(("input_ids", "decoder_input_ids"), map(torch.tensor, tokens), strict=False))
+    model = model.float().eval()
+    if "Bert" in type(model).__name__:
+        model = getattr(model, "bert", model)
+    result = model(**ids, **tensors)
+    if "logits" in result:
+        return result.logits.numpy()
+    hidden = result.last_hidden_state
+    if "Bert" in type(model).__name__:
+        return hidden.numpy()
+    # A trunk alone: the logits are those of the tied head.
+    scale = model.config.d_model**-0.5 if model.config.model_type == "t5" else 1.0
+    return (scale * hidden @ model.get_input_embeddings().weight.T).numpy()

@@ -1,0 +1,103 @@
+"""BERT: an encoder with norms after the sublayers, as `transformers.BertModel` computes it (version 5.23)."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+from tfguide.checkpoints.fields import ACTIVATIONS, Fields
+from tfguide.checkpoints.layout import Place, linear, norm
+from tfguide.config import ModelConfig
+
+MODEL_TYPE = "bert"
+ARCHITECTURE = "BertModel"
+PREFIX, UNPREFIXED = "", ()
+READS = "BertModel: the encoder and, where there is one, its pooler"
+HEADS = ("classifier", "qa_outputs")
+SKIPPED = re.compile(r"embeddings\.(position_ids|token_type_ids)|cls\..*")
+
+# The last line: keys of bert-base-chinese and its kin, which no version of transformers reads.
+_INERT = """
+    attention_probs_dropout_prob classifier_dropout tie_word_embeddings
+    directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
+"""
+
+
+def plain(name: str) -> str:
+    """A tensor's name in BertModel, from its name in a model with a head and from TensorFlow's names for norms."""
+    name = name.removeprefix("bert.")
+    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: "LayerNorm." + ("weight" if m[1] == "gamma" else "bias"), name)
+
+
+def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
+    """The configuration in a config.json; the tensors tell whether there is a pooler."""
+    fields.fixed("is_decoder", False, "an encoder that sees both sides")
+    fields.fixed("is_encoder_decoder", False, "an encoder alone")
+    fields.fixed("position_embedding_type", "absolute", "a learned vector for each position")
+    if any(name.startswith("cls.") for name in tensors):
+        warnings.warn(
+            f"{fields.source}: the pretraining head (tensors cls.*) is left out: an encoder returns hidden states",
+            stacklevel=2,
+        )
+    vocab_size = fields.count("vocab_size", 30522)
+    config = ModelConfig(
+        kind="encoder",
+        d_model=fields.count("hidden_size", 768),
+        n_layers=fields.count("num_hidden_layers", 12),
+        n_heads=fields.count("num_attention_heads", 12),
+        d_ff=fields.count("intermediate_size", 3072),
+        vocab_size=vocab_size,
+        max_positions=fields.count("max_position_embeddings", 512),
+        n_token_types=fields.count("type_vocab_size", 2),
+        norm_placement="post",
+        norm_eps=fields.number("layer_norm_eps", 1e-12),
+        embedding_norm=True,
+        positions="learned",
+        activation=fields.choice("hidden_act", "gelu", ACTIVATIONS),
+        pooler="pooler.dense.weight" in tensors,
+        dropout=fields.dropout("hidden_dropout_prob", 0.1),
+        **fields.token_ids(vocab_size, pad_token_id=0),
+    )
+    fields.finish(_INERT.split())
+    return config
+
+
+def config_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The keys of a config.json; what BERT cannot express is not in them."""
+    return {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "intermediate_size": config.d_ff,
+        "hidden_act": {"gelu_tanh": "gelu_new", "relu": "relu"}.get(config.activation, "gelu"),
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": 0.0,
+        "max_position_embeddings": config.max_positions or 512,
+        "type_vocab_size": config.n_token_types or 2,
+        "layer_norm_eps": config.norm_eps,
+    }
+
+
+def places(config: ModelConfig) -> dict[str, Place]:
+    """Where each canonical weight lies."""
+    return dict(_places(config))
+
+
+def _places(config):
+    for ours, theirs in (("token", "word"), ("position", "position"), ("token_type", "token_type")):
+        yield f"embedding.{ours}.weight", Place(f"embeddings.{theirs}_embeddings.weight")
+    yield from norm("embedding.norm", "embeddings.LayerNorm")
+    for layer in range(config.n_layers):
+        ours, theirs = f"encoder.layers.{layer}", f"encoder.layer.{layer}"
+        for part in ("query", "key", "value"):
+            yield from linear(f"{ours}.self_attention.{part}", f"{theirs}.attention.self.{part}")
+        yield from linear(f"{ours}.self_attention.output", f"{theirs}.attention.output.dense")
+        yield from norm(f"{ours}.self_attention_norm", f"{theirs}.attention.output.LayerNorm")
+        yield from linear(f"{ours}.feed_forward.up", f"{theirs}.intermediate.dense")
+        yield from linear(f"{ours}.feed_forward.down", f"{theirs}.output.dense")
+        yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.output.LayerNorm")
+    if config.pooler:
+        yield from linear("pooler", "pooler.dense")

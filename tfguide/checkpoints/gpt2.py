@@ -1,0 +1,109 @@
+"""GPT-2: a decoder with learned positions, as `transformers.GPT2LMHeadModel` computes it (version 5.23)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from typing import Any
+
+from tfguide.checkpoints.fields import ACTIVATIONS, Fields
+from tfguide.checkpoints.layout import Place, norm
+from tfguide.config import ModelConfig
+
+MODEL_TYPE = "gpt2"
+ARCHITECTURE = "GPT2LMHeadModel"
+PREFIX, UNPREFIXED = "transformer.", ("lm_head.weight",)
+READS = "GPT2Model and GPT2LMHeadModel"
+HEADS = ("score", "classifier", "qa_outputs", "multiple_choice_head")
+SKIPPED = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask, which old versions stored
+
+_INERT = """
+    attn_pdrop embd_pdrop n_ctx predict_special_tokens reorder_and_upcast_attn classifier_dropout hidden_dropout
+    summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout is_decoder
+"""
+
+
+def plain(name: str) -> str:
+    """A tensor's name in GPT2Model, from its name in a model with a head."""
+    return name.removeprefix("transformer.")
+
+
+def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
+    """The configuration in a config.json."""
+    fields.fixed("is_encoder_decoder", False, "a decoder alone")
+    fields.fixed("scale_attn_by_inverse_layer_idx", False, "one scale of the scores for all layers")
+    for other, key in (
+        ("hidden_size", "n_embd"),
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+    ):
+        fields.alias(other, key)
+    vocab_size = fields.count("vocab_size", 50257)
+    d_model = fields.count("n_embd", 768)
+    config = ModelConfig(
+        kind="decoder",
+        d_model=d_model,
+        n_layers=fields.count("n_layer", 12),
+        n_heads=fields.count("n_head", 12),
+        d_ff=fields.count("n_inner", None) or 4 * d_model,
+        vocab_size=vocab_size,
+        max_positions=fields.count("n_positions", 1024),
+        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
+        positions="learned",
+        activation=fields.choice("activation_function", "gelu_new", ACTIVATIONS),
+        attention_scale=None if fields.flag("scale_attn_weights", True) else 1.0,
+        tied_head=fields.flag("tie_word_embeddings", True),
+        dropout=fields.dropout("resid_pdrop", 0.1),
+        **fields.token_ids(vocab_size, bos_token_id=50256, eos_token_id=50256),
+    )
+    fields.finish(_INERT.split())
+    return config
+
+
+def config_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The keys of a config.json; what GPT-2 cannot express is not in them."""
+    return {
+        "vocab_size": config.vocab_size,
+        "n_embd": config.d_model,
+        "n_layer": config.n_layers,
+        "n_head": config.n_heads,
+        "n_inner": config.d_ff,
+        "n_positions": config.max_positions or 1024,
+        "activation_function": {"gelu": "gelu", "relu": "relu"}.get(config.activation, "gelu_new"),
+        "scale_attn_weights": config.d_head == 1 or not math.isclose(config.attention_scale, 1.0),
+        "layer_norm_epsilon": config.norm_eps,
+        "resid_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": 0.0,
+        "tie_word_embeddings": config.tied_head,
+    }
+
+
+def places(config: ModelConfig) -> dict[str, Place]:
+    """Where each canonical weight lies."""
+    return dict(_places(config))
+
+
+def _places(config):
+    yield "embedding.token.weight", Place("wte.weight", copies=("lm_head.weight",) if config.tied_head else ())
+    yield "embedding.position.weight", Place("wpe.weight")
+    for layer in range(config.n_layers):
+        ours, theirs = f"decoder.layers.{layer}", f"h.{layer}"
+        yield from norm(f"{ours}.self_attention_norm", f"{theirs}.ln_1")
+        for part, name in enumerate(("query", "key", "value")):
+            yield from _conv(f"{ours}.self_attention.{name}", f"{theirs}.attn.c_attn", part, 3)
+        yield from _conv(f"{ours}.self_attention.output", f"{theirs}.attn.c_proj")
+        yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.ln_2")
+        yield from _conv(f"{ours}.feed_forward.up", f"{theirs}.mlp.c_fc")
+        yield from _conv(f"{ours}.feed_forward.down", f"{theirs}.mlp.c_proj")
+    yield from norm("decoder.final_norm", "ln_f")
+    if not config.tied_head:
+        yield "head.weight", Place("lm_head.weight", transposed=True)
+
+
+def _conv(ours, theirs, part=0, parts=1):
+    """GPT-2's Conv1D is a linear map that is stored (in, out), as ours are."""
+    for tensor in ("weight", "bias"):
+        yield f"{ours}.{tensor}", Place(f"{theirs}.{tensor}", part=part, parts=parts)

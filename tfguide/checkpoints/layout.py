@@ -1,0 +1,131 @@
+"""From tensors as Hugging Face names and shapes them to canonical weights, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from tfguide.checkpoints.tensors import Tensor, equal, to_float32
+from tfguide.config import ModelConfig
+from tfguide.weights import weight_shapes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a canonical weight lies in a checkpoint.
+
+    name: the tensor, without the prefix of the classes that wrap a trunk. transposed: PyTorch's Linear stores
+    (out, in). part, parts: the weight is one of several, side by side along the tensor's last axis. copies: other
+    names under which a file may hold the same tensor; all that are there must be equal.
+    """
+
+    name: str
+    transposed: bool = False
+    part: int = 0
+    parts: int = 1
+    copies: tuple[str, ...] = ()
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the whole tensor, from that of the canonical weight."""
+        if self.transposed:
+            return shape[::-1]
+        return (*shape[:-1], shape[-1] * self.parts)
+
+    def take(self, stored: np.ndarray) -> np.ndarray:
+        """The view of a stored tensor that is the canonical weight."""
+        if self.transposed:
+            return stored.T
+        size = stored.shape[-1] // self.parts
+        return stored[..., self.part * size : (self.part + 1) * size]
+
+
+def linear(ours: str, theirs: str, bias: bool = True) -> Iterator[tuple[str, Place]]:
+    """The places of a PyTorch Linear: (out, in), and its bias."""
+    yield f"{ours}.weight", Place(f"{theirs}.weight", transposed=True)
+    if bias:
+        yield f"{ours}.bias", Place(f"{theirs}.bias")
+
+
+def norm(ours: str, theirs: str, bias: bool = True) -> Iterator[tuple[str, Place]]:
+    """The places of a norm."""
+    yield f"{ours}.weight", Place(f"{theirs}.weight")
+    if bias:
+        yield f"{ours}.bias", Place(f"{theirs}.bias")
+
+
+def plain_names(tensors: Mapping[str, Tensor], plain: Callable[[str], str]) -> dict[str, Tensor]:
+    """Tensors by names without prefixes and old spellings. Raises ValueError where two become one."""
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        other = result.setdefault(plain(name), tensor)
+        if other is not tensor:
+            raise ValueError(f"{tensor.file}: tensors {other.name!r} and {name!r} are two spellings of one name")
+    return result
+
+
+def read_weights(config: ModelConfig, family: ModuleType, tensors: Mapping[str, Tensor], where: str) -> dict:
+    """The canonical weights of a configuration, float32, from tensors by their plain names.
+
+    Every name, shape and type is checked before a number is read. Raises ValueError that names file and tensor.
+    """
+    for field in ("n_layers", "n_encoder_layers"):
+        if (getattr(config, field) or 0) > len(tensors):
+            raise ValueError(f"{where}: {field}={getattr(config, field)}, but there are only {len(tensors)} tensors")
+    places = family.places(config)
+    _check_names(family, places, tensors)
+    sources = {
+        name: _source(name, places[name], shape, tensors, where) for name, shape in weight_shapes(config).items()
+    }
+    return {name: to_float32(tensor, places[name].take(tensor.stored())) for name, tensor in sources.items()}
+
+
+def hf_tensors(config: ModelConfig, family: ModuleType) -> dict[str, tuple[tuple[int, ...], list[str]]]:
+    """The tensors to write: by name, the shape of each and the canonical weights that it is made of, in order."""
+    places, tensors = family.places(config), {}
+    for ours, shape in weight_shapes(config).items():
+        place = places[ours]
+        tensors.setdefault(place.name, (place.shape(shape), []))[1].append(ours)
+    return tensors
+
+
+def hf_array(weights: Mapping[str, np.ndarray], names: list[str], transposed: bool) -> np.ndarray:
+    """A tensor to write from its canonical weights: float32, contiguous; a copy only where it must be one."""
+    arrays = [weights[name].T if transposed else weights[name] for name in names]
+    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _check_names(family, places, tensors):
+    expected = {name for place in places.values() for name in (place.name, *place.copies)}
+    for name, tensor in tensors.items():
+        if name not in expected and not family.SKIPPED.fullmatch(name):
+            raise ValueError(f"{tensor.file}: unexpected tensor {tensor.name!r}: {_why_unexpected(family, name)}")
+
+
+def _why_unexpected(family, name):
+    if name.split(".")[0] in family.HEADS:
+        return f"a head for a task of its own, which tfguide has not; it reads {family.READS}"
+    return "the configuration has no such weight"
+
+
+def _source(ours, place, shape, tensors, where) -> Tensor:
+    """The tensor that holds a canonical weight, checked."""
+    found = [tensors[name] for name in (place.name, *place.copies) if name in tensors]
+    if not found:
+        raise ValueError(f"{where}: missing tensor {place.name!r} of shape {place.shape(shape)} ({ours})")
+    for tensor in found:
+        if tensor.shape != place.shape(shape):
+            raise ValueError(
+                f"{tensor.file}: tensor {tensor.name!r} must have shape {place.shape(shape)}, got {tensor.shape}"
+            )
+        tensor.check_dtype()
+    for other in found[1:]:
+        if not equal(found[0], other):
+            raise ValueError(
+                f"{other.file}: tensors {found[0].name!r} and {other.name!r} must be equal, because the configuration "
+                f"ties them, and they differ"
+            )
+    return found[0]

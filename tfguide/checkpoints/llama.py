@@ -1,0 +1,148 @@
+"""Llama: a decoder with rotary positions and gates, as `transformers.LlamaForCausalLM` computes it (version 5.23)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from tfguide.checkpoints.fields import GATES, Fields
+from tfguide.checkpoints.layout import Place, linear, norm
+from tfguide.config import ModelConfig, RopeScaling
+
+MODEL_TYPE = "llama"
+ARCHITECTURE = "LlamaForCausalLM"
+PREFIX, UNPREFIXED = "model.", ("lm_head.weight",)
+READS = "LlamaModel and LlamaForCausalLM"
+HEADS = ("score", "classifier", "qa_outputs")
+SKIPPED = re.compile(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")  # computed from rope_theta
+
+# pretraining_tp only cuts the same products into pieces; max_sequence_length is another name for a training length.
+_INERT = ("attention_dropout", "pretraining_tp", "max_sequence_length", "is_decoder")
+
+
+def plain(name: str) -> str:
+    """A tensor's name in LlamaModel, from its name in a model with a head."""
+    return name.removeprefix("model.")
+
+
+def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
+    """The configuration in a config.json. Llama has no dropout of the kind that we have; one that we wrote is read."""
+    fields.fixed("is_encoder_decoder", False, "a decoder alone")
+    vocab_size = fields.count("vocab_size", 32000)
+    attention_bias = fields.flag("attention_bias", False)
+    max_positions = fields.count("max_position_embeddings", 2048)
+    d_head = fields.count("head_dim", None)
+    d_model = fields.count("hidden_size", 4096)
+    n_heads = fields.count("num_attention_heads", 32)
+    theta, scaling = _rope(fields, max_positions)
+    config = ModelConfig(
+        kind="decoder",
+        d_model=d_model,
+        n_layers=fields.count("num_hidden_layers", 32),
+        n_heads=n_heads,
+        n_kv_heads=fields.count("num_key_value_heads", None),
+        d_head=d_head,
+        d_ff=fields.count("intermediate_size", 11008),
+        vocab_size=vocab_size,
+        max_positions=max_positions,
+        norm="rms",
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        positions="rotary",
+        rope_theta=theta,
+        rope_scaling=scaling,
+        activation=fields.choice("hidden_act", "silu", GATES),
+        qkv_bias=attention_bias,
+        output_bias=attention_bias,
+        ffn_bias=fields.flag("mlp_bias", False),
+        tied_head=fields.flag("tie_word_embeddings", False),
+        dropout=fields.dropout("resid_pdrop", 0.0),
+        **fields.token_ids(vocab_size, bos_token_id=1, eos_token_id=2),
+    )
+    fields.finish(_INERT)
+    return config
+
+
+def config_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The keys of a config.json; what Llama cannot express is not in them."""
+    if config.d_model % config.n_heads:
+        raise ValueError(f"transformers wants n_heads={config.n_heads} to divide d_model={config.d_model}")
+    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if config.rope_scaling is not None:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": config.rope_scaling.factor,
+            "low_freq_factor": config.rope_scaling.low_freq_factor,
+            "high_freq_factor": config.rope_scaling.high_freq_factor,
+            "original_max_position_embeddings": config.rope_scaling.original_max_positions,
+        }
+    names = {"geglu": "gelu", "geglu_tanh": "gelu_pytorch_tanh"}
+    return {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.d_head,
+        "intermediate_size": config.d_ff,
+        "hidden_act": names.get(config.activation, "silu"),
+        "max_position_embeddings": config.max_positions or 2048,
+        "rms_norm_eps": config.norm_eps,
+        "rope_parameters": rope,
+        "attention_bias": config.qkv_bias,
+        "mlp_bias": config.ffn_bias,
+        "tie_word_embeddings": config.tied_head,
+        **({"resid_pdrop": config.dropout} if config.dropout else {}),
+    }
+
+
+def places(config: ModelConfig) -> dict[str, Place]:
+    """Where each canonical weight lies."""
+    return dict(_places(config))
+
+
+def _rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]:
+    """The base and the scaling of the rotary frequencies, from `rope_parameters` or the older `rope_scaling`.
+
+    A base inside the object comes before `rope_theta` beside it, as in transformers.
+    """
+    fields.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
+    theta = fields.number("rope_theta", 10_000.0)
+    older, rope = fields.inner("rope_scaling"), fields.inner("rope_parameters")
+    if older is not None and rope is not None:
+        raise ValueError(
+            f"{fields.source}: rope_scaling is the older name of rope_parameters: expected one of them, got both; "
+            "ignore=('rope_scaling',) keeps rope_parameters"
+        )
+    rope = older if rope is None else rope
+    if rope is None:
+        return theta, None
+    rope.alias("type", "rope_type")
+    rope_type = rope.choice("rope_type", "default", {"default": "default", "llama3": "llama3"})
+    rope.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
+    theta = rope.number("rope_theta", theta)
+    scaling = None
+    if rope_type == "llama3":
+        scaling = RopeScaling(
+            factor=rope.number("factor", None),
+            low_freq_factor=rope.number("low_freq_factor", None),
+            high_freq_factor=rope.number("high_freq_factor", None),
+            original_max_positions=rope.count("original_max_position_embeddings", max_positions),
+        )
+    rope.finish()
+    return theta, scaling
+
+
+def _places(config):
+    yield "embedding.token.weight", Place("embed_tokens.weight", copies=("lm_head.weight",) if config.tied_head else ())
+    for layer in range(config.n_layers):
+        ours, theirs = f"decoder.layers.{layer}", f"layers.{layer}"
+        yield from norm(f"{ours}.self_attention_norm", f"{theirs}.input_layernorm", bias=False)
+        for part, name in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
+            yield from linear(f"{ours}.self_attention.{part}", f"{theirs}.self_attn.{name}_proj", config.qkv_bias)
+        yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.post_attention_layernorm", bias=False)
+        for part in ("gate", "up", "down"):
+            yield from linear(f"{ours}.feed_forward.{part}", f"{theirs}.mlp.{part}_proj", config.ffn_bias)
+    yield from norm("decoder.final_norm", "norm", bias=False)
+    if not config.tied_head:
+        yield "head.weight", Place("lm_head.weight", transposed=True)

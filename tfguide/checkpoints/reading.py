@@ -1,0 +1,66 @@
+"""From a folder to a configuration and its weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tfguide.checkpoints import bert, gpt2, llama, t5
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.folder import CONFIG, as_folder, find_tensors, read_object
+from tfguide.checkpoints.layout import plain_names, read_weights
+from tfguide.config import ModelConfig
+
+FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (bert, gpt2, llama, t5)}
+
+
+def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """The configuration and the canonical float32 weights in a folder that Hugging Face wrote.
+
+    folder: holds config.json, and model.safetensors or its shards with their index; families bert, gpt2, llama, t5.
+    ignore: keys of config.json to treat as absent, "outer.inner" for one inside another; for keys that you know do
+    not matter.
+
+    Weights stored as float16, bfloat16 or float64 become float32. What transformers computes with these files in
+    float32 is what the configuration says; a key or a tensor that would make a difference is an error. Left out, with
+    a UserWarning: BERT's pretraining head, all but the first end token, and special tokens outside the vocabulary.
+
+    Raises ValueError for files that are corrupt or contradict each other, for keys and values that are not supported,
+    and for tensors that are missing, unexpected or of another shape or type than expected; FileNotFoundError,
+    NotADirectoryError and TypeError for the arguments. Nothing is returned by halves.
+    """
+    folder = as_folder(folder)
+    ignore = _as_keys(ignore)
+    source = str(folder / CONFIG)
+    keys = read_object(folder / CONFIG)
+    family = _family(keys, source)
+    tensors = plain_names(find_tensors(folder), family.plain)
+    config = config_of(family, Fields(keys, source, ignore), tensors)
+    return config, read_weights(config, family, tensors, str(folder))
+
+
+def config_of(family: ModuleType, fields: Fields, tensors: Mapping[str, Any]) -> ModelConfig:
+    """A family's configuration, with the file's name in every error. Raises ValueError."""
+    try:
+        return family.config_from_hf(fields, tensors)
+    except (TypeError, ValueError, OverflowError) as error:
+        if str(error).startswith(fields.source):
+            raise
+        raise ValueError(f"{fields.source}: {error}") from error
+
+
+def _family(keys: Mapping[str, Any], source: str) -> ModuleType:
+    model_type = keys.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ValueError(f"{source}: model_type={model_type!r} is not supported, expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[model_type]
+
+
+def _as_keys(ignore) -> tuple[str, ...]:
+    if isinstance(ignore, str) or not all(isinstance(key, str) for key in ignore):
+        raise TypeError(f"ignore must be a sequence of keys of config.json, got {ignore!r}")
+    return tuple(ignore)

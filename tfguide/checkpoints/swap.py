@@ -1,0 +1,101 @@
+"""A folder that is replaced whole: written under a temporary name beside it, then renamed into its place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfguide.checkpoints.folder import CONFIG, INDEX, WEIGHTS, read_object
+
+_OURS = re.compile(rf"{re.escape(CONFIG)}|{re.escape(WEIGHTS)}|{re.escape(INDEX)}|model-\d+-of-\d+\.safetensors")
+
+
+@contextlib.contextmanager
+def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A new empty folder to write into, which takes the place of `folder` when the block ends without an error.
+
+    After an error, `folder` is as it was and nothing else is left. After a crash of the machine in the instant between
+    the two renames of an overwrite, the old checkpoint lies beside the new one as `.NAME.old-...`, both whole.
+    The old folder's files that are not its config.json or weights are copied into the new one.
+
+    Raises FileExistsError where the folder is not empty, unless `overwrite` and it holds a checkpoint;
+    NotADirectoryError where it is a file.
+    """
+    folder = folder.resolve()  # a link to a folder stays a link
+    _check_free(folder, overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    temporary = folder.parent / f".{folder.name}.new-{token}"
+    temporary.mkdir()
+    try:
+        yield temporary
+        _check_free(folder, overwrite)
+        _keep_others(folder, temporary)
+        sync(temporary)
+        _swap(temporary, folder, folder.parent / f".{folder.name}.old-{token}")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_free(folder, overwrite):
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"expected a folder to write to, got a file: {folder}")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not _is_checkpoint(folder):
+        raise FileExistsError(f"{folder} is not empty and holds no checkpoint of ours: it is never overwritten")
+    if not overwrite:
+        raise FileExistsError(f"{folder} holds a checkpoint already; overwrite=True replaces it")
+
+
+def _is_checkpoint(folder):
+    """Whether the folder holds what `read_checkpoint` would look for, and no adapter that would stay beside it."""
+    try:
+        if (folder / "adapter_config.json").exists():
+            return False
+        return "model_type" in read_object(folder / CONFIG) and any(
+            (folder / file).exists() for file in (WEIGHTS, INDEX)
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _keep_others(folder, temporary):
+    """Copy what is not ours: a tokeniser, a README, whatever the owner put there."""
+    for entry in folder.iterdir() if folder.exists() else ():
+        if _OURS.fullmatch(entry.name) and not entry.is_dir():
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, temporary / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, temporary / entry.name, follow_symlinks=False)
+
+
+def _swap(new, folder, old):
+    if not folder.exists():
+        os.rename(new, folder)
+    else:
+        os.rename(folder, old)
+        try:
+            os.rename(new, folder)
+        except BaseException:
+            os.rename(old, folder)
+            raise
+    sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)

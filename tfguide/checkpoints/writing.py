@@ -1,0 +1,154 @@
+"""From a configuration and its weights to a folder that transformers loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from tfguide import checks
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.folder import CONFIG, INDEX, WEIGHTS, as_path
+from tfguide.checkpoints.layout import hf_array, hf_tensors
+from tfguide.checkpoints.reading import FAMILIES
+from tfguide.checkpoints.swap import replacing, sync
+from tfguide.config import ModelConfig
+from tfguide.weights import check_weights
+
+Tensors = dict[str, tuple[tuple[int, ...], list[str]]]  # by name: the shape, and the canonical weights in it
+
+
+def write_checkpoint(
+    folder: str | os.PathLike,
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    overwrite: bool = False,
+    max_shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Write a folder that transformers loads with equal results: config.json and safetensors in float32.
+
+    The family (bert, gpt2, llama or t5) follows from the configuration. Weights larger than `max_shard_bytes` are
+    divided into files with an index. Everything is written under a temporary name beside the folder and then renamed,
+    so that a crash never leaves a broken folder.
+
+    overwrite: replace the checkpoint that is there. Its config.json and weights go, every other file in the folder
+    stays; a folder that is not empty and holds no checkpoint is refused even so.
+
+    Raises ValueError where no family can express the configuration, saying what keeps each from it, and for weights
+    that do not fit the configuration; FileExistsError where the folder holds something; NotADirectoryError.
+    """
+    folder = as_path(folder)
+    checks.config(config)
+    checks.count("max_shard_bytes", max_shard_bytes)
+    if not isinstance(overwrite, bool):
+        raise TypeError(f"overwrite must be a bool, got {overwrite!r}")
+    check_weights(config, weights)
+    family = choose_family(config)
+    with replacing(folder, overwrite) as temporary:
+        _write_json(temporary / CONFIG, hf_config(config, family))
+        _write_weights(temporary, config, family, weights, max_shard_bytes)
+
+
+def hf_config(config: ModelConfig, family: ModuleType) -> dict[str, Any]:
+    """The config.json of a configuration."""
+    token_ids = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+    return {
+        "architectures": [family.ARCHITECTURE],
+        "model_type": family.MODEL_TYPE,
+        "dtype": "float32",
+        **family.config_to_hf(config),
+        **{name: getattr(config, name) for name in token_ids if getattr(config, name) is not None or name[0] != "d"},
+    }
+
+
+def choose_family(config: ModelConfig) -> ModuleType:
+    """The family whose config.json, read back, is this configuration. Raises ValueError where there is none."""
+    reasons = []
+    for family in FAMILIES.values():
+        obstacles = _obstacles(config, family)
+        if not obstacles:
+            return family
+        reasons.append(f"{family.MODEL_TYPE}: {', '.join(obstacles)}")
+    raise ValueError("no family of checkpoints can express this configuration:\n  " + "\n  ".join(reasons))
+
+
+def _obstacles(config, family) -> list[str]:
+    """What keeps a family from expressing a configuration: the fields that would come back different."""
+    try:
+        tensors = {place.name for place in family.places(config).values()}
+        nearest = family.config_from_hf(Fields(hf_config(config, family)), tensors)
+    except ValueError as error:
+        return [str(error).removeprefix("config.json: ")]
+    different = []
+    for field in dataclasses.fields(config):
+        ours, theirs = getattr(config, field.name), getattr(nearest, field.name)
+        if field.name not in _without_effect(config) and not _same(ours, theirs):
+            different.append(f"{field.name}={ours!r} (it has {theirs!r})")
+    return different
+
+
+def _without_effect(config) -> set[str]:
+    """The fields that a model of this configuration never reads."""
+    fields = set()
+    if config.kind == "encoder":
+        fields |= {"tied_head", "logit_scale"}
+    if config.norm == "rms":
+        fields |= {"norm_bias"}
+    if config.positions != "rotary":
+        fields |= {"rope_theta"}
+    if config.positions != "relative":
+        fields |= {"relative_buckets", "relative_max_distance"}
+    return fields
+
+
+def _same(a, b) -> bool:
+    return a == b or (isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-12))
+
+
+def _write_weights(folder: Path, config, family, weights, max_shard_bytes) -> None:
+    tensors, places = hf_tensors(config, family), family.places(config)
+    transposed = {place.name for place in places.values() if place.transposed}
+    shards = _shards(tensors, max_shard_bytes)
+    weight_map = {}
+    for i, shard in enumerate(shards):
+        file = WEIGHTS if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        arrays = {_written(name, family): hf_array(weights, tensors[name][1], name in transposed) for name in shard}
+        save_file(arrays, folder / file, metadata={"format": "pt"})
+        sync(folder / file)
+        weight_map |= dict.fromkeys(arrays, file)
+    if len(shards) > 1:
+        total = sum(map(_n_bytes, tensors.values()))
+        _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _shards(tensors: Tensors, max_bytes: int) -> list[list[str]]:
+    """The names of each file's tensors, in order; a file is over `max_bytes` only where one tensor is."""
+    shards, size = [[]], 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + _n_bytes(tensor) > max_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += _n_bytes(tensor)
+    return shards
+
+
+def _n_bytes(tensor) -> int:
+    return 4 * math.prod(tensor[0])
+
+
+def _written(name, family) -> str:
+    return name if name in family.UNPREFIXED else family.PREFIX + name
+
+
+def _write_json(file: Path, value) -> None:
+    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    sync(file)

@@ -19,7 +19,12 @@ pytestmark = pytest.mark.browser
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = {"desk": 1280, "phone": 390}
 TOC = (Path(__file__).resolve().parents[2] / "_toc.yml").read_text()
-PAGES = [*re.findall(r"^\s*(?:- )?(?:root|file):\s*(\S+)", TOC, flags=re.MULTILINE), "genindex", "py-modindex", "search"]
+PAGES = [
+    *re.findall(r"^\s*(?:- )?(?:root|file):\s*(\S+)", TOC, flags=re.MULTILINE),
+    "genindex",
+    "py-modindex",
+    "search",
+]
 
 FLAGS = [
     "--no-sandbox",

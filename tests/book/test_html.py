@@ -12,6 +12,13 @@ def complain(found: list[str]) -> None:
     assert not found, "\n" + "\n".join(found)
 
 
+def test_the_book_builds(build):
+    if build.returncode:
+        log = re.sub(r"\x1b\[[0-9;]*m", "", build.stdout)
+        warnings = [line for line in log.splitlines() if "WARNING:" in line or "ERROR:" in line]
+        pytest.fail("\n".join([*warnings, "", log[-3000:]]), pytrace=False)
+
+
 def test_every_page_is_there(html_folder):
     pages = {path.relative_to(html_folder).as_posix() for path in html_folder.rglob("*.html")}
     toc = (html_folder.parents[1] / "_toc.yml").read_text()

@@ -11,6 +11,7 @@ from tfguide.tensorflow.attention import (
 )
 from tfguide.tensorflow.cache import KVCache
 
+from tfguide.tensorflow.checkpoints import load_checkpoint, save_checkpoint
 from tfguide.tensorflow.feedforward import FeedForward, activate
 from tfguide.tensorflow.generate import decode, generate, prefill
 from tfguide.tensorflow.layers import DecoderBlock, EncoderBlock, LayerNorm, RMSNorm, layer_norm, rms_norm
@@ -51,12 +52,14 @@ __all__ = [
     "from_weights",
     "generate",
     "layer_norm",
+    "load_checkpoint",
     "padding_mask",
     "prefill",
     "relative_bias",
     "rms_norm",
     "rotary_angles",
     "rotate",
+    "save_checkpoint",
     "scaled_dot_product_attention",
     "sentence_embeddings",
     "sinusoidal_positions",

@@ -36,10 +36,10 @@ def _held_stderr():
 _wants_silence = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") > "0"
 try:
     with _held_stderr() if _wants_silence else contextlib.nullcontext():
+        import tensorflow  # noqa: F401, I001  first, so that the error names it and not what Keras wants of it
         import keras
-        import tensorflow  # noqa: F401
 except ModuleNotFoundError as error:
-    if error.name not in ("keras", "tensorflow"):
+    if (error.name or "").split(".")[0] not in ("keras", "tensorflow"):
         raise
     raise ImportError(
         "tfguide.tensorflow needs TensorFlow: install it with pip install 'tfguide[tensorflow]'"

@@ -15,6 +15,7 @@ from tfguide.torch.attention import (
     scaled_dot_product_attention,
 )
 from tfguide.torch.cache import KVCache
+from tfguide.torch.checkpoints import load_checkpoint, save_checkpoint
 from tfguide.torch.feedforward import FeedForward, activate
 from tfguide.torch.generate import decode, generate, prefill
 from tfguide.torch.layers import DecoderBlock, EncoderBlock, LayerNorm, RMSNorm, layer_norm, rms_norm
@@ -55,12 +56,14 @@ __all__ = [
     "from_weights",
     "generate",
     "layer_norm",
+    "load_checkpoint",
     "padding_mask",
     "prefill",
     "relative_bias",
     "rms_norm",
     "rotary_angles",
     "rotate",
+    "save_checkpoint",
     "scaled_dot_product_attention",
     "sentence_embeddings",
     "sinusoidal_positions",

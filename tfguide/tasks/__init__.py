@@ -1,0 +1,1 @@
+"""Data, tokenisers and metrics of the applications; imports no framework."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches. Narrower than the page: on a telephone the figure shrinks to the screen, and its labels must still be read.
-_WIDTH = 5.6
+_WIDTH = 5.0
 
 
 def heat_maps(

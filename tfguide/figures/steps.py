@@ -19,9 +19,9 @@ _MIDDLE = (_LEFT + _RIGHT) / 2
 def five_steps() -> Figure:
     """Encode, scores, softmax, context, output: one block of an encoder, and what stands before and after it."""
     with style.style():
-        fig = plt.figure(figsize=(5.4, 9.3), layout="none")
+        fig = plt.figure(figsize=(5.0, 9.15), layout="none")
         ax = fig.add_axes((0, 0, 1, 1))
-        ax.set_xlim(0, 5.4)
+        ax.set_xlim(0.16, 5.24)
         ax.set_ylim(9.3, 0)
         ax.axis("off")
 
@@ -32,13 +32,13 @@ def five_steps() -> Figure:
 
         _frame(ax, 1.72, 8.02)
         _bypass(ax, 1.98, 5.81)
-        _box(ax, 2.24, 0.50, "Q, K, V = x W$_q$, x W$_k$, x W$_v$", "", style.RED, missing=True)
+        _box(ax, 2.24, 0.50, "Q, K, V: three maps of x", "", style.RED, missing=True)
         _arrow(ax, 2.74, 3.04, "(T, H, d) each")
         _box(ax, 3.04, 0.50, "Scores  Q Kᵀ / √d", "", style.BLUE, step=2)
         _arrow(ax, 3.54, 3.84, "(H, T, T)")
         _box(ax, 3.84, 0.50, "Softmax of every row", "", style.BLUE, step=3)
         _arrow(ax, 4.34, 4.64, "(H, T, T)")
-        _box(ax, 4.64, 0.66, "Context  A V", "heads side by side, times W$_o$", style.BLUE, step=4)
+        _box(ax, 4.64, 0.66, "Context  A V", "heads side by side, one output map", style.BLUE, step=4)
         _arrow(ax, 5.30, 5.60, "(T, D)")
         _box(ax, 5.60, 0.42, "add x, then norm", "", style.RED, missing=True)
         _arrow(ax, 6.02, 6.56, "(T, D)", at=6.16)

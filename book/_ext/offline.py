@@ -1,6 +1,6 @@
 """Everything that a page needs comes with the page: no script, style, font or image is fetched from elsewhere.
 
-MathJax 3 and the two text fonts come from packages that carry nothing but those files, so that this repository does not.
+MathJax 3 and the two text fonts come from packages that carry nothing but those files, so this repository does not.
 As an extension, sphinx-mathjax-offline copies all of MathJax, 24 MB; this one copies the part that typesets TeX.
 """
 

@@ -1,4 +1,4 @@
-"""One look for every figure: inline SVG that reads on a light page and on a dark page.
+"""One look for every figure: inline SVG that reads on a light page and on a dark page:
 
     from tfguide.figures import style
 
@@ -119,14 +119,9 @@ def style() -> Iterator[None]:
 def heat_map(ax, values, *, cmap: str = SEQUENTIAL, vmin: float | None = None, vmax: float | None = None):
     """Draw a matrix as cells on `ax` and return the image, for a colour bar.
 
-    The cells are one bitmap inside the SVG, one pixel for each value, so a map of 512 by 512 stays small.
-
-    Args:
-        ax: the axes to draw on.
-        values: (rows, columns) numbers.
-        cmap: the name of a colour map; `SEQUENTIAL` for shares, `DIVERGING` for signed values.
-        vmin: the value of the lowest colour, by default the smallest value.
-        vmax: the value of the highest colour, by default the largest value.
+    The cells are one bitmap inside the SVG, one pixel for each value, so a map of 512 by 512 stays small. `values` is
+    (rows, columns), `cmap` names a colour map (`SEQUENTIAL` for shares, `DIVERGING` for signed values), and `vmin` and
+    `vmax` are the values of its first and its last colour, by default the smallest and the largest value.
     """
     image = ax.imshow(values, cmap=cmap, vmin=vmin, vmax=vmax, aspect="auto", interpolation="none")
     for spine in ax.spines.values():
@@ -140,10 +135,7 @@ def to_svg(fig: "Figure", alt: str) -> str:
 
     It has a `viewBox` and no fixed height, takes the colour of the text around it, and is the same text in every build.
     It shrinks with its column to 70% of its size, where its letters can still be read; a narrower column scrolls it.
-    `alt` becomes its title for those who cannot see it.
-
-    Raises:
-        ValueError: where `alt` is empty.
+    `alt` becomes its title for those who cannot see it. Raises ValueError where `alt` is empty.
     """
     import matplotlib
 
@@ -185,12 +177,8 @@ def _unique_identifiers(svg: str, alt: str) -> str:
 def show(fig: "Figure", alt: str) -> None:
     """Display the figure in a notebook or on a page of the book as inline SVG, and close it.
 
-    Args:
-        fig: a matplotlib figure, drawn inside `with style():`.
-        alt: what the figure shows, in one sentence, for readers who cannot see it.
-
-    Raises:
-        ValueError: where `alt` is empty.
+    `fig` was drawn inside `with style():`, and `alt` says in one sentence what it shows, for readers who cannot see it.
+    Raises ValueError where `alt` is empty.
     """
     import matplotlib.pyplot as plt
     from IPython.display import HTML, display

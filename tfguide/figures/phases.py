@@ -84,24 +84,23 @@ def request_timeline(time_to_first: float = 3.0, time_per_output: float = 1.0, n
     return fig
 
 
-def latency_and_throughput(
-    batches: Sequence[int], seconds: Mapping[str, Sequence[float]], ylabel: str = "time of a step, ms"
-) -> Figure:
+def latency_and_throughput(seconds: Mapping[str, Mapping[int, float]], ylabel: str = "time of a step, ms") -> Figure:
     """The time of a decode step and the tokens per second, against the batch.
 
-    seconds: label to the time of a step at each batch.
+    seconds: label to a mapping from each batch to the time of its step.
     """
+    batches = sorted({batch for times in seconds.values() for batch in times})
     with style.style():
         fig, (above, below) = plt.subplots(2, 1, figsize=(_WIDTH, 5.2), sharex=True)
         for (label, times), dash in zip(seconds.items(), style.DASHES, strict=False):
             look = dict(label=label, linestyle=dash, marker="o" if len(batches) < 10 else None, markersize=4)
-            above.plot(batches, [1e3 * t for t in times], **look)
-            below.plot(batches, [b / t for b, t in zip(batches, times, strict=True)], **look)
+            above.plot(list(times), [1e3 * t for t in times.values()], **look)
+            below.plot(list(times), [batch / t for batch, t in times.items()], **look)
         for ax in (above, below):
             ax.set_xscale("log", base=2)
             _log_scale(ax)
             ax.grid(True)
-        ticks = list(batches) if len(batches) < 10 else [2**i for i in range(0, 11, 2)]
+        ticks = batches if len(batches) < 10 else [2**i for i in range(0, 11, 2) if 2**i <= batches[-1]]
         below.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         for ax in (above, below):
             ax.minorticks_off()

@@ -23,10 +23,11 @@ from tfguide.checkpoints import write_checkpoint
 from tfguide.config import ModelConfig
 from tfguide.weights import init_weights
 
-# "S", 125M parameters: small enough that a laptop reads a prompt in a second
+# "S", 125M parameters: small enough that a laptop reads a prompt in a second. The eps is the one that KerasHub's Llama
+# assumes: its converter passes over the folder's rms_norm_eps.
 SMALL = ModelConfig(
     kind="decoder", d_model=768, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=2048, vocab_size=32000,
-    max_positions=2048, norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False,
+    max_positions=2048, norm="rms", norm_eps=1e-6, positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False,
     ffn_bias=False, tied_head=False,
 )  # fmt: skip
 AGREEMENT = 1e-3  # of logits of size 1: two float32 orders of summation differ by less, a wrong formula by more
@@ -136,7 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--repeats must be at least 1, got {options.repeats}")
     rows = measure(options.framework, options.tokens, options.repeats)
     about = machine()
-    print(f"{about['processor']}, {about['cores']} cores; medians of {options.repeats}, batch 1, {options.tokens} tokens")
+    print(
+        f"{about['processor']}, {about['cores']} cores; medians of {options.repeats}, batch 1, {options.tokens} tokens"
+    )
     for row in rows:
         print(
             f"{row['mode']:22}  tfguide {row['tfguide_seconds']:.3f} s   {row['peer']} {row['peer_seconds']:.3f} s"

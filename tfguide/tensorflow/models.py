@@ -15,7 +15,23 @@ from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.weights import attention_names, check_weights, weight_shapes
 
 
-class Encoder(keras.Model):
+class _Model(keras.Model):
+    """A Keras model that takes tokens and masks as lists, arrays or tensors, as the PyTorch models do."""
+
+    def __call__(self, *inputs, **options):
+        # Keras takes tensors only, and would read a list of lists as a nest of scalars.
+        options = {k: v if k in NOT_TENSORS else _as_tensor(v) for k, v in options.items()}
+        return super().__call__(*map(_as_tensor, inputs), **options)
+
+
+NOT_TENSORS = ("record", "cache", "training")
+
+
+def _as_tensor(value):
+    return None if value is None else tf.convert_to_tensor(value)
+
+
+class Encoder(_Model):
     """Tokens (B, T) to hidden states (B, T, D) in which every position has seen every other: BERT's family."""
 
     def __init__(self, config: ModelConfig):
@@ -40,7 +56,7 @@ class Encoder(keras.Model):
         return tf.tanh(self.pooler(hidden[:, 0]))
 
 
-class Decoder(keras.Model):
+class Decoder(_Model):
     """Tokens (B, T) to logits (B, T, V) in which a position has seen only what came before: GPT's family."""
 
     def __init__(self, config: ModelConfig):
@@ -79,7 +95,7 @@ class Decoder(keras.Model):
         return self.head(hidden)
 
 
-class EncoderDecoder(keras.Model):
+class EncoderDecoder(_Model):
     """Source (B, S) and target (B, T) tokens to logits (B, T, V): T5's family, and the original Transformer."""
 
     logits = Decoder.logits
@@ -140,7 +156,7 @@ def from_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Enco
 
 def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:
     """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took."""
-    return {name: np.array(_variable(model, name), np.float32) for name in weight_shapes(model.config)}
+    return {name: np.array(_variable(model, name).numpy(), np.float32) for name in weight_shapes(model.config)}
 
 
 def attention_maps(model, *inputs, **masks) -> dict[str, tf.Tensor]:

@@ -22,7 +22,7 @@ def attend(name, *arrays, **options):
 
 def loop(query, key, value, visible, bias, scale):
     """The formula, one query of one head at a time, in float64."""
-    B, T, H, d = query.shape
+    B, T, H = query.shape[:3]
     S, K = key.shape[1:3]
     output = np.zeros((B, T, H, value.shape[3]))
     for b, t, h in np.ndindex(B, T, H):
@@ -112,7 +112,7 @@ def test_causal_masks_hide_the_future_and_the_far_past(name, n_queries, more, wi
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_masks_of_two_three_and_four_axes(name):
     stream = np.random.default_rng(0)
-    query, key, value = stream.normal(size=(3, 5, 6, 7)), stream.normal(size=(3, 4, 2, 7)), stream.normal(size=(3, 4, 2, 7))  # fmt: skip
+    query, key, value = (stream.normal(size=size) for size in ((3, 5, 6, 7), (3, 4, 2, 7), (3, 4, 2, 7)))
     visible = stream.random((3, 6, 5, 4)) < 0.6
     for mask, full in (
         (visible[0, 0], np.broadcast_to(visible[0, 0], visible.shape)),

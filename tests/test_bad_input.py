@@ -57,11 +57,11 @@ def test_configurations(changes, error, message):
 
 
 def test_names_that_are_not_known():
-    with pytest.raises(ValueError, match="unknown preset 'llama-3-8'; did you mean .*'llama-3-8b'"):
+    with pytest.raises(ValueError, match=r"unknown preset 'llama-3-8'; did you mean .*'llama-3-8b'"):
         tfguide.ModelConfig.from_preset("llama-3-8")
-    with pytest.raises(ValueError, match="unknown field 'd_modle' .* did you mean 'd_model'"):
+    with pytest.raises(ValueError, match=r"unknown field 'd_modle' .* did you mean 'd_model'"):
         tfguide.ModelConfig.from_dict({**config().to_dict(), "d_modle": 3})
-    with pytest.raises(ValueError, match="low_freq_factor must be below high_freq_factor, got 4.0 and 1.0"):
+    with pytest.raises(ValueError, match=r"low_freq_factor must be below high_freq_factor, got 4.0 and 1.0"):
         tfguide.RopeScaling(factor=8.0, low_freq_factor=4.0, high_freq_factor=1.0, original_max_positions=64)
 
 
@@ -180,7 +180,7 @@ def test_attention_shapes(name):
     ]:
         with pytest.raises(ValueError, match=message):
             attend(*arguments)
-    with pytest.raises(TypeError, match="visible must be boolean, True where a query may look, got .*float"):
+    with pytest.raises(TypeError, match=r"visible must be boolean, True where a query may look, got .*float"):
         attend(*good, zeros(3, 5))
     with pytest.raises(ValueError, match="n_queries may be at most n_keys, got 4 and 3"):
         load(name).causal_mask(4, 3)
@@ -202,7 +202,7 @@ def test_layers(name):
     layer = module.MultiHeadAttention(12, 3)
     with pytest.raises(ValueError, match=r"must end in d_model=12, got shape \(2, 5, 11\)"):
         layer(tensor(name, np.zeros((2, 5, 11))))
-    with pytest.raises(ValueError, match="activation must be one of .* got 'tanh'"):
+    with pytest.raises(ValueError, match=r"activation must be one of .* got 'tanh'"):
         module.FeedForward(12, 5, "tanh")
     with pytest.raises(ValueError, match=r"x must end in 12 features, got shape \(2, 5, 11\)"):
         module.FeedForward(12, 5)(tensor(name, np.zeros((2, 5, 11))))

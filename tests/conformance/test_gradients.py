@@ -1,4 +1,4 @@
-"""The gradient of a loss with respect to every weight: equal in both frameworks, and to differences of the reference."""
+"""The gradient of a loss with respect to every weight: equal in both frameworks, and that of the reference."""
 
 import numpy as np
 import pytest

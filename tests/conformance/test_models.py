@@ -17,7 +17,11 @@ from tfguide.config import ACTIVATIONS, KINDS, NORMS, POSITIONS
 
 LIMIT = 1e-5
 KV_HEADS = (1, 3, 6)
-PLACEMENTS = {"encoder": ("post", "pre", "parallel"), "decoder": ("pre", "parallel", "post"), "encoder-decoder": ("pre", "post")}  # fmt: skip
+PLACEMENTS = {
+    "encoder": ("post", "pre", "parallel"),
+    "decoder": ("pre", "parallel", "post"),
+    "encoder-decoder": ("pre", "post"),
+}
 CASES = list(itertools.product(KINDS, NORMS, POSITIONS))
 
 

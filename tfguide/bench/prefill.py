@@ -27,8 +27,8 @@ from tfguide.weights import init_weights
 # assumes: its converter passes over the folder's rms_norm_eps.
 SMALL = ModelConfig(
     kind="decoder", d_model=768, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=2048, vocab_size=32000,
-    max_positions=2048, norm="rms", norm_eps=1e-6, positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False,
-    ffn_bias=False, tied_head=False,
+    max_positions=2048, norm="rms", norm_eps=1e-6, positions="rotary", activation="swiglu", qkv_bias=False,
+    output_bias=False, ffn_bias=False, tied_head=False,
 )  # fmt: skip
 AGREEMENT = 1e-3  # of logits of size 1: two float32 orders of summation differ by less, a wrong formula by more
 

@@ -42,6 +42,7 @@ class Encoder(_Model):
         self.encoder = EncoderStack(config, config.n_layers)
         if config.pooler:
             self.pooler = linear(config.d_model, config.d_model)
+        self.built = True
 
     def call(self, tokens, valid=None, token_types=None, record=None):
         """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T)."""
@@ -67,6 +68,7 @@ class Decoder(_Model):
         self.decoder = DecoderStack(config, config.n_layers)
         if not config.tied_head:
             self.head = linear(config.d_model, config.vocab_size, bias=False)
+        self.built = True
 
     def call(self, tokens, valid=None, token_types=None, record=None, cache=None):
         """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T).
@@ -109,6 +111,7 @@ class EncoderDecoder(_Model):
         self.decoder = DecoderStack(config, config.n_layers)
         if not config.tied_head:
             self.head = linear(config.d_model, config.vocab_size, bias=False)
+        self.built = True
 
     def call(self, source, target, source_valid=None, target_valid=None, record=None):
         """source: integers (B, S); target: integers (B, T), starting with the decoder's start token.

@@ -2,7 +2,10 @@
 
 The docstrings of tfguide are plain text. Single backticks mark code (`default_role` in _config.yml), and an indented
 block after a colon is shown as it was typed, which reStructuredText would call a quotation and set as running text.
+Lines that begin with the name of a parameter and a colon are a list, one item for each.
 """
+
+import re
 
 from sphinx.application import Sphinx
 
@@ -18,6 +21,26 @@ def keep_indented_blocks(app, what, name, obj, options, lines: list[str]) -> Non
             lines[k] = line.rstrip() + ":"
 
 
+PARAMETER = re.compile(r"[a-z_]\w*(?:, [a-z_]\w*)*: \S")
+
+
+def list_parameters(app, what, name, obj, options, lines: list[str]) -> None:
+    """Turn lines `name: what it is` into a list, in place; a new sentence on a new line after an item ends the list."""
+    out, listing = [], False
+    for line in lines:
+        ended = not out or not out[-1].strip() or out[-1].rstrip().endswith((".", ":"))
+        if PARAMETER.match(line) and (listing or ended):
+            out += ([] if listing else [""]) + ["* `" + line.replace(": ", "`: ", 1)]
+            listing = True
+        elif listing and line.strip() and not (line[:1].isupper() and ended):
+            out.append("  " + line)
+        else:
+            out += ["", line] if listing else [line]
+            listing = False
+    lines[:] = out
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", keep_indented_blocks)
+    app.connect("autodoc-process-docstring", list_parameters)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

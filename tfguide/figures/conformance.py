@@ -23,6 +23,9 @@ def difference_histogram(differences: Mapping[str, Sequence[float]], limit: floa
             ax.set_xscale("log")
             ax.set_title(name)
             ax.set_ylabel("models")
-        axes[0, 0].text(limit, ax.get_ylim()[1], "limit ", ha="right", va="top", fontsize=10)
+        axes[0, 0].annotate(
+            "limit", (limit, 1), (-6, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="right", va="top",
+        )  # fmt: skip
         axes[-1, 0].set_xlabel("largest difference to the float64 reference")
     return fig

@@ -7,31 +7,27 @@ TFGUIDE_ONLY to the framework that stays: the other one then cannot be imported.
 import importlib.util
 import os
 import sys
+from importlib.machinery import PathFinder
 
 OTHERS = {"torch": ("tensorflow", "keras", "keras_hub"), "tensorflow": ("torch",)}
 ONLY = os.environ.get("TFGUIDE_ONLY")
 
 
-class Hidden:
-    """A finder that says of some packages what Python says of those that are not installed."""
+class Hiding(PathFinder):
+    """Finds every package but those of the other framework, as where they are not installed."""
 
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in OTHERS[ONLY]:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return None
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        return None if fullname.split(".")[0] in OTHERS[ONLY] else super().find_spec(fullname, path, target)
 
 
 if ONLY:
-    sys.meta_path.insert(0, Hidden())
-    sys.modules.pop("torch", None)
+    sys.meta_path[:] = [Hiding if finder is PathFinder else finder for finder in sys.meta_path]
 
 
 def installed(name):
     """Whether a package can be imported."""
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    return importlib.util.find_spec(name) is not None
 
 
 def pytest_report_header():

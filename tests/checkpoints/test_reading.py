@@ -1,6 +1,7 @@
 """What a folder becomes: configuration and weights, equal to what transformers computes from it."""
 
 import json
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -86,6 +87,21 @@ def test_nan_is_a_number_like_others(saved):
     _, weights = read_checkpoint(folder)
     assert np.isnan(weights["embedding.token.weight"][3, 4])
     assert np.isnan(weights["embedding.token.weight"]).sum() == 1
+
+
+def test_memory_is_that_of_the_weights(tmp_path):
+    sizes = dict(n_embd=256, n_layer=6, n_head=4, n_positions=64, vocab_size=4001, tie_word_embeddings=False)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+    folder = hf.save(model, tmp_path / "m", dtype=torch.bfloat16)
+    tracemalloc.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GPT-2's special tokens are no tokens of so small a vocabulary
+        _, weights = read_checkpoint(folder)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    total = sum(array.nbytes for array in weights.values())
+    largest = max(array.nbytes for array in weights.values())
+    assert peak < total + 2 * largest  # the tensor in hand, in two types
 
 
 def test_links_to_files_are_followed(saved, tmp_path):

@@ -64,11 +64,11 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
             f"{folder / 'adapter_config.json'}: adapters (LoRA) are not applied here, and the logits would differ "
             "without them; merge them into the weights first"
         )
-    if single.exists() and index.exists():
+    if single.is_file() and index.is_file():
         raise ValueError(f"{folder} holds both {WEIGHTS} and {INDEX}: expected one of them, remove the one that is old")
-    if single.exists():
+    if single.is_file():
         return read_headers(single)
-    if index.exists():
+    if index.is_file():
         return _read_index(index)
     raise _no_weights(folder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -61,6 +61,6 @@ def _family(keys: Mapping[str, Any], source: str) -> ModuleType:
 
 
 def _as_keys(ignore) -> tuple[str, ...]:
-    if isinstance(ignore, str) or not all(isinstance(key, str) for key in ignore):
+    if isinstance(ignore, str) or not isinstance(ignore, Iterable) or not all(isinstance(key, str) for key in ignore):
         raise TypeError(f"ignore must be a sequence of keys of config.json, got {ignore!r}")
     return tuple(ignore)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -122,6 +123,7 @@ def _write_weights(folder: Path, config, family, weights, max_shard_bytes) -> No
         file = WEIGHTS if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         arrays = {_written(name, family): hf_array(weights, tensors[name][1], name in transposed) for name in shard}
         save_file(arrays, folder / file, metadata={"format": "pt"})
+        shutil.copymode(folder / CONFIG, folder / file)  # safetensors lets nobody but the owner read its files
         sync(folder / file)
         weight_map |= dict.fromkeys(arrays, file)
     if len(shards) > 1:

@@ -52,7 +52,7 @@ def clocks(positions: Sequence[int] = (3, 8), offset: int = 4, d_model: int = 12
     frequencies = tables.sinusoidal_frequencies(d_model)[:3]
     with style.style():
         fig, axes = plt.subplots(
-            len(positions), len(frequencies), figsize=(_WIDTH, 2.05 * len(positions) + 0.3), squeeze=False
+            len(positions), len(frequencies), figsize=(_WIDTH, 1.75 * len(positions) + 0.4), squeeze=False
         )
         for row, p in zip(axes, positions, strict=True):
             for ax, frequency in zip(row, frequencies, strict=True):

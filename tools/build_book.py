@@ -26,7 +26,7 @@ START = HTML / "index.html"
 COMMAND = [str(Path(sysconfig.get_path("scripts")) / "jupyter-book"), "build", ".", "-n", "-W", "--keep-going"]
 
 # Three sets of inputs, because three things become stale at different times.
-EXECUTION = ("tfguide/**/*.py", "constraints.txt")
+EXECUTION = ("tfguide/**/*.py", "constraints.txt", "book/appendices/*.json")
 SHELL = ("_config.yml", "_toc.yml", "book/_ext/**/*", "book/_static/**/*", "book/references.bib")
 PAGES = ("book/**/*", "notebooks/**/*")
 

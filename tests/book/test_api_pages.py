@@ -1,4 +1,4 @@
-"""The API pages show every public name once, in the table at the top and below it; both frameworks have the same page."""
+"""The API pages show every public name once, in the table and below it; both frameworks have the same page."""
 
 import importlib
 import re

@@ -28,7 +28,7 @@ def activate(activation: str, up: np.ndarray, gate: np.ndarray | None = None) ->
     if activation == "gelu_tanh":
         return _gelu_tanh(up)
     if activation == "swiglu":
-        return gate / (1 + np.exp(-gate)) * up
+        return gate * (1 + np.tanh(gate / 2)) / 2 * up  # the sigmoid by tanh: nothing overflows
     return (_gelu(gate) if activation == "geglu" else _gelu_tanh(gate)) * up
 
 

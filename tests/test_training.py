@@ -36,6 +36,27 @@ def test_dropout_draws_in_training_only(name, kind):
     np.testing.assert_allclose(outputs[0], plain, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("block", "kind", "placement", "sublayers"),
+    [
+        ("EncoderBlock", "encoder", "pre", 2),
+        ("EncoderBlock", "encoder", "parallel", 2),
+        ("DecoderBlock", "decoder", "pre", 2),
+        ("DecoderBlock", "decoder", "parallel", 2),
+        ("DecoderBlock", "encoder-decoder", "pre", 3),
+    ],
+)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_each_sublayer_of_a_block_is_dropped(name, block, kind, placement, sublayers):
+    """With what every sublayer adds dropped at once, a block gives back its input: so often, and no more often."""
+    layer = getattr(load(name), block)(small_config(kind, dropout=0.5, norm_placement=placement))
+    x = tensor(name, np.random.default_rng(0).normal(size=(40, 9, 22)))
+    options = dict(memory=x) if sublayers == 3 else {}
+    training = {} if name == "torch" else dict(training=True)
+    output = numpy((layer.train() if name == "torch" else layer)(x, **options, **training))
+    assert (output == numpy(x)).mean() == pytest.approx(0.5**sublayers, abs=0.02)
+
+
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_dropout_drops_its_share_and_keeps_the_mean(name):
     """An embedding is dropped at the configured rate, and what is kept is scaled up."""

@@ -13,6 +13,7 @@ import pytest
 import tfguide.reference as ref
 from tests.conformance.conftest import TABLE
 from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, small_config
+from tfguide import RopeScaling
 from tfguide.config import ACTIVATIONS, KINDS, NORMS, POSITIONS
 
 LIMIT = 1e-5
@@ -22,6 +23,7 @@ PLACEMENTS = {
     "decoder": ("pre", "parallel", "post"),
     "encoder-decoder": ("pre", "post"),
 }
+SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=24)
 CASES = list(itertools.product(KINDS, NORMS, POSITIONS))
 
 
@@ -44,6 +46,14 @@ def configurations(kind, norm, positions):
             norm_bias=turn % 4 != 3,
             embedding_norm=turn % 6 == 5,
             n_token_types=0 if kind == "encoder-decoder" else 3 * (turn % 2),
+            norm_eps=(1e-5, 1e-3)[turn % 2],
+            embedding_scale=(1.0, 3.0)[turn % 2],
+            logit_scale=(1.0, 1.5)[turn // 2 % 2],
+            attention_scale=(None, 0.4)[turn // 3 % 2],
+            rope_theta=(10_000.0, 50.0)[turn % 2],
+            rope_scaling=SCALING if positions == "rotary" and turn % 3 == 1 else None,
+            relative_buckets=12,
+            relative_max_distance=17,
             sliding_window=4 if kind == "decoder" and turn % 4 == 1 else None,
         )
 

@@ -61,11 +61,16 @@ CASES = {
 UNTIED_T5 = ("t5-1.1", "t5-scaled-untied")  # transformers 5 ties every T5 that it makes
 
 
+def config(case):
+    """The configuration of a case."""
+    name, fields, *_ = CASES[case]
+    return getattr(transformers, name).config_class(**fields)
+
+
 def make(case, seed=0):
     """A model of a case, in which every parameter is random: none is 0 or 1 as initialisation leaves it."""
     name, fields, *more = CASES[case]
-    cls = getattr(transformers, name)
-    model = cls(cls.config_class(**fields), **(more[0] if more else {})).eval()
+    model = getattr(transformers, name)(config(case), **(more[0] if more else {})).eval()
     if case in UNTIED_T5:
         model.lm_head.weight = torch.nn.Parameter(torch.empty(fields["vocab_size"], fields["d_model"]))
     generator = torch.Generator().manual_seed(seed)

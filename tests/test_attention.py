@@ -9,13 +9,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tfguide.reference as ref
-from tests.support import FRAMEWORKS, load, numpy, tensor
+from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
+from tfguide.torch.attention import fused_attention
 
 IMPLEMENTATIONS = ("reference", *FRAMEWORKS)
+FORMULAS = (*IMPLEMENTATIONS, "torch-fused")
 examples = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 def attend(name, *arrays, **options):
+    """Attention by an implementation; "torch-fused" is the kernel that PyTorch's inference uses."""
+    if name == "torch-fused":
+        tensors = [None if array is None else tensor("torch", array) for array in arrays]
+        return numpy(fused_attention(*tensors, **options))
     tensors = [None if array is None else tensor(name, array) for array in arrays]
     return numpy(load(name).scaled_dot_product_attention(*tensors, **options))
 
@@ -53,7 +59,7 @@ def problems(draw):
     return array(B, T, H, d), array(B, S, K, d), array(B, S, K, d_v), visible, array(B, H, T, S)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 @examples
 @given(problem=problems(), scale=st.sampled_from([None, 0.25, 1.0]))
 def test_attention_is_the_formula(name, problem, scale):
@@ -74,7 +80,7 @@ def test_weights_are_distributions_over_the_visible(name, problem):
     np.testing.assert_allclose(weights.sum(-1), visible.any(-1), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 @examples
 @given(problem=problems())
 def test_hidden_values_do_not_matter(name, problem):
@@ -85,7 +91,7 @@ def test_hidden_values_do_not_matter(name, problem):
     np.testing.assert_array_equal(attend(name, query, key, value, visible, bias), other)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 @examples
 @given(problem=problems())
 def test_grouped_heads_are_repeated_heads(name, problem):
@@ -109,7 +115,7 @@ def test_causal_masks_hide_the_future_and_the_far_past(name, n_queries, more, wi
         assert mask[t, s] == (s <= position and (window is None or position - s < window))
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_masks_of_two_three_and_four_axes(name):
     stream = np.random.default_rng(0)
     query, key, value = (stream.normal(size=size) for size in ((3, 5, 6, 7), (3, 4, 2, 7), (3, 4, 2, 7)))
@@ -128,8 +134,8 @@ def test_masks_of_two_three_and_four_axes(name):
     )
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
-def test_a_row_that_sees_nothing_is_zero_and_has_a_gradient(name):
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_row_that_sees_nothing_is_zero(name):
     query, key, value = np.ones((1, 2, 1, 3)), np.ones((1, 2, 1, 3)), np.ones((1, 2, 1, 3))
     output = attend(name, query, key, value, np.array([[False, False], [True, False]]))
     assert (output[0, 0] == 0).all()
@@ -239,3 +245,19 @@ def test_the_attention_map_of_a_layer_is_behind_its_output(name):
     heads = np.einsum("bhts,bshd->bthd", weights, value).reshape(1, 5, 6)
     expected = numpy(layer(tensor(name, x), visible=visible))
     np.testing.assert_allclose(heads @ arrays[3][0] + arrays[3][1], expected, atol=3e-6)
+
+
+@pytest.mark.parametrize("changes", [dict(positions="rotary", n_kv_heads=3), dict(positions="alibi"),
+                                     dict(positions="relative", n_kv_heads=1), dict(sliding_window=3)])  # fmt: skip
+def test_inference_by_the_fused_kernel_is_the_formula(changes):
+    import torch
+
+    config = small_config(**changes)
+    model = load("torch").from_weights(config, random_weights(config))
+    tokens = np.random.default_rng(0).integers(0, 37, (2, 13))
+    valid = np.arange(13) < np.array([[13], [6]])
+    with torch.inference_mode():
+        fused = numpy(model(tokens, valid=valid))
+    formula = numpy(model(tokens, valid=valid))
+    assert (fused != formula).any()  # two programs, or this compares one with itself
+    np.testing.assert_allclose(fused, formula, atol=5e-6)

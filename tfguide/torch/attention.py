@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tfguide import checks
 from tfguide.torch.positions import rotate
@@ -101,6 +102,30 @@ def _scores(query, key, visible, bias, scale):
     return scores
 
 
+def fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """`scaled_dot_product_attention` by PyTorch's own kernel; its arguments, its result within rounding, its errors.
+
+    The kernel goes through the keys in tiles and keeps a running maximum and sum in float32, so that the weights
+    (B, H, T, S) are never in memory. Source: Dao et al. 2022.
+    """
+    visible = _checked(query, key, value, visible, bias)
+    mask = None
+    if visible is not None:
+        mask = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, -math.inf)
+    if bias is not None:
+        mask = bias.to(query.dtype) if mask is None else mask + bias.to(query.dtype)
+    heads = (x.transpose(1, 2) for x in (query, key, value))  # (B, H, T, d): the kernel wants the heads first
+    output = F.scaled_dot_product_attention(*heads, attn_mask=mask, scale=scale, enable_gqa=True)
+    return output.transpose(1, 2)  # (B, T, H, d)
+
+
 class MultiHeadAttention(nn.Module):
     """Multi-head attention: project to heads, attend in each, and project their concatenation back to D.
 
@@ -140,7 +165,9 @@ class MultiHeadAttention(nn.Module):
 
     def attend(self, x, key, value, visible=None, bias=None, rotation=None):
         """Attend from `x` (B, T, D) to keys and values that are already projected, (B, S, K, d); (B, T, D)."""
-        heads = scaled_dot_product_attention(self._queries(x, rotation), key, value, visible, bias, self.scale)
+        # PyTorch's kernel serves inference; training keeps the formula, whose every step has a gradient to look at.
+        attention = scaled_dot_product_attention if torch.is_grad_enabled() else fused_attention
+        heads = attention(self._queries(x, rotation), key, value, visible, bias, self.scale)
         return self.output(heads.flatten(2))  # (B, T, H, d) -> (B, T, H * d) -> (B, T, D)
 
     def keys_values(self, x, rotation=None):
@@ -170,6 +197,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def _checked(query, key, value, visible, bias):
+    """Check what attention is given; the mask as (B or 1, H or 1, T, S). Raises TypeError or ValueError."""
     if visible is not None:
         checks.boolean("visible", visible.dtype == torch.bool, visible.dtype)
     shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (visible, bias)]

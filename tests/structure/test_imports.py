@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "tfguide"
 FRAMEWORKS = {"torch", "tensorflow", "keras", "transformers", "keras_hub"}
 BASE = {"numpy", "safetensors", "tfguide"} | set(sys.stdlib_module_names)
 SHARED = {"config", "presets", "weights", "tables", "checks", "checkpoints", "inference"}
-FREE = [*SHARED, "reference", "tasks", "cost"]
+FREE = [*sorted(SHARED), "reference", "tasks", "cost"]
 
 
 def imports(path):

@@ -93,7 +93,7 @@ class ModelConfig:
     dropout: float = 0.0  # on the embeddings and on each sublayer's output, in training only
     pad_token_id: int | None = None
     bos_token_id: int | None = None
-    eos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None  # several where more than one token ends a text
     decoder_start_token_id: int | None = None  # encoder-decoder: what generation starts from
 
     def __post_init__(self):
@@ -143,8 +143,10 @@ class ModelConfig:
         _check_number("dropout", self.dropout)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
-            token = getattr(self, name)
+        if isinstance(self.eos_token_id, list):  # as JSON gives it back
+            object.__setattr__(self, "eos_token_id", tuple(self.eos_token_id))
+        tokens = [(name, getattr(self, name)) for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id")]
+        for name, token in [*tokens, *(("eos_token_id", token) for token in self.eos_token_ids)]:
             if token is not None:
                 _check_count(name, token, least=0)
                 if token >= self.vocab_size:
@@ -192,6 +194,13 @@ class ModelConfig:
     def gated(self) -> bool:
         """Whether the feed-forward network has a gate, and so three matrices in place of two."""
         return self.activation in GATED_ACTIVATIONS
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Every token that ends a text."""
+        if isinstance(self.eos_token_id, tuple):
+            return self.eos_token_id
+        return () if self.eos_token_id is None else (self.eos_token_id,)
 
     @property
     def n_groups(self) -> int:

@@ -14,6 +14,8 @@ import numpy as np
 
 from tfguide.config import ModelConfig
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The name and the shape of every weight of a model, in the order of the forward pass.
@@ -67,6 +69,12 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
             got = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
             raise TypeError(f"weight {name!r} must be a NumPy array of a floating type, got {got}")
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises ValueError for a type of weights that is none of DTYPES."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}")
 
 
 def attention_names(config: ModelConfig) -> list[str]:

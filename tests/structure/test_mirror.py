@@ -14,7 +14,7 @@ PACKAGE = Path(tfguide.torch.__file__).parents[1]
 # linear.py: Keras layers with weights from the start, as nn.Linear has them; startup.py: TensorFlow's import.
 ONE_SIDED_FILES = {"linear.py", "startup.py"}
 # Where a tensor lives is PyTorch's to say; Keras has a policy for the type.
-ONE_SIDED_PARAMETERS = {("KVCache", "device")}
+ONE_SIDED_PARAMETERS = {(cache, "device") for cache in ("KVCache", "QuantizedKVCache", "SlidingCache")}
 NAMES = sorted(tfguide.torch.__all__)
 
 
@@ -57,7 +57,7 @@ def test_the_parameters_are_the_same(name):
         for cls in (one, other)
     ]
     assert constructors[0] == constructors[1]
-    if name != "KVCache":
+    if "Cache" not in name:
         assert signature(call_of(one)) == signature(call_of(other))
     methods = public_methods(one), public_methods(other)
     assert methods[0].keys() == methods[1].keys()

@@ -139,7 +139,7 @@ class Fields:
     def token_ids(self, vocab_size: int, **defaults: int | None) -> dict[str, int | None]:
         """The special tokens, by the names that a ModelConfig gives them; absent ones have the family's defaults.
 
-        Warns where an id lies outside the vocabulary, which is then read as None, and where there are several.
+        Warns where an id lies outside the vocabulary, which is then read as None, or left out of several.
         """
         names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
         return {name: self._token_id(name, defaults.get(name), vocab_size) for name in names}
@@ -165,12 +165,11 @@ class Fields:
         given = name in self._keys
         value = self._take(name, default)
         if name == "eos_token_id" and isinstance(value, list) and value:
-            if len(value) > 1:
-                advice = (
-                    f"a ModelConfig holds the first only; stop_tokens={value} makes generation stop at each of them"
-                )
-                warnings.warn(f"{self.source}: {name}={value}: {advice}", stacklevel=2)
-            value = value[0]
+            ends = tuple(end for end in (self._one_token(name, v, vocab_size, given) for v in value) if end is not None)
+            return ends if len(ends) > 1 else next(iter(ends), None)
+        return self._one_token(name, value, vocab_size, given)
+
+    def _one_token(self, name, value, vocab_size, given):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise self._wrong(name, "an integer or null", value)
         if value is None or 0 <= value < vocab_size:

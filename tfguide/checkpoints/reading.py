@@ -27,7 +27,7 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
 
     Weights stored as float16, bfloat16 or float64 become float32. What transformers computes with these files in
     float32 is what the configuration says; a key or a tensor that would make a difference is an error. Left out, with
-    a UserWarning: BERT's pretraining head, all but the first end token, and special tokens outside the vocabulary.
+    a UserWarning: BERT's pretraining head, and special tokens outside the vocabulary.
 
     Raises ValueError for files that are corrupt or contradict each other, for keys and values that are not supported,
     and for tensors that are missing, unexpected or of another shape or type than expected; FileNotFoundError,

@@ -21,13 +21,13 @@ def greedy(logits: np.ndarray) -> np.ndarray:
 
 
 def stop_set(config: ModelConfig, max_new_tokens: int, stop_tokens: Sequence[int] | None) -> frozenset[int]:
-    """The tokens that end a row: those given, or the configuration's end of sequence where None is given.
+    """The tokens that end a row: those given, or the configuration's `eos_token_ids` where None is given.
 
     Raises ValueError where `max_new_tokens` is below 1 or a stop token lies outside the vocabulary.
     """
     checks.count("max_new_tokens", max_new_tokens)
     if stop_tokens is None:
-        return frozenset(() if config.eos_token_id is None else (config.eos_token_id,))
+        return frozenset(config.eos_token_ids)
     for token in stop_tokens:
         checks.count("a stop token", token, least=0)
         checks.token_range("a stop token", token, token, config.vocab_size)

@@ -9,11 +9,12 @@ from tfguide.tensorflow.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
-from tfguide.tensorflow.cache import KVCache
-
+from tfguide.tensorflow.beam import beam_search
+from tfguide.tensorflow.cache import KVCache, QuantizedKVCache, SlidingCache
 from tfguide.tensorflow.checkpoints import load_checkpoint, save_checkpoint
+from tfguide.tensorflow.fast import FastDecoder, accelerate
 from tfguide.tensorflow.feedforward import FeedForward, activate
-from tfguide.tensorflow.generate import decode, generate, prefill
+from tfguide.tensorflow.generate import decode, generate, prefill, stream
 from tfguide.tensorflow.layers import DecoderBlock, EncoderBlock, LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.tensorflow.models import (
     Decoder,
@@ -31,6 +32,8 @@ from tfguide.tensorflow.positions import (
     rotate,
     sinusoidal_positions,
 )
+from tfguide.tensorflow.quantize import QuantizedLinear, quantize
+from tfguide.tensorflow.speculative import speculative_generate
 
 __all__ = [
     "Decoder",
@@ -38,15 +41,21 @@ __all__ = [
     "Encoder",
     "EncoderBlock",
     "EncoderDecoder",
+    "FastDecoder",
     "FeedForward",
     "KVCache",
     "LayerNorm",
     "MultiHeadAttention",
+    "QuantizedKVCache",
+    "QuantizedLinear",
     "RMSNorm",
+    "SlidingCache",
+    "accelerate",
     "activate",
     "alibi_bias",
     "attention_maps",
     "attention_weights",
+    "beam_search",
     "causal_mask",
     "decode",
     "from_weights",
@@ -55,6 +64,7 @@ __all__ = [
     "load_checkpoint",
     "padding_mask",
     "prefill",
+    "quantize",
     "relative_bias",
     "rms_norm",
     "rotary_angles",
@@ -63,5 +73,7 @@ __all__ = [
     "scaled_dot_product_attention",
     "sentence_embeddings",
     "sinusoidal_positions",
+    "speculative_generate",
+    "stream",
     "to_weights",
 ]

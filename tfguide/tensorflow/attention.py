@@ -127,7 +127,7 @@ class MultiHeadAttention(keras.layers.Layer):
         output_bias: bool = True,
         scale: float | None = None,
     ):
-        super().__init__()
+        super().__init__(autocast=False)  # the angles and the bias are float32 in any model
         n_kv_heads, d_head = checks.head_sizes(d_model, n_heads, n_kv_heads, d_head)
         self.d_model, self.n_heads, self.n_kv_heads, self.d_head = d_model, n_heads, n_kv_heads, d_head
         self.scale = scale

@@ -72,7 +72,7 @@ class EncoderBlock(keras.layers.Layer):
     """
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
+        super().__init__(autocast=False)
         checks.config(config)
         self.placement = config.norm_placement
         self.self_attention_norm = make_norm(config)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import keras
 
+_leaving_out = contextvars.ContextVar("leaving_out", default=False)
 
-def linear(d_in: int, d_out: int, bias: bool = True) -> keras.layers.Dense:
+
+def linear(d_in: int, d_out: int, bias: bool = True) -> keras.layers.Layer:
     """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out)."""
+    if _leaving_out.get():
+        return keras.layers.Identity()
     layer = keras.layers.Dense(d_out, use_bias=bias)
     layer.build((None, d_in))
     return layer
@@ -17,3 +25,13 @@ def embedding(n_rows: int, d_model: int) -> keras.layers.Embedding:
     layer = keras.layers.Embedding(n_rows, d_model)
     layer.build()
     return layer
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """Within the block `linear` makes layers without weights, that somebody else's layers will replace."""
+    token = _leaving_out.set(True)
+    try:
+        yield
+    finally:
+        _leaving_out.reset(token)

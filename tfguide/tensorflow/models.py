@@ -12,7 +12,7 @@ from tfguide import checks
 from tfguide.config import ModelConfig
 from tfguide.tensorflow.linear import linear
 from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
-from tfguide.weights import attention_names, check_weights, weight_shapes
+from tfguide.weights import attention_names, check_dtype, check_weights, weight_shapes
 
 
 class _Model(keras.Model):
@@ -37,7 +37,7 @@ class Encoder(_Model):
     def __init__(self, config: ModelConfig):
         super().__init__()
         checks.config(config, "encoder")
-        self.config = config
+        self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_layers)
         if config.pooler:
@@ -63,7 +63,7 @@ class Decoder(_Model):
     def __init__(self, config: ModelConfig):
         super().__init__()
         checks.config(config, "decoder")
-        self.config = config
+        self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.decoder = DecoderStack(config, config.n_layers)
         if not config.tied_head:
@@ -92,7 +92,7 @@ class Decoder(_Model):
     def logits(self, hidden):
         """The head: hidden states (..., D) to logits (..., V)."""
         hidden = hidden * self.config.logit_scale
-        if self.config.tied_head:
+        if self.config.tied_head and self.quantization is None:  # a quantised copy of a tied head is a head
             return tf.matmul(hidden, self.embedding.token.embeddings, transpose_b=True)
         return self.head(hidden)
 
@@ -105,7 +105,7 @@ class EncoderDecoder(_Model):
     def __init__(self, config: ModelConfig):
         super().__init__()
         checks.config(config, "encoder-decoder")
-        self.config = config
+        self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_encoder_layers)
         self.decoder = DecoderStack(config, config.n_layers)
@@ -144,22 +144,39 @@ class EncoderDecoder(_Model):
         return x
 
 
-def from_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Encoder | Decoder | EncoderDecoder:
+def from_weights(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], dtype: str = "float32"
+) -> Encoder | Decoder | EncoderDecoder:
     """The model of a configuration with the weights of a canonical dictionary (see `tfguide.weight_shapes`).
 
-    The model is in float32 and ready for inference; the arrays are copied.
-    Raises ValueError for a missing, extra or wrongly shaped weight.
+    The model is ready for inference; the arrays are copied. dtype: of the weights and activations, "float32",
+    "bfloat16" or "float16"; norms, softmax and rotary angles are computed in float32 whatever it is.
+    Raises ValueError for a missing, extra or wrongly shaped weight, or another dtype.
     """
     check_weights(config, weights)
-    model = {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
+    check_dtype(dtype)
+    model = empty_model(config, dtype)
     for name in weight_shapes(config):
-        _variable(model, name).assign(weights[name])
+        variable_of(model, name).assign(weights[name])
     return model
 
 
+def empty_model(config, dtype="float32"):
+    """A model with weights of a type, of no particular values."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        return {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
 def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:
-    """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took."""
-    return {name: np.array(_variable(model, name).numpy(), np.float32) for name in weight_shapes(model.config)}
+    """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took.
+
+    Of a quantised model: what its weights stand for.
+    """
+    return {name: np.array(variable_of(model, name).numpy(), np.float32) for name in weight_shapes(model.config)}
 
 
 def attention_maps(model, *inputs, **masks) -> dict[str, tf.Tensor]:
@@ -233,7 +250,7 @@ def _check_range(name, tokens, vocab_size):
         tf.debugging.assert_less(tokens, tf.cast(vocab_size, tokens.dtype), message)
 
 
-def _variable(model, name):
+def variable_of(model, name):
     """The Keras variable behind a canonical name, which is the path of attributes that leads to it."""
     *path, last = name.split(".")
     layer = model

@@ -47,7 +47,7 @@ class EncoderStack(keras.layers.Layer):
     causal = False
 
     def __init__(self, config: ModelConfig, n_layers: int):
-        super().__init__()
+        super().__init__(autocast=False)
         self.config = config
         self.layers = [self._block(config) for _ in range(n_layers)]
         if config.positions == "relative":
@@ -91,10 +91,9 @@ class DecoderStack(EncoderStack):
 
         cache: a `KVCache`; `positions` (B, T) are then where the new tokens stand in each row.
         """
-        n_keys = tf.shape(x)[1] if cache is None else tf.reduce_max(positions) + 1
-        key_positions = tf.range(n_keys)[None]  # (1, S)
+        key_positions = positions if cache is None else cache.key_positions(positions)  # (B or 1, S)
         distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
-        visible = distance >= 0
+        visible = distance >= 0 if cache is None else cache.visible(distance, key_positions)
         if self.config.sliding_window is not None:
             visible = visible & (distance < self.config.sliding_window)
         if valid is not None and cache is None:  # a cache keeps padding where no query looks: behind each row's end

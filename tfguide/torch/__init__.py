@@ -14,10 +14,12 @@ from tfguide.torch.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
-from tfguide.torch.cache import KVCache
+from tfguide.torch.beam import beam_search
+from tfguide.torch.cache import KVCache, QuantizedKVCache, SlidingCache
 from tfguide.torch.checkpoints import load_checkpoint, save_checkpoint
+from tfguide.torch.fast import FastDecoder, accelerate
 from tfguide.torch.feedforward import FeedForward, activate
-from tfguide.torch.generate import decode, generate, prefill
+from tfguide.torch.generate import decode, generate, prefill, stream
 from tfguide.torch.layers import DecoderBlock, EncoderBlock, LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.torch.models import (
     Decoder,
@@ -35,6 +37,8 @@ from tfguide.torch.positions import (
     rotate,
     sinusoidal_positions,
 )
+from tfguide.torch.quantize import QuantizedLinear, quantize
+from tfguide.torch.speculative import speculative_generate
 
 __all__ = [
     "Decoder",
@@ -42,15 +46,21 @@ __all__ = [
     "Encoder",
     "EncoderBlock",
     "EncoderDecoder",
+    "FastDecoder",
     "FeedForward",
     "KVCache",
     "LayerNorm",
     "MultiHeadAttention",
+    "QuantizedKVCache",
+    "QuantizedLinear",
     "RMSNorm",
+    "SlidingCache",
+    "accelerate",
     "activate",
     "alibi_bias",
     "attention_maps",
     "attention_weights",
+    "beam_search",
     "causal_mask",
     "decode",
     "from_weights",
@@ -59,6 +69,7 @@ __all__ = [
     "load_checkpoint",
     "padding_mask",
     "prefill",
+    "quantize",
     "relative_bias",
     "rms_norm",
     "rotary_angles",
@@ -67,5 +78,7 @@ __all__ = [
     "scaled_dot_product_attention",
     "sentence_embeddings",
     "sinusoidal_positions",
+    "speculative_generate",
+    "stream",
     "to_weights",
 ]

@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from tfguide.checkpoints import read_checkpoint, write_checkpoint
+from tfguide.checkpoints import is_quantized, read_checkpoint, read_quantized, write_checkpoint, write_quantized
 from tfguide.torch.models import Decoder, Encoder, EncoderDecoder, from_weights, to_weights
+from tfguide.torch.quantize import from_quantized, to_quantized
+from tfguide.weights import check_dtype
 
 
-def load_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> Encoder | Decoder | EncoderDecoder:
+def load_checkpoint(
+    folder: str | os.PathLike, ignore: Sequence[str] = (), dtype: str = "float32"
+) -> Encoder | Decoder | EncoderDecoder:
     """The model in a folder with config.json and safetensors, as Hugging Face writes them: bert, gpt2, llama or t5.
 
     ignore: keys of config.json to pass over, where you know that they do not matter.
+    dtype: of the weights and activations, as in `from_weights`; a quantised model that `save_checkpoint` wrote keeps
+    its integers and has the rest in this type.
     Raises ValueError for what the package does not compute exactly, and for files that are not whole; see
     `tfguide.checkpoints.read_checkpoint`.
     """
-    return from_weights(*read_checkpoint(folder, ignore))
+    check_dtype(dtype)
+    if is_quantized(folder):
+        return from_quantized(*read_quantized(folder), dtype)
+    return from_weights(*read_checkpoint(folder, ignore), dtype)
 
 
 def save_checkpoint(
@@ -24,7 +33,12 @@ def save_checkpoint(
 ) -> None:
     """Write a model to a folder that `transformers` reads and that gives the same outputs there.
 
+    A quantised model is written as this package keeps it, which `load_checkpoint` reads and `transformers` refuses.
+
     Raises FileExistsError where the folder holds something, unless `overwrite`; ValueError for a model that none of
     the families can express; see `tfguide.checkpoints.write_checkpoint`.
     """
-    write_checkpoint(folder, model.config, to_weights(model), overwrite)
+    if model.quantization is None:
+        write_checkpoint(folder, model.config, to_weights(model), overwrite)
+    else:
+        write_quantized(folder, model.config, model.quantization, to_quantized(model), overwrite)

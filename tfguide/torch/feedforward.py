@@ -38,13 +38,13 @@ class FeedForward(nn.Module):
     def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
         super().__init__()
         checks.feed_forward(d_model, d_ff, activation)
-        self.activation = activation
+        self.d_model, self.activation = d_model, activation
         self.gate = nn.Linear(d_model, d_ff, bias=bias) if activation in GATED_ACTIVATIONS else None
         self.up = nn.Linear(d_model, d_ff, bias=bias)
         self.down = nn.Linear(d_ff, d_model, bias=bias)
 
     def forward(self, x):
         """x: (B, T, D) to (B, T, D)."""
-        checks.features("x", tuple(x.shape), self.up.in_features)
+        checks.features("x", tuple(x.shape), self.d_model)
         gate = None if self.gate is None else self.gate(x)  # (B, T, F)
         return self.down(activate(self.activation, self.up(x), gate))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tfguide import checks
-from tfguide.inference import greedy, pad_prompts, stop_set
+from tfguide.inference import Chooser, Sampling, pad_prompts, stop_set
+from tfguide.inference.caching import check_given
 from tfguide.torch.cache import KVCache
 from tfguide.torch.models import Decoder, EncoderDecoder, as_tokens
 
@@ -22,27 +23,36 @@ def prefill(
     lengths: Sequence[int] | None = None,
     source: Tensor | None = None,
     source_valid: Tensor | None = None,
+    chunk_size: int | None = None,
 ) -> Tensor:
     """Read prompts (B, T) into a cache; the logits (B, V) after the last token of each row.
 
     lengths: (B,), how many tokens of each row are real, where rows are padded at their end.
     source, source_valid: what an encoder-decoder reads first, (B, S); `tokens` is then the start of the target.
+    chunk_size: read that many tokens at a time, so that activations take no more memory than those of a chunk.
 
     Raises ValueError where the prompt does not fit into the cache, or a length is not between 1 and T.
     """
     checks.prefill(model.config, source is not None)
-    tokens, _ = as_tokens(model, tokens)
+    tokens, _ = as_tokens(plain(model), tokens)
     B, T = tokens.shape
     lengths = checks.lengths(lengths, B, T)
-    valid = torch.arange(T, device=tokens.device) < torch.as_tensor(lengths, device=tokens.device)[:, None]
-    if source is None:
-        hidden = model.hidden(tokens, valid, cache=cache)
-    else:
+    if chunk_size is not None:
+        checks.count("chunk_size", chunk_size)
+    if source is not None:
         source, source_valid = as_tokens(model, source, source_valid, "source")
         cache.memory = (model.encode(source, source_valid), source_valid)
-        hidden = model.hidden(tokens, cache.memory[0], valid, source_valid, cache=cache)
-    last = torch.as_tensor(lengths, device=tokens.device) - 1
-    return model.logits(hidden[torch.arange(B, device=tokens.device), last])
+    cache.positions(T)  # raises before anything is written
+    last = np.zeros((B, 0))
+    for start in range(0, T, chunk_size or T):
+        chunk = tokens[:, start : start + (chunk_size or T)]
+        valid = np.arange(start, start + chunk.shape[1]) < lengths[:, None]
+        hidden = _hidden(model, chunk, cache, None if valid.all() else torch.from_numpy(valid).to(tokens.device))
+        ends = (lengths > start) & (lengths <= start + chunk.shape[1])  # the rows whose last token is in this chunk
+        at = torch.as_tensor(np.clip(lengths - 1 - start, 0, chunk.shape[1] - 1), device=hidden.device)
+        here = hidden[torch.arange(B, device=hidden.device), at]
+        last = here if start == 0 else torch.where(torch.as_tensor(ends, device=hidden.device)[:, None], here, last)
+    return model.logits(last)
 
 
 @torch.inference_mode()
@@ -53,11 +63,7 @@ def decode(model: Decoder | EncoderDecoder, tokens: Tensor, cache: KVCache) -> T
     """
     tokens = torch.as_tensor(tokens, device=cache.lengths.device)
     checks.decode(tuple(tokens.shape), cache.batch_size, int(cache.lengths.min()))
-    if cache.memory is None:
-        hidden = model.hidden(tokens[:, None], cache=cache)
-    else:
-        hidden = model.hidden(tokens[:, None], cache.memory[0], None, cache.memory[1], cache=cache)
-    return model.logits(hidden[:, -1])
+    return model.logits(_hidden(model, tokens[:, None], cache)[:, -1])
 
 
 def generate(
@@ -65,37 +71,92 @@ def generate(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int = 64,
     stop_tokens: Sequence[int] | None = None,
+    sampling: Sampling | None = None,
+    cache: KVCache | None = None,
+    chunk_size: int | None = None,
 ) -> list[list[int]]:
-    """Continue each prompt greedily: the new tokens of each row, a list of lists.
+    """Continue each prompt: the new tokens of each row, a list of lists.
 
     prompts: sequences of token ids, of any lengths; for an encoder-decoder they are the sources.
     A row ends after `max_new_tokens`, or with the first of `stop_tokens`, which is kept; None stands for the
     configuration's `eos_token_id`, an empty sequence for no such token.
+    sampling: how tokens are chosen; None takes the most likely one. cache: an empty one of any kind with room for all
+    positions; None makes a `KVCache`. chunk_size: as in `prefill`.
 
     Raises TypeError for tokens that are not integers; ValueError for an empty batch or prompt, a token outside the
-    vocabulary, `max_new_tokens` below 1, more positions than the model has, an encoder, or logits that are NaN.
+    vocabulary, `max_new_tokens` below 1, more positions than the model or the cache has, an encoder, or logits that
+    are NaN.
     """
+    rows: list[list[int]] = []
+    for step in _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+        rows = rows or [[] for _ in step]
+        for row, token in zip(rows, step, strict=True):
+            if token is not None:
+                row.append(token)
+    return rows
+
+
+def stream(
+    model: Decoder | EncoderDecoder,
+    prompt: Sequence[int],
+    max_new_tokens: int = 64,
+    stop_tokens: Sequence[int] | None = None,
+    sampling: Sampling | None = None,
+    cache: KVCache | None = None,
+    chunk_size: int | None = None,
+) -> Iterator[int]:
+    """The new tokens of one prompt, each as soon as it is chosen; arguments and errors of `generate`."""
+    for step in _steps(model, [prompt], max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+        yield step[0]
+
+
+def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+    """The next token of every row, again and again: None for a row that has ended."""
     config = model.config
     tokens, lengths = pad_prompts(prompts, config.vocab_size)
     stop_tokens = stop_set(config, max_new_tokens, stop_tokens)
     checks.generation(config, int(lengths.max()), max_new_tokens)
-    B, T = tokens.shape
-    weight = model.embedding.token.weight
-    if config.kind == "decoder":
-        cache = KVCache(config, B, T + max_new_tokens - 1, weight.dtype, weight.device)
-        logits = prefill(model, tokens, cache, lengths)
-    else:
-        cache = KVCache(config, B, max_new_tokens, weight.dtype, weight.device)
-        start = np.full((B, 1), config.decoder_start_token_id)
-        valid = np.arange(T) < lengths[:, None]
-        logits = prefill(model, start, cache, source=tokens, source_valid=valid)
-
-    rows: list[list[int]] = [[] for _ in range(B)]
-    while True:
-        chosen = greedy(logits.float().cpu().numpy())
-        for row, token in zip(rows, chosen.tolist(), strict=True):
-            if not (row and row[-1] in stop_tokens):
-                row.append(token)
-        if all(len(row) == max_new_tokens or row[-1] in stop_tokens for row in rows):
-            return rows
+    choose = Chooser(sampling, len(tokens))
+    read = lengths if config.kind == "decoder" else np.ones_like(lengths)  # a decoder after an encoder reads its start
+    needed = int(read.max()) + max_new_tokens - 1
+    cache = new_cache(model, len(tokens), needed) if cache is None else cache
+    check_given(config, cache, len(tokens), needed)
+    texts = [list(map(int, prompt)) for prompt in prompts] if config.kind == "decoder" else [[] for _ in prompts]
+    logits = start_generation(model, tokens, lengths, cache, chunk_size)
+    ended = [False] * len(tokens)
+    for step in range(max_new_tokens):
+        chosen = choose(logits.float().cpu().numpy(), texts)
+        yield [None if end else token for token, end in zip(chosen.tolist(), ended, strict=True)]
+        for row, token in enumerate(chosen.tolist()):
+            texts[row].append(token)
+            ended[row] |= token in stop_tokens
+        if all(ended) or step == max_new_tokens - 1:
+            return
         logits = decode(model, chosen, cache)
+
+
+def start_generation(model, tokens, lengths, cache, chunk_size=None):
+    """The logits (B, V) of the first new token of padded prompts (B, T), which an encoder reads where there is one."""
+    if model.config.kind == "decoder":
+        return prefill(model, tokens, cache, lengths, chunk_size=chunk_size)
+    start = np.full((len(tokens), 1), model.config.decoder_start_token_id)
+    return prefill(model, start, cache, source=tokens, source_valid=np.arange(tokens.shape[1]) < lengths[:, None])
+
+
+def new_cache(model, batch_size, max_length):
+    """An empty cache in the type of a model, and of the kind that a fast decoder wants."""
+    if hasattr(model, "new_cache"):
+        return model.new_cache(batch_size, max_length)
+    weight = model.embedding.token.weight
+    return KVCache(model.config, batch_size, max_length, weight.dtype, weight.device)
+
+
+def plain(model):
+    """The model behind a fast decoder; any other as it is."""
+    return getattr(model, "model", model)
+
+
+def _hidden(model, tokens, cache, valid=None):
+    if cache.memory is None:
+        return model.hidden(tokens, valid, cache=cache)
+    return model.hidden(tokens, cache.memory[0], valid, cache.memory[1], cache=cache)

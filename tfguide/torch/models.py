@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tfguide import checks
 from tfguide.config import ModelConfig
 from tfguide.torch.stack import DecoderStack, Embeddings, EncoderStack
-from tfguide.weights import attention_names, check_weights, weight_shapes
+from tfguide.weights import attention_names, check_dtype, check_weights, weight_shapes
 
 
 class Encoder(nn.Module):
@@ -20,7 +20,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         checks.config(config, "encoder")
-        self.config = config
+        self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_layers)
         if config.pooler:
@@ -45,7 +45,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         checks.config(config, "decoder")
-        self.config = config
+        self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.decoder = DecoderStack(config, config.n_layers)
         if not config.tied_head:
@@ -73,7 +73,8 @@ class Decoder(nn.Module):
     def logits(self, hidden):
         """The head: hidden states (..., D) to logits (..., V)."""
         hidden = hidden * self.config.logit_scale
-        return hidden @ self.embedding.token.weight.T if self.config.tied_head else self.head(hidden)
+        tied = self.config.tied_head and self.quantization is None  # a quantised copy of a tied head is a head
+        return hidden @ self.embedding.token.weight.T if tied else self.head(hidden)
 
 
 class EncoderDecoder(nn.Module):
@@ -84,7 +85,7 @@ class EncoderDecoder(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         checks.config(config, "encoder-decoder")
-        self.config = config
+        self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_encoder_layers)
         self.decoder = DecoderStack(config, config.n_layers)
@@ -122,25 +123,37 @@ class EncoderDecoder(nn.Module):
         return x
 
 
-def from_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Encoder | Decoder | EncoderDecoder:
+def from_weights(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], dtype: str = "float32"
+) -> Encoder | Decoder | EncoderDecoder:
     """The model of a configuration with the weights of a canonical dictionary (see `tfguide.weight_shapes`).
 
-    The model is in float32 and ready for inference; the arrays are copied.
-    Raises ValueError for a missing, extra or wrongly shaped weight.
+    The model is ready for inference; the arrays are copied. dtype: of the weights and activations, "float32",
+    "bfloat16" or "float16"; norms, softmax and rotary angles are computed in float32 whatever it is.
+    Raises ValueError for a missing, extra or wrongly shaped weight, or another dtype.
     """
     check_weights(config, weights)
-    with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
-        model = {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
+    check_dtype(dtype)
+    model = empty_model(config)
     for name in weight_shapes(config):
         layer, attribute = _owner(model, name)
         array = weights[name].T if isinstance(layer, nn.Linear) else weights[name]  # nn.Linear keeps (out, in)
-        tensor = torch.from_numpy(np.array(array, np.float32, order="C"))
+        tensor = torch.from_numpy(np.array(array, np.float32, order="C")).to(getattr(torch, dtype))
         setattr(layer, attribute, nn.Parameter(tensor))
     return model.eval()
 
 
+def empty_model(config):
+    """A model whose weights are shapes only: no memory and no random numbers for what is about to be replaced."""
+    with torch.device("meta"):
+        return {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
+
+
 def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:
-    """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took."""
+    """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took.
+
+    Of a quantised model: what its weights stand for.
+    """
     weights = {}
     for name in weight_shapes(model.config):
         layer, attribute = _owner(model, name)

@@ -88,10 +88,9 @@ class DecoderStack(EncoderStack):
 
         cache: a `KVCache`; `positions` (B, T) are then where the new tokens stand in each row.
         """
-        n_keys = x.shape[1] if cache is None else int(positions.max()) + 1
-        key_positions = torch.arange(n_keys, device=x.device)[None]  # (1, S)
+        key_positions = positions if cache is None else cache.key_positions(positions)  # (B or 1, S)
         distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
-        visible = distance >= 0
+        visible = distance >= 0 if cache is None else cache.visible(distance, key_positions)
         if self.config.sliding_window is not None:
             visible = visible & (distance < self.config.sliding_window)
         if valid is not None and cache is None:  # a cache keeps padding where no query looks: behind each row's end

@@ -1,0 +1,174 @@
+"""Caches of every kind: rewound, reordered, in a ring, in 8 bits."""
+
+import numpy as np
+import pytest
+
+import tfguide.reference as ref
+from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
+
+TOKENS = np.random.default_rng(1).integers(0, 37, (3, 17))
+SPLITS = [(17,), (1,) * 17, (3, 1, 9, 4), (11, 1, 1, 4)]
+
+
+def make(name, **changes):
+    config = small_config(**{"positions": "rotary", "n_kv_heads": 2, **changes})
+    weights = random_weights(config)
+    return load(name).from_weights(config, weights), ref.from_weights(config, weights)
+
+
+def read(name, model, cache, split, tokens=TOKENS):
+    parts, start = [], 0
+    for size in split:
+        parts.append(numpy(model(tensor(name, tokens[:, start : start + size]), cache=cache)))
+        start += size
+    return np.concatenate(parts, axis=1)
+
+
+def caches(module, config, rows=3):
+    return {
+        "plain": module.KVCache(config, rows, 19),
+        "8 bits": module.QuantizedKVCache(config, rows, 19),
+        "ring": module.SlidingCache(config, rows, 19),
+    }
+
+
+@pytest.mark.parametrize("kind", ["plain", "8 bits", "ring"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_what_is_forgotten_leaves_no_trace(name, kind):
+    model, _ = make(name)
+    clean, used = (caches(load(name), model.config)[kind] for _ in range(2))
+    read(name, model, used, (5, 6))
+    used.rewind(np.array([5, 5, 5]))
+    read(name, model, used, (4,), TOKENS[::-1].copy())
+    used.rewind(3)
+    read(name, model, clean, (3,))
+    rest = TOKENS[:, 3:]
+    np.testing.assert_allclose(
+        read(name, model, used, (2, 12), rest), read(name, model, clean, (2, 12), rest), atol=1e-6
+    )
+    assert numpy(used.lengths).tolist() == [17] * 3
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_rows_are_rewound_each_to_its_own_length(name):
+    model, reference = make(name)
+    cache = load(name).KVCache(model.config, 3, 19)
+    read(name, model, cache, (9,))
+    cache.rewind(np.array([9, 4, 0]))
+    logits = numpy(model(tensor(name, TOKENS[:, 10:12]), cache=cache))
+    for row, length in enumerate([9, 4, 0]):
+        text = np.concatenate([TOKENS[row, :length], TOKENS[row, 10:12]])[None]
+        np.testing.assert_allclose(logits[row], reference(text)[0, -2:], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_cache_cannot_be_rewound_to_what_it_never_held(name):
+    model, _ = make(name)
+    for cache in caches(load(name), model.config).values():
+        read(name, model, cache, (5,))
+        for lengths in (6, -1, np.array([5, 6, 5])):
+            with pytest.raises(ValueError, match="between 0 and what it holds"):
+                cache.rewind(lengths)
+        with pytest.raises(TypeError, match="integers"):
+            cache.rewind(2.5)
+        assert numpy(cache.lengths).tolist() == [5] * 3
+
+
+def windowed(reference, tokens, window, n_sinks):
+    """The reference under the mask of a ring with sinks, by way of its own attention: one position at a time."""
+    config = reference.config
+    T = tokens.shape[1]
+    query, key = np.arange(T)[:, None], np.arange(T)[None]
+    visible = (key <= query) & ((query - key < window) | (key < n_sinks))
+    x = reference.embedding(tokens, np.arange(T)[None])
+    from tfguide import tables
+    from tfguide.reference.positions import rotary_angles
+
+    rotation = rotary_angles(np.arange(T)[None], tables.rotary_frequencies(config.d_head, config.rope_theta, None))
+    for layer in reference.decoder.layers:
+        x = layer(x, visible, None, rotation)
+    return reference.logits(reference.decoder.final_norm(x))
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+@pytest.mark.parametrize(("window", "n_sinks"), [(5, 0), (4, 2), (1, 0), (1, 3), (30, 0)])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_ring_is_attention_under_a_mask(name, window, n_sinks, split):
+    model, reference = make(name)
+    cache = load(name).SlidingCache(model.config, 3, window, n_sinks)
+    want = windowed(reference, TOKENS, window, n_sinks)
+    np.testing.assert_allclose(read(name, model, cache, split), want, atol=1e-5)
+    assert cache.nbytes == 2 * 2 * 3 * (window + n_sinks) * 2 * 10 * 4
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_ring_of_the_models_own_window_is_the_model(name):
+    for positions in ("rotary", "alibi", "learned", "none", "relative"):
+        model, reference = make(name, positions=positions, sliding_window=4)
+        cache = load(name).SlidingCache(model.config, 3, 4)
+        np.testing.assert_allclose(read(name, model, cache, (3, 7, 1, 6)), reference(TOKENS), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_padding_pushes_nothing_out_of_a_ring(name):
+    model, _reference = make(name)
+    module = load(name)
+    prompts = [TOKENS[0, :9].tolist(), [5], TOKENS[2, :6].tolist()]
+    together = module.generate(model, prompts, 8, [], cache=module.SlidingCache(model.config, 3, 4, 1))
+    for prompt, row in zip(prompts, together, strict=True):
+        assert module.generate(model, [prompt], 8, [], cache=module.SlidingCache(model.config, 1, 4, 1)) == [row]
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_ring_says_what_it_has_lost(name):
+    model, _ = make(name)
+    module = load(name)
+    cache = module.SlidingCache(model.config, 3, 4, 1)
+    read(name, model, cache, (9,))
+    cache.rewind(8)
+    with pytest.raises(ValueError, match="overwritten"):
+        cache.rewind(6)
+    with pytest.raises(ValueError, match="sliding_window=4 of its own"):
+        module.SlidingCache(model.config.replace(sliding_window=4), 1, 5)
+    with pytest.raises(ValueError, match="window must be at least 1"):
+        module.SlidingCache(model.config, 1, 0)
+    with pytest.raises(ValueError, match="max_positions=31"):
+        for _ in range(5):
+            read(name, model, cache, (7,))
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_8_bits_are_wrong_by_half_a_scale_at_most(name):
+    model, _reference = make(name)
+    plain, quantized = (caches(load(name), model.config)[kind] for kind in ("plain", "8 bits"))
+    exact = read(name, model, plain, (17,))
+    near = read(name, model, quantized, (17,))
+    keys, integers = numpy(plain.keys[0])[:, :17], numpy(quantized.keys[0])[:, :17]
+    scales = numpy(quantized.key_scales[0])[:, :17, :, None]
+    assert np.abs(keys - integers * scales).max() > 0
+    assert (np.abs(keys - integers * scales) <= np.abs(keys).max(axis=-1, keepdims=True) / 254 * (1 + 1e-5)).all()
+    assert 0 < np.abs(near - exact).max() < 0.02 * np.abs(exact).max()
+    d = model.config.d_head
+    assert quantized.nbytes / plain.nbytes == (d + 4) / (4 * d)
+
+
+@pytest.mark.parametrize("kind", ["plain", "8 bits", "ring"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_rows_change_places(name, kind):
+    model, _ = make(name)
+    cache = caches(load(name), model.config)[kind]
+    read(name, model, cache, (5,))
+    order = np.array([2, 0, 2])
+    cache.reorder(order)
+    other = caches(load(name), model.config)[kind]
+    read(name, model, other, (5,), TOKENS[order])
+    rest = TOKENS[:, 5:7]
+    np.testing.assert_allclose(read(name, model, cache, (2,), rest), read(name, model, other, (2,), rest), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_cache_may_be_named_by_type(name, dtype):
+    cache = load(name).KVCache(small_config(), 2, 5, dtype)
+    assert dtype in str(cache.keys[0].dtype)
+    assert cache.nbytes == 2 * 2 * 2 * 5 * 6 * 10 * 2

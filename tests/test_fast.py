@@ -1,0 +1,179 @@
+"""The fast decoder is the model: every architecture, type and quantisation, any split of the text, and its errors."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tfguide.reference as ref
+from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
+from tfguide import native
+from tfguide.config import ACTIVATIONS, POSITIONS
+
+TOKENS = np.random.default_rng(0).integers(0, 37, (2, 23))
+SPLITS = ((0, 4), (4, 5), (5, 23))  # by the kernels, one token, and more than they take
+VARIANTS = [
+    *(dict(positions=positions) for positions in POSITIONS if positions != "relative"),
+    *(dict(activation=activation, norm="rms") for activation in ACTIVATIONS),
+    dict(norm_placement="post", positions="rotary"),
+    dict(norm_placement="parallel", positions="rotary", n_kv_heads=3),
+    dict(n_kv_heads=2, positions="rotary", sliding_window=5, embedding_norm=True, n_token_types=2, tied_head=False),
+    dict(n_kv_heads=1, qkv_bias=False, ffn_bias=False, output_bias=False, embedding_scale=3.0, logit_scale=0.5),
+    dict(d_model=96, d_ff=160, d_head=32, attention_scale=0.3, positions="rotary", rope_theta=500.0),
+]
+
+
+def make(name, dtype="float32", quantization=None, **changes):
+    config = small_config(**changes)
+    weights = random_weights(config)
+    model = load(name).from_weights(config, weights, dtype)
+    if quantization:
+        model = load(name).quantize(model, *quantization, group_size=8)
+    return model, weights
+
+
+def pieces(name, model, splits=SPLITS):
+    """The logits of TOKENS read piece by piece into a cache."""
+    cache = model.new_cache(len(TOKENS), TOKENS.shape[1])
+    parts = [model(tensor(name, TOKENS[:, a:b]), cache=cache) for a, b in splits]
+    return np.concatenate([to_float(part) for part in parts], axis=1)
+
+
+def to_float(x):
+    return x.detach().float().numpy() if hasattr(x, "detach") else np.asarray(x, np.float32)
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_it_gives_the_logits_of_the_reference(name, changes):
+    model, weights = make(name, **changes)
+    want = ref.from_weights(model.config, weights)(TOKENS)
+    for threads in (1, 2, 3):
+        fast = load(name).accelerate(model, threads=threads)
+        np.testing.assert_allclose(pieces(name, fast), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_weights_of_16_bits_are_read_as_they_are(name, dtype):
+    """The kernels round the weights and the cache, nothing else: nearer to the truth than the model in that type."""
+    changes = dict(positions="rotary", norm="rms", n_kv_heads=2, d_model=70, tied_head=False)
+    model, weights = make(name, dtype, **changes)
+    fast = load(name).accelerate(model)
+    rounded = load(name).to_weights(model)
+    want = ref.from_weights(model.config, rounded)(TOKENS)
+    splits = [(a, a + 11) for a in range(0, 22, 11)]
+    got = pieces(name, fast, [(a, b) for a, b in ((0, 7), (7, 8), (8, 15), (15, 23))])
+    step = 2**-8 if dtype == "bfloat16" else 2**-11
+    assert np.abs(got - want).max() < 8 * step * np.abs(want).max()
+    assert splits
+    exact = ref.from_weights(model.config, weights)(TOKENS)
+    assert np.abs(to_float(model(tensor(name, TOKENS))) - exact).max() < 32 * step * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("quantization", [(8, None), (8, 8), (4, None), (4, 8)], ids=str)
+@pytest.mark.parametrize("tied_head", [True, False])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_packed_weights_give_what_the_dequantised_ones_give(name, tied_head, quantization):
+    sizes = dict(d_model=72, d_ff=40, d_head=8, tied_head=tied_head, positions="rotary")
+    model, _ = make(name, quantization=quantization, **sizes)
+    want = to_float(model(tensor(name, TOKENS)))
+    fast = load(name).accelerate(model)
+    got = pieces(name, fast)
+    # An activation that lies between two integers may be rounded to either, and then others after it.
+    assert np.abs(got - want).max() < (1e-5 if quantization[1] is None else 0.02) * np.abs(want).max()
+    assert np.abs(got - want).mean() < 1e-3 * np.abs(want).mean()
+    np.testing.assert_allclose(to_float(fast(tensor(name, TOKENS))), got, atol=0.02 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_it_generates_what_the_model_generates(name):
+    module = load(name)
+    model, weights = make(name, positions="rotary", n_kv_heads=2, tied_head=False)
+    weights["embedding.token.weight"] *= 50
+    model = module.from_weights(model.config, weights)
+    prompts = [[5, 3, 2, 11, 7], [13], list(range(20))]
+    fast = module.accelerate(model)
+    assert module.generate(fast, prompts, 9) == module.generate(model, prompts, 9)
+    beams = module.beam_search(fast, prompts[:1], 3, 5)[0][0], module.beam_search(model, prompts[:1], 3, 5)[0][0]
+    assert beams[0].tokens == beams[1].tokens
+    speculated = module.speculative_generate(fast, model, prompts, 9)
+    assert speculated.tokens == module.generate(model, prompts, 9)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_other_caches_go_by_the_model(name):
+    module = load(name)
+    model, _ = make(name, positions="rotary")
+    fast = module.accelerate(model)
+    for make_cache in (
+        lambda: module.SlidingCache(model.config, 2, 3),
+        lambda: module.QuantizedKVCache(model.config, 2, 9),
+    ):
+        logits = [numpy(m(tensor(name, TOKENS[:, :6]), cache=make_cache())) for m in (fast, model)]
+        np.testing.assert_allclose(*logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_reordered_cache_is_not_read_where_it_was(name):
+    model, _ = make(name)
+    fast = load(name).accelerate(model)
+    cache = fast.new_cache(2, 9)
+    fast(tensor(name, TOKENS[:, :4]), cache=cache)
+    cache.reorder(np.array([1, 1]))
+    logits = numpy(fast(tensor(name, TOKENS[[1, 1], 4:6]), cache=cache))
+    np.testing.assert_allclose(logits, numpy(model(tensor(name, TOKENS[[1, 1], :6])))[:, 4:], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_nan_is_not_lost(name):
+    for quantization in (None, (8, 8), (4, 8), (8, None)):
+        model, _ = make(name, d_model=72, d_ff=40, d_head=8, positions="rotary")
+        weights = load(name).to_weights(model)
+        weights["decoder.layers.0.self_attention_norm.weight"][5] = np.nan
+        model = load(name).from_weights(model.config, weights)
+        model = load(name).quantize(model, *quantization, group_size=8) if quantization else model
+        fast = load(name).accelerate(model)
+        with pytest.raises(ValueError, match="NaN"):
+            load(name).generate(fast, [[1, 2, 3]], 3)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_errors_are_those_of_the_model(name):
+    module = load(name)
+    model, _ = make(name)
+    fast = module.accelerate(model)
+    with pytest.raises(ValueError, match="room for 5 positions: 0 are filled, 6 more came"):
+        fast(tensor(name, TOKENS[:, :6]), cache=fast.new_cache(2, 5))
+    with pytest.raises(ValueError, match="between 0 and 36"):
+        fast(tensor(name, np.array([[99]])), cache=fast.new_cache(1, 5))
+    with pytest.raises(ValueError, match="holds 2 rows"):
+        fast(tensor(name, TOKENS[:1, :3]), cache=fast.new_cache(2, 5))
+    other, _ = make(name, kind="encoder-decoder")
+    with pytest.raises(ValueError, match="kind='decoder', got kind='encoder-decoder'"):
+        module.accelerate(other)
+    other, _ = make(name, positions="relative")
+    with pytest.raises(ValueError, match="relative positions"):
+        module.accelerate(other)
+
+
+@pytest.mark.parametrize(
+    "environment", [dict(CXX="/nonexistent/g++"), dict(TFGUIDE_NATIVE="0"), dict(CXX="false")], ids=str
+)
+def test_without_a_compiler_the_error_says_what_to_do(environment, tmp_path):
+    code = "from tfguide import native; print(native.is_available()); native.library()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "TFGUIDE_CACHE": str(tmp_path), **environment},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "False"
+    last = done.stderr.strip().splitlines()
+    expected = "switched off" if "TFGUIDE_NATIVE" in environment else "C++ compiler"
+    assert any("NativeUnavailable" in line and expected in line for line in last)
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_the_kernels_read_at_a_speed():
+    assert native.read_bandwidth(1 << 22, repeats=2) > 1e8

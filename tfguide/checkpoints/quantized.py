@@ -1,0 +1,104 @@
+"""Folders of quantised models: this package's own layout, which transformers refuses and never misreads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from tfguide.checkpoints.folder import CONFIG, WEIGHTS, as_folder, as_path, read_object
+from tfguide.checkpoints.swap import replacing, sync
+from tfguide.compress.quantization import Quantization
+from tfguide.config import ModelConfig
+from tfguide.weights import weight_shapes
+
+MODEL_TYPE = "tfguide-quantized"
+
+
+def is_quantized(folder: str | os.PathLike) -> bool:
+    """Whether a folder holds what `write_quantized` wrote."""
+    return read_object(as_folder(folder) / CONFIG).get("model_type") == MODEL_TYPE
+
+
+def write_quantized(
+    folder: str | os.PathLike,
+    config: ModelConfig,
+    quantization: Quantization,
+    arrays: Mapping[str, np.ndarray],
+    overwrite: bool = False,
+) -> None:
+    """Write a quantised model: config.json, and the arrays of `quantized_shapes` in model.safetensors.
+
+    Written beside the folder and renamed, as `write_checkpoint` does it. Raises FileExistsError, NotADirectoryError.
+    """
+    fields = {"model_type": MODEL_TYPE, "config": config.to_dict(), "quantization": dataclasses.asdict(quantization)}
+    with replacing(as_path(folder), overwrite) as temporary:
+        (temporary / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        sync(temporary / CONFIG)
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary / WEIGHTS)
+        (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
+        sync(temporary / WEIGHTS)
+
+
+def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization, dict[str, np.ndarray]]:
+    """What `write_quantized` wrote. Raises ValueError for a folder that is not whole."""
+    folder = as_folder(folder)
+    fields = read_object(folder / CONFIG)
+    try:
+        config, quantization = ModelConfig.from_dict(fields["config"]), Quantization(**fields["quantization"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG}: not a quantised model of this package: {error}") from error
+    arrays = _arrays(folder / WEIGHTS)
+    expected = quantized_shapes(config, quantization)
+    for name in [*expected, *arrays]:
+        if name not in arrays or name not in expected:
+            raise ValueError(f"{folder / WEIGHTS}: {'no' if name in expected else 'unexpected'} tensor {name!r}")
+        array, (shape, dtype) = arrays[name], expected[name]
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"{folder / WEIGHTS}: tensor {name!r} must be {dtype} {shape}, got {array.dtype} {array.shape}"
+            )
+    return config, quantization, arrays
+
+
+def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The shape and type of every array of a quantised model: NAME.packed and NAME.scale in place of a matrix."""
+    result: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, shape in quantized_weights(config).items():
+        if is_linear(name):
+            packed, scale = quantization.shapes(*shape)
+            result[name.replace(".weight", ".packed")] = packed, "int8" if quantization.weight_bits == 8 else "uint8"
+            result[name.replace(".weight", ".scale")] = scale, "float32" if quantization.weight_bits == 8 else "float16"
+        else:
+            result[name] = shape, "float32"
+    return result
+
+
+def quantized_weights(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The weights by name that quantisation reads; a tied head, which has no weight of its own, is among them."""
+    shapes = dict(weight_shapes(config))
+    if config.kind != "encoder" and config.tied_head:
+        shapes["head.weight"] = shapes["embedding.token.weight"][::-1]
+    return shapes
+
+
+def is_linear(name: str) -> bool:
+    """Whether a canonical name is that of a linear layer's matrix."""
+    table = name.startswith("embedding.") or ".relative_bias." in name
+    return name.endswith(".weight") and "norm" not in name and not table
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118  it is not a dictionary
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no weights in {file.parent}: looked for {file.name}") from None
+    except Exception as error:  # SafetensorError, whose base class is Exception
+        raise ValueError(f"{file}: not a whole safetensors file: {error}") from error

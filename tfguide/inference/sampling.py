@@ -1,0 +1,141 @@
+"""From logits to a distribution to a token: NumPy in float64, so that both frameworks draw alike."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfguide import checks
+from tfguide.inference.greedy import greedy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is drawn. The steps are taken in this order; those left out do nothing.
+
+    repetition_penalty: a logit of a token that is in the text already is divided by it where positive, multiplied where
+    negative (Keskar et al. 2019). temperature: the logits are divided by it; 0 takes the most likely token.
+    top_k: only the k most likely. top_p: only the fewest most likely whose probabilities reach p together (Holtzman et
+    al. 2020). min_p: only those at least min_p times as likely as the most likely (Nguyen et al. 2024). seed: the same
+    seed draws the same tokens from the same logits, in either framework; each row of a batch has draws of its own.
+
+    Raises TypeError for what is not a number, ValueError for one out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, numbers.Real) or isinstance(value, bool)):
+                raise TypeError(f"{name} must be a number, got {value!r}")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be at least 0 and finite, got {self.temperature}")
+        if self.top_k is not None:
+            checks.count("top_k", self.top_k)
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
+        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
+            raise ValueError(f"repetition_penalty must be above 0 and finite, got {self.repetition_penalty}")
+        checks.count("seed", self.seed, least=0)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether nothing is drawn and nothing but the logits decides."""
+        return self.temperature == 0 and self.repetition_penalty is None
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def probabilities(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequence[int]] | None = None) -> np.ndarray:
+    """The distribution that the next token of each row is drawn from: float64 (B, V), rows sum to 1.
+
+    logits: (B, V); texts: each row's tokens so far, which the repetition penalty needs.
+    Raises ValueError for logits that are NaN or all minus infinity.
+    """
+    logits = np.array(logits, np.float64)
+    _check(logits)
+    penalty = sampling.repetition_penalty
+    if penalty is not None:
+        for row, text in zip(logits, texts, strict=True):
+            seen = np.unique(np.asarray(text, np.int64))
+            row[seen] = np.where(
+                row[seen] > 0, row[seen] / sampling.repetition_penalty, row[seen] * sampling.repetition_penalty
+            )
+    if sampling.temperature == 0:
+        return np.eye(logits.shape[1])[np.argmax(logits, axis=1)]
+    logits = (logits - logits.max(axis=1, keepdims=True)) / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
+        least = np.partition(logits, -sampling.top_k, axis=1)[:, -sampling.top_k, None]
+        logits[logits < least] = -np.inf
+    result = _softmax(logits)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        result = _nucleus(result, sampling.top_p)
+    if sampling.min_p:
+        result = np.where(result >= sampling.min_p * result.max(axis=1, keepdims=True), result, 0.0)
+        result /= result.sum(axis=1, keepdims=True)
+    return result
+
+
+def draw(distribution: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+    """The token of each row at which the distribution's running sum passes a uniform number: (B, V), (B,) to (B,)."""
+    running = np.cumsum(distribution, axis=1)
+    threshold = np.asarray(uniforms)[:, None] * running[:, -1:]
+    return np.argmax(running > threshold, axis=1)
+
+
+class Chooser:
+    """Chooses tokens for the rows of a batch, each with a stream of random numbers of its own."""
+
+    def __init__(self, sampling: Sampling | None, n_rows: int):
+        if sampling is not None and not isinstance(sampling, Sampling):
+            raise TypeError(f"sampling must be a tfguide.Sampling or None, got {type(sampling).__name__}")
+        self.sampling = sampling or GREEDY
+        self.streams = [np.random.default_rng([self.sampling.seed, row]) for row in range(n_rows)]
+
+    def __call__(self, logits: np.ndarray, texts: Sequence[Sequence[int]]) -> np.ndarray:
+        """Logits (B, V) and each row's text so far to the next token of each row, int64 (B,)."""
+        if self.sampling.is_greedy:
+            return greedy(logits)
+        distribution = probabilities(logits, self.sampling, texts)
+        return draw(distribution, self.uniforms())
+
+    def uniforms(self) -> np.ndarray:
+        """The next random number of every row, in [0, 1)."""
+        return np.array([stream.random() for stream in self.streams])
+
+
+def _check(logits):
+    if np.isnan(logits).any():
+        raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
+    if (logits.max(axis=1) == -np.inf).any():
+        raise ValueError("all logits of a row are minus infinity: no token can be chosen")
+    if (logits == np.inf).any():
+        raise ValueError("the logits hold infinity: the weights or the activations are broken, no token can be chosen")
+
+
+def _nucleus(distribution, p):
+    order = np.argsort(-distribution, axis=1, kind="stable")
+    ranked = np.take_along_axis(distribution, order, axis=1)
+    before = np.cumsum(ranked, axis=1) - ranked  # what the more likely ones reach without this one
+    ranked = np.where(before < p, ranked, 0.0)
+    result = np.zeros_like(distribution)
+    np.put_along_axis(result, order, ranked, axis=1)
+    return result / result.sum(axis=1, keepdims=True)
+
+
+def _softmax(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)

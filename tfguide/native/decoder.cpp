@@ -1,0 +1,447 @@
+// One step of a decoder-only Transformer: embedding, blocks, cache, final norm, for a few new tokens of each row.
+// The formulas are those of tfguide/reference; what is added is where the bytes lie and which thread touches them.
+// Activations are float32 throughout, whatever the weights are. Called through ctypes by tfguide/native/library.py,
+// which mirrors the structures below and checks every argument.
+#include <memory>
+
+#include "linear.h"
+#include "team.h"
+
+namespace {
+
+struct Norm { const float *weight, *bias; };  // no weight: no norm
+struct Layer { Norm attention_norm, feed_forward_norm; Linear query, key, value, output, gate, up, down; };
+enum Placement { PRE, POST, PARALLEL };
+enum Activation { RELU, GELU, GELU_TANH, SWIGLU, GEGLU, GEGLU_TANH };
+enum Type { FLOAT32, BFLOAT16, FLOAT16 };
+
+struct Model {
+  int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff;
+  int32_t is_rms, placement, activation, window;  // window: 0 is none
+  int32_t embedding_type, cache_type;
+  float eps, embedding_scale, attention_scale, unused;
+  const void* embedding;       // (V, D)
+  const float* added;          // (D), added to every token, or null
+  const float* positions;      // (P, D), added by position, or null
+  const float *cos, *sin;      // (P, d / 2), or null
+  const float* slopes;         // (H), ALiBi, or null
+  Norm embedding_norm, final_norm;
+  const Layer* layers;
+};
+
+struct Call {
+  const int64_t* tokens;  // (B, T)
+  const int64_t* starts;  // (B): where the first of a row's new tokens stands
+  int64_t batch, n_tokens, max_length;
+  void *const *keys, *const *values;  // L caches (B, max_length, K, d)
+  float* hidden;                      // (B, T, D), the result
+};
+
+template <class F>
+void with_type(int type, F&& use) {
+  switch (type) {
+    case FLOAT32: use(float{}); break;
+    case BFLOAT16: use(Bfloat16{}); break;
+    default: use(Float16{});
+  }
+}
+
+void normalise(const Model& m, const Norm& norm, const float* x, float* y) {
+  const int64_t D = m.d_model;
+  float mean = 0, square = 0;
+  if (!m.is_rms) {
+    for (int64_t i = 0; i < D; ++i) mean += x[i];
+    mean /= D;
+  }
+  Floats squares = {};
+  int64_t i = 0;
+  for (; i + LANES <= D; i += LANES) {
+    const Floats centred = load(x + i) - mean;
+    squares += centred * centred;
+  }
+  square = sum(squares);
+  for (; i < D; ++i) square += (x[i] - mean) * (x[i] - mean);
+  const float factor = 1.0f / std::sqrt(square / D + m.eps);
+  for (i = 0; i < D; ++i) y[i] = (x[i] - mean) * factor * norm.weight[i];
+  if (norm.bias)
+    for (i = 0; i < D; ++i) y[i] += norm.bias[i];
+}
+
+inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
+
+Floats bend(int activation, Floats x) {
+  switch (activation) {
+    case RELU: return x < 0.0f ? Floats{} : x;
+    case SWIGLU: return x * sigmoid(x);
+    case GELU_TANH:
+    case GEGLU_TANH: return x * sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // tanh by the sigmoid of 2x
+    default:
+      for (int i = 0; i < LANES; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
+      return x;
+  }
+}
+
+// What one thread needs of its own, and what all share.
+struct Step {
+  const Model& m;
+  const Call& call;
+  Team& team;
+  int64_t rows;
+  float *x, *q, *k, *v, *heads, *gate, *up;  // shared, (rows, ...)
+  float* partial;                                           // two sets of one (rows, widest) for each thread
+  int64_t widest, share;  // the most outputs of any layer, and of one thread
+  char* own;              // bytes_each for each thread
+  int64_t bytes_each;
+
+  Step(const Model& model, const Call& c, Team& t, std::vector<char>& memory) : m(model), call(c), team(t) {
+    rows = call.batch * call.n_tokens;
+    const int64_t D = m.d_model, Hd = int64_t(m.n_heads) * m.d_head, Kd = int64_t(m.n_kv_heads) * m.d_head;
+    widest = std::max({D, Hd, int64_t(m.d_ff)});
+    bool columns = false;
+    for (int l = 0; l < m.n_layers; ++l) columns |= is_columns(m.layers[l].query) || is_columns(m.layers[l].down);
+    share = padded(widest / team.size() + LANES, LANES);
+    bytes_each = padded(rows * (D + share) * 4 + Input::bytes(rows, widest) + padded(call.max_length, LANES) * 4 +
+                            padded(m.d_head, LANES) * 4, 64) + 64;
+    const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff};
+    float** places[] = {&x, &q, &k, &v, &heads, &gate, &up};
+    int64_t total = 0;
+    for (int64_t size : sizes) total += padded(rows * size, LANES) * 4;
+    const int64_t partials = columns ? 2 * team.size() * padded(rows * widest, LANES) * 4 : 0;
+    memory.resize(total + partials + team.size() * bytes_each + 64);
+    char* at = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+    for (int i = 0; i < 7; ++i) {
+      *places[i] = reinterpret_cast<float*>(at);
+      at += padded(rows * sizes[i], LANES) * 4;
+    }
+    partial = reinterpret_cast<float*>(at);
+    own = at + partials;
+  }
+};
+
+class Worker {
+ public:
+  Worker(Step& step, int id) : s(step), m(step.m), id(id), size(step.team.size()) {
+    char* at = s.own + id * s.bytes_each;
+    h = reinterpret_cast<float*>(at);
+    products = h + s.rows * m.d_model;
+    scores = products + s.rows * s.share;
+    query = scores + padded(s.call.max_length, LANES);
+    for_input = query + padded(m.d_head, LANES);
+  }
+
+  void run() {
+    embed();
+    for (int l = 0; l < m.n_layers; ++l) block(m.layers[l], l);
+    if (m.final_norm.weight) each_row([&](int64_t r) { normalise(m, m.final_norm, x(r), x(r)); });
+    each_row([&](int64_t r) { std::memcpy(s.call.hidden + r * m.d_model, x(r), m.d_model * sizeof(float)); });
+  }
+
+ private:
+  Step& s;
+  const Model& m;
+  const int id, size;
+  float *h, *products, *scores, *query, *for_input;
+  int set = 0;
+
+  float* x(int64_t r) { return s.x + r * m.d_model; }
+  int64_t position(int64_t r) const { return s.call.starts[r / s.call.n_tokens] + r % s.call.n_tokens; }
+
+  template <class F>
+  void each_row(F&& act) {
+    for (int64_t r = id; r < s.rows; r += size) act(r);
+    s.team.barrier();
+  }
+
+  void embed() {
+    each_row([&](int64_t r) {
+      const int64_t D = m.d_model;
+      with_type(m.embedding_type, [&](auto type) {
+        const auto* row = static_cast<const decltype(type)*>(m.embedding) + s.call.tokens[r] * D;
+        for (int64_t i = 0; i < D; ++i) x(r)[i] = to_float(row[i]) * m.embedding_scale;
+      });
+      for (int64_t i = 0; m.positions && i < D; ++i) x(r)[i] += m.positions[position(r) * D + i];
+      for (int64_t i = 0; m.added && i < D; ++i) x(r)[i] += m.added[i];
+      if (m.embedding_norm.weight) normalise(m, m.embedding_norm, x(r), x(r));
+    });
+  }
+
+  void block(const Layer& layer, int index) {
+    const float* input = normalised(layer.attention_norm);
+    attention(layer, index, input);
+    if (m.placement == POST) after(layer.attention_norm);
+    // Parallel: both sublayers read the same h, which is this thread's own and has stayed.
+    if (m.placement != PARALLEL) input = normalised(layer.feed_forward_norm);
+    feed_forward(layer, input);
+    if (m.placement == POST) after(layer.feed_forward_norm);
+  }
+
+  // What a sublayer reads. Every thread normalises for itself: cheaper than to wait for another one's result.
+  const float* normalised(const Norm& norm) {
+    if (m.placement == POST) return s.x;
+    for (int64_t r = 0; r < s.rows; ++r) normalise(m, norm, x(r), h + r * m.d_model);
+    return h;
+  }
+
+  void after(const Norm& norm) {
+    each_row([&](int64_t r) { normalise(m, norm, x(r), x(r)); });
+  }
+
+  // y = input W + b, or y += where `adds`; this thread's part of the outputs.
+  void multiply(const Linear& w, const Input& input, float* y, bool adds) {
+    const Part part(w.out, id, size);
+    int64_t ld = part.last - part.first, stride = 0;
+    float* to = products - part.first;  // as if it began at the first output
+    int shares = 1;
+    if (is_columns(w)) {
+      stride = padded(s.rows * s.widest, LANES);
+      ld = w.out;
+      to = s.partial + set * size * stride;
+      set ^= 1;  // the other threads may still be adding up what the product before this one left
+      partial_sums(w, input.x, w.in, s.rows, to + id * stride, Part(w.in, id, size));
+      s.team.barrier();
+      shares = size;
+    } else {
+      product(w, input, s.rows, to, ld, part);
+    }
+    for (int64_t r = 0; r < s.rows; ++r)
+      for (int64_t o = part.first; o < part.last; ++o) {
+        float value = w.bias ? w.bias[o] : 0.0f;
+        for (int share = 0; share < shares; ++share) value += to[share * stride + r * ld + o];
+        y[r * w.out + o] = adds ? y[r * w.out + o] + value : value;
+      }
+  }
+
+  // The input as the format of these weights wants it: again every thread for itself.
+  Input prepared(const Linear& w, const float* x) {
+    Input input(x, s.rows, w.in, for_input);
+    for (int64_t r = 0; r < s.rows; ++r) input.prepare(w, r);
+    return input;
+  }
+
+  void attention(const Layer& layer, int index, const float* from) {
+    const Input input = prepared(layer.query, from);
+    multiply(layer.query, input, s.q, false);
+    multiply(layer.key, input, s.k, false);
+    multiply(layer.value, input, s.v, false);
+    s.team.barrier();
+    with_type(m.cache_type, [&](auto type) {
+      using T = decltype(type);
+      T *keys = static_cast<T*>(s.call.keys[index]), *values = static_cast<T*>(s.call.values[index]);
+      const int64_t units = s.rows * m.n_kv_heads;
+      for (int64_t u = units * id / size; u < units * (id + 1) / size; ++u)
+        append(u / m.n_kv_heads, u % m.n_kv_heads, keys, values);
+      s.team.barrier();
+      const int64_t all = s.rows * m.n_heads;
+      for (int64_t u = all * id / size; u < all * (id + 1) / size; ++u)
+        attend(u / m.n_heads, u % m.n_heads, keys, values);
+    });
+    s.team.barrier();
+    multiply(layer.output, prepared(layer.output, s.heads), s.x, true);
+    s.team.barrier();
+  }
+
+  void rotate(int64_t p, const float* from, float* to) const {
+    const int64_t half = m.d_head / 2;
+    if (!m.cos) {
+      if (to != from) std::memcpy(to, from, m.d_head * sizeof(float));
+      return;
+    }
+    const float *cos = m.cos + p * half, *sin = m.sin + p * half;
+    for (int64_t i = 0; i < half; ++i) {
+      const float first = from[i], second = from[half + i];
+      to[i] = first * cos[i] - second * sin[i];
+      to[half + i] = second * cos[i] + first * sin[i];
+    }
+  }
+
+  template <class T>
+  T* slot(T* cache, int64_t r, int64_t p, int64_t kv) const {
+    const int64_t b = r / s.call.n_tokens;
+    return cache + ((b * s.call.max_length + p) * m.n_kv_heads + kv) * m.d_head;
+  }
+
+  template <class T>
+  void append(int64_t r, int64_t kv, T* keys, T* values) {
+    const int64_t d = m.d_head;
+    float* key = s.k + (r * m.n_kv_heads + kv) * d;
+    const float* value = s.v + (r * m.n_kv_heads + kv) * d;
+    rotate(position(r), key, key);
+    T *to = slot(keys, r, position(r), kv), *value_to = slot(values, r, position(r), kv);
+    for (int64_t i = 0; i < d; ++i) store(to + i, key[i]);
+    for (int64_t i = 0; i < d; ++i) store(value_to + i, value[i]);
+  }
+
+  template <class T>
+  void attend(int64_t r, int64_t head, const T* keys, const T* values) {
+    const int64_t d = m.d_head, p = position(r), kv = head / (m.n_heads / m.n_kv_heads);
+    const int64_t first = m.window && p >= m.window ? p - m.window + 1 : 0, n = p + 1 - first;
+    const int64_t ld = int64_t(m.n_kv_heads) * d;
+    const T *key = slot(keys, r, first, kv), *value = slot(values, r, first, kv);
+    rotate(p, s.q + (r * m.n_heads + head) * d, query);
+
+    float largest = -INFINITY;
+    for (int64_t i = 0; i < n; ++i) {
+      const T* at = key + i * ld;
+      Floats products = {};
+      int64_t j = 0;
+      for (; j + LANES <= d; j += LANES) products += load(query + j) * load(at + j);
+      float score = sum(products);
+      for (; j < d; ++j) score += query[j] * to_float(at[j]);
+      score *= m.attention_scale;
+      if (m.slopes) score -= m.slopes[head] * float(n - 1 - i);
+      scores[i] = score;
+      largest = std::max(largest, score);
+    }
+    for (int64_t i = n; i < padded(n, LANES); ++i) scores[i] = -INFINITY;
+    Floats totals = {};
+    for (int64_t i = 0; i < n; i += LANES) {
+      const Floats e = exponential(load(scores + i) - largest);
+      write(scores + i, e);
+      totals += e;
+    }
+    const float factor = 1.0f / sum(totals);
+
+    float* to = s.heads + (r * m.n_heads + head) * d;
+    int64_t j = 0;
+    for (; j + 4 * LANES <= d; j += 4 * LANES) mean<4>(value + j, ld, n, factor, to + j);
+    for (; j + LANES <= d; j += LANES) mean<1>(value + j, ld, n, factor, to + j);
+    for (; j < d; ++j) {
+      float total = 0;
+      for (int64_t i = 0; i < n; ++i) total += scores[i] * to_float(value[i * ld + j]);
+      to[j] = total * factor;
+    }
+  }
+
+  template <int N, class T>
+  void mean(const T* value, int64_t ld, int64_t n, float factor, float* to) const {
+    Floats acc[N] = {};
+    for (int64_t i = 0; i < n; ++i)
+      for (int c = 0; c < N; ++c) acc[c] += load(value + i * ld + c * LANES) * scores[i];
+    for (int c = 0; c < N; ++c) write(to + c * LANES, acc[c] * factor);
+  }
+
+  void feed_forward(const Layer& layer, const float* from) {
+    const int64_t F = m.d_ff;
+    const Input input = prepared(layer.up, from);
+    const bool gated = layer.gate.weight != nullptr;
+    if (gated) multiply(layer.gate, input, s.gate, false);
+    multiply(layer.up, input, s.up, false);
+    const Part part(F, id, size);
+    for (int64_t r = 0; r < s.rows; ++r)
+      for (int64_t o = part.first; o < part.last; o += LANES) {
+        float *up = s.up + r * F + o, *gate = gated ? s.gate + r * F + o : up;
+        const int64_t n = std::min<int64_t>(LANES, part.last - o);
+        Floats a = {}, b = all(1.0f);
+        std::memcpy(&a, gate, n * sizeof(float));
+        if (gated) std::memcpy(&b, up, n * sizeof(float));
+        a = bend(m.activation, a) * b;
+        std::memcpy(up, &a, n * sizeof(float));
+      }
+    s.team.barrier();
+    multiply(layer.down, prepared(layer.down, s.up), s.x, true);
+    s.team.barrier();
+  }
+};
+
+std::mutex one_at_a_time;
+std::unique_ptr<Team> current;
+std::vector<char> scratch;
+
+Team& team_of(int size) {
+  if (!current || !current->serves(size)) current = std::make_unique<Team>(size);
+  return *current;
+}
+
+struct Product {
+  const Linear& w;
+  const float* x;
+  int64_t rows;
+  float* y;
+  Team& team;
+  char* memory;
+  float* partial;
+
+  void run(int id) {
+    const int size = team.size();
+    Input input(x, rows, w.in, memory);
+    for (int64_t r = id; r < rows; r += size) input.prepare(w, r);
+    team.barrier();
+    const Part part(w.out, id, size);
+    if (is_columns(w)) {
+      partial_sums(w, x, w.in, rows, partial + id * rows * w.out, Part(w.in, id, size));
+      team.barrier();
+    } else {
+      product(w, input, rows, y, w.out, part);
+    }
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t o = part.first; o < part.last; ++o) {
+        float value = is_columns(w) ? 0.0f : y[r * w.out + o];
+        for (int t = 0; is_columns(w) && t < size; ++t) value += partial[(t * rows + r) * w.out + o];
+        y[r * w.out + o] = value + (w.bias ? w.bias[o] : 0.0f);
+      }
+  }
+};
+
+struct Reading {
+  const char* from;
+  int64_t bytes;
+  Team& team;
+  float total[64 * LANES];
+
+  void run(int id) {
+    const Part part(bytes / 4, id, team.size());
+    const float* x = reinterpret_cast<const float*>(from);
+    Floats acc[8] = {};
+    for (int64_t i = part.first; i + 8 * LANES <= part.last; i += 8 * LANES)
+      for (int u = 0; u < 8; ++u) {
+        fetch(x + i + u * LANES);
+        acc[u] += load(x + i + u * LANES);
+      }
+    for (int u = 1; u < 8; ++u) acc[0] += acc[u];
+    total[id * LANES] = sum(acc[0]);
+  }
+};
+
+template <class J>
+void run_on(Team& team, J& job) {
+  team.run([](void* context, int id) { static_cast<J*>(context)->run(id); }, &job);
+}
+
+struct Decoding {
+  Step& step;
+  void run(int id) { Worker(step, id).run(); }
+};
+
+}  // namespace
+
+extern "C" {
+
+void tfguide_step(const Model* model, const Call* call, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  Step step(*model, *call, team, scratch);
+  Decoding job{step};
+  run_on(team, job);
+}
+
+void tfguide_linear(const Linear* linear, const float* x, int64_t rows, float* y, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  const int64_t prepared = padded(Input::bytes(rows, linear->in), 64);
+  const int64_t partial = is_columns(*linear) ? team.size() * rows * linear->out * 4 : 0;
+  scratch.resize(prepared + partial + 64);
+  Product job{*linear, x, rows, y, team, scratch.data(), reinterpret_cast<float*>(scratch.data() + prepared)};
+  run_on(team, job);
+}
+
+// Reads all the bytes once; what it returns depends on each of them, so that no compiler can leave the reading out.
+float tfguide_read(const void* from, int64_t bytes, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(std::min(threads, 64));
+  Reading job{static_cast<const char*>(from), bytes, team, {}};
+  run_on(team, job);
+  float total = 0;
+  for (int id = 0; id < team.size(); ++id) total += job.total[id * LANES];
+  return total;
+}
+}

@@ -1,0 +1,100 @@
+// A team of threads that lives as long as the process: a step of decoding is far too short to start threads for it.
+#pragma once
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+inline void rest() { _mm_pause(); }
+#else
+inline void rest() { std::this_thread::yield(); }
+#endif
+
+class Team {
+ public:
+  explicit Team(int size) : size_(size), owner_(getpid()) {
+    for (int id = 1; id < size; ++id) threads_.emplace_back([this, id] { serve(id); });
+  }
+
+  ~Team() {
+    if (getpid() != owner_) {  // a forked child has the objects of the threads, not the threads
+      for (auto& thread : threads_) thread.detach();
+      return;
+    }
+    closing_ = true;
+    wake();
+    for (auto& thread : threads_) thread.join();
+  }
+
+  bool serves(int size) const { return size == size_ && getpid() == owner_; }
+  int size() const { return size_; }
+
+  // Runs job(context, id) on every thread of the team, the caller being number 0, and returns when all are done.
+  void run(void (*job)(void*, int), void* context) {
+    job_ = job;
+    context_ = context;
+    running_.store(size_ - 1, std::memory_order_relaxed);
+    wake();
+    job(context, 0);
+    for (int spins = 0; running_.load(std::memory_order_acquire) > 0; ++spins) pause(spins);
+  }
+
+  // Nobody goes on before all have come here, and what each wrote before it is seen by all after it.
+  void barrier() {
+    if (size_ == 1) return;
+    const int phase = phase_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+      arrived_.store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) pause(spins);
+  }
+
+ private:
+  // Waiting is short where every thread has a core. Where one has none, giving the core away is what helps it.
+  static void pause(int spins) {
+    if (spins < 2000) {
+      rest();
+    } else {
+      sched_yield();
+    }
+  }
+
+  void wake() {
+    { std::lock_guard<std::mutex> lock(mutex_); epoch_.fetch_add(1, std::memory_order_release); }
+    called_.notify_all();
+  }
+
+  void serve(int id) {
+    for (unsigned seen = 0;;) {
+      // Between two steps a worker stays awake for some tens of microseconds; then it sleeps, and takes no core.
+      for (int spins = 0; epoch_.load(std::memory_order_acquire) == seen && spins < 1000; ++spins) rest();
+      if (epoch_.load(std::memory_order_acquire) == seen) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        called_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
+      }
+      ++seen;
+      if (closing_) return;
+      job_(context_, id);
+      running_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  const int size_;
+  const pid_t owner_;
+  std::vector<std::thread> threads_;
+  std::mutex mutex_;
+  std::condition_variable called_;
+  std::atomic<unsigned> epoch_{0};
+  std::atomic<int> running_{0}, arrived_{0}, phase_{0};
+  std::atomic<bool> closing_{false};
+  void (*job_)(void*, int) = nullptr;
+  void* context_ = nullptr;
+};

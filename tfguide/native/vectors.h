@@ -1,0 +1,130 @@
+// Vectors of 16 numbers. The compiler makes of them what the processor has: one AVX-512 register, two of AVX, four of
+// NEON. Where it has an instruction that the compiler does not find by itself, the instruction is named.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+constexpr int LANES = 16;
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+struct Bfloat16 { uint16_t bits; };
+struct Float16 { uint16_t bits; };
+
+template <class V, class T>
+inline V read(const T* from) {
+  V vector;
+  std::memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+
+template <class V, class T>
+inline void write(T* to, V vector) { std::memcpy(to, &vector, sizeof vector); }
+
+inline Floats all(float x) { return Floats{} + x; }
+inline Floats load(const float* from) { return read<Floats>(from); }
+inline Floats load(const Bfloat16* from) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(read<__m256i>(from)), 16);
+#else
+  return (Floats)(__builtin_convertvector(read<Halves>(from), Words) << 16);
+#endif
+}
+
+inline float to_float(float x) { return x; }
+inline float to_float(Bfloat16 x) {
+  const uint32_t bits = uint32_t(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline float to_float(Float16 x) {
+#if defined(__F16C__)
+  return _cvtsh_ss(x.bits);
+#elif defined(__aarch64__)
+  __fp16 value;
+  std::memcpy(&value, &x, 2);
+  return value;
+#else
+  const uint32_t sign = uint32_t(x.bits & 0x8000) << 16, exponent = x.bits >> 10 & 31, digits = x.bits & 1023;
+  if (exponent == 0) return (sign ? -1.0f : 1.0f) * std::ldexp(float(digits), -24);
+  const uint32_t bits = sign | (exponent == 31 ? 255u : exponent + 112) << 23 | digits << 13;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+#endif
+}
+
+inline Floats load(const Float16* from) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtph_ps(read<__m256i>(from));
+#else
+  Floats vector;
+  for (int i = 0; i < LANES; ++i) vector[i] = to_float(from[i]);
+  return vector;
+#endif
+}
+
+inline void store(float* to, float x) { *to = x; }
+inline void store(Bfloat16* to, float x) {  // to the nearest, ties to even; NaN stays NaN
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  to->bits = x != x ? 0x7fc0 : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+inline void store(Float16* to, float x) {
+#if defined(__F16C__)
+  to->bits = _cvtss_sh(x, 0);
+#else
+  _Float16 value = _Float16(x);
+  std::memcpy(to, &value, 2);
+#endif
+}
+
+inline float sum(Floats x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)x);
+#else
+  float total = 0;
+  for (int i = 0; i < LANES; ++i) total += x[i];
+  return total;
+#endif
+}
+
+// e to the x, within 2 units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cody & Waite).
+inline Floats exponential(Floats given) {
+  Floats x = given;
+  const Floats low = all(-87.3f), high = all(88.3f);
+  x = x < low ? low : x;
+  x = x > high ? high : x;
+  const Floats shift = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which the low bits then hold
+  const Floats shifted = x * 1.44269504f + shift;
+  const Floats n = shifted - shift;
+  const Floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  Floats p = all(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Floats power = (Floats)((Ints)p + ((Ints)shifted << 23));
+  return given != given ? given : power;  // NaN in, NaN out
+}
+
+// acc + four products of unsigned with signed bytes in every lane.
+inline Ints dot4(Ints acc, Ints unsigned_bytes, Ints signed_bytes) {
+#if defined(__AVX512VNNI__)
+  return (Ints)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)unsigned_bytes, (__m512i)signed_bytes);
+#else
+  for (int shift = 0; shift < 32; shift += 8)
+    acc += (Ints)((Words)unsigned_bytes >> shift & 255) * (signed_bytes << (24 - shift) >> 24);
+  return acc;
+#endif
+}

@@ -1,0 +1,233 @@
+"""The fast path of decoding: a model's weights, read where they lie by the C++ kernels of `tfguide.native`."""
+
+from __future__ import annotations
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfguide import native
+from tfguide.tensorflow.cache import KVCache
+from tfguide.tensorflow.models import Decoder, as_tokens, count_valid, next_positions, variable_of
+from tfguide.tensorflow.quantize import QuantizedLinear
+from tfguide.weights import weight_shapes
+
+
+class FastDecoder:
+    """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
+
+    Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
+    type of the weights; more tokens, other caches and attention maps by the model itself. The weights are the model's
+    own, not a copy, so the model must stay as it is.
+
+    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
+    RuntimeError) where there is no C++ compiler: see `accelerate`.
+    """
+
+    def __init__(self, model: Decoder, threads: int | None = None):
+        native.check(model.config)
+        self.model, self.config = model, model.config
+        self.threads = threads or _threads()
+        vectors = {}
+        for name in weight_shapes(model.config):
+            if _is_vector(name):
+                vectors[name] = _vector(variable_of(model, name))
+        self._linear = dict(_linear_layers(model))
+        self._matrices = {name: _matrix(layer) for name, layer in self._linear.items()}
+        self._embedding = _table(model.embedding.token.embeddings, "rows")
+        self._decoder = native.NativeDecoder(model.config, self._embedding, self._matrices, vectors, self.threads)
+        self._head = self._matrices.get("head", self._embedding)
+        self._cache, self._known = None, []
+        self._read = tf.function(self._read_prompt, input_signature=[tf.TensorSpec((None, None), tf.int32)])
+
+    def __call__(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """Tokens (B, T) to logits (B, T, V), as the model's call."""
+        return self.logits(self.hidden(tokens, valid, token_types, record, cache))
+
+    def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
+        tokens, valid = as_tokens(self.model, tokens, valid)
+        if type(cache) is not _FastCache or token_types is not None or record is not None:
+            with self._kernels():
+                return self.model.hidden(tokens, valid, token_types, record, cache)
+        positions = next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
+        if tokens.shape.num_elements() <= native.MAX_ROWS:
+            hidden = self._decoder.step(tokens.numpy(), cache.lengths.numpy(), self._places(cache))
+            hidden = tf.constant(hidden)
+        elif int(tf.reduce_max(positions)) < tokens.shape[1]:  # nothing stands before the tokens
+            with self._kernels():
+                hidden, keys, values = self._read(tokens)
+            cache.fill(keys, values)
+        else:
+            with self._kernels():
+                return self.model.hidden(tokens, valid, cache=cache)
+        cache.advance(tokens.shape[1] if valid is None else count_valid(valid))
+        return hidden
+
+    def logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """The head: hidden states (..., D) to logits (..., V)."""
+        rows = hidden.shape.num_elements() // self.config.d_model
+        if rows > native.MAX_ROWS and self._head.format in native.FORMATS[:6]:
+            return self.model.logits(tf.cast(hidden, self.model.compute_dtype))
+        x = tf.reshape(tf.cast(hidden, tf.float32) * self.config.logit_scale, (rows, self.config.d_model))
+        y = native.multiply(self._head, x.numpy(), self.threads)
+        return tf.reshape(tf.constant(y), (*hidden.shape[:-1], -1))
+
+    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache that the kernels can use, in the type of the weights."""
+        return _FastCache(self.config, batch_size, max_length, tf.as_dtype(self.model.compute_dtype))
+
+    def _read_prompt(self, tokens):
+        collected = _Collected(self.config, tokens)
+        return self.model.hidden(tokens, cache=collected), collected.keys, collected.values
+
+    def _places(self, cache):
+        # Looked up in every step, which takes microseconds: whoever reorders a cache may put other arrays into it.
+        places = [array.ctypes.data for array in (*cache.keys, *cache.values)]
+        if places != self._known:
+            keys, values = places[: len(cache.keys)], places[len(cache.keys) :]
+            self._cache = self._decoder.cache(keys, values, cache.max_length, cache.keys[0].dtype.name)
+            self._known = places
+        return self._cache
+
+    @contextlib.contextmanager
+    def _kernels(self):
+        """Let quantised layers multiply by the kernels while the model itself computes."""
+        layers = {name: layer for name, layer in self._linear.items() if isinstance(layer, QuantizedLinear)}
+        for name, layer in layers.items():
+            layer.product = self._product(self._matrices[name])
+        try:
+            yield
+        finally:
+            for layer in layers.values():
+                layer.product = None
+
+    def _product(self, matrix):
+        def product(x):
+            rows = tf.reshape(tf.cast(x, tf.float32), (-1, matrix.d_in))
+            y = tf.numpy_function(lambda rows: native.multiply(matrix, rows, self.threads), [rows], tf.float32)
+            y = tf.reshape(y, tf.concat([tf.shape(x)[:-1], [matrix.d_out]], axis=0))
+            return tf.cast(tf.ensure_shape(y, (*x.shape[:-1], matrix.d_out)), x.dtype)
+
+        return product
+
+
+class _FastCache(KVCache):
+    """A `KVCache` in NumPy arrays: TensorFlow's variables move in memory when they are written."""
+
+    def _allocate(self, n_slots, dtype):
+        shape = (self.batch_size, n_slots, self.config.n_kv_heads, self.config.d_head)
+        self.keys = [np.zeros(shape, dtype.as_numpy_dtype) for _ in range(self.config.n_layers)]
+        self.values = [np.zeros(shape, dtype.as_numpy_dtype) for _ in range(self.config.n_layers)]
+
+    @property
+    def nbytes(self):
+        return sum(array.nbytes for array in self.keys + self.values)
+
+    def fill(self, keys, values):
+        """Put the keys and values of the first tokens, (B, T, K, d) of each layer, in their place."""
+        for mine, new in zip((*self.keys, *self.values), (*keys, *values), strict=True):
+            mine[:, : new.shape[1]] = new.numpy()
+
+    def reorder(self, rows):
+        rows = np.asarray(rows)
+        for arrays in (self.keys, self.values):
+            arrays[:] = [array[rows] for array in arrays]
+        self.batch_size = len(rows)
+        self.lengths = tf.gather(self.lengths, rows)
+
+    def _append(self, index, positions, key, value):
+        rows = np.arange(self.batch_size)[:, None]
+        slots = positions.numpy()
+        self.keys[index][rows, slots] = key.numpy()
+        self.values[index][rows, slots] = value.numpy()
+        end = int(slots.max()) + 1
+        return tf.constant(self.keys[index][:, :end]), tf.constant(self.values[index][:, :end])
+
+
+class _Collected:
+    """Stands in for an empty cache while a prompt of any size is traced, and hands out what it would hold."""
+
+    batch_size = None
+
+    def __init__(self, config, tokens):
+        self.config, self.keys, self.values = config, [], []
+        self._positions = tf.range(tf.shape(tokens)[1])[None]
+
+    def positions(self, n_tokens):
+        return self._positions
+
+    def key_positions(self, positions):
+        return positions
+
+    def visible(self, distance, key_positions):
+        return distance >= 0
+
+    def advance(self, counts):
+        pass
+
+    def layer(self, index, positions):
+        return self
+
+    def append(self, key, value):
+        self.keys.append(key)
+        self.values.append(value)
+        return key, value
+
+
+def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
+    """The `FastDecoder` of a decoder. threads: as many as the framework uses, unless told.
+
+    The C++ is compiled on the first use on a machine, in about 5 seconds.
+    Raises RuntimeError that names what to install where there is no C++ compiler; the model itself works without one.
+    """
+    return FastDecoder(model, threads)
+
+
+def _threads():
+    return tf.config.threading.get_intra_op_parallelism_threads() or native.cores()
+
+
+def _is_vector(name):
+    return "norm" in name or name.startswith(("embedding.position", "embedding.token_type"))
+
+
+def _vector(variable):
+    return np.asarray(variable, np.float32)
+
+
+def _linear_layers(model):
+    for index, block in enumerate(model.decoder.layers):
+        for part, names in (
+            ("self_attention", ("query", "key", "value", "output")),
+            ("feed_forward", ("gate", "up", "down")),
+        ):
+            for name in names:
+                layer = getattr(getattr(block, part), name)
+                if layer is not None:
+                    yield f"decoder.layers.{index}.{part}.{name}", layer
+    if getattr(model, "head", None) is not None:
+        yield "head", model.head
+
+
+def _matrix(layer):
+    bias = None if layer.bias is None else np.ascontiguousarray(_vector(layer.bias))
+    if isinstance(layer, QuantizedLinear):
+        return _packed(layer, bias)
+    table = _table(layer.kernel, "columns")
+    return native.Matrix(table.address, table.format, *table.owner.shape, bias=bias, owner=table.owner)
+
+
+def _packed(layer, bias):
+    how = layer.quantization
+    form = f"int{how.weight_bits}" + (" a8" if how.activation_bits else "")
+    places = layer.packed.ctypes.data, layer.scale.ctypes.data
+    return native.Matrix(places[0], form, layer.d_in, layer.d_out, places[1], how.group_size or 0, bias, layer)
+
+
+def _table(variable: keras.Variable, order):
+    weight = np.asarray(variable.value.read_value())  # the variable's own memory, not a copy, on a CPU
+    d_out, d_in = weight.shape
+    return native.Matrix(weight.ctypes.data, f"{weight.dtype.name} {order}", d_in, d_out, owner=weight)

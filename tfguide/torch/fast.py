@@ -1,0 +1,145 @@
+"""The fast path of decoding: a model's weights, read where they lie by the C++ kernels of `tfguide.native`."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tfguide import native
+from tfguide.torch.cache import KVCache
+from tfguide.torch.models import Decoder, as_tokens, next_positions
+from tfguide.torch.quantize import QuantizedLinear
+from tfguide.weights import weight_shapes
+
+
+class FastDecoder:
+    """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
+
+    Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
+    type of the weights; more tokens, other caches and attention maps by the model itself. The weights are the model's
+    own, not a copy, so the model must stay as it is.
+
+    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
+    RuntimeError) where there is no C++ compiler: see `accelerate`.
+    """
+
+    def __init__(self, model: Decoder, threads: int | None = None):
+        native.check(model.config)
+        self.model, self.config = model, model.config
+        self.threads = threads or _threads()
+        vectors = {}
+        for name in weight_shapes(model.config):
+            if _is_vector(name):
+                vectors[name] = _vector(model.get_parameter(name))
+        self._linear = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantizedLinear))}
+        self._matrices = {name: _matrix(layer) for name, layer in self._linear.items()}
+        self._embedding = _table(model.embedding.token.weight)
+        self._decoder = native.NativeDecoder(model.config, self._embedding, self._matrices, vectors, self.threads)
+        self._head = self._matrices.get("head", self._embedding)
+        self._cache, self._known = None, []
+
+    def __call__(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """Tokens (B, T) to logits (B, T, V), as the model's call."""
+        return self.logits(self.hidden(tokens, valid, token_types, record, cache))
+
+    def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
+        tokens, valid = as_tokens(self.model, tokens, valid)
+        few = tokens.numel() <= native.MAX_ROWS
+        if type(cache) is not KVCache or not few or token_types is not None or record is not None:
+            with self._kernels():
+                return self.model.hidden(tokens, valid, token_types, record, cache)
+        next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
+        hidden = self._decoder.step(tokens.numpy(), cache.lengths.numpy(), self._places(cache))
+        cache.advance(tokens.shape[1] if valid is None else valid.sum(dim=1))
+        return torch.from_numpy(hidden)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head: hidden states (..., D) to logits (..., V)."""
+        rows = hidden.numel() // self.config.d_model
+        if rows > native.MAX_ROWS and self._head.format in native.FORMATS[:3]:
+            return self.model.logits(hidden.to(self.model.embedding.token.weight.dtype))
+        x = (hidden.detach().float() * self.config.logit_scale).reshape(rows, self.config.d_model)
+        y = native.multiply(self._head, x.numpy(), self.threads)
+        return torch.from_numpy(y).reshape(*hidden.shape[:-1], -1)
+
+    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache that the kernels can use, in the type of the weights."""
+        weight = self.model.embedding.token.weight
+        return KVCache(self.config, batch_size, max_length, weight.dtype)
+
+    def _places(self, cache):
+        # Looked up in every step, which takes microseconds: whoever reorders a cache may put other tensors into it.
+        tensors = [*cache.keys, *cache.values]
+        places = [tensor.data_ptr() for tensor in tensors]
+        if places != self._known:
+            dtype = str(tensors[0].dtype).removeprefix("torch.")
+            keys, values = places[: len(cache.keys)], places[len(cache.keys) :]
+            self._cache, self._known = self._decoder.cache(keys, values, cache.max_length, dtype), places
+        return self._cache
+
+    @contextlib.contextmanager
+    def _kernels(self):
+        """Let quantised layers multiply by the kernels while the model itself computes."""
+        layers = {name: layer for name, layer in self._linear.items() if isinstance(layer, QuantizedLinear)}
+        for name, layer in layers.items():
+            layer.product = self._product(self._matrices[name])
+        try:
+            yield
+        finally:
+            for layer in layers.values():
+                layer.product = None
+
+    def _product(self, matrix):
+        def product(x):
+            y = native.multiply(matrix, x.detach().float().reshape(-1, matrix.d_in).numpy(), self.threads)
+            return torch.from_numpy(y).reshape(*x.shape[:-1], -1).to(x.dtype)
+
+        return product
+
+
+def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
+    """The `FastDecoder` of a decoder. threads: as many as the framework uses, unless told.
+
+    The C++ is compiled on the first use on a machine, in about 5 seconds.
+    Raises RuntimeError that names what to install where there is no C++ compiler; the model itself works without one.
+    """
+    return FastDecoder(model, threads)
+
+
+def _threads():
+    return torch.get_num_threads()
+
+
+def _is_vector(name):
+    return "norm" in name or name.startswith(("embedding.position", "embedding.token_type"))
+
+
+def _vector(tensor):
+    return tensor.detach().float().numpy()
+
+
+def _matrix(layer):
+    bias = None if layer.bias is None else np.ascontiguousarray(_vector(layer.bias))
+    if isinstance(layer, QuantizedLinear):
+        return _packed(layer, bias)
+    table = _table(layer.weight)
+    return native.Matrix(table.address, table.format, table.d_in, table.d_out, bias=bias, owner=layer.weight)
+
+
+def _packed(layer, bias):
+    how = layer.quantization
+    form = f"int{how.weight_bits}" + (" a8" if how.activation_bits else "")
+    places = layer.packed.ctypes.data, layer.scale.ctypes.data
+    return native.Matrix(places[0], form, layer.d_in, layer.d_out, places[1], how.group_size or 0, bias, layer)
+
+
+def _table(weight):
+    if weight.device.type != "cpu" or not weight.is_contiguous():
+        raise ValueError(f"the fast decoder reads contiguous weights in main memory, got one on {weight.device}")
+    name = str(weight.dtype).removeprefix("torch.")
+    d_out, d_in = weight.shape
+    return native.Matrix(weight.data_ptr(), f"{name} rows", d_in, d_out, owner=weight)

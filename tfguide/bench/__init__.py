@@ -1,1 +1,1 @@
-"""Timing against peers, on the machine in front of you. Run a module: `python -m tfguide.bench.prefill --help`."""
+"""Timing against peers and against the machine: `tfguide bench decode --peers`, `tfguide bench prefill --peers`."""

@@ -34,7 +34,7 @@ def median_ratio(seconds: Mapping[str, list[float]], name: str, other: str) -> f
 
 def machine() -> dict:
     """What was measured on: the processor, the cores this process may use, Python and the installed versions."""
-    packages = ("numpy", "torch", "tensorflow", "keras", "keras-hub", "transformers")
+    packages = ("numpy", "torch", "tensorflow", "keras", "keras-hub", "transformers", "llama-cpp-python")
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -176,7 +176,8 @@ def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarra
 
     Of a quantised model: what its weights stand for.
     """
-    return {name: np.array(variable_of(model, name).numpy(), np.float32) for name in weight_shapes(model.config)}
+    arrays = ((name, keras.ops.convert_to_numpy(variable_of(model, name))) for name in weight_shapes(model.config))
+    return {name: np.array(array, np.float32) for name, array in arrays}
 
 
 def attention_maps(model, *inputs, **masks) -> dict[str, tf.Tensor]:
@@ -256,7 +257,7 @@ def variable_of(model, name):
     layer = model
     for step in path:
         layer = layer[int(step)] if step.isdigit() else getattr(layer, step)
-    if last == "weight" and isinstance(layer, keras.layers.Dense):
+    if last == "weight" and hasattr(layer, "kernel"):  # a dense layer, quantised or not
         last = "kernel"
     if last == "weight" and isinstance(layer, keras.layers.Embedding):
         last = "embeddings"

@@ -158,7 +158,8 @@ def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarra
     for name in weight_shapes(model.config):
         layer, attribute = _owner(model, name)
         array = getattr(layer, attribute).detach().float().cpu().numpy()
-        weights[name] = np.array(array.T if isinstance(layer, nn.Linear) else array, order="C")
+        is_linear = isinstance(layer, nn.Linear) or hasattr(layer, "packed")  # (out, in) both
+        weights[name] = np.array(array.T if is_linear and attribute == "weight" else array, order="C")
     return weights
 
 

@@ -1,0 +1,76 @@
+"""What comes out of drafting and accepting is distributed as the target: proved by enumeration."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tfguide import PromptLookup
+from tfguide.inference import accept
+
+
+def distributions(stream, n, size):
+    raw = stream.random((n, size)) ** 3
+    raw[stream.random((n, size)) < 0.25] = 0
+    raw[:, 0] += 0.01
+    return raw / raw.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_token_is_distributed_as_the_target(seed):
+    """Every draft, every decision, every replacement, each with its probability: they add up to the target."""
+    stream = np.random.default_rng(seed)
+    V = 4
+    p, q = distributions(stream, 3, V), distributions(stream, 2, V)
+    total = np.zeros(V)
+    for drafted in itertools.product(range(V), repeat=2):
+        chance = q[0, drafted[0]] * q[1, drafted[1]]
+        if chance == 0:
+            continue
+        stands = min(1.0, p[0, drafted[0]] / q[0, drafted[0]])
+        total[drafted[0]] += chance * stands
+        if stands < 1:  # the code's own replacement, over a fine grid of random numbers in place of all of them
+            grid = (np.arange(2000) + 0.5) / 2000
+            rejected = [accept(p, q, drafted, [stands + (1 - stands) / 2, 0.5, u]) for u in grid]
+            assert all(n == 0 for n, _ in rejected)
+            total += chance * (1 - stands) * np.bincount([token for _, token in rejected], minlength=V) / 2000
+    np.testing.assert_allclose(total, p[0], atol=1e-3)
+    residual = np.maximum(p[0] - q[0], 0)  # the same sum with the formula of the replacement: exact
+    exact = np.minimum(p[0], q[0])
+    if residual.sum() > 0:
+        exact = exact + (1 - exact.sum()) * residual / residual.sum()
+    np.testing.assert_allclose(exact, p[0], atol=1e-12)
+
+
+def test_the_second_token_follows_the_targets_own_second_distribution():
+    p = np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])
+    q = np.array([[1.0, 0.0, 0.0], [0.6, 0.3, 0.1]])
+    counts = np.zeros(3)
+    stream = np.random.default_rng(0)
+    for _ in range(20000):
+        second = int(stream.choice(3, p=q[1]))
+        n, token = accept(p, q, [0, second], stream.random(3))
+        assert n >= 1
+        counts[second if n == 2 else token] += 1
+        if n == 2:
+            assert token == 1  # the token after both is the target's
+    np.testing.assert_allclose(counts / 20000, p[1], atol=0.012)
+
+
+def test_a_greedy_draft_stands_while_it_is_right():
+    p = np.eye(5)[[3, 1, 4]]
+    assert accept(p, np.eye(5)[[3, 1]], [3, 1], [0.0, 0.0, 0.0]) == (2, 4)
+    assert accept(p, np.eye(5)[[3, 2]], [3, 2], [0.99, 0.0, 0.99]) == (1, 1)
+    assert accept(p, np.eye(5)[[0, 1]], [0, 1], [0.0, 0.0, 0.5]) == (0, 3)
+    assert accept(p[:1], np.zeros((0, 5)), [], [0.5]) == (0, 3)
+
+
+def test_prompt_lookup_finds_what_came_after():
+    text = [1, 2, 3, 9, 9, 1, 2, 3, 4, 5, 7, 1, 2, 3]
+    assert PromptLookup(3).propose(text, 2) == [4, 5]  # the latest of two places
+    assert PromptLookup(3).propose(text, 50) == [4, 5, 7, 1, 2, 3]
+    assert PromptLookup(3).propose([1, 2, 3], 4) == []
+    assert PromptLookup(3).propose([8, 8], 2) == [8]
+    assert PromptLookup(2).propose([5], 2) == []
+    with pytest.raises(ValueError, match="ngram must be at least 1, got 0"):
+        PromptLookup(0)

@@ -1,0 +1,190 @@
+"""Who is timed. A contestant reads a prompt and continues it greedily: `run(n)` gives n tokens, `logits()` the first's.
+
+Each class loads the same folder, in one type of weights. Frameworks and peers are imported when they are wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import util
+
+import numpy as np
+
+from tfguide.config import ModelConfig
+
+
+class Ours:
+    """This package: the fast decoder (`fast`), or the plain model."""
+
+    def __init__(self, framework: str, folder: str, dtype: str, prompt: np.ndarray, fast: bool = True, device="cpu"):
+        self.tg = load_framework(framework)
+        quantized = dtype in ("int8", "int4")
+        model = self.tg.load_checkpoint(folder, dtype="float32" if quantized else dtype)
+        if quantized:
+            model = self.tg.quantize(model, int(dtype[3:]), activation_bits=8)
+        if device != "cpu":
+            model = model.to(device)
+        self.model = self.tg.accelerate(model) if fast and device == "cpu" else model
+        self.prompt, self.framework = prompt, framework
+        self.name = f"tfguide, {'PyTorch' if framework == 'torch' else 'TensorFlow'}" + ("" if fast else ", plain")
+
+    def run(self, n: int) -> list[int]:
+        return self.tg.generate(self.model, self.prompt, n, stop_tokens=[])[0]
+
+    def logits(self) -> np.ndarray:
+        cache = self._cache(self.prompt.shape[1])
+        logits = self.tg.prefill(self.model, self.prompt, cache)[0]
+        return np.asarray(logits.float().cpu().numpy() if self.framework == "torch" else logits, np.float32)
+
+    def _cache(self, length):
+        from importlib import import_module
+
+        return import_module(f"tfguide.{self.framework}.generate").new_cache(self.model, 1, length)
+
+
+class HuggingFace:
+    """transformers' `generate`."""
+
+    def __init__(self, folder: str, dtype: str, prompt: np.ndarray, device="cpu"):
+        import torch
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        self.name, self.torch = "Hugging Face", torch
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self.model = model.eval().to(device)
+        self.model.generation_config.eos_token_id = None
+        self.model.generation_config.pad_token_id = 0
+        self.prompt = torch.from_numpy(prompt).to(device)
+
+    def run(self, n: int) -> list[int]:
+        every = self.torch.ones_like(self.prompt)
+        with self.torch.inference_mode():
+            tokens = self.model.generate(self.prompt, attention_mask=every, max_new_tokens=n, do_sample=False)
+        return tokens[0, self.prompt.shape[1] :].tolist()
+
+    def logits(self) -> np.ndarray:
+        with self.torch.inference_mode():
+            return self.model(self.prompt, logits_to_keep=1).logits[0, -1].float().cpu().numpy()
+
+
+class KerasHub:
+    """KerasHub's `generate`, compiled by XLA as it is by default."""
+
+    def __init__(self, folder: str, dtype: str, prompt: np.ndarray):
+        load_framework("tensorflow")
+        import keras_hub
+
+        self.name = "KerasHub"
+        self.backbone = keras_hub.models.LlamaBackbone.from_preset(folder, dtype=dtype)
+        self.model = keras_hub.models.LlamaCausalLM(backbone=self.backbone, preprocessor=None)
+        self.model.compile(sampler="greedy", jit_compile=True)
+        self.prompt = prompt.astype(np.int32)
+
+    def run(self, n: int) -> list[int]:
+        length = self.prompt.shape[1]
+        tokens = np.concatenate([self.prompt, np.zeros((1, n), np.int32)], axis=1)
+        mask = np.arange(length + n)[None] < length
+        out = self.model.generate({"token_ids": tokens, "padding_mask": mask.astype(np.int32)}, stop_token_ids=None)
+        return np.asarray(out["token_ids"])[0, length:].tolist()
+
+    def logits(self) -> np.ndarray:
+        hidden = self.backbone({"token_ids": self.prompt, "padding_mask": np.ones_like(self.prompt)})
+        return np.asarray(self.backbone.token_embedding(hidden[:, -1], reverse=True)[0], np.float32)
+
+
+class LlamaCpp:
+    """llama.cpp by llama-cpp-python's plain C calls, which add nothing to it."""
+
+    def __init__(self, folder: str, dtype: str, prompt: np.ndarray, n_new: int):
+        import llama_cpp
+
+        from tfguide.bench.gguf_file import write_gguf
+        from tfguide.native import cores
+
+        file = os.path.join(folder, f"{dtype}.gguf")
+        if not os.path.exists(file):
+            write_gguf(folder, file + ".part", dtype)
+            os.replace(file + ".part", file)
+        self.name, self.lib = "llama.cpp", llama_cpp
+        _check_survives(file)
+        self.llm = llama_cpp.Llama(
+            file, n_ctx=prompt.shape[1] + n_new + 1, n_batch=2048, n_ubatch=512, n_threads=cores(),
+            n_threads_batch=cores(), verbose=False,
+        )  # fmt: skip
+        self.context, self.vocab = self.llm.ctx, self.llm.n_vocab()
+        self.prompt = prompt[0].tolist()
+
+    def run(self, n: int) -> list[int]:
+        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
+        tokens, last = [], self.prompt
+        while True:
+            tokens.append(int(np.argmax(self._read(last))))
+            if len(tokens) == n:
+                return tokens
+            last = tokens[-1:]
+
+    def logits(self) -> np.ndarray:
+        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
+        return self._read(self.prompt).copy()
+
+    def _read(self, tokens):
+        array = (self.lib.llama_token * len(tokens))(*tokens)
+        if self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(array, len(tokens))):
+            raise RuntimeError("llama.cpp could not read the tokens")
+        return np.ctypeslib.as_array(self.lib.llama_get_logits_ith(self.context, -1), (self.vocab,))
+
+
+def _check_survives(file):
+    """Let another process try first: a crash in there would take this one and every other result with it."""
+    code = (
+        "import sys, llama_cpp\n"
+        "llm = llama_cpp.Llama(sys.argv[1], n_ctx=64, verbose=False)\n"
+        "llm.eval(list(range(40))); llm.eval([1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"llama.cpp crashes on this file, in a process of its own (exit {done.returncode})")
+
+
+def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> dict[str, type | None]:
+    """Who takes part: the class by name, None for a peer that is not installed or has no such type."""
+    found: dict[str, type | None] = {"tfguide": Ours}
+    if not peers:
+        return found
+    floating = dtype not in ("int8", "int4")
+    if framework == "torch":
+        found["Hugging Face"] = HuggingFace if floating and _has("transformers") else None
+        if device == "cpu":
+            found["llama.cpp"] = LlamaCpp if _has("llama_cpp") and _has("gguf") else None
+    else:
+        found["KerasHub"] = KerasHub if floating and _has("keras_hub") else None
+    return found
+
+
+def enter(kind: type, framework: str, folder: str, dtype: str, prompt: np.ndarray, n_new: int, device: str = "cpu"):
+    """A contestant, loaded."""
+    if kind is Ours:
+        return Ours(framework, folder, dtype, prompt, device=device)
+    if kind is LlamaCpp:
+        return LlamaCpp(folder, dtype, prompt, n_new)
+    return kind(folder, dtype, prompt, device) if kind is HuggingFace else kind(folder, dtype, prompt)
+
+
+def load_framework(name: str):
+    """tfguide.torch or tfguide.tensorflow."""
+    from importlib import import_module
+
+    return import_module(f"tfguide.{name}")
+
+
+def check_config(config: ModelConfig) -> None:
+    """Raises ValueError for a model that the peers do not read."""
+    if (config.kind, config.norm, config.positions) != ("decoder", "rms", "rotary"):
+        raise ValueError("the benchmark is for Llama-shaped models: decoder, rms norm, rotary positions")
+
+
+def _has(module):
+    return util.find_spec(module) is not None

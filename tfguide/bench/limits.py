@@ -1,0 +1,38 @@
+"""What this machine can do at most: bytes a second from memory, floating-point operations a second in a product."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from tfguide import native
+
+
+def read_bandwidth(n_bytes: int = 3 << 29, repeats: int = 5) -> float:
+    """Bytes a second that all cores read from a buffer larger than any cache: the best pass of the C++ kernels."""
+    return native.read_bandwidth(n_bytes, repeats)
+
+
+def matrix_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:
+    """Operations a second of a square product in PyTorch, which is the faster of the frameworks here: the best of some.
+
+    dtype: "float32" or "bfloat16". Where PyTorch is not installed, NumPy's float32 product stands in for both.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError:
+        a = np.ones((size, size), np.float32)
+        return _best(lambda: a @ a, size, repeats)
+    a = torch.ones(size, size, dtype=getattr(torch, dtype))
+    return _best(lambda: a @ a, size, repeats)
+
+
+def _best(product, size, repeats):
+    product()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)

@@ -1,0 +1,58 @@
+"""The most memory that a contestant holds while it generates, measured in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+
+def measure(name: str, framework: str, folder: str, dtype: str, prompt_length: int, n_new: int) -> dict:
+    """Bytes of resident memory: after the imports, after loading, and at the peak of a generation; Linux only.
+
+    The peak is that of the generation, less what the imports hold: weights, cache and activations. What loading takes
+    for a moment is not in it. An empty dictionary elsewhere than on Linux.
+    """
+    if not os.path.exists("/proc/self/clear_refs"):
+        return {}
+    arguments = json.dumps([name, framework, folder, dtype, prompt_length, n_new])
+    done = subprocess.run(
+        [sys.executable, "-m", "tfguide.bench.memory", arguments], capture_output=True, text=True, check=False
+    )
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"error": done.stderr[-500:]}
+
+
+def _main(name, framework, folder, dtype, prompt_length, n_new):
+    import ctypes
+    import gc
+
+    import numpy as np
+
+    from tfguide.bench.contestants import enter, entrants, load_framework
+
+    load_framework(framework)
+    if name == "Hugging Face":
+        import transformers  # noqa: F401
+    if name == "KerasHub":
+        import keras_hub  # noqa: F401
+    before = _resident("VmRSS")
+    prompt = np.random.default_rng(0).integers(0, 100, (1, prompt_length))
+    kind = entrants(framework, dtype, True)[name]
+    contestant = enter(kind, framework, folder, dtype, prompt, n_new)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    loaded = _resident("VmRSS")
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # forget the peak of loading
+    contestant.run(n_new)
+    print(json.dumps({"loaded_bytes": loaded - before, "peak_bytes": _resident("VmHWM") - before}))
+
+
+def _resident(key):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+if __name__ == "__main__":
+    _main(*json.loads(sys.argv[1]))

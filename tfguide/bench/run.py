@@ -1,0 +1,173 @@
+"""The benchmark: contestants load one folder, must agree, and then take turns."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tfguide.bench import limits, memory
+from tfguide.bench.contestants import Ours, enter, entrants
+from tfguide.bench.models import bytes_read, prompt_flops, write_model
+from tfguide.bench.timing import machine, median_ratio, take_turns
+from tfguide.config import ModelConfig
+
+# How far the logits after the prompt may be from those of the plain float32 model: root mean square, relative.
+AGREEMENT = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.02, "int8": 0.1, "int4": 0.4}
+
+
+def bench(
+    task: str,
+    config: ModelConfig,
+    frameworks: Sequence[str] = ("torch",),
+    dtypes: Sequence[str] = ("float32",),
+    peers: bool = False,
+    prompt_lengths: Sequence[int] = (128,),
+    n_new: int = 64,
+    repeats: int = 5,
+    device: str = "cpu",
+    with_memory: bool = False,
+    keep: Callable[[dict], None] = lambda result: None,
+    folder: str | None = None,
+) -> dict:
+    """Time `task`, "decode" or "prefill": the machine, its limits, and a row for each contestant.
+
+    decode: the seconds of `n_new` tokens less those of one, so that reading the prompt counts for nobody; prefill: the
+    seconds from the prompt to the first token. `keep` is given the result after every row, so that what was measured
+    is not lost where a later contestant fails. A contestant that fails, or whose logits do not agree, is a row with an
+    "error" and no times.
+    """
+    result = {"task": task, "machine": machine(), "config": config.to_dict(), "limits": _limits(device), "rows": []}
+    with tempfile.TemporaryDirectory() as parent:
+        if folder is None:
+            folder = os.path.join(parent, "model")
+            write_model(folder, config)
+        for length in prompt_lengths:
+            prompt = np.random.default_rng(0).integers(0, config.vocab_size, (1, length))
+            truth = _truth(frameworks[0], folder, prompt)
+            for dtype in dtypes:
+                for framework in frameworks:
+                    rows = _round(task, framework, dtype, folder, prompt, truth, peers, n_new, repeats, device)
+                    for row in rows:
+                        _add_shares(row, result["limits"], config, length, n_new)
+                        if with_memory and "error" not in row and device == "cpu":
+                            row["memory"] = memory.measure(row["name"], framework, folder, dtype, length, n_new)
+                    result["rows"] += rows
+                    keep(result)
+    return result
+
+
+def _round(task, framework, dtype, folder, prompt, truth, peers, n_new, repeats, device):
+    """The rows of one type of weights: ours and each peer's, timed in turns."""
+    base = {"framework": framework, "dtype": dtype, "prompt": prompt.shape[1], "new_tokens": n_new}
+    rows, running = [], {}
+    for name, kind in entrants(framework, dtype, peers, device).items():
+        row = {"name": name, **base}
+        rows.append(row)
+        if kind is None:
+            row["error"] = "not installed, or has no such type"
+            continue
+        try:
+            contestant = enter(kind, framework, folder, dtype, prompt, n_new, device)
+            row["difference"] = _difference(contestant.logits(), truth)
+            if not row["difference"] <= AGREEMENT[dtype]:
+                raise RuntimeError(f"its logits differ by {row['difference']:.3g} of their size, more than allowed")
+            row["tokens"] = contestant.run(n_new if task == "decode" else 1)
+            running[name] = contestant
+        except Exception as error:  # the others are still worth timing, and the row says what happened
+            if kind is Ours:
+                raise
+            row["error"] = f"{type(error).__name__}: {error}"
+    calls = {}
+    for name, contestant in running.items():
+        calls[name, 1] = lambda contestant=contestant: contestant.run(1)
+        if task == "decode":
+            calls[name, n_new] = lambda contestant=contestant: contestant.run(n_new)
+    seconds = take_turns(calls, repeats)
+    net = {}
+    for name in running:
+        first = seconds[name, 1]
+        whole = seconds.get((name, n_new))
+        net[name] = first if whole is None else [b - a for a, b in zip(first, whole, strict=True)]
+    for row in rows:
+        if row["name"] in net:
+            row["seconds"] = statistics.median(net[row["name"]])
+            tokens = n_new - 1 if task == "decode" else prompt.shape[1]
+            row["tokens_per_second"] = tokens / row["seconds"]
+            row["ratio"] = median_ratio(net, row["name"], "tfguide")  # how many times faster ours is
+    running.clear()
+    gc.collect()
+    return rows
+
+
+def _truth(framework, folder, prompt):
+    plain = Ours(framework, folder, "float32", prompt, fast=False)
+    return plain.logits()
+
+
+def _difference(logits, truth):
+    return float(np.sqrt(np.mean((logits - truth) ** 2) / np.mean(truth**2)))
+
+
+def _limits(device):
+    if device != "cpu":
+        return {}
+    return {
+        "read_bytes_per_second": limits.read_bandwidth(),
+        "float32_flops": limits.matrix_flops("float32"),
+        "bfloat16_flops": limits.matrix_flops("bfloat16"),
+    }
+
+
+def _add_shares(row, found, config, length, n_new):
+    """Each result as a share of what the machine can do: bytes for decoding, operations for reading a prompt."""
+    if "seconds" not in row or not found:
+        return
+    if row.get("new_tokens") and row["tokens"][1:]:
+        needed = bytes_read(config, row["dtype"], length + n_new // 2) * row["tokens_per_second"]
+        row["share_of_bandwidth"] = needed / found["read_bytes_per_second"]
+    else:
+        peak = found["float32_flops" if row["dtype"] == "float32" else "bfloat16_flops"]
+        row["share_of_flops"] = prompt_flops(config, length) / row["seconds"] / peak
+
+
+def table(result: dict) -> str:
+    """The rows as lines of text, one for each framework, type and prompt, the contestants side by side."""
+    lines = []
+    about, found = result["machine"], result["limits"]
+    lines.append(f"{about['processor']}, {about['cores']} cores")
+    if found:
+        lines.append(
+            f"reads {found['read_bytes_per_second'] / 1e9:.1f} GB/s, multiplies {found['float32_flops'] / 1e9:.0f} "
+            f"GFLOP/s in float32, {found['bfloat16_flops'] / 1e9:.0f} in bfloat16"
+        )
+    lines.append(
+        f"{'':12}{'type':9}{'prompt':>7}{'':2}{'tokens/s':>10}{'ours is':>9}{'of limit':>10}{'peak memory':>13}"
+    )
+    for row in result["rows"]:
+        name = f"{row['name']}" + (f" {row['framework']}" if row["name"] == "tfguide" else "")
+        start = f"{name:20} {row['dtype']:9}{row['prompt']:>6}"
+        if "error" in row:
+            lines.append(f"{start}  {row['error']}")
+            continue
+        share = row.get("share_of_bandwidth", row.get("share_of_flops"))
+        ratio = "" if row["name"] == "tfguide" else f"{row['ratio']:.2f} x"
+        peak = row.get("memory", {}).get("peak_bytes")
+        lines.append(
+            f"{start}{row['tokens_per_second']:>10.1f}{ratio:>10}{'' if share is None else f'{share:.0%}':>8}"
+            + (f"{peak / 1e6:>10.0f} MB" if peak else "")
+        )
+    return "\n".join(lines)
+
+
+def write_json(result: dict, file: str) -> None:
+    """Write a result under a temporary name and rename it: a reader never sees half of it."""
+    with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(os.path.abspath(file)), delete=False) as out:
+        json.dump(result, out, indent=1)
+    os.chmod(out.name, 0o644)
+    os.replace(out.name, file)

@@ -1,0 +1,191 @@
+"""The command `tfguide`: generate text from a checkpoint, and time this package against others."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from tfguide.inference.sampling import Sampling
+
+FRAMEWORKS = ("torch", "tensorflow")
+DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 where all went well, 2 for a mistake in what was asked for, 130 where it was interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        print(f"tfguide: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="tfguide", description=__doc__.split(":", 1)[1].strip())
+    commands = parser.add_subparsers(required=True, metavar="command")
+    generate = commands.add_parser("generate", help="stream text from a checkpoint", description="Stream text.")
+    generate.set_defaults(run=_generate)
+    generate.add_argument(
+        "--checkpoint", required=True, metavar="FOLDER", help="config.json, safetensors, tokenizer.json"
+    )
+    generate.add_argument("--prompt", required=True, help="the text to continue")
+    generate.add_argument("--framework", choices=FRAMEWORKS, default="torch")
+    generate.add_argument("--dtype", choices=DTYPES, help="of the weights (float32, or what the folder holds)")
+    generate.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
+    generate.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
+    for name, kind in (("top-k", int), ("top-p", float), ("min-p", float), ("repetition-penalty", float)):
+        generate.add_argument(f"--{name}", type=kind)
+    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--stop", type=int, nargs="*", metavar="TOKEN", help="token ids that end the text")
+    generate.add_argument("--plain", action="store_true", help="the readable model, without the C++ kernels")
+
+    bench = commands.add_parser("bench", help="time this package", description="Time this package against others.")
+    tasks = bench.add_subparsers(required=True, metavar="task")
+    for task, about in (("decode", "tokens a second after the prompt"), ("prefill", "seconds to read a prompt")):
+        one = tasks.add_parser(task, help=about, description=f"Time {about}.")
+        one.set_defaults(run=_bench, task=task)
+        one.add_argument("--peers", action="store_true", help="beside Hugging Face, KerasHub and llama.cpp")
+        one.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])
+        one.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"])
+        one.add_argument("--model", default="S", help="S (125M), M (1.1B), or a checkpoint folder")
+        one.add_argument("--prompt", type=int, nargs="+", default=[128] if task == "decode" else [128, 1024])
+        one.add_argument("--new-tokens", type=int, default=64)
+        one.add_argument("--repeats", type=int, default=5, help="rounds that count, after 2 that do not")
+        one.add_argument("--memory", action="store_true", help="measure peak memory too, in processes of their own")
+        one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        one.add_argument("--json", metavar="FILE", help="write the result there")
+    return parser
+
+
+def _bench(options):
+    from tfguide.bench import run
+    from tfguide.bench.contestants import check_config
+    from tfguide.bench.models import MODELS
+    from tfguide.checkpoints import read_checkpoint
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("new_tokens", "repeats"):
+        least = 2 if name == "new_tokens" and options.task == "decode" else 1
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(options, name)}")
+    folder = None if options.model in MODELS else options.model
+    config = MODELS[options.model] if folder is None else read_checkpoint(folder)[0]
+    check_config(config)
+    longest = max(options.prompt) + options.new_tokens
+    if min(options.prompt) < 1 or (config.max_positions is not None and longest > config.max_positions):
+        raise ValueError(f"--prompt and --new-tokens must fit into {config.max_positions} positions, got {longest}")
+    if options.device == "cuda":
+        _check_cuda(options)
+    if options.json and not os.path.isdir(os.path.dirname(os.path.abspath(options.json))):
+        raise ValueError(f"--json names a file in a folder that is not there: {options.json}")
+    keep = (lambda result: run.write_json(result, options.json)) if options.json else (lambda result: None)
+    result = run.bench(
+        options.task, config, options.framework, options.dtype, options.peers, options.prompt, options.new_tokens,
+        options.repeats, options.device, options.memory, keep, folder,
+    )  # fmt: skip
+    print(run.table(result))
+    return 0
+
+
+def _check_cuda(options):
+    import torch
+
+    if options.framework != ["torch"] or set(options.dtype) & {"int8", "int4"}:
+        raise ValueError("--device cuda is for --framework torch in float32, bfloat16 or float16")
+    if not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch sees no GPU here")
+
+
+def _generate(options):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    tokenizer = _tokenizer(options.checkpoint)
+    sampling = Sampling(
+        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty, seed=options.seed,
+    )  # fmt: skip
+    prompt = tokenizer.encode(options.prompt).ids
+    model, stream = _load(options)
+    tokens = stream(model, prompt, options.max_new_tokens, options.stop, sampling)
+    counted = _Counted(tokens)
+    for text in pieces(tokenizer, prompt, counted):
+        print(text, end="", flush=True)
+    print(flush=True)
+    print(counted.summary(len(prompt)), file=sys.stderr)
+    return 0
+
+
+def _load(options):
+    from importlib import import_module
+
+    tg = import_module(f"tfguide.{options.framework}")
+    packed = options.dtype in ("int8", "int4")
+    model = tg.load_checkpoint(options.checkpoint, dtype="float32" if packed else options.dtype or "float32")
+    if packed:
+        model = tg.quantize(model, int(options.dtype[3:]), activation_bits=8)
+    if not options.plain and model.config.kind == "decoder" and model.config.positions != "relative":
+        from tfguide.native import NativeUnavailable
+
+        try:
+            model = tg.accelerate(model)
+        except NativeUnavailable as error:
+            print(f"tfguide: going on without the C++ kernels: {error}", file=sys.stderr)
+    return model, tg.stream
+
+
+def _tokenizer(folder):
+    file = os.path.join(folder, "tokenizer.json")
+    if not os.path.isfile(file):
+        raise ValueError(f"no tokenizer.json in {folder}: expected a folder as Hugging Face writes it")
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError:
+        raise ImportError("text needs the package tokenizers: pip install 'tfguide[text]'") from None
+    return Tokenizer.from_file(file)
+
+
+def pieces(tokenizer, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text of tokens as they come. A character whose bytes are not all there yet is held back until they are."""
+    seen, shown = list(prompt[-8:]), None  # some context: how a token is spelled depends on what stands before it
+    shown = tokenizer.decode(seen)
+    for token in tokens:
+        seen.append(token)
+        text = tokenizer.decode(seen)
+        if not text.endswith("\ufffd"):
+            if text.startswith(shown):
+                yield text[len(shown) :]
+            shown = text
+    text = tokenizer.decode(seen)
+    if text != shown and text.startswith(shown):
+        yield text[len(shown) :]
+
+
+class _Counted:
+    """Tokens on their way, counted and timed."""
+
+    def __init__(self, tokens):
+        self.tokens, self.times, self.start = tokens, [], time.perf_counter()
+
+    def __iter__(self):
+        for token in self.tokens:
+            self.times.append(time.perf_counter())
+            yield token
+
+    def summary(self, n_prompt):
+        first = self.times[0] - self.start
+        line = f"{n_prompt} tokens read in {first:.2f} s"
+        if len(self.times) > 1:
+            line += (
+                f", {len(self.times)} new at {(len(self.times) - 1) / (self.times[-1] - self.times[0]):.1f} tokens/s"
+            )
+        return line
+
+
+if __name__ == "__main__":
+    sys.exit(main())

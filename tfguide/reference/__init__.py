@@ -29,6 +29,7 @@ from tfguide.reference.positions import (
     rotate,
     sinusoidal_positions,
 )
+from tfguide.reference.tiled import tiled_attention
 
 __all__ = [
     "Decoder",
@@ -57,4 +58,5 @@ __all__ = [
     "scaled_dot_product_attention",
     "sentence_embeddings",
     "sinusoidal_positions",
+    "tiled_attention",
 ]

@@ -34,6 +34,17 @@ from tfguide.tensorflow.positions import (
 )
 from tfguide.tensorflow.quantize import QuantizedLinear, quantize
 from tfguide.tensorflow.speculative import speculative_generate
+from tfguide.tensorflow.prune import (
+    layer_changes,
+    pool_kv_heads,
+    prune_heads,
+    prune_layers,
+    prune_magnitude,
+    prune_neurons,
+    prune_two_four,
+)
+from tfguide.tensorflow.tiled import tiled_attention
+from tfguide.tensorflow.perplexity import perplexity
 
 __all__ = [
     "Decoder",
@@ -60,10 +71,18 @@ __all__ = [
     "decode",
     "from_weights",
     "generate",
+    "layer_changes",
     "layer_norm",
     "load_checkpoint",
     "padding_mask",
+    "perplexity",
+    "pool_kv_heads",
     "prefill",
+    "prune_heads",
+    "prune_layers",
+    "prune_magnitude",
+    "prune_neurons",
+    "prune_two_four",
     "quantize",
     "relative_bias",
     "rms_norm",
@@ -75,5 +94,6 @@ __all__ = [
     "sinusoidal_positions",
     "speculative_generate",
     "stream",
+    "tiled_attention",
     "to_weights",
 ]

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfguide import native
 from tfguide.tensorflow.cache import KVCache
-from tfguide.tensorflow.models import Decoder, as_tokens, count_valid, next_positions, variable_of
+from tfguide.tensorflow.models import Decoder, as_tokens, count_valid, next_positions, to_numpy, variable_of
 from tfguide.tensorflow.quantize import QuantizedLinear
 from tfguide.weights import weight_shapes
 
@@ -195,7 +195,7 @@ def _is_vector(name):
 
 
 def _vector(variable):
-    return np.asarray(variable, np.float32)
+    return to_numpy(variable)
 
 
 def _linear_layers(model):

@@ -176,8 +176,7 @@ def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarra
 
     Of a quantised model: what its weights stand for.
     """
-    arrays = ((name, keras.ops.convert_to_numpy(variable_of(model, name))) for name in weight_shapes(model.config))
-    return {name: np.array(array, np.float32) for name, array in arrays}
+    return {name: to_numpy(variable_of(model, name)).copy() for name in weight_shapes(model.config)}
 
 
 def attention_maps(model, *inputs, **masks) -> dict[str, tf.Tensor]:
@@ -249,6 +248,11 @@ def _check_range(name, tokens, vocab_size):
         message = f"{name} must lie between 0 and {vocab_size - 1}"
         tf.debugging.assert_non_negative(tokens, message)
         tf.debugging.assert_less(tokens, tf.cast(vocab_size, tokens.dtype), message)
+
+
+def to_numpy(value) -> np.ndarray:
+    """A variable, a tensor or an array as float32, copied only where the type changes."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value, np.float32)
 
 
 def variable_of(model, name):

@@ -12,7 +12,7 @@ from tfguide.checkpoints.quantized import is_linear, quantized_weights
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 from tfguide.config import ModelConfig
 from tfguide.tensorflow import linear
-from tfguide.tensorflow.models import Decoder, Encoder, EncoderDecoder, empty_model, variable_of
+from tfguide.tensorflow.models import Decoder, Encoder, EncoderDecoder, empty_model, to_numpy, variable_of
 
 
 class QuantizedLinear(keras.layers.Layer):
@@ -121,8 +121,8 @@ def to_quantized(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndar
 def _array(model, name):
     """A weight as the canonical dictionary has it, float32: (in, out) of a linear layer."""
     if name == "head.weight" and model.config.tied_head:
-        return np.asarray(model.embedding.token.embeddings.numpy(), np.float32).T
-    return np.asarray(variable_of(model, name), np.float32)
+        return to_numpy(model.embedding.token.embeddings).T
+    return to_numpy(variable_of(model, name))
 
 
 def _layer(model, path):

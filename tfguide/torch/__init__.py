@@ -30,6 +30,7 @@ from tfguide.torch.models import (
     sentence_embeddings,
     to_weights,
 )
+from tfguide.torch.perplexity import perplexity
 from tfguide.torch.positions import (
     alibi_bias,
     relative_bias,
@@ -37,8 +38,18 @@ from tfguide.torch.positions import (
     rotate,
     sinusoidal_positions,
 )
+from tfguide.torch.prune import (
+    layer_changes,
+    pool_kv_heads,
+    prune_heads,
+    prune_layers,
+    prune_magnitude,
+    prune_neurons,
+    prune_two_four,
+)
 from tfguide.torch.quantize import QuantizedLinear, quantize
 from tfguide.torch.speculative import speculative_generate
+from tfguide.torch.tiled import tiled_attention
 
 __all__ = [
     "Decoder",
@@ -65,10 +76,18 @@ __all__ = [
     "decode",
     "from_weights",
     "generate",
+    "layer_changes",
     "layer_norm",
     "load_checkpoint",
     "padding_mask",
+    "perplexity",
+    "pool_kv_heads",
     "prefill",
+    "prune_heads",
+    "prune_layers",
+    "prune_magnitude",
+    "prune_neurons",
+    "prune_two_four",
     "quantize",
     "relative_bias",
     "rms_norm",
@@ -80,5 +99,6 @@ __all__ = [
     "sinusoidal_positions",
     "speculative_generate",
     "stream",
+    "tiled_attention",
     "to_weights",
 ]

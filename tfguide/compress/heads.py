@@ -1,0 +1,36 @@
+"""Fewer key/value heads: a multi-head or grouped checkpoint as grouped-query or multi-query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfguide import checks
+from tfguide.config import ModelConfig
+from tfguide.weights import check_weights
+
+
+def pool_kv_heads(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_heads: int
+) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """A model whose key/value heads are means of neighbouring ones: its configuration and weights.
+
+    Query heads keep their order, so that head h reads the mean of the key/value heads that its group read before. The
+    cache shrinks by n_kv_heads / K. Where the heads of a group are equal the result is equal; otherwise the quality
+    suffers until the model is trained on a little (Ainslie et al. 2023, section 2.1: 5% of the pre-training).
+
+    Raises ValueError where `n_kv_heads` does not divide the model's.
+    """
+    check_weights(config, weights)
+    checks.count("n_kv_heads", n_kv_heads)
+    K, d = config.n_kv_heads, config.d_head
+    if K % n_kv_heads:
+        raise ValueError(f"n_kv_heads must divide the {K} key/value heads of the model, got {n_kv_heads}")
+    result = {}
+    for name, array in weights.items():
+        if "attention.key." in name or "attention.value." in name:
+            heads = array.reshape(*array.shape[:-1], n_kv_heads, K // n_kv_heads, d)
+            array = heads.mean(axis=-2).reshape(*array.shape[:-1], n_kv_heads * d)
+        result[name] = array
+    return config.replace(n_kv_heads=n_kv_heads), result

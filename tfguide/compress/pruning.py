@@ -1,0 +1,181 @@
+"""Pruning on canonical weights: zeros in place of small weights, or smaller matrices in place of large ones.
+
+Zeros change nothing about the time of a dense product. Whole heads, neurons and layers leave a smaller dense model,
+which is faster everywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfguide import checks
+from tfguide.checkpoints.quantized import is_linear
+from tfguide.config import ModelConfig
+from tfguide.weights import check_weights
+
+Weights = dict[str, np.ndarray]
+
+
+def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], sparsity: float, scope="layer") -> Weights:
+    """The weights with the smallest of the linear layers' entries set to 0: exactly round(sparsity * n) of them.
+
+    scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms and biases
+    stay. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or another scope.
+    """
+    check_weights(config, weights)
+    if not isinstance(sparsity, numbers.Real) or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity must lie in [0, 1), got {sparsity!r}")
+    if scope not in ("layer", "global"):
+        raise ValueError(f"scope must be 'layer' or 'global', got {scope!r}")
+    names = [name for name in weights if is_linear(name)]
+    groups = [[name] for name in names] if scope == "layer" else [names]
+    result = dict(weights)
+    for group in groups:
+        flat = np.concatenate([weights[name].ravel() for name in group])
+        n = round(sparsity * flat.size)
+        flat[np.argpartition(np.abs(flat), n)[:n]] = 0  # exactly n, however many are equal
+        ends = np.cumsum([weights[name].size for name in group])
+        for name, part in zip(group, np.split(flat, ends[:-1]), strict=True):
+            result[name] = part.reshape(weights[name].shape)
+    return result
+
+
+def prune_two_four(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weights:
+    """The weights with the 2 smallest of every 4 consecutive inputs of each output set to 0, in all linear layers.
+
+    It is the pattern that Ampere and later GPUs skip (Mishra et al. 2021). Of inputs that are no multiple of 4 the last
+    ones, fewer than 4, keep half of them, rounded up.
+    """
+    check_weights(config, weights)
+    result = dict(weights)
+    for name in filter(is_linear, weights):
+        result[name] = array = weights[name].copy()
+        for start in range(0, len(array), 4):
+            four = array[start : start + 4]
+            smallest = np.argsort(np.abs(four), axis=0, kind="stable")[: len(four) // 2]
+            np.put_along_axis(four, smallest, 0, axis=0)
+    return result
+
+
+def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_heads: int) -> tuple[ModelConfig, Weights]:
+    """A smaller model: each attention keeps the `n_kv_heads` key/value heads that matter most, with their queries.
+
+    What a head matters is the norm of its query heads' part of the output matrix times that of its values. Every
+    attention keeps as many; `d_head` stays. Heads that are dropped give what they would give if their rows of the
+    output matrix were 0. Source: Michel et al. 2019, "Are Sixteen Heads Really Better than One?".
+
+    Raises ValueError for more heads than there are, and for positions that belong to heads by number (ALiBi, T5).
+    """
+    check_weights(config, weights)
+    checks.count("n_kv_heads", n_kv_heads)
+    K, G, d = config.n_kv_heads, config.n_groups, config.d_head
+    if n_kv_heads > K:
+        raise ValueError(f"n_kv_heads must be at most the model's {K}, got {n_kv_heads}")
+    if config.positions in ("alibi", "relative"):
+        raise ValueError(
+            f"positions={config.positions!r} give each head its own bias by number: heads cannot be left out"
+        )
+    result = dict(weights)
+    for name in [name.removesuffix(".output.weight") for name in weights if name.endswith("attention.output.weight")]:
+        output = weights[f"{name}.output.weight"].reshape(K, G * d, -1)
+        value = weights[f"{name}.value.weight"].reshape(-1, K, d)
+        scores = np.linalg.norm(output, axis=(1, 2)) * np.linalg.norm(value, axis=(0, 2))
+        kept = np.sort(np.argsort(-scores, kind="stable")[:n_kv_heads])
+        result[f"{name}.output.weight"] = output[kept].reshape(-1, output.shape[-1])
+        for part, width in (("query", G * d), ("key", d), ("value", d)):
+            for kind in ("weight", "bias"):
+                if f"{name}.{part}.{kind}" in weights:
+                    result[f"{name}.{part}.{kind}"] = _columns(weights[f"{name}.{part}.{kind}"], K, width, kept)
+    smaller = config.replace(
+        n_heads=n_kv_heads * G, n_kv_heads=n_kv_heads, d_head=d, attention_scale=config.attention_scale
+    )
+    return smaller, result
+
+
+def prune_neurons(config: ModelConfig, weights: Mapping[str, np.ndarray], d_ff: int) -> tuple[ModelConfig, Weights]:
+    """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most.
+
+    What a neuron matters is the product of the norms of its weights in (gate,) up and down. Dropped neurons give what
+    they would give if their rows of the down matrix were 0. Raises ValueError for more neurons than there are.
+    """
+    check_weights(config, weights)
+    checks.count("d_ff", d_ff)
+    if d_ff > config.d_ff:
+        raise ValueError(f"d_ff must be at most the model's {config.d_ff}, got {d_ff}")
+    result = dict(weights)
+    for name in [name.removesuffix(".down.weight") for name in weights if name.endswith("feed_forward.down.weight")]:
+        scores = np.linalg.norm(weights[f"{name}.down.weight"], axis=1)
+        for part in ("gate", "up") if config.gated else ("up",):
+            scores = scores * np.linalg.norm(weights[f"{name}.{part}.weight"], axis=0)
+        kept = np.sort(np.argsort(-scores, kind="stable")[:d_ff])
+        result[f"{name}.down.weight"] = weights[f"{name}.down.weight"][kept]
+        for part in ("gate", "up"):
+            for kind in ("weight", "bias"):
+                if f"{name}.{part}.{kind}" in weights:
+                    result[f"{name}.{part}.{kind}"] = weights[f"{name}.{part}.{kind}"][..., kept]
+    return config.replace(d_ff=d_ff), result
+
+
+def prune_layers(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], layers: Sequence[int]
+) -> tuple[ModelConfig, Weights]:
+    """A smaller model without the blocks `layers` of its only stack, or of its decoder.
+
+    Raises ValueError for a block that is not there, one named twice, or all of them.
+    """
+    check_weights(config, weights)
+    for layer in layers:
+        checks.count("a layer", layer, least=0)
+    if len(set(layers)) != len(layers) or any(layer >= config.n_layers for layer in layers):
+        raise ValueError(f"layers must be different numbers from 0 to {config.n_layers - 1}, got {list(layers)}")
+    kept = [layer for layer in range(config.n_layers) if layer not in set(layers)]
+    if not kept:
+        raise ValueError(f"at least one of {config.n_layers} layers must stay, got all of them")
+    prefix = f"{'encoder' if config.kind == 'encoder' else 'decoder'}.layers."
+    result = {name: array for name, array in weights.items() if not name.startswith(prefix)}
+    for new, old in enumerate(kept):
+        own = f"{prefix}{old}."
+        result |= {f"{prefix}{new}.{name[len(own) :]}": a for name, a in weights.items() if name.startswith(own)}
+    return config.replace(n_layers=len(kept)), result
+
+
+def least_change(hidden: Sequence[np.ndarray]) -> list[float]:
+    """How much each block changes its input: 1 - the mean cosine between its input and its output, block by block.
+
+    hidden: what goes into the first block and what comes out of each, (B, T, D). A block that changes little can go.
+    Source: Men et al. 2024, "ShortGPT", equation 1.
+    """
+    changes = []
+    for before, after in itertools.pairwise(hidden):
+        before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
+        norms = np.linalg.norm(before, axis=-1) * np.linalg.norm(after, axis=-1)
+        changes.append(float(1 - ((before * after).sum(axis=-1) / norms).mean()))
+    return changes
+
+
+def check_decoder(config: ModelConfig) -> None:
+    """Raises ValueError for a model that is not decoder-only."""
+    if config.kind != "decoder":
+        raise ValueError(f"the change that layers make is measured for kind='decoder', got kind={config.kind!r}")
+
+
+def check_not_quantized(model) -> None:
+    """Raises ValueError for a quantised model: prune first, then quantise."""
+    if model.quantization is not None:
+        raise ValueError("a quantised model cannot be pruned: prune it first and quantise what is left")
+
+
+def sparsity_of(weights: Mapping[str, np.ndarray]) -> float:
+    """The share of zeros among the entries of the linear layers."""
+    arrays = [array for name, array in weights.items() if is_linear(name)]
+    return sum(int((array == 0).sum()) for array in arrays) / sum(math.prod(array.shape) for array in arrays)
+
+
+def _columns(array, n_heads, width, kept):
+    heads = array.reshape(*array.shape[:-1], n_heads, width)
+    return heads[..., kept, :].reshape(*array.shape[:-1], len(kept) * width)

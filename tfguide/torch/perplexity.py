@@ -1,0 +1,31 @@
+"""How well a model predicts a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from tfguide.inference.beams import log_softmax
+from tfguide.inference.windows import windows_of
+from tfguide.torch.models import Decoder
+
+
+def perplexity(model: Decoder, tokens: Sequence[int], window: int = 256, stride: int | None = None) -> float:
+    """exp of the mean negative log probability of each token of a text, given those before it in its window.
+
+    tokens: (n,); window: how many the model reads at once; stride: by how many the windows move on, half a window
+    unless told. Every token but the first counts once, in the first window that holds it. Sums are in float64.
+
+    Raises ValueError for fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
+    """
+    tokens = np.asarray(tokens)
+    total = 0.0
+    for start, stop, first in windows_of(len(tokens), window, stride):
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(tokens[None, start : stop - 1].astype(np.int64)))[0]
+        rows = log_softmax(logits.float().numpy())[first - start - 1 :]
+        total -= float(np.take_along_axis(rows, tokens[first:stop, None], axis=1).sum())
+    return math.exp(total / (len(tokens) - 1))

@@ -1,0 +1,60 @@
+"""Attention without the matrix of weights: the keys go by in tiles, with a running maximum and a running sum.
+
+For one query, softmax over all keys is the same as softmax over tiles that are merged. With the scores s of a tile, a
+maximum m so far, a sum l of exp(s - m) and an output o, a new maximum m' turns l into l exp(m - m') and o likewise.
+Source: Milakov & Gimelshein 2018; Rabe & Staats 2021; Dao et al. 2022.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tfguide import checks
+from tfguide.torch.attention import _checked, at_least_float32
+
+
+def tiled_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    tile: int = 128,
+) -> Tensor:
+    """`scaled_dot_product_attention` in tiles of keys: the same result within rounding, without the (T, S) matrix.
+
+    tile: how many keys are looked at together; memory grows with T * tile in place of T * S. The other arguments, the
+    shapes and the errors are those of `scaled_dot_product_attention`; ValueError for a tile below 1 as well.
+    """
+    visible = _checked(query, key, value, visible, bias)
+    checks.count("tile", tile)
+    B, T, H, d = query.shape
+    S, K = key.shape[1:3]
+    scale = 1 / math.sqrt(d) if scale is None else scale
+    query = (query * scale).unflatten(2, (K, -1))  # (B, T, K, G, d)
+    maximum = at_least_float32(query).new_full((B, H, T, 1), -math.inf)
+    total = torch.zeros_like(maximum)
+    output = maximum.new_zeros(B, H, T, value.shape[3])
+    for start in range(0, S, tile):
+        part = slice(start, start + tile)
+        scores = torch.einsum("btkgd,bskd->bkgts", query, key[:, part]).flatten(1, 2)  # (B, H, T, tile)
+        scores = at_least_float32(scores)
+        if bias is not None:
+            scores = scores + bias[..., part]
+        if visible is not None:
+            scores = scores.masked_fill(~visible[..., part], -math.inf)
+        higher = torch.maximum(maximum, scores.amax(dim=-1, keepdim=True))
+        finite = higher.masked_fill(higher == -math.inf, 0.0)  # nothing seen yet: exp(-inf - 0) is 0, never NaN
+        weights = torch.exp(scores - finite)
+        old = torch.exp(maximum - finite)
+        total = total * old + weights.sum(dim=-1, keepdim=True)
+        grouped = weights.unflatten(1, (K, -1)).to(value.dtype)  # (B, K, G, T, tile)
+        new = torch.einsum("bkgts,bskd->bkgtd", grouped, value[:, part]).flatten(1, 2)
+        output = output * old + new
+        maximum = higher
+    output = output / total.masked_fill(total == 0, 1.0)  # a row that sees nothing: 0
+    return torch.einsum("bhtd->bthd", output).to(value.dtype)

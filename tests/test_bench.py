@@ -114,7 +114,8 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
     [
         (["--prompt", "0"], "must fit"), (["--prompt", "2040"], "must fit into 2048 positions, got 2104"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"), (["--new-tokens", "1"], "at least 2, got 1"),
-        (["--json", "/nonexistent/file"], "a folder that is not there"), (["--model", "/nonexistent"], "no such folder"),
+        (["--json", "/nonexistent/file"], "a folder that is not there"),
+        (["--model", "/nonexistent"], "no such folder"),
         (["--device", "cuda", "--dtype", "int8"], "--device cuda is for"),
     ],
     ids=str,

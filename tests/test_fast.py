@@ -177,3 +177,17 @@ def test_without_a_compiler_the_error_says_what_to_do(environment, tmp_path):
 
 def test_the_kernels_read_at_a_speed():
     assert native.read_bandwidth(1 << 22, repeats=2) > 1e8
+
+
+def test_a_forked_child_has_a_team_of_its_own():
+    code = """
+import os, sys
+import numpy as np
+from tfguide import native
+first = native.read_bandwidth(1 << 20, 1, threads=2)
+child = os.fork()
+if child == 0:
+    os._exit(0 if native.read_bandwidth(1 << 20, 1, threads=2) > 0 else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

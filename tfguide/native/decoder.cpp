@@ -348,7 +348,8 @@ std::unique_ptr<Team> current;
 std::vector<char> scratch;
 
 Team& team_of(int size) {
-  if (!current || !current->serves(size)) current = std::make_unique<Team>(size);
+  if (current && !current->is_alive()) current.release();
+  if (!current || current->size() != size) current = std::make_unique<Team>(size);
   return *current;
 }
 

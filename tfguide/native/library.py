@@ -102,13 +102,13 @@ def _processor() -> str:
 
 def _folder() -> Path:
     named = os.environ.get("TFGUIDE_CACHE")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(named) if named else home / "tfguide"
     try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = Path(named) if named else home / "tfguide"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         if named:
             raise NativeUnavailable(f"TFGUIDE_CACHE names a folder that cannot be written: {error}") from error
         return Path(tempfile.mkdtemp(prefix="tfguide-"))

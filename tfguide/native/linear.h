@@ -38,7 +38,7 @@ struct Part {
 struct Rounded {
   int8_t* q;
   float* scale;
-  int32_t* sum;
+  int32_t* sum_;
   int64_t ld, blocks;
 
   static int64_t bytes(int64_t rows, int64_t in) {
@@ -47,30 +47,29 @@ struct Rounded {
   }
   Rounded(void* memory, int64_t rows, int64_t in) : ld(padded(in, BLOCK)), blocks(ld / BLOCK) {
     scale = static_cast<float*>(memory);
-    sum = reinterpret_cast<int32_t*>(scale + rows * blocks);
-    q = reinterpret_cast<int8_t*>(sum + rows * blocks);
+    sum_ = reinterpret_cast<int32_t*>(scale + rows * blocks);
+    q = reinterpret_cast<int8_t*>(sum_ + rows * blocks);
   }
   void take(const float* x, int64_t in, int64_t row) {
     for (int64_t b = 0; b < blocks; ++b) {
       float buffer[BLOCK] = {0};
-      const int64_t n = std::min<int64_t>(BLOCK, in - b * BLOCK);
-      std::memcpy(buffer, x + b * BLOCK, n * sizeof(float));
-      float largest = 0;
-      bool broken = false;
-      for (int i = 0; i < BLOCK; ++i) {
-        largest = std::max(largest, std::fabs(buffer[i]));
-        broken |= !(std::fabs(buffer[i]) <= 3.4e38f);  // a NaN is lost in max, and must not be lost
-      }
-      const float inverse = largest > 0 ? 127.0f / largest : 0;
+      const float* from = x + b * BLOCK;
+      if (in < (b + 1) * BLOCK) from = static_cast<float*>(std::memcpy(buffer, from, (in - b * BLOCK) * sizeof(float)));
+      const Floats first = load(from), second = load(from + LANES);
+      const float size = largest(first, second);
+      const float inverse = size > 0 ? 127.0f / size : 0;
+      const Floats shift = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
+      const Ints low = (Ints)(first * inverse + shift) - 0x4b400000, high = (Ints)(second * inverse + shift) - 0x4b400000;
       int8_t* to = q + row * ld + b * BLOCK;
+      write(to, __builtin_convertvector(low, Bytes));
+      write(to + LANES, __builtin_convertvector(high, Bytes));
+      const Ints both = low + high;
       int32_t total = 0;
-      for (int i = 0; i < BLOCK; ++i) {
-        const int32_t rounded = broken ? 0 : int32_t(std::nearbyintf(buffer[i] * inverse));
-        to[i] = int8_t(rounded);
-        total += rounded;
-      }
-      scale[row * blocks + b] = broken ? NAN : largest / 127.0f;
-      sum[row * blocks + b] = total;
+      for (int i = 0; i < LANES; ++i) total += both[i];
+      // A NaN or an infinity makes the scale NaN, and so every output that the block goes into.
+      const bool finite = size <= 3.4e38f && sum(first * 0.0f + second * 0.0f) == 0.0f;
+      scale[row * blocks + b] = finite ? size / 127.0f : NAN;
+      sum_[row * blocks + b] = total;
     }
   }
 };
@@ -97,7 +96,11 @@ struct Input {
 inline Ints repeat4(const int8_t* from) {
   int32_t word;
   std::memcpy(&word, from, 4);
+#if defined(__AVX512F__)
+  return (Ints)_mm512_set1_epi32(word);  // becomes part of the instruction that multiplies
+#else
   return Ints{} + word;
+#endif
 }
 
 // The processor fetches ahead by itself, but not past the end of a page of 4 KB, and not as far as it pays.
@@ -265,7 +268,7 @@ template <int R>
   for (int64_t b = 0; b < x.blocks; ++b) {
     // The instruction wants one side unsigned: weights are shifted by 128, and 128 times the sum of x taken off.
     Ints acc[R];
-    for (int r = 0; r < R; ++r) acc[r] = Ints{} - 128 * x.sum[(row + r) * x.blocks + b];
+    for (int r = 0; r < R; ++r) acc[r] = Ints{} - 128 * x.sum_[(row + r) * x.blocks + b];
     const int64_t last = std::min<int64_t>(in, (b + 1) * BLOCK);
 #pragma GCC unroll 8
     for (int64_t k = b * BLOCK; k < last; k += 4) {
@@ -291,7 +294,7 @@ template <int R>
     for (int r = 0; r < R; ++r) {
       int32_t total = 0;
       if (step == BLOCK) {
-        total = x.sum[(row + r) * x.blocks + b];
+        total = x.sum_[(row + r) * x.blocks + b];
       } else {
         for (int i = 0; i < 8; ++i) total += x.q[(row + r) * x.ld + s + i];
       }

@@ -23,16 +23,13 @@ class Team {
   }
 
   ~Team() {
-    if (getpid() != owner_) {  // a forked child has the objects of the threads, not the threads
-      for (auto& thread : threads_) thread.detach();
-      return;
-    }
     closing_ = true;
     wake();
     for (auto& thread : threads_) thread.join();
   }
 
-  bool serves(int size) const { return size == size_ && getpid() == owner_; }
+  // A forked child has the objects of its parent's threads, not the threads: such a team can only be forgotten.
+  bool is_alive() const { return getpid() == owner_; }
   int size() const { return size_; }
 
   // Runs job(context, id) on every thread of the team, the caller being number 0, and returns when all are done.

@@ -13,6 +13,7 @@ constexpr int LANES = 16;
 typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
+typedef int8_t Bytes __attribute__((vector_size(16)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
 
 struct Bfloat16 { uint16_t bits; };
@@ -94,6 +95,20 @@ inline float sum(Floats x) {
   float total = 0;
   for (int i = 0; i < LANES; ++i) total += x[i];
   return total;
+#endif
+}
+
+// The largest magnitude of both.
+inline float largest(Floats a, Floats b) {
+  a = (Floats)((Ints)a & 0x7fffffff);
+  b = (Floats)((Ints)b & 0x7fffffff);
+  a = a > b ? a : b;
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)a);
+#else
+  float most = 0;
+  for (int i = 0; i < LANES; ++i) most = a[i] > most ? a[i] : most;
+  return most;
 #endif
 }
 

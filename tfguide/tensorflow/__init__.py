@@ -12,6 +12,7 @@ from tfguide.tensorflow.attention import (
 from tfguide.tensorflow.beam import beam_search
 from tfguide.tensorflow.cache import KVCache, QuantizedKVCache, SlidingCache
 from tfguide.tensorflow.checkpoints import load_checkpoint, save_checkpoint
+from tfguide.tensorflow.compile import CompiledDecoder
 from tfguide.tensorflow.fast import FastDecoder, accelerate
 from tfguide.tensorflow.feedforward import FeedForward, activate
 from tfguide.tensorflow.generate import decode, generate, prefill, stream
@@ -47,6 +48,7 @@ from tfguide.tensorflow.tiled import tiled_attention
 from tfguide.tensorflow.perplexity import perplexity
 
 __all__ = [
+    "CompiledDecoder",
     "Decoder",
     "DecoderBlock",
     "Encoder",

@@ -43,6 +43,11 @@ class KVCache:
         """The bytes of the keys and values, filled or not; an encoder's are not counted."""
         return sum(math.prod(x.shape) * x.dtype.size for tensors in self._tensors() for x in tensors)
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether no row has a position yet, and queries see what comes with them only."""
+        return int(tf.reduce_max(self.lengths)) == 0
+
     def positions(self, n_tokens: int) -> tf.Tensor:
         """Where the next `n_tokens` of each row stand: (B, T). Raises ValueError where they do not fit."""
         checks.room(int(tf.reduce_max(self.lengths)), n_tokens, self.max_length)

@@ -17,6 +17,7 @@ from tfguide.torch.attention import (
 from tfguide.torch.beam import beam_search
 from tfguide.torch.cache import KVCache, QuantizedKVCache, SlidingCache
 from tfguide.torch.checkpoints import load_checkpoint, save_checkpoint
+from tfguide.torch.compile import CompiledDecoder
 from tfguide.torch.fast import FastDecoder, accelerate
 from tfguide.torch.feedforward import FeedForward, activate
 from tfguide.torch.generate import decode, generate, prefill, stream
@@ -52,6 +53,7 @@ from tfguide.torch.speculative import speculative_generate
 from tfguide.torch.tiled import tiled_attention
 
 __all__ = [
+    "CompiledDecoder",
     "Decoder",
     "DecoderBlock",
     "Encoder",

@@ -116,13 +116,13 @@ def fused_attention(
     (B, H, T, S) are never in memory. Source: Dao et al. 2022.
     """
     visible = _checked(query, key, value, visible, bias)
-    mask = None
-    if visible is not None:
+    mask, is_causal = None, bias is None and getattr(visible, "is_causal", False)
+    if visible is not None and not is_causal:
         mask = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, -math.inf)
     if bias is not None:
         mask = bias.to(query.dtype) if mask is None else mask + bias.to(query.dtype)
     heads = (x.transpose(1, 2) for x in (query, key, value))  # (B, H, T, d): the kernel wants the heads first
-    output = F.scaled_dot_product_attention(*heads, attn_mask=mask, scale=scale, enable_gqa=True)
+    output = F.scaled_dot_product_attention(*heads, mask, is_causal=is_causal, scale=scale, enable_gqa=True)
     return output.transpose(1, 2)  # (B, T, H, d)
 
 

@@ -43,6 +43,11 @@ class KVCache:
         """The bytes of the keys and values, filled or not; an encoder's are not counted."""
         return sum(tensor.nbytes for tensors in self._tensors() for tensor in tensors)
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether no row has a position yet, and queries see what comes with them only."""
+        return int(self.lengths.max()) == 0
+
     def positions(self, n_tokens: int) -> Tensor:
         """Where the next `n_tokens` of each row stand: (B, T). Raises ValueError where they do not fit."""
         checks.room(int(self.lengths.max()), n_tokens, self.max_length)
@@ -85,10 +90,14 @@ class KVCache:
 
     def _append(self, index, positions, key, value):
         keys, values = self.keys[index], self.values[index]
+        end = int(positions.max()) + 1
+        if len(keys) == 1:  # one row: its tokens lie side by side
+            keys[0, end - key.shape[1] : end] = key[0]
+            values[0, end - key.shape[1] : end] = value[0]
+            return keys[:, :end], values[:, :end]
         rows = torch.arange(len(keys), device=keys.device)[:, None]  # (B, 1)
         keys[rows, positions] = key.to(keys.dtype)
         values[rows, positions] = value.to(values.dtype)
-        end = int(positions.max()) + 1
         return keys[:, :end], values[:, :end]
 
 

@@ -93,6 +93,10 @@ class DecoderStack(EncoderStack):
         visible = distance >= 0 if cache is None else cache.visible(distance, key_positions)
         if self.config.sliding_window is not None:
             visible = visible & (distance < self.config.sliding_window)
+        square = visible.shape[1] == visible.shape[2] > 1
+        if cache is not None and cache.holds_nothing and square and self.config.sliding_window is None:
+            visible = visible[:1, None]  # (1, 1, T, T), every row alike
+            visible.is_causal = True  # which PyTorch's kernel need not be told number by number
         if valid is not None and cache is None:  # a cache keeps padding where no query looks: behind each row's end
             visible = visible & padding_mask(valid)
         memory_visible = None if memory_valid is None else padding_mask(memory_valid)  # (B, 1, S)

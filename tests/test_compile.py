@@ -1,0 +1,87 @@
+"""Compiled generation gives the tokens of `generate`, and is compiled once."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.support import FRAMEWORKS, load, random_weights, small_config
+
+PROMPTS = [[5, 3, 2, 11, 7], [13], [17, 19, 23]]
+VARIANTS = [
+    dict(positions="rotary", n_kv_heads=2, norm="rms", activation="swiglu", tied_head=False),
+    dict(positions="learned"),
+    dict(positions="alibi", sliding_window=4),
+]
+
+
+def make(name, **changes):
+    config = small_config(**changes)
+    weights = random_weights(config)
+    weights["embedding.token.weight"] *= 50
+    return load(name).from_weights(config, weights)
+
+
+@pytest.mark.parametrize(("name", "changes"), [*(("tensorflow", v) for v in VARIANTS), ("torch", VARIANTS[0])], ids=str)
+def test_it_generates_the_same(name, changes):
+    module = load(name)
+    model = make(name, **changes)
+    compiled = module.CompiledDecoder(model, 16, 3)
+    full = module.generate(model, PROMPTS, 9, [])
+    assert compiled.generate(PROMPTS, 9, []) == full
+    stop = full[0][3]
+    assert compiled.generate(PROMPTS, 9, [stop]) == module.generate(model, PROMPTS, 9, [stop])
+    others = [[1, 2], [3] * 7, [4]]
+    for n in (1, 2, 7):
+        assert compiled.generate(others, n, []) == module.generate(model, others, n, [])
+    if name == "tensorflow":
+        assert compiled._loop.experimental_get_tracing_count() == 1
+    else:
+        import torch
+
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_what_does_not_fit_is_refused(name):
+    module = load(name)
+    model = make(name)
+    compiled = module.CompiledDecoder(model, 9)
+    with pytest.raises(ValueError, match="compiled for 9 positions, the generation needs 10"):
+        compiled.generate([[1, 2, 3]], 8)
+    with pytest.raises(ValueError, match="compiled for 1 prompts at a time, got 3"):
+        compiled.generate(PROMPTS, 2)
+    with pytest.raises(ValueError, match="max_positions"):
+        module.CompiledDecoder(model, 40)
+    with pytest.raises(ValueError, match="kind='encoder-decoder'"):
+        module.CompiledDecoder(make(name, kind="encoder-decoder"), 9)
+
+
+def test_nan_is_an_error():
+    model = make("tensorflow")
+    weights = load("tensorflow").to_weights(model)
+    weights["decoder.final_norm.weight"][3] = np.nan
+    broken = load("tensorflow").from_weights(model.config, weights)
+    with pytest.raises(ValueError, match="NaN"):
+        load("tensorflow").CompiledDecoder(broken, 9).generate([[1, 2]], 4)
+
+
+def test_without_a_compiler_it_warns_and_goes_on():
+    code = """
+import warnings
+import tfguide.torch as tg
+from tests.support import random_weights, small_config
+config = small_config(positions="rotary")
+model = tg.from_weights(config, random_weights(config))
+compiled = tg.CompiledDecoder(model, 9)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    same = compiled.generate([[1, 2]], 5, []) == tg.generate(model, [[1, 2]], 5, [])
+    compiled.generate([[1, 2]], 5, [])
+print(same, [str(w.message)[:45] for w in caught if "C++ compiler" in str(w.message)])
+"""
+    environment = {**os.environ, "CXX": "/nonexistent/g++", "TORCHINDUCTOR_CACHE_DIR": "/nonexistent"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "True ['torch.compile found no working C++ compiler (']", done.stderr[-2000:]

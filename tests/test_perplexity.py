@@ -1,0 +1,109 @@
+"""Perplexity on real text: what quantisation and pruning cost in quality, on a small model that was trained."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tfguide
+import tfguide.reference as ref
+from tests.support import FRAMEWORKS, load, random_weights, small_config
+from tfguide.inference.windows import windows_of
+from tfguide.tasks import text
+
+STREAM = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """A byte-level decoder after 200 steps on Python's documentation: its configuration and weights. PyTorch trains."""
+    import torch
+
+    torch.manual_seed(0)
+    config = tfguide.ModelConfig(
+        kind="decoder", d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=192, vocab_size=text.VOCABULARY,
+        norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
+    )  # fmt: skip
+    model = load("torch").from_weights(config, tfguide.init_weights(config)).train()
+    tokens = torch.from_numpy(text.split(text.byte_tokens(text.topics()))[0])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(200):
+        starts = torch.randint(0, len(tokens) - 97, (16,))
+        batch = torch.stack([tokens[start : start + 97] for start in starts])
+        loss = torch.nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return config, load("torch").to_weights(model.eval())
+
+
+@pytest.fixture(scope="session")
+def held_out():
+    return text.split(text.byte_tokens(text.topics()))[1][:1500]
+
+
+@pytest.mark.parametrize(("window", "stride"), [(37, None), (10, 5), (7, 1), (7, 6)])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_it_is_the_formula(name, window, stride):
+    config = small_config(positions="rotary")
+    weights = random_weights(config)
+    tokens = STREAM.integers(0, 37, 29)
+    logits = ref.from_weights(config, weights)
+    total = 0.0
+    for start, stop, first in windows_of(29, window, stride):
+        rows = logits(tokens[None, start:stop])[0]
+        rows = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+        total -= sum(rows[i - start - 1, tokens[i]] for i in range(first, stop))
+    got = load(name).perplexity(load(name).from_weights(config, weights), tokens, window, stride)
+    assert got == pytest.approx(math.exp(total / 28), rel=1e-5)
+
+
+def test_every_token_counts_once():
+    for n, window, stride in [(2, 5, 1), (30, 7, 3), (30, 7, 6), (31, 30, 1)]:
+        counted = [i for start, stop, first in windows_of(n, window, stride) for i in range(first, stop)]
+        assert counted == list(range(1, n))
+        assert all(start < first for start, _, first in windows_of(n, window, stride))
+    for arguments, message in [((1, 5), "at least 2 tokens"), ((9, 1), "window"), ((9, 5, 5), "stride must be below")]:
+        with pytest.raises(ValueError, match=message):
+            windows_of(*arguments)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_price_of_fewer_bits(trained, held_out, name):
+    module = load(name)
+    model = module.from_weights(*trained)
+    exact = module.perplexity(model, held_out)
+    counts = np.bincount(held_out, minlength=256) / len(held_out)
+    unigram = math.exp(-(counts[counts > 0] * np.log(counts[counts > 0])).sum())
+    assert exact < unigram / 1.5  # it has learnt something, so that there is something to lose
+    price = {
+        bits: module.perplexity(module.quantize(model, *bits), held_out) / exact - 1
+        for bits in [(8, None), (8, 8), (4, None), (4, 8)]
+    }
+    print(name, f"perplexity {exact:.3f}", {bits: f"{share:+.2%}" for bits, share in price.items()})
+    assert abs(price[8, None]) < 0.005 and abs(price[8, 8]) < 0.01
+    assert 0.0005 < price[4, None] < 0.1 and 0.0005 < price[4, 8] < 0.1
+    halves = module.perplexity(module.from_weights(*trained, "bfloat16"), held_out)
+    assert halves == pytest.approx(exact, rel=0.01)
+    fast = module.accelerate(module.quantize(model, 4, 8))
+    assert module.perplexity(fast, held_out) == pytest.approx(exact * (1 + price[4, 8]), rel=0.002)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_price_of_pruning(trained, held_out, name):
+    module = load(name)
+    model = module.from_weights(*trained)
+    exact = module.perplexity(model, held_out)
+    prices = [module.perplexity(module.prune_magnitude(model, share), held_out) / exact for share in (0.1, 0.5, 0.9)]
+    assert 0.99 < prices[0] < 1.05 and prices[0] < prices[1] < prices[2]
+    two_four = module.perplexity(module.prune_two_four(model), held_out) / exact
+    assert two_four > prices[0]
+    assert module.perplexity(module.prune_neurons(model, 160), held_out) / exact < 1.5
+
+
+def test_sparsity_is_timed():
+    from tfguide.bench import sparsity
+
+    rows = sparsity.measure(16, 24, (1, 3), repeats=2)
+    assert len(rows) == 2 * 7 and all(row["speed"] > 0 for row in rows)
+    assert {row["speed"] for row in rows if row["kind"] == "dense"} == {1.0}

@@ -35,6 +35,7 @@ class CompiledDecoder:
         self.max_length, self.batch_size = max_length, batch_size
         self._step = torch.compile(self._plain_step, dynamic=False)
 
+    @torch.inference_mode()  # all of it: a tensor made outside would have other guards, and compile the step again
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, stop_tokens: Sequence[int] | None = None
     ) -> list[list[int]]:
@@ -62,20 +63,19 @@ class CompiledDecoder:
 
     def _run(self, tokens, cache):
         arguments = tokens.to(cache.lengths.device), cache.lengths[:, None], cache.keys, cache.values
-        with torch.no_grad():
-            try:
-                return self._step(*arguments)
-            except Exception as error:
-                if self._step is self._plain_step or "ompiler" not in type(error).__name__ + str(error):
-                    raise
-                looked_for = os.environ.get("CXX", "g++")
-                warnings.warn(
-                    f"torch.compile found no working C++ compiler (looked for {looked_for}), so nothing is compiled: "
-                    "install one (Debian: apt install g++), or name it in CXX",
-                    stacklevel=3,
-                )
-                self._step = self._plain_step
-                return self._step(*arguments)
+        try:
+            return self._step(*arguments)
+        except Exception as error:
+            if self._step is self._plain_step or "ompiler" not in type(error).__name__ + str(error):
+                raise
+            looked_for = os.environ.get("CXX", "g++")
+            warnings.warn(
+                f"torch.compile found no working C++ compiler (looked for {looked_for}), so nothing is compiled: "
+                "install one (Debian: apt install g++), or name it in CXX",
+                stacklevel=3,
+            )
+            self._step = self._plain_step
+            return self._step(*arguments)
 
     def _plain_step(self, tokens, positions, keys, values):
         """Tokens (B, 1) at positions (B, 1): their logits (B, V); the caches are written in place."""

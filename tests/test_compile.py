@@ -68,7 +68,7 @@ def test_nan_is_an_error():
         load("tensorflow").CompiledDecoder(broken, 9).generate([[1, 2]], 4)
 
 
-def test_without_a_compiler_it_warns_and_goes_on():
+def test_without_a_compiler_it_warns_and_goes_on(tmp_path):
     code = """
 import warnings
 import tfguide.torch as tg
@@ -82,6 +82,6 @@ with warnings.catch_warnings(record=True) as caught:
     compiled.generate([[1, 2]], 5, [])
 print(same, [str(w.message)[:45] for w in caught if "C++ compiler" in str(w.message)])
 """
-    environment = {**os.environ, "CXX": "/nonexistent/g++", "TORCHINDUCTOR_CACHE_DIR": "/nonexistent"}
+    environment = {**os.environ, "CXX": "/nonexistent/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "True ['torch.compile found no working C++ compiler (']", done.stderr[-2000:]

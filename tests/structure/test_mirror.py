@@ -24,7 +24,7 @@ def signature(function):
 
 def call_of(cls):
     """What runs when an instance is called: `forward` in PyTorch, `call` in Keras, `__call__` in the reference."""
-    return next(cls.__dict__[name] for name in ("forward", "call", "__call__") if name in cls.__dict__)
+    return next((cls.__dict__[name] for name in ("forward", "call", "__call__") if name in cls.__dict__), cls.__init__)
 
 
 def public_methods(cls):

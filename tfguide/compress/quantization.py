@@ -104,10 +104,11 @@ def error_bound(
 ) -> np.ndarray:
     """The most by which the quantised product may differ from `x @ weight`, for each output; (..., out), float64.
 
-    x: (..., in); weight: (in, out); q, scale: what the weight became. With W^ = s q and x^ the rounded activations,
-    |x W - x^ W^| <= |x| |W - W^| + |x - x^| |W^|. Rounding leaves |W - W^| <= |s| / 2 and |x - x^| <= s_x / 2. In a
-    4-bit group what lies between 7.5 and 8 scales is cut to 7, and the scale is itself rounded to float16: that makes
-    |s| (1 + 8 / 2048), and 2^-22 where a scale is too small for float16. The rounding of float32 sums is not counted.
+    x: (..., in); weight: (in, out); q, scale: what the weight became. Rounding moves a weight by at most half a scale,
+    and an activation by at most half of its own, so an output moves by at most `sum_k abs(x_k) s_w / 2` and
+    `sum_k abs(w_k) s_x / 2`, where w_k is the rounded weight. In a 4-bit group what lies between 7.5 and 8 scales is
+    cut to 7, and the scale is itself rounded to float16: there a weight moves by up to `s_w (1 + 8 / 2048)`, and by
+    2^-22 where a scale is too small for float16. The rounding of float32 sums is not counted.
     """
     x = np.asarray(x, np.float64)
     n_in, n_out = np.shape(weight)

@@ -6,7 +6,7 @@ import pytest
 import tfguide.reference as ref
 from tests.support import batch, load, random_weights, small_config
 from tfguide import weight_shapes
-from tfguide.tensorflow.models import _variable
+from tfguide.tensorflow.models import variable_of
 
 tf = pytest.importorskip("tensorflow")
 torch = pytest.importorskip("torch")
@@ -42,7 +42,7 @@ def torch_gradients(config, weights, inputs, masks, target):
 
 def tensorflow_gradients(config, weights, inputs, masks, target):
     model = load("tensorflow").from_weights(config, weights)
-    variables = {name: _variable(model, name).value for name in weight_shapes(config)}
+    variables = {name: variable_of(model, name).value for name in weight_shapes(config)}
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((model(*inputs, **masks) - target) ** 2)
     gradients = tape.gradient(loss, list(variables.values()))

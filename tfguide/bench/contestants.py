@@ -150,17 +150,18 @@ def _check_survives(file):
 
 
 def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> dict[str, type | None]:
-    """Who takes part: the class by name, None for a peer that is not installed or has no such type."""
+    """Who takes part: the class by name, None for a peer that is not installed; without those that lack the type."""
     found: dict[str, type | None] = {"tfguide": Ours}
     if not peers:
         return found
     floating = dtype not in ("int8", "int4")
     if framework == "torch":
-        found["Hugging Face"] = HuggingFace if floating and _has("transformers") else None
+        if floating:
+            found["Hugging Face"] = HuggingFace if _has("transformers") else None
         if device == "cpu":
             found["llama.cpp"] = LlamaCpp if _has("llama_cpp") and _has("gguf") else None
-    else:
-        found["KerasHub"] = KerasHub if floating and _has("keras_hub") else None
+    elif floating:
+        found["KerasHub"] = KerasHub if _has("keras_hub") else None
     return found
 
 

@@ -71,7 +71,7 @@ def _round(task, framework, dtype, folder, prompt, truth, peers, n_new, repeats,
         row = {"name": name, **base}
         rows.append(row)
         if kind is None:
-            row["error"] = "not installed, or has no such type"
+            row["error"] = "not installed"
             continue
         try:
             contestant = enter(kind, framework, folder, dtype, prompt, n_new, device)

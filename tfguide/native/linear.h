@@ -197,6 +197,7 @@ inline void add_columns(const T* w, int64_t ld, const float* x, int64_t ldx, int
     Floats acc[R];
     for (int r = 0; r < R; ++r) acc[r] = load(y + r * ldy + j);
     for (int i = 0; i < N; ++i) {
+      if (j * sizeof(T) % 64 == 0) fetch(w + i * ld + j);
       const Floats weight = load(w + i * ld + j);
       for (int r = 0; r < R; ++r) acc[r] += weight * x[r * ldx + i];
     }

@@ -10,20 +10,18 @@ from hypothesis.extra import numpy as hnp
 
 import tfguide.reference as ref
 from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
-from tfguide.torch.attention import fused_attention
 
 IMPLEMENTATIONS = ("reference", *FRAMEWORKS)
-FORMULAS = (*IMPLEMENTATIONS, "torch-fused")
+FORMULAS = (*IMPLEMENTATIONS, "torch-fused", "tensorflow-fused")
 examples = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 def attend(name, *arrays, **options):
-    """Attention by an implementation; "torch-fused" is the kernel that PyTorch's inference uses."""
-    if name == "torch-fused":
-        tensors = [None if array is None else tensor("torch", array) for array in arrays]
-        return numpy(fused_attention(*tensors, **options))
+    """Attention by an implementation; "...-fused" is the framework's own program for it."""
+    name, _, fused = name.partition("-")
     tensors = [None if array is None else tensor(name, array) for array in arrays]
-    return numpy(load(name).scaled_dot_product_attention(*tensors, **options))
+    attention = load(name).fused_attention if fused else load(name).scaled_dot_product_attention
+    return numpy(attention(*tensors, **options))
 
 
 def loop(query, key, value, visible, bias, scale):

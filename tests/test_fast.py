@@ -1,8 +1,10 @@
 """The fast decoder is the model: every architecture, type and quantisation, any split of the text, and its errors."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -191,3 +193,37 @@ if child == 0:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize("quantization", [(8, None), (8, 8), (4, None), (4, 8)], ids=str)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_long_prompt_is_multiplied_by_unpacked_weights(name, quantization, monkeypatch):
+    """Within bfloat16's rounding, which is finer than that of 8 bits."""
+    prompts = import_module(f"tfguide.{name}.prompts")
+    monkeypatch.setattr(prompts, "MANY_ROWS", 32)
+    sizes = dict(d_model=72, d_ff=40, d_head=8, positions="rotary", activation="swiglu", norm="rms", qkv_bias=True)
+    model, _ = make(name, quantization=quantization, **sizes)
+    tokens = np.random.default_rng(1).integers(0, 37, (2, 31))
+    want = to_float(model(tensor(name, tokens)))
+    fast = load(name).accelerate(model)
+    with no_gradients(name):
+        got = to_float(fast(tensor(name, tokens), cache=fast.new_cache(2, 31)))
+    assert 0 < np.abs(got - want).max() < 2**-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_a_prompt_read_with_kernels_between_the_products_gives_the_logits_of_the_model(changes, dtype):
+    """PyTorch only: TensorFlow's graph computes norms, activations and rotations itself."""
+    model, _ = make("torch", dtype, **changes)
+    tokens = tensor("torch", np.random.default_rng(1).integers(0, 37, (3, 21)))
+    fast = load("torch").accelerate(model)
+    with no_gradients("torch"):
+        got, want = (to_float(m(tokens, cache=fast.new_cache(3, 21))) for m in (fast, model))
+    step = {"float32": 2**-20, "bfloat16": 2**-8, "float16": 2**-11}[dtype]
+    assert np.abs(got - want).max() < 8 * step * np.abs(want).max()
+    assert not any("forward" in vars(module) for module in model.modules())  # nothing of it stays behind
+
+
+def no_gradients(name):
+    return load(name).models.torch.inference_mode() if name == "torch" else contextlib.nullcontext()

@@ -2,8 +2,9 @@
 
 from tfguide.native.decoder import FORMATS, MAX_ROWS, Matrix, NativeDecoder, check, cores, multiply, read_bandwidth
 from tfguide.native.library import NativeUnavailable, is_available, library
+from tfguide.native.rowwise import activate, normalise, product_type, rotate, unpack
 
 __all__ = [
-    "FORMATS", "MAX_ROWS", "Matrix", "NativeDecoder", "NativeUnavailable", "check", "cores", "is_available", "library",
-    "multiply", "read_bandwidth",
+    "FORMATS", "MAX_ROWS", "Matrix", "NativeDecoder", "NativeUnavailable", "activate", "check", "cores", "is_available",
+    "library", "multiply", "normalise", "product_type", "read_bandwidth", "rotate", "unpack",
 ]  # fmt: skip

@@ -4,16 +4,13 @@
 // which mirrors the structures below and checks every argument.
 #include <memory>
 
-#include "linear.h"
+#include "rowwise.h"
 #include "team.h"
 
 namespace {
 
-struct Norm { const float *weight, *bias; };  // no weight: no norm
 struct Layer { Norm attention_norm, feed_forward_norm; Linear query, key, value, output, gate, up, down; };
 enum Placement { PRE, POST, PARALLEL };
-enum Activation { RELU, GELU, GELU_TANH, SWIGLU, GEGLU, GEGLU_TANH };
-enum Type { FLOAT32, BFLOAT16, FLOAT16 };
 
 struct Model {
   int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff;
@@ -36,50 +33,6 @@ struct Call {
   void *const *keys, *const *values;  // L caches (B, max_length, K, d)
   float* hidden;                      // (B, T, D), the result
 };
-
-template <class F>
-void with_type(int type, F&& use) {
-  switch (type) {
-    case FLOAT32: use(float{}); break;
-    case BFLOAT16: use(Bfloat16{}); break;
-    default: use(Float16{});
-  }
-}
-
-void normalise(const Model& m, const Norm& norm, const float* x, float* y) {
-  const int64_t D = m.d_model;
-  float mean = 0, square = 0;
-  if (!m.is_rms) {
-    for (int64_t i = 0; i < D; ++i) mean += x[i];
-    mean /= D;
-  }
-  Floats squares = {};
-  int64_t i = 0;
-  for (; i + LANES <= D; i += LANES) {
-    const Floats centred = load(x + i) - mean;
-    squares += centred * centred;
-  }
-  square = sum(squares);
-  for (; i < D; ++i) square += (x[i] - mean) * (x[i] - mean);
-  const float factor = 1.0f / std::sqrt(square / D + m.eps);
-  for (i = 0; i < D; ++i) y[i] = (x[i] - mean) * factor * norm.weight[i];
-  if (norm.bias)
-    for (i = 0; i < D; ++i) y[i] += norm.bias[i];
-}
-
-inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
-
-Floats bend(int activation, Floats x) {
-  switch (activation) {
-    case RELU: return x < 0.0f ? Floats{} : x;
-    case SWIGLU: return x * sigmoid(x);
-    case GELU_TANH:
-    case GEGLU_TANH: return x * sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // tanh by the sigmoid of 2x
-    default:
-      for (int i = 0; i < LANES; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
-      return x;
-  }
-}
 
 // What one thread needs of its own, and what all share.
 struct Step {
@@ -117,6 +70,10 @@ struct Step {
     own = at + partials;
   }
 };
+
+inline void normalise(const Model& m, const Norm& norm, const float* x, float* y) {
+  normalise(norm, m.d_model, m.is_rms, m.eps, x, y);
+}
 
 class Worker {
  public:
@@ -348,6 +305,8 @@ std::unique_ptr<Team> current;
 std::vector<char> scratch;
 
 Team& team_of(int size) {
+  static Team alone(1);
+  if (size == 1) return alone;
   if (current && !current->is_alive()) current.release();
   if (!current || current->size() != size) current = std::make_unique<Team>(size);
   return *current;
@@ -408,6 +367,21 @@ void run_on(Team& team, J& job) {
   team.run([](void* context, int id) { static_cast<J*>(context)->run(id); }, &job);
 }
 
+struct Between {
+  const Rowwise& work;
+  int size;
+  void run(int id) { work.run(id, size); }
+};
+
+struct Unpacking {
+  const Linear& w;
+  void* to;
+  int type, size;
+  void run(int id) {
+    with_type(type, [&](auto sample) { unpack(w, static_cast<decltype(sample)*>(to), Part(w.out, id, size)); });
+  }
+};
+
 struct Decoding {
   Step& step;
   void run(int id) { Worker(step, id).run(); }
@@ -433,6 +407,29 @@ void tfguide_linear(const Linear* linear, const float* x, int64_t rows, float* y
   scratch.resize(prepared + partial + 64);
   Product job{*linear, x, rows, y, team, scratch.data(), reinterpret_cast<float*>(scratch.data() + prepared)};
   run_on(team, job);
+}
+
+void tfguide_rowwise(const Rowwise* work, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  Between job{*work, team.size()};
+  run_on(team, job);
+}
+
+void tfguide_unpack(const Linear* linear, void* to, int type, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  Unpacking job{*linear, to, type, team.size()};
+  run_on(team, job);
+}
+
+// Whether the processor multiplies bfloat16 itself.
+int tfguide_has_bfloat16() {
+#if defined(__AVX512BF16__) || defined(__AMX_BF16__) || defined(__ARM_FEATURE_BF16)
+  return 1;
+#else
+  return 0;
+#endif
 }
 
 // Reads all the bytes once; what it returns depends on each of them, so that no compiler can leave the reading out.

@@ -54,13 +54,13 @@ class _Linear(Structure):
     ]  # fmt: skip
 
 
-class _Norm(Structure):
+class Norm(Structure):
     _fields_ = [("weight", c_void_p), ("bias", c_void_p)]
 
 
 class _Layer(Structure):
     _fields_ = [
-        ("attention_norm", _Norm), ("feed_forward_norm", _Norm),
+        ("attention_norm", Norm), ("feed_forward_norm", Norm),
         *((name, _Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
     ]  # fmt: skip
 
@@ -71,7 +71,7 @@ class _Model(Structure):
         *((name, c_int32) for name in ("is_rms", "placement", "activation", "window", "embedding_type", "cache_type")),
         *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale", "unused")),
         *((name, c_void_p) for name in ("embedding", "added", "positions", "cos", "sin", "slopes")),
-        ("embedding_norm", _Norm), ("final_norm", _Norm), ("layers", POINTER(_Layer)),
+        ("embedding_norm", Norm), ("final_norm", Norm), ("layers", POINTER(_Layer)),
     ]  # fmt: skip
 
 
@@ -181,7 +181,7 @@ class NativeDecoder:
         return layer
 
     def _norm(self, name):
-        return _Norm(self._address(f"{name}.weight"), self._address(f"{name}.bias"))
+        return Norm(self._address(f"{name}.weight"), self._address(f"{name}.bias"))
 
     def _address(self, name):
         vector = self._vectors.get(name)

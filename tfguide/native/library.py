@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCES = ("vectors.h", "linear.h", "team.h", "decoder.cpp")
+SOURCES = ("vectors.h", "linear.h", "rowwise.h", "team.h", "decoder.cpp")
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: it would make the whole process flush small numbers to 0, and forget what NaN is.
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-w")

@@ -88,6 +88,19 @@ inline void store(Float16* to, float x) {
 #endif
 }
 
+inline void store(float* to, Floats x) { write(to, x); }
+inline void store(Bfloat16* to, Floats x) {
+  const Words bits = (Words)x, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  write(to, __builtin_convertvector(x != x ? Words{} + 0x7fc0 : rounded, Halves));
+}
+inline void store(Float16* to, Floats x) {
+#if defined(__AVX512F__)
+  write(to, _mm512_cvtps_ph((__m512)x, 0));
+#else
+  for (int i = 0; i < LANES; ++i) store(to + i, x[i]);
+#endif
+}
+
 inline float sum(Floats x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)x);

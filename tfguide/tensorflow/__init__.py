@@ -6,6 +6,7 @@ from tfguide.tensorflow.attention import (
     MultiHeadAttention,
     attention_weights,
     causal_mask,
+    fused_attention,
     padding_mask,
     scaled_dot_product_attention,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "causal_mask",
     "decode",
     "from_weights",
+    "fused_attention",
     "generate",
     "layer_changes",
     "layer_norm",

@@ -105,6 +105,27 @@ def _scores(query, key, visible, bias, scale):
     return scores + tf.where(visible, tf.zeros((), scores.dtype), lowest)
 
 
+def fused_attention(
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    visible: tf.Tensor | None = None,
+    bias: tf.Tensor | None = None,
+    scale: float | None = None,
+) -> tf.Tensor:
+    """`scaled_dot_product_attention` as one program of the framework; its arguments, its result, its errors.
+
+    PyTorch: its own kernel, which goes through the keys in tiles and keeps a running maximum and sum in float32, so
+    that the weights (B, H, T, S) are never in memory (Dao et al. 2022). TensorFlow: the formula compiled by XLA, once
+    for each combination of shapes, which saves the passes between its steps but not the weights.
+    """
+    query, key, value, visible = _checked(query, key, value, visible, bias)
+    return _by_xla(query, key, value, visible, bias, 1 / math.sqrt(query.shape[3]) if scale is None else scale)
+
+
+_by_xla = tf.function(scaled_dot_product_attention, jit_compile=True, autograph=False)
+
+
 class MultiHeadAttention(keras.layers.Layer):
     """Multi-head attention: project to heads, attend in each, and project their concatenation back to D.
 

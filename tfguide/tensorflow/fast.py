@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -11,6 +9,7 @@ import tensorflow as tf
 from tfguide import native
 from tfguide.tensorflow.cache import KVCache
 from tfguide.tensorflow.models import Decoder, as_tokens, count_valid, next_positions, to_numpy, variable_of
+from tfguide.tensorflow.prompts import PromptKernels
 from tfguide.tensorflow.quantize import QuantizedLinear
 from tfguide.weights import weight_shapes
 
@@ -19,8 +18,8 @@ class FastDecoder:
     """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
 
     Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
-    type of the weights; more tokens, other caches and attention maps by the model itself. The weights are the model's
-    own, not a copy, so the model must stay as it is.
+    type of the weights; more tokens, other caches and attention maps by the model itself, with kernels in parts of it
+    (see `PromptKernels` in prompts.py). The weights are the model's own, not a copy, so the model must stay as it is.
 
     Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
     RuntimeError) where there is no C++ compiler: see `accelerate`.
@@ -39,6 +38,7 @@ class FastDecoder:
         self._embedding = _table(model.embedding.token.embeddings, "rows")
         self._decoder = native.NativeDecoder(model.config, self._embedding, self._matrices, vectors, self.threads)
         self._head = self._matrices.get("head", self._embedding)
+        self._prompt_kernels = PromptKernels(self._linear, self._matrices, self.threads)
         self._cache, self._known = None, []
         self._read = tf.function(self._read_prompt, input_signature=[tf.TensorSpec((None, None), tf.int32)])
 
@@ -50,18 +50,18 @@ class FastDecoder:
         """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
         tokens, valid = as_tokens(self.model, tokens, valid)
         if type(cache) is not _FastCache or token_types is not None or record is not None:
-            with self._kernels():
+            with self._prompt_kernels.in_place():
                 return self.model.hidden(tokens, valid, token_types, record, cache)
         positions = next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
         if tokens.shape.num_elements() <= native.MAX_ROWS:
             hidden = self._decoder.step(tokens.numpy(), cache.lengths.numpy(), self._places(cache))
             hidden = tf.constant(hidden)
         elif int(tf.reduce_max(positions)) < tokens.shape[1]:  # nothing stands before the tokens
-            with self._kernels():
+            with self._prompt_kernels.in_place():
                 hidden, keys, values = self._read(tokens)
             cache.fill(keys, values)
         else:
-            with self._kernels():
+            with self._prompt_kernels.in_place():
                 return self.model.hidden(tokens, valid, cache=cache)
         cache.advance(tokens.shape[1] if valid is None else count_valid(valid))
         return hidden
@@ -91,27 +91,6 @@ class FastDecoder:
             self._cache = self._decoder.cache(keys, values, cache.max_length, cache.keys[0].dtype.name)
             self._known = places
         return self._cache
-
-    @contextlib.contextmanager
-    def _kernels(self):
-        """Let quantised layers multiply by the kernels while the model itself computes."""
-        layers = {name: layer for name, layer in self._linear.items() if isinstance(layer, QuantizedLinear)}
-        for name, layer in layers.items():
-            layer.product = self._product(self._matrices[name])
-        try:
-            yield
-        finally:
-            for layer in layers.values():
-                layer.product = None
-
-    def _product(self, matrix):
-        def product(x):
-            rows = tf.reshape(tf.cast(x, tf.float32), (-1, matrix.d_in))
-            y = tf.numpy_function(lambda rows: native.multiply(matrix, rows, self.threads), [rows], tf.float32)
-            y = tf.reshape(y, tf.concat([tf.shape(x)[:-1], [matrix.d_out]], axis=0))
-            return tf.cast(tf.ensure_shape(y, (*x.shape[:-1], matrix.d_out)), x.dtype)
-
-        return product
 
 
 class _FastCache(KVCache):

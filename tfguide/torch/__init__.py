@@ -11,6 +11,7 @@ from tfguide.torch.attention import (
     MultiHeadAttention,
     attention_weights,
     causal_mask,
+    fused_attention,
     padding_mask,
     scaled_dot_product_attention,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "causal_mask",
     "decode",
     "from_weights",
+    "fused_attention",
     "generate",
     "layer_changes",
     "layer_norm",

@@ -110,10 +110,11 @@ def fused_attention(
     bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """`scaled_dot_product_attention` by PyTorch's own kernel; its arguments, its result within rounding, its errors.
+    """`scaled_dot_product_attention` as one program of the framework; its arguments, its result, its errors.
 
-    The kernel goes through the keys in tiles and keeps a running maximum and sum in float32, so that the weights
-    (B, H, T, S) are never in memory. Source: Dao et al. 2022.
+    PyTorch: its own kernel, which goes through the keys in tiles and keeps a running maximum and sum in float32, so
+    that the weights (B, H, T, S) are never in memory (Dao et al. 2022). TensorFlow: the formula compiled by XLA, once
+    for each combination of shapes, which saves the passes between its steps but not the weights.
     """
     visible = _checked(query, key, value, visible, bias)
     mask, is_causal = None, bias is None and getattr(visible, "is_causal", False)
@@ -135,6 +136,8 @@ class MultiHeadAttention(nn.Module):
     Raises ValueError where `n_kv_heads` does not divide `n_heads`, or where `d_head` is not given and `n_heads` does
     not divide `d_model`; TypeError for sizes that are not integers.
     """
+
+    rotate = staticmethod(rotate)  # a fast decoder puts its kernel here while it reads a prompt
 
     def __init__(
         self,
@@ -175,7 +178,7 @@ class MultiHeadAttention(nn.Module):
         checks.hidden("memory", tuple(x.shape), self.d_model)
         key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
         value = self._split(self.value(x), self.n_kv_heads)
-        return (key if rotation is None else rotate(key, *rotation)), value
+        return (key if rotation is None else self.rotate(key, *rotation)), value
 
     def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
         """The attention weights (B, H, T, S) behind the output, to look at; arguments as in the call."""
@@ -185,7 +188,7 @@ class MultiHeadAttention(nn.Module):
     def _queries(self, x, rotation):
         checks.hidden("x", tuple(x.shape), self.d_model)
         query = self._split(self.query(x), self.n_heads)  # (B, T, H, d)
-        return query if rotation is None else rotate(query, *rotation)
+        return query if rotation is None else self.rotate(query, *rotation)
 
     def _split(self, x, n_heads):
         return x.unflatten(2, (n_heads, self.d_head))

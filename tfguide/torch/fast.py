@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from tfguide import native
 from tfguide.torch.cache import KVCache
 from tfguide.torch.models import Decoder, as_tokens, next_positions
+from tfguide.torch.prompts import PromptKernels
 from tfguide.torch.quantize import QuantizedLinear
 from tfguide.weights import weight_shapes
 
@@ -19,8 +18,8 @@ class FastDecoder:
     """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
 
     Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
-    type of the weights; more tokens, other caches and attention maps by the model itself. The weights are the model's
-    own, not a copy, so the model must stay as it is.
+    type of the weights; more tokens, other caches and attention maps by the model itself, with kernels in parts of it
+    (see `PromptKernels` in prompts.py). The weights are the model's own, not a copy, so the model must stay as it is.
 
     Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
     RuntimeError) where there is no C++ compiler: see `accelerate`.
@@ -39,6 +38,7 @@ class FastDecoder:
         self._embedding = _table(model.embedding.token.weight)
         self._decoder = native.NativeDecoder(model.config, self._embedding, self._matrices, vectors, self.threads)
         self._head = self._matrices.get("head", self._embedding)
+        self._prompt_kernels = PromptKernels(model, self._matrices, self.threads)
         self._cache, self._known = None, []
 
     def __call__(self, tokens, valid=None, token_types=None, record=None, cache=None):
@@ -50,7 +50,7 @@ class FastDecoder:
         tokens, valid = as_tokens(self.model, tokens, valid)
         few = tokens.numel() <= native.MAX_ROWS
         if type(cache) is not KVCache or not few or token_types is not None or record is not None:
-            with self._kernels():
+            with self._prompt_kernels.in_place():
                 return self.model.hidden(tokens, valid, token_types, record, cache)
         next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
         hidden = self._decoder.step(tokens.numpy(), cache.lengths.numpy(), self._places(cache))
@@ -80,25 +80,6 @@ class FastDecoder:
             keys, values = places[: len(cache.keys)], places[len(cache.keys) :]
             self._cache, self._known = self._decoder.cache(keys, values, cache.max_length, dtype), places
         return self._cache
-
-    @contextlib.contextmanager
-    def _kernels(self):
-        """Let quantised layers multiply by the kernels while the model itself computes."""
-        layers = {name: layer for name, layer in self._linear.items() if isinstance(layer, QuantizedLinear)}
-        for name, layer in layers.items():
-            layer.product = self._product(self._matrices[name])
-        try:
-            yield
-        finally:
-            for layer in layers.values():
-                layer.product = None
-
-    def _product(self, matrix):
-        def product(x):
-            y = native.multiply(matrix, x.detach().float().reshape(-1, matrix.d_in).numpy(), self.threads)
-            return torch.from_numpy(y).reshape(*x.shape[:-1], -1).to(x.dtype)
-
-        return product
 
 
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:

@@ -35,6 +35,8 @@ class FeedForward(nn.Module):
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
 
+    activate = staticmethod(activate)  # a fast decoder puts its kernel here while it reads a prompt
+
     def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
         super().__init__()
         checks.feed_forward(d_model, d_ff, activation)
@@ -47,4 +49,4 @@ class FeedForward(nn.Module):
         """x: (B, T, D) to (B, T, D)."""
         checks.features("x", tuple(x.shape), self.d_model)
         gate = None if self.gate is None else self.gate(x)  # (B, T, F)
-        return self.down(activate(self.activation, self.up(x), gate))
+        return self.down(self.activate(self.activation, self.up(x), gate))

@@ -22,12 +22,13 @@ class QuantizedLinear(nn.Module):
     decoder multiplies by the packed weight itself.
     """
 
+    product = None  # a fast decoder puts its kernel here while it reads a prompt
+
     def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
         super().__init__()
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
         self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
         self.register_buffer("bias", None if bias is None else torch.tensor(bias, dtype=torch.float32))
-        self.product = None  # the fast decoder's, while it runs
 
     def forward(self, x):
         """x: (..., in) to (..., out)."""

@@ -14,15 +14,16 @@ Activations are (B, T, D), heads are (B, T, H, d), a weight is stored (in, out),
 left: `x @ W`. A mask is boolean and called `visible`: True means "may look".
 """
 
-from tfguide.config import ModelConfig, RopeScaling
+from tfguide.config import ModelConfig
 from tfguide.inference.sampling import Sampling
 from tfguide.inference.speculative import PromptLookup
+from tfguide.parts import Experts, LatentAttention, RopeScaling
 from tfguide.presets import PRESETS
 from tfguide.weights import check_weights, init_weights, weight_shapes
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "PRESETS", "ModelConfig", "PromptLookup", "RopeScaling", "Sampling", "__version__", "check_weights", "init_weights",
-    "weight_shapes",
+    "PRESETS", "Experts", "LatentAttention", "ModelConfig", "PromptLookup", "RopeScaling", "Sampling", "__version__",
+    "check_weights", "init_weights", "weight_shapes",
 ]  # fmt: skip

@@ -241,6 +241,7 @@ def config(value: object, kind: str | None = None) -> None:
     """Check that a value is a ModelConfig, of one kind where one is named. Raises TypeError or ValueError."""
     if not isinstance(value, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(value).__name__}")
+    value.check_implemented()
     if kind is not None and value.kind != kind:
         raise ValueError(f"this model needs a configuration of kind {kind!r}, got {value.kind!r}")
 

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Any
+
+from tfguide.parts import Experts, LatentAttention, RopeScaling, check_choice, check_count, check_number, nearest
 
 KINDS = ("encoder", "decoder", "encoder-decoder")
 NORMS = ("layer", "rms")
 PLACEMENTS = ("pre", "post", "parallel")
 POSITIONS = ("none", "sinusoidal", "learned", "rotary", "alibi", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh")
+PARTS = {"rope_scaling": RopeScaling, "latent": LatentAttention, "experts": Experts}
 GATED_ACTIVATIONS = ("swiglu", "geglu", "geglu_tanh")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RopeScaling:
-    """Llama 3's stretch of the rotary frequencies for contexts longer than those of training.
-
-    Wavelengths shorter than `original_max_positions / high_freq_factor` stay, those longer than
-    `original_max_positions / low_freq_factor` are multiplied by `factor`, and those between are interpolated.
-    Source: Grattafiori et al. 2024, "The Llama 3 Herd of Models", section 3.4, and Meta's reference code.
-
-    Raises ValueError where a factor is not positive, or where `low_freq_factor >= high_freq_factor`.
-    """
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_positions: int
-
-    def __post_init__(self):
-        for name in ("factor", "low_freq_factor", "high_freq_factor"):
-            _check_number(name, getattr(self, name), above=0.0)
-        _check_count("original_max_positions", self.original_max_positions)
-        if self.low_freq_factor >= self.high_freq_factor:
-            raise ValueError(
-                "low_freq_factor must be below high_freq_factor, "
-                f"got {self.low_freq_factor} and {self.high_freq_factor}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +58,9 @@ class ModelConfig:
     qkv_bias: bool = True
     output_bias: bool = True
     ffn_bias: bool = True
+    qk_norm: bool = False  # a norm over each head's query and key (Qwen3)
+    latent: LatentAttention | None = None  # DeepSeek's attention in place of grouped heads
+    experts: Experts | None = None  # a mixture of experts in place of the feed-forward network
     attention_scale: float | None = None  # multiplies the scores; 1 / sqrt(d_head) unless told (T5: 1)
     embedding_scale: float = 1.0  # multiplies the token embeddings (the original Transformer: sqrt(D))
     logit_scale: float = 1.0  # multiplies the hidden states before the head (tied T5: 1 / sqrt(D))
@@ -104,9 +81,9 @@ class ModelConfig:
             ("positions", POSITIONS),
             ("activation", ACTIVATIONS),
         ):
-            _check_choice(name, getattr(self, name), allowed)
+            check_choice(name, getattr(self, name), allowed)
         for name in ("d_model", "n_layers", "n_heads", "d_ff", "vocab_size"):
-            _check_count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         self._derive_sizes()
         self._check_fields()
         self._check_combinations()
@@ -123,24 +100,25 @@ class ModelConfig:
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         if self.kind == "encoder-decoder" and self.n_encoder_layers is None:
             object.__setattr__(self, "n_encoder_layers", self.n_layers)
-        _check_count("d_head", self.d_head)
+        check_count("d_head", self.d_head)
         if self.attention_scale is None:
             object.__setattr__(self, "attention_scale", 1.0 / math.sqrt(self.d_head))
 
     def _check_fields(self):
-        _check_count("n_kv_heads", self.n_kv_heads)
-        _check_count("n_token_types", self.n_token_types, least=0)
+        check_count("n_kv_heads", self.n_kv_heads)
+        check_count("n_token_types", self.n_token_types, least=0)
         for name in ("max_positions", "sliding_window", "n_encoder_layers"):
             if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name))
+                check_count(name, getattr(self, name))
         for name in ("relative_buckets", "relative_max_distance"):
-            _check_count(name, getattr(self, name))
-        for name in ("norm_bias", "embedding_norm", "qkv_bias", "output_bias", "ffn_bias", "tied_head", "pooler"):
+            check_count(name, getattr(self, name))
+        flags = ("norm_bias", "embedding_norm", "qkv_bias", "output_bias", "ffn_bias", "tied_head", "pooler", "qk_norm")
+        for name in flags:
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be a bool, got {getattr(self, name)!r}")
         for name in ("norm_eps", "rope_theta", "attention_scale", "embedding_scale", "logit_scale"):
-            _check_number(name, getattr(self, name), above=0.0)
-        _check_number("dropout", self.dropout)
+            check_number(name, getattr(self, name), above=0.0)
+        check_number("dropout", self.dropout)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if isinstance(self.eos_token_id, list):  # as JSON gives it back
@@ -148,11 +126,13 @@ class ModelConfig:
         tokens = [(name, getattr(self, name)) for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id")]
         for name, token in [*tokens, *(("eos_token_id", token) for token in self.eos_token_ids)]:
             if token is not None:
-                _check_count(name, token, least=0)
+                check_count(name, token, least=0)
                 if token >= self.vocab_size:
                     raise ValueError(f"{name} must be below vocab_size={self.vocab_size}, got {token}")
-        if self.rope_scaling is not None and not isinstance(self.rope_scaling, RopeScaling):
-            raise TypeError(f"rope_scaling must be a RopeScaling or None, got {self.rope_scaling!r}")
+        for name, kind in PARTS.items():
+            if not isinstance(getattr(self, name), (kind, type(None))):
+                article = "an" if kind is Experts else "a"
+                raise TypeError(f"{name} must be {article} {kind.__name__} or None, got {getattr(self, name)!r}")
 
     def _check_combinations(self):
         if self.n_heads % self.n_kv_heads:
@@ -173,6 +153,9 @@ class ModelConfig:
             raise ValueError(f"rope_scaling needs positions='rotary', got positions={self.positions!r}")
         if self.positions == "relative":
             self._check_relative()
+        dense = 0 if self.experts is None else self.experts.n_dense_layers
+        if dense > self.n_layers:
+            raise ValueError(f"n_dense_layers must be at most n_layers={self.n_layers}, got {dense}")
         if self.sliding_window is not None and self.kind != "decoder":
             raise ValueError(f"sliding_window is supported for kind='decoder', got kind={self.kind!r}")
         if self.pooler and self.kind != "encoder":
@@ -194,6 +177,14 @@ class ModelConfig:
     def gated(self) -> bool:
         """Whether the feed-forward network has a gate, and so three matrices in place of two."""
         return self.activation in GATED_ACTIVATIONS
+
+    def check_implemented(self) -> None:
+        """Raises NotImplementedError for a part that only the cost model knows: such a model cannot be built here."""
+        for name in ("qk_norm", "latent", "experts"):
+            if getattr(self, name):
+                raise NotImplementedError(
+                    f"a model with {name} is known to tfguide.cost alone; its layers are not implemented"
+                )
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -242,10 +233,11 @@ class ModelConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
         if unknown:
-            raise ValueError(f"unknown field {unknown[0]!r} for ModelConfig{_nearest(unknown[0], known)}")
+            raise ValueError(f"unknown field {unknown[0]!r} for ModelConfig{nearest(unknown[0], known)}")
         fields = dict(fields)
-        if isinstance(fields.get("rope_scaling"), dict):
-            fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
+        for name, kind in PARTS.items():
+            if isinstance(fields.get(name), dict):
+                fields[name] = kind(**fields[name])
         return cls(**fields)
 
     @classmethod
@@ -260,36 +252,6 @@ class ModelConfig:
         from tfguide.presets import PRESETS  # presets are made of this module's classes
 
         if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}{_nearest(str(name), PRESETS)}")
+            raise ValueError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
         config = cls(**PRESETS[name])
         return config.replace(**changes) if changes else config
-
-
-def _check_choice(name, value, allowed):
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    if value not in allowed:
-        raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}{_nearest(value, allowed)}"
-        )
-
-
-def _check_count(name, value, least=1):
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def _check_number(name, value, above=None):
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-    if above is not None and value <= above:
-        raise ValueError(f"{name} must be above {above}, got {value}")
-
-
-def _nearest(name, known) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tfguide.config import RopeScaling
+from tfguide.parts import Experts, LatentAttention, RopeScaling
 
 
 def _gpt2(d_model, n_layers, n_heads):
@@ -37,8 +37,8 @@ def _llama(d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size, max_positio
     return dict(
         kind="decoder", d_model=d_model, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_kv_heads, d_ff=d_ff,
         vocab_size=vocab_size, max_positions=max_positions, norm="rms", norm_eps=norm_eps, positions="rotary",
-        activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
-        **{"tied_head": False, "bos_token_id": 1, "eos_token_id": 2, **more},
+        activation="swiglu", output_bias=False, ffn_bias=False,
+        **{"qkv_bias": False, "tied_head": False, "bos_token_id": 1, "eos_token_id": 2, **more},
     )  # fmt: skip
 
 
@@ -52,6 +52,20 @@ def _llama3(d_model, n_layers, n_heads, n_kv_heads, d_ff, **more):
 def _llama31(*sizes, factor=8.0, **more):
     scaling = RopeScaling(factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192)
     return _llama3(*sizes, max_positions=131072, rope_scaling=scaling, **more)
+
+
+def _qwen2(d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size=152064, **more):
+    return _llama(
+        d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size, 32768, 1e-6, qkv_bias=True, rope_theta=1e6,
+        bos_token_id=151643, eos_token_id=151643, **more,
+    )  # fmt: skip
+
+
+def _qwen3(d_model, n_layers, n_heads, n_kv_heads, d_ff, **more):
+    return _llama(
+        d_model, n_layers, n_heads, n_kv_heads, d_ff, 151936, 40960, 1e-6, d_head=128, qk_norm=True, rope_theta=1e6,
+        bos_token_id=151643, eos_token_id=151645, **more,
+    )  # fmt: skip
 
 
 def _palm(d_model, n_layers, n_heads):
@@ -102,6 +116,70 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-3.2-3b": _llama31(3072, 28, 24, 8, 8192, factor=32.0, tied_head=True),
     # Jiang et al. 2023, version 0.1
     "mistral-7b": _llama(4096, 32, 32, 8, 14336, 32000, 32768, sliding_window=4096),
+    # Jiang et al. 2024, "Mixtral of Experts"
+    "mixtral-8x7b": _llama(
+        4096,
+        32,
+        32,
+        8,
+        14336,
+        32000,
+        32768,
+        rope_theta=1e6,
+        experts=Experts(n_experts=8, per_token=2, d_expert=14336),
+    ),
+    # Qwen Team 2024, "Qwen2.5 Technical Report", and the published config.json files
+    "qwen2.5-0.5b": _qwen2(896, 24, 14, 2, 4864, 151936, tied_head=True),
+    "qwen2.5-1.5b": _qwen2(1536, 28, 12, 2, 8960, 151936, tied_head=True),
+    "qwen2.5-3b": _qwen2(2048, 36, 16, 2, 11008, 151936, tied_head=True),
+    "qwen2.5-7b": _qwen2(3584, 28, 28, 4, 18944),
+    "qwen2.5-14b": _qwen2(5120, 48, 40, 8, 13824),
+    "qwen2.5-32b": _qwen2(5120, 64, 40, 8, 27648),
+    "qwen2.5-72b": _qwen2(8192, 80, 64, 8, 29568),
+    # Qwen Team 2025, "Qwen3 Technical Report", and the published config.json files
+    "qwen3-0.6b": _qwen3(1024, 28, 16, 8, 3072, tied_head=True),
+    "qwen3-1.7b": _qwen3(2048, 28, 16, 8, 6144, tied_head=True),
+    "qwen3-4b": _qwen3(2560, 36, 32, 8, 9728, tied_head=True),
+    "qwen3-8b": _qwen3(4096, 36, 32, 8, 12288),
+    "qwen3-14b": _qwen3(5120, 40, 40, 8, 17408),
+    "qwen3-32b": _qwen3(5120, 64, 64, 8, 25600),
+    "qwen3-30b-a3b": _qwen3(2048, 48, 32, 4, 6144, experts=Experts(n_experts=128, per_token=8, d_expert=768)),
+    "qwen3-235b-a22b": _qwen3(4096, 94, 64, 4, 12288, experts=Experts(n_experts=128, per_token=8, d_expert=1536)),
+    # DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 4.2, without the layer that predicts a second token
+    "deepseek-v3": _llama(
+        7168,
+        61,
+        128,
+        128,
+        18432,
+        129280,
+        163840,
+        1e-6,
+        d_head=192,
+        bos_token_id=0,
+        eos_token_id=1,
+        latent=LatentAttention(kv_rank=512, d_nope=128, d_rope=64, d_value=128, query_rank=1536),
+        experts=Experts(
+            n_experts=256,
+            per_token=8,
+            d_expert=2048,
+            n_shared=1,
+            n_dense_layers=3,
+            router_bias=True,
+        ),
+    ),
+    # Zhang et al. 2022
+    "opt-13b": dict(
+        kind="decoder",
+        d_model=5120,
+        n_layers=40,
+        n_heads=40,
+        d_ff=20480,
+        vocab_size=50272,
+        max_positions=2050,
+        positions="learned",
+        activation="relu",
+    ),
     # Chowdhery et al. 2022, table 1
     "palm-8b": _palm(4096, 32, 16),
     "palm-62b": _palm(8192, 64, 32),

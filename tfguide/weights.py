@@ -23,6 +23,8 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=1, n_heads=2, d_ff=16, vocab_size=11)
     >>> weight_shapes(config)["decoder.layers.0.self_attention.query.weight"]
     (8, 8)
+
+    Raises NotImplementedError for a part that has no layers here: query/key norms, latent attention, experts.
     """
     return dict(_weights(config))
 
@@ -118,6 +120,7 @@ def _deviation(config, name, shape) -> float:
 
 
 def _weights(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    config.check_implemented()
     D, V = config.d_model, config.vocab_size
     yield "embedding.token.weight", (V, D)
     if config.positions == "learned":

@@ -1,0 +1,93 @@
+"""Every published number of the table is met within its tolerance; what is only a bound is one."""
+
+import pytest
+
+from tfguide import ModelConfig, cost
+from tfguide.cost.published import FIGURE_3, crossovers, rows
+
+ROWS = rows()
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.tolerance is not None], ids=lambda r: f"{r.source}: {r.what}")
+def test_a_published_number(row):
+    assert row.agrees, f"published {row.published}, computed {row.computed}, difference {row.difference}"
+
+
+def test_all_the_sources_are_there():
+    assert len(ROWS) > 100
+    for source in ("table 1", "table 2", "table D.3", "figure 3", "figure 6", "scaling-book", "Leviathan", "gpt-fast"):
+        assert any(source in row.source for row in ROWS)
+
+
+def test_a_row_can_disagree():
+    row = next(r for r in ROWS if "table 1" in r.source)
+    assert not type(row)(row.source, row.what, row.unit, row.published, row.published * 1.02, "tight", 0.011).agrees
+
+
+def test_what_was_measured_is_slower_than_the_ideal():
+    """PaLM on its chips and Llama on an A100; the speed-ups of speculation lie on both sides."""
+    times = [r for r in ROWS if r.kind == "bound" and r.unit == "ms a token"]
+    ratios = {how: [r.published / r.computed for r in times if how in r.what] for how in ("roofline", "serial")}
+    assert min(ratios["roofline"]) > 2.5 and max(ratios["roofline"]) < 11
+    assert min(ratios["serial"]) > 1.4 and max(ratios["serial"]) < 4.2
+    speeds = [r.published / r.computed for r in ROWS if r.kind == "bound" and r.unit == "tokens/s"]
+    assert min(speeds) > 0.25 and max(speeds) < 0.7
+    gains = [r.computed / r.published - 1 for r in ROWS if r.unit == "x"]
+    assert min(gains) > -0.23 and max(gains) < 0.75
+
+
+def test_the_layouts_of_figure_3_cross_where_the_paper_says():
+    assert crossovers() == pytest.approx([16_384, 65_536, 786_432])
+    assert sorted(FIGURE_3) == list(FIGURE_3)
+
+
+def test_two_dimensions_beat_one_from_16_chips_on():
+    def elements(layout, chips):
+        mesh = cost.best_mesh(layout, chips, 64, 4096, 16384)
+        return sum(cost.ffn_communication(layout, 64, 4096, 16384, mesh).values())
+
+    assert elements("2d-ws", 64) < elements("1d-ws", 64)
+    assert elements("2d-ws", 8) > elements("1d-ws", 8)
+    n = 64  # the best X is sqrt(n) / 2, where the sum is 8 B L E / sqrt(n)
+    assert sum(cost.ffn_communication("2d-ws", 64, 4096, 16384, (4, 4, 4)).values()) == 8 * 64 * 4096 / n**0.5
+
+
+def test_critical_batches():
+    """Where a step in bfloat16 turns from reading to computing: 2 operations for each parameter of 2 bytes."""
+    assert round(cost.CHIPS["tpu-v5e"].critical_intensity) == 241  # printed: 240
+    assert round(cost.CHIPS["h100"].critical_intensity) == 295  # printed: 298, from 990 and 3.35 with rounding
+
+
+def test_counts_of_transformers():
+    """The integers again, from the layers of another implementation, without memory for their weights."""
+    import torch
+    import transformers
+
+    for name, config in (
+        ("mixtral-8x7b", transformers.MixtralConfig()),
+        ("llama-3-70b", transformers.LlamaConfig(
+            vocab_size=128256, hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,
+            num_attention_heads=64, num_key_value_heads=8,
+        )),
+        ("qwen2.5-7b", transformers.Qwen2Config(
+            vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28,
+            num_attention_heads=28, num_key_value_heads=4,
+        )),
+        ("qwen3-8b", transformers.Qwen3Config(
+            vocab_size=151936, hidden_size=4096, intermediate_size=12288, num_hidden_layers=36,
+            num_attention_heads=32, num_key_value_heads=8, head_dim=128,
+        )),
+        ("qwen3-30b-a3b", transformers.Qwen3MoeConfig(
+            vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=48,
+            num_attention_heads=32, num_key_value_heads=4, head_dim=128, moe_intermediate_size=768,
+            num_experts=128, num_experts_per_tok=8,
+        )),
+        ("deepseek-v3", transformers.DeepseekV3Config()),
+    ):  # fmt: skip
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config)
+        count = sum(p.numel() for p in model.parameters())
+        router = ModelConfig.from_preset(name).experts
+        if router is not None and router.router_bias:  # there it is a buffer
+            count += sum(b.numel() for n, b in model.named_buffers() if n.endswith("e_score_correction_bias"))
+        assert count == cost.parameters(ModelConfig.from_preset(name)), name

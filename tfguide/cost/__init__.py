@@ -1,0 +1,45 @@
+"""What inference costs: parameters, operations, bytes, seconds and chips, from a configuration alone.
+
+Every number is arithmetic on a `ModelConfig`, a chip and a workload; nothing is fitted. Units are in the names:
+`_bytes`, `_s` for seconds, `flops` for operations, elements where nothing else is said. A GB is 10^9 bytes.
+"""
+
+from tfguide.cost.chips import CHIPS, Chip
+from tfguide.cost.communication import LAYOUTS, attention_communication, best_mesh, ffn_communication
+from tfguide.cost.flops import decode_flops, decode_flops_by_term, prefill_flops, prefill_flops_by_term
+from tfguide.cost.memory import BYTES, kv_bytes, kv_bytes_per_token, kv_share, max_context, weight_bytes
+from tfguide.cost.parameters import active_parameters, parameters, parameters_by_part
+from tfguide.cost.plan import Plan, plan
+from tfguide.cost.speculative import speculative_speedup, speculative_tokens
+from tfguide.cost.step import Step, bandwidth_seconds, mfu, parameters_read, step
+
+__all__ = [
+    "BYTES",
+    "CHIPS",
+    "LAYOUTS",
+    "Chip",
+    "Plan",
+    "Step",
+    "active_parameters",
+    "attention_communication",
+    "bandwidth_seconds",
+    "best_mesh",
+    "decode_flops",
+    "decode_flops_by_term",
+    "ffn_communication",
+    "kv_bytes",
+    "kv_bytes_per_token",
+    "kv_share",
+    "max_context",
+    "mfu",
+    "parameters",
+    "parameters_by_part",
+    "parameters_read",
+    "plan",
+    "prefill_flops",
+    "prefill_flops_by_term",
+    "speculative_speedup",
+    "speculative_tokens",
+    "step",
+    "weight_bytes",
+]

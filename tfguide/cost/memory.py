@@ -1,0 +1,93 @@
+"""How many bytes: of the weights, of the key/value cache, and the longest context that fits."""
+
+from __future__ import annotations
+
+import math
+
+from tfguide.config import ModelConfig
+from tfguide.cost.chips import Chip, as_chip
+from tfguide.cost.parameters import parameters
+from tfguide.parts import check_choice, check_count, check_number
+
+BYTES = {"float32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
+ATTENTIONS = ("batch", "head")
+
+
+def weight_bytes(config: ModelConfig, dtype: str = "bf16") -> float:
+    """The bytes of all parameters in one type. Left out: the scales of quantised weights, 0.4% in int8 by channel and
+    6 to 12% in int4 by groups of 32, and the layers that one may leave unquantised.
+    """
+    return parameters(config) * dtype_bytes(dtype)
+
+
+def kv_bytes_per_token(config: ModelConfig, dtype: str = "bf16") -> float:
+    """What one token leaves in the caches of all layers: a key and a value of each key/value head.
+
+    Latent attention is counted as it is cached: the latent vector and the rotated part, once for all heads. The
+    cross-attention of an encoder-decoder, which depends on the source, is left out. An encoder caches nothing.
+    """
+    if config.kind == "encoder":
+        return 0
+    if config.latent is not None:
+        elements = config.latent.kv_rank + config.latent.d_rope
+    else:
+        elements = 2 * config.n_kv_heads * config.d_head
+    total = config.n_layers * elements * dtype_bytes(dtype)
+    return int(total) if total == int(total) else total
+
+
+def kv_bytes(config: ModelConfig, batch: int, context: int, dtype: str = "bf16") -> float:
+    """The cache of `batch` sequences of `context` tokens. A sliding window ends its growth."""
+    check_count("batch", batch)
+    check_count("context", context, least=0)
+    kept = context if config.sliding_window is None else min(context, config.sliding_window)
+    return batch * kept * kv_bytes_per_token(config, dtype)
+
+
+def kv_share(config: ModelConfig, chips: int, attention: str = "batch", batch: int | None = None,
+             padded_heads: int | None = None) -> float:  # fmt: skip
+    """The part of the whole cache that each chip must hold.
+
+    attention: "batch": the sequences are divided among the chips; no chip holds less than one of them. "head": the
+    key/value heads are, each chip holding at least one, so that fewer heads than chips are held several times.
+    padded_heads: to how many the heads are filled up so that they divide (PaLM 540B: 48 to 64).
+    Source: Pope et al. 2022, section 3.3. Raises ValueError.
+    """
+    check_count("chips", chips)
+    check_choice("attention", attention, ATTENTIONS)
+    if attention == "batch":
+        return 1 / chips if batch is None else math.ceil(batch / chips) / batch
+    heads = stored = 1 if config.latent is not None else config.n_kv_heads
+    if padded_heads is not None:
+        check_count("padded_heads", padded_heads)
+        if padded_heads < config.n_heads:
+            raise ValueError(f"padded_heads must be at least n_heads={config.n_heads}, got {padded_heads}")
+        if heads == config.n_heads:
+            stored = padded_heads
+    return math.ceil(stored / chips) / heads
+
+
+def max_context(
+    config: ModelConfig, chip: Chip | str, chips: int, batch: int, kv_fraction: float = 0.3, attention: str = "batch",
+    dtype: str = "bf16", padded_heads: int | None = None,
+) -> int:  # fmt: skip
+    """The longest context, in tokens, whose cache for `batch` sequences fits into `kv_fraction` of the chips' memory.
+
+    It is not compared with the positions that the model was trained for. Source: Pope et al. 2022, table 1.
+    Raises ValueError where a number is out of range, or for an encoder.
+    """
+    chip = as_chip(chip)
+    check_count("batch", batch)
+    check_number("kv_fraction", kv_fraction, above=0.0)
+    if kv_fraction > 1:
+        raise ValueError(f"kv_fraction must be at most 1, got {kv_fraction}")
+    if config.kind == "encoder":
+        raise ValueError("an encoder has no key/value cache, and so no longest context")
+    per_chip = batch * kv_bytes_per_token(config, dtype) * kv_share(config, chips, attention, None, padded_heads)
+    return int(kv_fraction * chip.hbm_bytes / per_chip)
+
+
+def dtype_bytes(dtype: str) -> float:
+    """The bytes of one number. Raises ValueError for an unknown type."""
+    check_choice("dtype", {"bfloat16": "bf16", "float16": "fp16"}.get(dtype, dtype), BYTES)
+    return BYTES[{"bfloat16": "bf16", "float16": "fp16"}.get(dtype, dtype)]

@@ -1,0 +1,232 @@
+"""A mesh of chips simulated in NumPy: the layouts of Pope et al. carried out, with every element that is sent counted.
+
+A sharded array is a dictionary from a chip's coordinates (x, y, z) to the part that it holds. Three collectives move
+data; each adds up what one chip sends on a ring of K chips, (K - 1) / K of the larger side. Nothing else crosses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+
+from tfguide.cost.communication import LAYOUTS, check_mesh
+from tfguide.parts import check_choice
+
+X, Y, Z = 0, 1, 2
+ALL = (X, Y, Z)
+GATHERED = {"wg-x": (X,), "wg-xy": (X, Y), "wg-xyz": ALL}
+
+Sharded = dict[tuple[int, int, int], np.ndarray]
+
+
+class Mesh:
+    """X x Y x Z chips. `sent`: the elements that one chip has sent, by the name of the step. Raises ValueError."""
+
+    def __init__(self, sizes: Sequence[int]):
+        self.sizes = check_mesh(sizes)
+        self.chips = list(product(*(range(size) for size in self.sizes)))
+        self.sent: dict[str, float] = {}
+
+    def count(self, axes: Sequence[int]) -> int:
+        """The chips along some axes."""
+        return int(np.prod([self.sizes[axis] for axis in axes]))
+
+    def shard(self, array: np.ndarray, **dims: Sequence[int]) -> Sharded:
+        """Divide an array among the chips: `dim0=(X,)` divides its first dimension along X, and so on.
+
+        Raises ValueError where a dimension cannot be divided evenly.
+        """
+        parts = {}
+        for chip in self.chips:
+            part = array
+            for name, axes in dims.items():
+                part = self._own(part, int(name[3:]), axes, chip)
+            parts[chip] = part
+        return parts
+
+    def unshard(self, parts: Sharded, dim: int, axes: Sequence[int]) -> np.ndarray:
+        """The whole array from parts divided in one dimension; for looking at the result, so it is not counted."""
+        group = self._groups(axes)[0]
+        return np.concatenate([parts[chip] for chip in group], axis=dim)
+
+    def all_gather(self, parts: Sharded, axes: Sequence[int], dim: int, step: str) -> Sharded:
+        """Every chip of a group gets the parts of all, joined along `dim`."""
+        whole = {}
+        for group in self._groups(axes):
+            joined = np.concatenate([parts[chip] for chip in group], axis=dim)
+            whole |= dict.fromkeys(group, joined)
+        self._count(step, joined.size, axes)
+        return whole
+
+    def reduce_scatter(self, parts: Sharded, axes: Sequence[int], dim: int, step: str) -> Sharded:
+        """The sum over a group, divided among it along `dim`."""
+        shares = {}
+        for group in self._groups(axes):
+            total = sum(parts[chip] for chip in group)
+            shares |= {chip: self._own(total, dim, axes, chip) for chip in group}
+        self._count(step, total.size, axes)
+        return shares
+
+    def all_to_all(self, parts: Sharded, axes: Sequence[int], split: int, join: int, step: str) -> Sharded:
+        """What was divided along `join` becomes divided along `split`."""
+        moved = {}
+        for group in self._groups(axes):
+            for chip in group:
+                moved[chip] = np.concatenate([self._own(parts[other], split, axes, chip) for other in group], axis=join)
+        self._count(step, moved[self.chips[0]].size, axes)
+        return moved
+
+    def _groups(self, axes):
+        """Chips that differ along the axes only, in the order of their index there."""
+        groups: dict[tuple, list] = {}
+        for chip in self.chips:
+            groups.setdefault(tuple(chip[axis] for axis in ALL if axis not in axes), []).append(chip)
+        return list(groups.values())
+
+    def _own(self, array, dim, axes, chip):
+        K, index = self.count(axes), 0
+        for axis in axes:
+            index = index * self.sizes[axis] + chip[axis]
+        if array.shape[dim] % K:
+            raise ValueError(f"{K} chips cannot divide {array.shape[dim]} evenly: choose sizes that the mesh divides")
+        size = array.shape[dim] // K
+        return array.take(range(index * size, (index + 1) * size), axis=dim)
+
+    def _count(self, step, elements, axes):
+        K = self.count(axes)
+        self.sent[step] = self.sent.get(step, 0.0) + elements * (K - 1) / K
+
+
+def feed_forward(
+    mesh: Mesh,
+    layout: str,
+    x: np.ndarray,
+    up: np.ndarray,
+    down: np.ndarray,
+    gate: np.ndarray | None = None,
+    activation: Callable[[np.ndarray], np.ndarray] = lambda h: np.maximum(h, 0.0),
+) -> np.ndarray:
+    """`activation(x up) down`, or `(activation(x gate) * x up) down`, carried out on the mesh in one of LAYOUTS.
+
+    x: (tokens, E), its features divided among all chips before and after; up, gate: (E, F); down: (F, E). Returns
+    (tokens, E). `mesh.sent` has the counts, under the names of `ffn_communication`. Source: Pope et al. 2022, figure 2
+    and appendix A. Raises ValueError for an unknown layout and for sizes that the mesh does not divide.
+    """
+    check_choice("layout", layout, LAYOUTS)
+    gates = [up] if gate is None else [gate, up]
+
+    def bend(hidden):
+        return activation(hidden[0]) if gate is None else activation(hidden[0]) * hidden[1]
+
+    if layout in GATHERED:
+        return _weight_gathered(mesh, GATHERED[layout], x, gates, down, bend)
+    # Features of the model lie along X, hidden ones along the rest; in one dimension all chips share the hidden ones.
+    inner, outer = ((), ALL) if layout == "1d-ws" else ((X,), (Y, Z))
+    mine = mesh.shard(x, dim1=(*inner, *outer))
+    mine = mesh.all_gather(mine, outer, 1, "gather inputs")  # (tokens, E / X)
+    firsts = [mesh.shard(weight, dim0=inner, dim1=outer) for weight in gates]
+    hidden = [{c: mine[c] @ first[c] for c in mesh.chips} for first in firsts]  # sums over X are still missing
+    if inner:
+        hidden = [mesh.reduce_scatter(h, inner, 1, "scatter hidden") for h in hidden]
+    bent = {c: bend([h[c] for h in hidden]) for c in mesh.chips}
+    if inner:
+        bent = mesh.all_gather(bent, inner, 1, "gather hidden")  # (tokens, F / (Y Z))
+    last = mesh.shard(down, dim0=outer, dim1=inner)
+    y = {c: bent[c] @ last[c] for c in mesh.chips}  # (tokens, E / X), sums over Y Z missing
+    y = mesh.reduce_scatter(y, outer, 1, "scatter outputs")
+    return mesh.unshard(y, 1, (*inner, *outer))
+
+
+def _weight_gathered(mesh, axes, x, gates, down, bend):
+    """Tokens are divided along `axes`, over which the weights are gathered; features along what is left."""
+    rest = tuple(axis for axis in ALL if axis not in axes)
+    firsts = [mesh.shard(weight, dim0=(X,), dim1=(Y, Z)) for weight in gates]
+    last = mesh.shard(down, dim0=(Y, Z), dim1=(X,))
+    firsts = [_whole(mesh, first, axes, 0, 1) for first in firsts]  # (E, F / rest)
+    last = _whole(mesh, last, axes, 1, 0)  # (F / rest, E)
+    mine = mesh.shard(x, dim0=axes, dim1=rest)
+    if rest:
+        mine = mesh.all_gather(mine, rest, 1, "gather inputs")
+    hidden = [{c: mine[c] @ first[c] for c in mesh.chips} for first in firsts]
+    y = {c: bend([h[c] for h in hidden]) @ last[c] for c in mesh.chips}
+    if rest:
+        y = mesh.reduce_scatter(y, rest, 1, "scatter outputs")
+    rows = [_row_of(mesh, y, axes, rest, index) for index in range(mesh.count(axes))]
+    return np.concatenate(rows, axis=0)
+
+
+def _whole(mesh, weight, axes, model_dim, hidden_dim):
+    """Gather a weight (E along X, F along Y and Z) over some axes.
+
+    Two gathers one after the other send what a single one over both axes would: D (1 - 1 / X) / Y + D (1 - 1 / Y).
+    The hidden features come in another order than they were in, the same one for the first and the last matrix.
+    """
+    parts = mesh.all_gather(weight, (X,), model_dim, "gather weights")
+    others = tuple(axis for axis in axes if axis != X)
+    return mesh.all_gather(parts, others, hidden_dim, "gather weights") if others else parts
+
+
+def _row_of(mesh, y, axes, rest, index):
+    """The tokens of the chips with one index along `axes`, all features."""
+    group = [chip for chip in mesh.chips if _index(mesh, chip, axes) == index]
+    group.sort(key=lambda chip: _index(mesh, chip, rest))
+    return np.concatenate([y[chip] for chip in group], axis=1)
+
+
+def _index(mesh, chip, axes):
+    index = 0
+    for axis in axes:
+        index = index * mesh.sizes[axis] + chip[axis]
+    return index
+
+
+def attention(
+    mesh: Mesh,
+    how: str,
+    x: np.ndarray,
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    output: np.ndarray,
+    n_heads: int,
+    n_kv_heads: int,
+    attend: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Multi-head attention on the mesh, the caches divided by "head" or by "batch".
+
+    x: (B, T, E); query: (E, H d); key, value: (E, K d); output: (H d, E). attend: from heads (b, T, h, d) and
+    (b, T, k, d) to (b, T, h, d), like `tfguide.reference.scaled_dot_product_attention`. Returns (B, T, E); `mesh.sent`
+    has the counts, under the names of `attention_communication`. Every chip projects with the query heads that it has.
+    Keys and values are made where they are kept: by "head", those of the chip's own heads (one head for all is made and
+    kept on every chip); by "batch", all those of the chip's own sequences. Source: Pope et al. 2022, figure 4.
+    Raises ValueError where the chips do not divide the heads, or the sequences.
+    """
+    check_choice("how", how, ("batch", "head"))
+    n, d = len(mesh.chips), query.shape[1] // n_heads
+    whole = mesh.all_gather(mesh.shard(x, dim2=ALL), ALL, 2, "gather inputs")
+    firsts, last = mesh.shard(query, dim1=ALL), mesh.shard(output, dim0=ALL)
+    if n_heads % n:
+        raise ValueError(f"{n} chips cannot divide {n_heads} heads evenly")
+    heads = {c: _heads(whole[c] @ firsts[c], d) for c in mesh.chips}  # (B, T, H / n, d)
+    if how == "head":
+        results = {}
+        for chip in mesh.chips:
+            first = _index(mesh, chip, ALL) * (n_heads // n)
+            needed = [h * n_kv_heads // n_heads for h in range(first, first + n_heads // n)]
+            keys, values = (_heads(whole[chip] @ weight, d)[:, :, needed] for weight in (key, value))
+            results[chip] = attend(heads[chip], keys, values)
+    else:
+        queries = mesh.all_to_all(heads, ALL, 0, 2, "queries to sequences")  # (B / n, T, H, d)
+        sequences = mesh.shard(x, dim0=ALL)  # each chip has them whole already, since the gather above
+        results = {
+            c: attend(queries[c], _heads(sequences[c] @ key, d), _heads(sequences[c] @ value, d)) for c in mesh.chips
+        }
+        results = mesh.all_to_all(results, ALL, 2, 0, "results to heads")
+    y = {c: results[c].reshape(*results[c].shape[:2], -1) @ last[c] for c in mesh.chips}
+    return mesh.unshard(mesh.reduce_scatter(y, ALL, 2, "scatter outputs"), 2, ALL)
+
+
+def _heads(x, d):
+    return x.reshape(*x.shape[:2], -1, d)

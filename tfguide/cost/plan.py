@@ -1,0 +1,85 @@
+"""The cheapest way to serve a model: how many chips, in which layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfguide.config import ModelConfig
+from tfguide.cost.chips import Chip, as_chip
+from tfguide.cost.communication import LAYOUTS
+from tfguide.cost.memory import ATTENTIONS
+from tfguide.cost.step import Step, step
+from tfguide.parts import check_number
+
+CHIP_COUNTS = tuple(2**i for i in range(11))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A number of chips and a layout that fit, with the time of a decoding step and of the prompt before it."""
+
+    chip: Chip
+    decode: Step
+    prefill: Step
+    memory_bytes_per_chip: float
+
+    @property
+    def chips(self) -> int:
+        """How many."""
+        return self.decode.chips
+
+
+def plan(
+    config: ModelConfig, chip: Chip | str, batch: int, context: int, latency_s: float | None = None,
+    weights: str = "int8", kv: str = "bf16", chips: int | None = None, reserve: float = 0.1,
+) -> Plan:  # fmt: skip
+    """The cheapest number of chips and layout for decoding: the fewest chip-seconds for a token.
+
+    latency_s: the longest that a step may take, by `Step.serial_s`. chips: this many and no other; powers of 2 up to
+    1024 are tried unless told. reserve: the part of each chip's memory that is kept for activations and programs.
+    Of equally cheap ones the one with fewer chips is taken. Raises ValueError that says why where there is none.
+    """
+    chip = as_chip(chip)
+    check_number("reserve", reserve)
+    if not 0 <= reserve < 1:
+        raise ValueError(f"reserve must be at least 0 and below 1, got {reserve}")
+    if latency_s is not None:
+        check_number("latency_s", latency_s, above=0.0)
+    room = (1 - reserve) * chip.hbm_bytes
+    every, fitting = [], []
+    for n in CHIP_COUNTS if chips is None else (chips,):
+        for layout in LAYOUTS if n > 1 else LAYOUTS[:1]:
+            for attention in ATTENTIONS if n > 1 else ATTENTIONS[:1]:
+                one = step(config, chip, n, batch, context, 1, weights, kv, layout, attention)
+                every.append(one)
+                if one.weight_bytes_per_chip + one.kv_bytes_per_chip <= room:
+                    fitting.append(one)
+    if not fitting:
+        least = min(every, key=_bytes)
+        raise ValueError(
+            f"{_gigabytes(_bytes(least))} on each of {least.chips} {chip.name} is the least that "
+            f"weights and cache take, and {_gigabytes(room)} are free: "
+            "fewer sequences, a shorter context or smaller numbers would fit"
+        )
+    in_time = [one for one in fitting if latency_s is None or one.serial_s <= latency_s]
+    if not in_time:
+        best = min(fitting, key=lambda one: one.serial_s)
+        raise ValueError(
+            f"no plan keeps a step within {latency_s * 1e3:.3g} ms: the fastest that fits takes "
+            f"{best.serial_s * 1e3:.3g} ms, on {best.chips} {chip.name} in layout {best.layout}"
+        )
+    chosen = min(in_time, key=lambda one: (one.chips * one.serial_s, one.chips))
+    prefills = [
+        step(config, chip, chosen.chips, batch, context, context, weights, kv, layout, chosen.attention)
+        for layout in (LAYOUTS if chosen.chips > 1 else LAYOUTS[:1])
+    ]
+    prefill = min(prefills, key=lambda one: one.serial_s)
+    return Plan(chip=chip, decode=chosen, prefill=prefill, memory_bytes_per_chip=_bytes(chosen))
+
+
+def _bytes(one):
+    return one.weight_bytes_per_chip + one.kv_bytes_per_chip
+
+
+def _gigabytes(n_bytes):
+    return f"{n_bytes / 1e9:.3g} GB"

@@ -1,0 +1,185 @@
+"""How long one step takes: the same arithmetic for a token of decoding and for a whole prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tfguide.config import ModelConfig
+from tfguide.cost.chips import Chip, as_chip
+from tfguide.cost.communication import LAYOUTS, best_mesh, check_mesh, ffn_communication
+from tfguide.cost.flops import _terms
+from tfguide.cost.memory import ATTENTIONS, dtype_bytes, kv_bytes, kv_share
+from tfguide.cost.parameters import attention_parameters, parameters, parameters_by_part
+from tfguide.parts import check_choice, check_count, check_number
+
+ACTIVATION_BYTES = 2.0  # what travels between chips is bfloat16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The seconds of one step on all chips, by cause, and the bytes on each of them.
+
+    compute_s: operations over the chips' peak; weights_s, kv_s: bytes of weights and cache over memory bandwidth;
+    communication_s: bytes sent over link bandwidth. Nothing of these is an efficiency: each is the least it can be.
+    """
+
+    chips: int
+    mesh: tuple[int, int, int]
+    layout: str
+    attention: str
+    batch: int
+    new_tokens: int
+    flops: float  # of all chips together
+    compute_s: float
+    weights_s: float
+    kv_s: float
+    communication_s: float
+    weight_bytes_per_chip: float  # as stored, the input embedding among them
+    kv_bytes_per_chip: float
+
+    @property
+    def roofline_s(self) -> float:
+        """Products as fast as arithmetic or the reading of weights allows, and the cache read beside them.
+
+        Communication is hidden behind them. What was measured for PaLM 540B took 2.7 to 11 times as long.
+        """
+        return max(self.compute_s, self.weights_s) + self.kv_s
+
+    @property
+    def serial_s(self) -> float:
+        """The sum of the four: nothing overlaps. What was measured for PaLM 540B took 1.5 to 4.1 times as long."""
+        return self.compute_s + self.weights_s + self.kv_s + self.communication_s
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens of all sequences in a second, at `serial_s`."""
+        return self.batch * self.new_tokens / self.serial_s
+
+    @property
+    def chip_seconds_per_million_tokens(self) -> float:
+        """What a million tokens cost, at `serial_s`."""
+        return self.chips * 1e6 / self.tokens_per_second
+
+
+def step(
+    config: ModelConfig, chip: Chip | str, chips: int, batch: int, context: int, new_tokens: int = 1,
+    weights: str = "int8", kv: str = "bf16", layout: str = "2d-ws", attention: str = "batch",
+    mesh: Sequence[int] | None = None,
+) -> Step:  # fmt: skip
+    """The time of one step that reads `new_tokens` of each of `batch` sequences, the last of them the `context`-th.
+
+    Decoding is `new_tokens=1`, a whole prompt `new_tokens=context`. weights, kv: types, see `BYTES`; products are
+    bfloat16 whatever the weights are. layout: see `ffn_communication`; attention: "batch" or "head", see `kv_share`.
+    mesh: (X, Y, Z) with `chips` in all; the one that sends the least unless told.
+
+    Left out: norms, softmax and other passes over activations, the sampling, the host, latency of a message, the
+    imbalance of experts and the sending of tokens to them. Experts are read as often as tokens fall on them when they
+    fall evenly. Raises ValueError for what is out of range or unknown, with the nearest names.
+    """
+    chip = as_chip(chip)
+    for name, value in (("chips", chips), ("batch", batch), ("context", context), ("new_tokens", new_tokens)):
+        check_count(name, value)
+    check_choice("layout", layout, LAYOUTS)
+    check_choice("attention", attention, ATTENTIONS)
+    if config.kind != "decoder":
+        raise ValueError(f"a step is that of kind='decoder', got kind={config.kind!r}")
+    if new_tokens > context:
+        raise ValueError(f"context counts the new tokens too: expected at least {new_tokens}, got {context}")
+    tokens, width = batch * new_tokens, _width(config)
+    if mesh is None:
+        mesh = best_mesh(layout, chips, tokens, config.d_model, width, config.gated)
+    mesh = check_mesh(mesh)
+    if mesh[0] * mesh[1] * mesh[2] != chips:
+        raise ValueError(f"mesh {mesh} has {mesh[0] * mesh[1] * mesh[2]} chips, expected {chips}")
+    flops = sum(_terms(config, batch, new_tokens, _pairs(config, context, new_tokens), 1, new_tokens == 1).values())
+    cache = kv_bytes(config, batch, context, kv) * kv_share(config, chips, attention, batch)
+    sent = _sent_bytes(config, layout, attention, mesh, tokens, width, dtype_bytes(weights))
+    return Step(
+        chips=chips,
+        mesh=mesh,
+        layout=layout,
+        attention=attention,
+        batch=batch,
+        new_tokens=new_tokens,
+        flops=flops,
+        compute_s=flops / (chips * chip.peak_flops),
+        weights_s=parameters_read(config, tokens) * dtype_bytes(weights) / (chips * chip.hbm_bandwidth),
+        kv_s=cache / chip.hbm_bandwidth,
+        communication_s=config.n_layers * sent / chip.link_bandwidth if chips > 1 else 0.0,
+        weight_bytes_per_chip=parameters(config) * dtype_bytes(weights) / chips,
+        kv_bytes_per_chip=cache,
+    )
+
+
+def parameters_read(config: ModelConfig, tokens: int = 1) -> float:
+    """The parameters that a step of so many tokens reads: all but the input embedding, of which it takes rows.
+
+    A head that is the embedding's transpose reads it whole. Of experts, those that at least one token falls on, when
+    tokens fall evenly: n (1 - (1 - k / n)^tokens) of n.
+    """
+    total = parameters(config)
+    parts = parameters_by_part(config)
+    total -= parts["embedding"] - (config.vocab_size * config.d_model if config.tied_head else 0)
+    experts = config.experts
+    if experts is not None:
+        unseen = (1 - experts.per_token / experts.n_experts) ** tokens * experts.n_experts
+        layers = config.n_layers - experts.n_dense_layers
+        matrices = (3 if config.gated else 2) * config.d_model * experts.d_expert
+        total -= layers * unseen * matrices
+    return total
+
+
+def mfu(parameters: float, tokens: float, seconds: float, chips: int, peak_flops: float) -> float:
+    """Model FLOP/s utilisation: the 2 N operations of each token over what the chips could have done in that time.
+
+    Left out: attention's operations, as in the definition. Source: Chowdhery et al. 2022, appendix B.
+    Raises ValueError for a number that is not above 0.
+    """
+    for name, value in (
+        ("parameters", parameters),
+        ("tokens", tokens),
+        ("seconds", seconds),
+        ("peak_flops", peak_flops),
+    ):
+        check_number(name, value, above=0.0)
+    check_count("chips", chips)
+    return 2 * parameters * tokens / (seconds * chips * peak_flops)
+
+
+def bandwidth_seconds(n_bytes: float, chips: int, bytes_per_second: float) -> float:
+    """The least time in which so many chips read so many bytes. Raises ValueError for what is not above 0."""
+    check_number("n_bytes", n_bytes, above=0.0)
+    check_number("bytes_per_second", bytes_per_second, above=0.0)
+    check_count("chips", chips)
+    return n_bytes / (chips * bytes_per_second)
+
+
+def _pairs(config, context, new_tokens):
+    """Query and key positions that meet: the last query sees `context` positions, the one before it one less."""
+    window = context if config.sliding_window is None else min(context, config.sliding_window)
+    first = context - new_tokens + 1  # what the first new token sees
+    growing = max(0, min(context, window) - first)  # queries that see less than the window
+    return growing * (2 * first + growing - 1) // 2 + (new_tokens - growing) * window
+
+
+def _width(config):
+    """The hidden features that one token passes through."""
+    experts = config.experts
+    return config.d_ff if experts is None else (experts.per_token + experts.n_shared) * experts.d_expert
+
+
+def _sent_bytes(config, layout, attention, mesh, tokens, width, weight_bytes):
+    """The bytes that one chip sends in one layer."""
+    chips = mesh[0] * mesh[1] * mesh[2]
+    terms = ffn_communication(layout, tokens, config.d_model, width, mesh, config.gated, exact=True)
+    gathered = terms.pop("gather weights", 0.0)
+    matrices = (3 if config.gated else 2) * config.d_model * width
+    attention_matrices = attention_parameters(config)
+    sent = sum(terms.values()) * ACTIVATION_BYTES
+    sent += gathered * weight_bytes * (1 + attention_matrices / matrices)  # attention's weights are gathered alike
+    if config.norm_placement != "parallel":  # attention has an input and an output of its own
+        sent += sum(terms.get(name, 0.0) for name in ("gather inputs", "scatter outputs")) * ACTIVATION_BYTES
+    if attention == "batch":
+        sent += 2 * tokens * config.n_heads * config.d_head / chips * (chips - 1) / chips * ACTIVATION_BYTES
+    return sent

@@ -1,4 +1,4 @@
-"""The command `tfguide`: generate text from a checkpoint, and time this package against others."""
+"""The command `tfguide`: generate text, time this package against others, and plan what serving costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from tfguide.inference.sampling import Sampling
+from tfguide.planner import add_commands
 
 FRAMEWORKS = ("torch", "tensorflow")
 DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
@@ -46,6 +47,7 @@ def _parser():
     generate.add_argument("--stop", type=int, nargs="*", metavar="TOKEN", help="token ids that end the text")
     generate.add_argument("--plain", action="store_true", help="the readable model, without the C++ kernels")
 
+    add_commands(commands)
     bench = commands.add_parser("bench", help="time this package", description="Time this package against others.")
     tasks = bench.add_subparsers(required=True, metavar="task")
     for task, about in (("decode", "tokens a second after the prompt"), ("prefill", "seconds to read a prompt")):

@@ -32,12 +32,13 @@ class Plan:
 def plan(
     config: ModelConfig, chip: Chip | str, batch: int, context: int, latency_s: float | None = None,
     weights: str = "int8", kv: str = "bf16", chips: int | None = None, reserve: float = 0.1,
+    layout: str | None = None, attention: str | None = None,
 ) -> Plan:  # fmt: skip
     """The cheapest number of chips and layout for decoding: the fewest chip-seconds for a token.
 
     latency_s: the longest that a step may take, by `Step.serial_s`. chips: this many and no other; powers of 2 up to
-    1024 are tried unless told. reserve: the part of each chip's memory that is kept for activations and programs.
-    Of equally cheap ones the one with fewer chips is taken. Raises ValueError that says why where there is none.
+    1024 are tried unless told. layout, attention: this one and no other. reserve: the part of each chip's
+    memory that is kept for activations and programs. Of equally cheap ones the one with fewer chips is taken. Raises ValueError that says why where there is none.
     """
     chip = as_chip(chip)
     check_number("reserve", reserve)
@@ -48,9 +49,9 @@ def plan(
     room = (1 - reserve) * chip.hbm_bytes
     every, fitting = [], []
     for n in CHIP_COUNTS if chips is None else (chips,):
-        for layout in LAYOUTS if n > 1 else LAYOUTS[:1]:
-            for attention in ATTENTIONS if n > 1 else ATTENTIONS[:1]:
-                one = step(config, chip, n, batch, context, 1, weights, kv, layout, attention)
+        for how in _choices(layout, LAYOUTS, n):
+            for division in _choices(attention, ATTENTIONS, n):
+                one = step(config, chip, n, batch, context, 1, weights, kv, how, division)
                 every.append(one)
                 if one.weight_bytes_per_chip + one.kv_bytes_per_chip <= room:
                     fitting.append(one)
@@ -70,11 +71,17 @@ def plan(
         )
     chosen = min(in_time, key=lambda one: (one.chips * one.serial_s, one.chips))
     prefills = [
-        step(config, chip, chosen.chips, batch, context, context, weights, kv, layout, chosen.attention)
-        for layout in (LAYOUTS if chosen.chips > 1 else LAYOUTS[:1])
+        step(config, chip, chosen.chips, batch, context, context, weights, kv, how, chosen.attention)
+        for how in _choices(layout, LAYOUTS, chosen.chips)
     ]
     prefill = min(prefills, key=lambda one: one.serial_s)
     return Plan(chip=chip, decode=chosen, prefill=prefill, memory_bytes_per_chip=_bytes(chosen))
+
+
+def _choices(asked, every, chips):
+    if asked is not None:
+        return (asked,)
+    return every if chips > 1 else every[:1]  # one chip sends nothing, so that all layouts are the same
 
 
 def _bytes(one):

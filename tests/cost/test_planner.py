@@ -1,0 +1,163 @@
+"""`tfguide plan`, `models` and `chips`: what they print is what the cost model says, and mistakes are explained."""
+
+import json
+
+import pytest
+
+from tfguide import PRESETS, ModelConfig, cost
+from tfguide.cli import main
+from tfguide.cost.hub import config_from_keys, find_model
+from tfguide.planner import parse_sweep
+
+PLAN = ["plan", "--model", "llama-3-70b", "--chip", "h100", "--batch", "32", "--context", "8192", "--weights", "int8"]
+
+
+def report(capsys, *arguments):
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_plan_is_that_of_the_cost_model(capsys):
+    got = report(capsys, *PLAN)
+    want = cost.plan(ModelConfig.from_preset("llama-3-70b"), "h100", 32, 8192)
+    assert (got["chips"], got["layout"], got["attention"]) == (want.chips, want.decode.layout, want.decode.attention)
+    assert got["decode"]["serial_s"] == want.decode.serial_s
+    assert got["prefill"]["roofline_s"] == want.prefill.roofline_s
+    assert sum(got["memory_per_chip_bytes"].values()) == pytest.approx(80e9)
+    used = cost.mfu(got["parameters"], 32, want.decode.serial_s, want.chips, 989.4e12)
+    assert got["decode"]["mfu"] == used
+    longest = got["longest_context_tokens"]
+    assert longest > 8192
+    again = [*PLAN, "--chips", str(got["chips"]), "--attention", got["attention"]]
+    again[8] = str(longest)
+    assert report(capsys, *again)["chips"] == got["chips"]
+    again[8] = str(longest + 100)
+    assert main(again) == 2 and "is the least that weights and cache take" in capsys.readouterr().err
+
+
+def test_the_table_shows_the_same_numbers(capsys):
+    got = report(capsys, *PLAN)
+    assert main(PLAN) == 0
+    table = capsys.readouterr().out
+    for number in (
+        f"{1e3 * got['decode']['serial_s']:.3f} ms",
+        f"{1e3 * got['prefill']['compute_s']:.1f} ms",
+        f"{got['memory_per_chip_bytes']['kv_cache'] / 1e9:.2f} GB",
+        f"{got['decode']['tokens_per_second']:,.0f}",
+        f"{got['longest_context_tokens']:,} tokens",
+    ):
+        assert number in table
+    assert max(map(len, table.splitlines())) <= 115
+
+
+def test_a_sweep_goes_through_and_plots(capsys, tmp_path):
+    file = tmp_path / "batch.svg"
+    got = report(capsys, *PLAN, "--sweep", "batch=1..512", "--plot", str(file))
+    batches = [one["batch"] for one in got]
+    assert batches[0] == 1 and batches[-1] == 512 and batches == sorted(set(batches)) and len(batches) <= 40
+    assert got[0]["decode"]["serial_s"] == cost.plan(find_model("llama-3-70b"), "h100", 1, 8192).decode.serial_s
+    assert file.read_text().startswith("<?xml")
+    assert main([*PLAN, "--sweep", "chips=1..8", "--plot", str(file)]) == 0
+    assert "2 of 4 do not fit, first at chips 1" in capsys.readouterr().out
+
+
+def test_sweeps():
+    assert parse_sweep("chips=1..9") == ("chips", [1, 2, 4, 8])
+    assert parse_sweep("context=3..3") == ("context", [3])
+    for wrong in ("batch", "batch=1", "batch=5..1", "batch=0..4", "layers=1..2", "batch=a..b", "batch=-1..4"):
+        with pytest.raises(ValueError, match="--sweep must be"):
+            parse_sweep(wrong)
+
+
+def test_everything_known_is_listed(capsys):
+    assert list(report(capsys, "models")) == list(PRESETS)
+    assert report(capsys, "models")["llama-3-8b"]["parameters"] == 8_030_261_248
+    assert list(report(capsys, "chips")) == list(cost.CHIPS)
+    for command, names in (("models", PRESETS), ("chips", cost.CHIPS)):
+        assert main([command]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines[1:]] == list(names)
+
+
+WRONG = [
+    (["--model", "lama-3-70b"], "did you mean 'llama-3-70b'"),
+    (["--chip", "h10"], "did you mean 'h100'"),
+    (["--batch", "0"], "batch must be at least 1"),
+    (["--context", "-5"], "context must be at least 1"),
+    (["--chips", "0"], "chips must be at least 1"),
+    (["--latency-ms", "0.0001"], "no plan keeps a step within"),
+    (["--model", "bert-base"], "kind='decoder'"),
+    (["--sweep", "batch=9..1"], "--sweep must be"),
+    (["--context", "100000000000"], "is the least that weights and cache take"),
+]
+
+
+@pytest.mark.parametrize("more, message", WRONG, ids=[message for _, message in WRONG])
+def test_mistakes_are_explained(capsys, more, message):
+    assert main([*PLAN, *more]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and not captured.out
+
+
+def test_a_chip_must_be_named(capsys):
+    assert main(["plan", "--model", "gpt2"]) == 2
+    assert "--chip is missing" in capsys.readouterr().err
+
+
+FAMILIES = {
+    "llama-3-70b": dict(
+        model_type="llama", hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
+        num_key_value_heads=8, vocab_size=128256,
+    ),
+    "mixtral-8x7b": dict(
+        model_type="mixtral", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, vocab_size=32000, num_local_experts=8, num_experts_per_tok=2,
+    ),
+    "qwen2.5-7b": dict(
+        model_type="qwen2", hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
+        num_key_value_heads=4, vocab_size=152064, sliding_window=131072, use_sliding_window=False,
+    ),
+    "qwen3-30b-a3b": dict(
+        model_type="qwen3_moe", hidden_size=2048, intermediate_size=6144, num_hidden_layers=48, num_attention_heads=32,
+        num_key_value_heads=4, head_dim=128, vocab_size=151936, num_experts=128, num_experts_per_tok=8,
+        moe_intermediate_size=768,
+    ),
+    "deepseek-v3": dict(
+        model_type="deepseek_v3", hidden_size=7168, intermediate_size=18432, num_hidden_layers=61,
+        num_attention_heads=128, num_key_value_heads=128, vocab_size=129280, n_routed_experts=256,
+        num_experts_per_tok=8, moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=3,
+        kv_lora_rank=512, q_lora_rank=1536, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
+    ),
+    "gpt2": dict(model_type="gpt2"),
+    "bert-base": dict(model_type="bert"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_config_json_is_read(name, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(FAMILIES[name]))
+    for path in (tmp_path, tmp_path / "config.json"):
+        config, want = find_model(path), ModelConfig.from_preset(name)
+        if name != "bert-base":  # whose pooler is a matter of the weights, not of the file
+            assert cost.parameters(config) == cost.parameters(want)
+        assert cost.kv_bytes_per_token(config) == cost.kv_bytes_per_token(want)
+    if want.kind == "decoder":
+        chips = ["--chip", "h200", "--chips", "16", "--weights", "int8"]
+        assert main(["plan", "--model", str(tmp_path), *chips, "--json"]) == 0
+
+
+def test_a_config_json_that_is_wrong(tmp_path):
+    file = tmp_path / "config.json"
+    for text, message in (
+        ("{", "is not JSON"),
+        ("[]", "must hold an object"),
+        ('{"model_type": "llamma"}', "did you mean 'llama'"),
+        ('{"model_type": "llama"}', "num_attention_heads is missing"),
+        (json.dumps(FAMILIES["llama-3-70b"] | {"hidden_size": "8192"}), "d_model must be an integer"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            find_model(file)
+    mixed = FAMILIES["qwen3-30b-a3b"] | {"mlp_only_layers": [3]}
+    with pytest.raises(ValueError, match="mlp_only_layers"):
+        config_from_keys(mixed)

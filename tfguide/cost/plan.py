@@ -37,8 +37,9 @@ def plan(
     """The cheapest number of chips and layout for decoding: the fewest chip-seconds for a token.
 
     latency_s: the longest that a step may take, by `Step.serial_s`. chips: this many and no other; powers of 2 up to
-    1024 are tried unless told. layout, attention: this one and no other. reserve: the part of each chip's
-    memory that is kept for activations and programs. Of equally cheap ones the one with fewer chips is taken. Raises ValueError that says why where there is none.
+    1024 are tried unless told. layout, attention: this one and no other. reserve: the part of each chip's memory that
+    is kept for activations and programs. Of equally cheap ones the one with fewer chips is taken. Raises ValueError
+    that says why where there is none.
     """
     chip = as_chip(chip)
     check_number("reserve", reserve)

@@ -63,11 +63,34 @@ def _parser():
         one.add_argument("--memory", action="store_true", help="measure peak memory too, in processes of their own")
         one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         one.add_argument("--json", metavar="FILE", help="write the result there")
+        one.add_argument("--measured", metavar="FILE", help="predict too, with what `tfguide calibrate --json` wrote")
+    measure = commands.add_parser("calibrate", help="measure this machine", description="Measure this machine.")
+    measure.set_defaults(run=_calibrate)
+    measure.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])
+    measure.add_argument("--dtype", choices=("float32", "bfloat16"), nargs="+", default=["float32", "bfloat16"])
+    measure.add_argument("--json", metavar="FILE", help="write the result there, for `tfguide plan --measured FILE`")
     return parser
 
 
+def _calibrate(options):
+    from tfguide.bench import calibrate, run
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _check_json(options)
+    result = calibrate.calibrate(options.framework, options.dtype)
+    if options.json:
+        run.write_json(result, options.json)
+    print(calibrate.table(result))
+    return 0
+
+
+def _check_json(options):
+    if options.json and not os.path.isdir(os.path.dirname(os.path.abspath(options.json))):
+        raise ValueError(f"--json names a file in a folder that is not there: {options.json}")
+
+
 def _bench(options):
-    from tfguide.bench import run
+    from tfguide.bench import predict, run
     from tfguide.bench.contestants import check_config
     from tfguide.bench.models import MODELS
     from tfguide.checkpoints import read_checkpoint
@@ -85,14 +108,16 @@ def _bench(options):
         raise ValueError(f"--prompt and --new-tokens must fit into {config.max_positions} positions, got {longest}")
     if options.device == "cuda":
         _check_cuda(options)
-    if options.json and not os.path.isdir(os.path.dirname(os.path.abspath(options.json))):
-        raise ValueError(f"--json names a file in a folder that is not there: {options.json}")
+    _check_json(options)
+    known = predict.read_calibration(options.measured) if options.measured else []
     keep = (lambda result: run.write_json(result, options.json)) if options.json else (lambda result: None)
     result = run.bench(
         options.task, config, options.framework, options.dtype, options.peers, options.prompt, options.new_tokens,
         options.repeats, options.device, options.memory, keep, folder,
     )  # fmt: skip
     print(run.table(result))
+    if known:
+        print(predict.table(predict.predictions(result, known)))
     return 0
 
 

@@ -1,0 +1,109 @@
+"""A calibrated machine: its arithmetic, its file, and what it predicts of the committed measurements."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support import FRAMEWORKS, small_config
+from tfguide import cost
+from tfguide.bench import calibrate, predict
+from tfguide.bench.models import MODELS
+from tfguide.cli import main
+from tfguide.cost.flops import prefill_flops_by_term
+from tfguide.cost.machine import Measured, features_between, rate_at
+
+BENCHMARKS = Path(__file__).parents[2] / "book" / "appendices" / "benchmarks"
+KNOWN = Measured(
+    framework="torch", dtype="bfloat16", read_bytes_per_second=10e9, product_flops={128: 100e9, 512: 400e9},
+    attention_flops={"128": 50e9}, step_overhead_s=1e-3, layer_overhead_s=1e-4, prompt_layer_overhead_s=2e-4,
+    feature_s=1e-9,
+)  # fmt: skip
+
+
+def test_a_step_is_reading_and_overhead():
+    config = MODELS["S"]
+    n_bytes = 2 * cost.parameters_read(config) + cost.kv_bytes(config, 1, 100)
+    assert KNOWN.decode_seconds(config, 100) == pytest.approx(n_bytes / 10e9 + 1e-3 + 12 * 1e-4)
+
+
+def test_a_prompt_is_its_parts():
+    config = MODELS["S"]
+    terms, parts = prefill_flops_by_term(config, 256), KNOWN.prefill_parts(config, 256)
+    assert parts["products"] == pytest.approx((terms["projections"] + terms["feed_forward"]) / 200e9)
+    assert parts["attention"] == pytest.approx(terms["attention"] / 50e9)
+    assert parts["between"] == pytest.approx(12 * (2e-4 + 256e-9 * (4 * 768 + 20 * 64 + 2 * 2048)))
+    assert parts["head"] == pytest.approx(2 * 768 * 32000 / 10e9)
+    assert KNOWN.prefill_seconds(config, 256) == sum(parts.values())
+    assert features_between(small_config(activation="gelu")) < features_between(small_config(activation="swiglu"))
+
+
+def test_rates_between_sizes():
+    rates = {128: 100.0, 512: 400.0}
+    assert [rate_at(rates, n) for n in (1, 128, 256, 512, 4000)] == [100, 100, 200, 400, 400]
+
+
+@pytest.mark.parametrize(
+    "change", [dict(read_bytes_per_second=0), dict(product_flops={}), dict(feature_s=-1), dict(attention_flops={5: -1})]
+)
+def test_a_measurement_that_cannot_be(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        dataclasses.replace(KNOWN, **change)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory):
+    """A real one, small and short: its numbers mean little, but all are there."""
+    file = tmp_path_factory.mktemp("machine") / "machine.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "SIZES", (8, 16))
+        patch.setattr(calibrate, "MATRICES", 1)
+        patch.setattr(calibrate, "READ_BYTES", 1 << 22)
+        patch.setattr(calibrate, "read_bandwidth", lambda: 1e9)
+        assert main(["calibrate", "--framework", *FRAMEWORKS, "--json", str(file)]) == 0
+    return file
+
+
+def test_it_measures_every_framework_and_type(calibration):
+    known = predict.read_calibration(calibration)
+    assert [(k.framework, k.dtype) for k in known] == [(f, d) for f in FRAMEWORKS for d in ("float32", "bfloat16")]
+    assert all(1e6 < k.read_bytes_per_second < 1e13 for k in known)
+    assert all(0 < k.decode_seconds(MODELS["S"], 100) < 100 for k in known)
+
+
+def test_a_plan_for_the_measured_machine(calibration, capsys):
+    assert main(["plan", "--model", "gpt2", "--measured", str(calibration), "--weights", "float32", "--json"]) == 0
+    got = json.loads(capsys.readouterr().out)
+    known = predict.read_calibration(calibration)[0]
+    assert got["chips"] == 1 and "torch float32" in got["chip"]
+    read = 4 * cost.parameters_read(calibrate.ModelConfig.from_preset("gpt2"))
+    assert got["decode"]["weights_s"] == pytest.approx(read / known.read_bytes_per_second)
+
+
+def test_files_that_are_something_else(tmp_path, capsys):
+    file = tmp_path / "x.json"
+    for text in ("[]", "{}", "{", '{"measured": [{"dtype": 1}]}'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="is not what `tfguide calibrate --json` writes"):
+            predict.read_calibration(file)
+        assert main(["plan", "--model", "gpt2", "--measured", str(file)]) == 2
+        assert "is not what `tfguide calibrate" in capsys.readouterr().err
+    assert main(["calibrate", "--json", str(tmp_path / "no" / "x.json")]) == 2
+
+
+def committed():
+    known = predict.read_calibration(BENCHMARKS / "machine.json")
+    for file in sorted(BENCHMARKS.glob("*_[SM]*.json")):
+        yield from predict.predictions(json.loads(file.read_text()), known, file.stem)
+
+
+@pytest.mark.parametrize("one", committed(), ids=lambda p: f"{p.model} {p.framework} {p.dtype} {p.prompt}")
+def test_predictions_are_within_a_quarter_of_what_was_measured(one):
+    """In float32 and bfloat16, both frameworks, both tasks; the page says so of the same files."""
+    assert abs(one.error) < 0.25
+
+
+def test_nothing_is_missing_from_what_is_predicted():
+    about = {(p.task, p.framework, p.dtype) for p in committed()}
+    assert about == {(t, f, d) for t in ("decode", "prefill") for f in FRAMEWORKS for d in ("float32", "bfloat16")}

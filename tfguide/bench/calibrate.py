@@ -1,0 +1,231 @@
+"""Measure this machine for the cost model: what a product, attention, a layer and a step take, by models of their own.
+
+No model of the benchmark is used, so that predicting the benchmark is a test and not a fit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tfguide import native
+from tfguide.bench.contestants import load_framework
+from tfguide.bench.limits import read_bandwidth
+from tfguide.bench.timing import machine
+from tfguide.config import ModelConfig
+from tfguide.cost.chips import Chip
+from tfguide.cost.machine import Measured, features_between
+from tfguide.weights import init_weights
+
+SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention
+MATRICES = 64  # whose weights no cache holds together, as those of a model's layers
+READ_BYTES = 1 << 30  # more than a cache of the last level holds
+# Another width, depth and vocabulary than those of the models that are predicted.
+PROBE = ModelConfig(
+    kind="decoder", d_model=640, n_layers=4, n_heads=10, n_kv_heads=5, d_ff=1792, vocab_size=4000, max_positions=2048,
+    norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
+    tied_head=False,
+)  # fmt: skip
+TINY = PROBE.replace(d_model=64, n_heads=1, n_kv_heads=1, d_ff=128, vocab_size=64)
+
+
+def calibrate(frameworks: Sequence[str], dtypes: Sequence[str], keep: Callable[[dict], None] = lambda result: None):
+    """The machine with a `Measured` for each framework and type, as plain values. Takes about a minute for each."""
+    result = {
+        "machine": machine(),
+        "memory_bytes": _memory(),
+        "read_bytes_per_second": read_bandwidth(),
+        "measured": [],
+    }
+    for framework in frameworks:
+        for dtype in dtypes:
+            result["measured"].append(measure(framework, dtype).to_dict())
+            keep(result)
+    return result
+
+
+def measure(framework: str, dtype: str) -> Measured:
+    """One framework with one type of weights."""
+    tools = _Torch(dtype) if framework == "torch" else _TensorFlow(dtype)
+    products = {size: tools.product_rate(size) for size in SIZES}
+    attention = {size: tools.attention_rate(size) for size in SIZES}
+    read = tools.read_rate()
+    steps = {n: _step_seconds(framework, TINY.replace(n_layers=n), dtype) for n in (2, 18)}
+    per_layer = max(0.0, (steps[18] - steps[2]) / 16)
+    prompts = {n: _prompt_seconds(framework, TINY.replace(n_layers=n), dtype, 32) for n in (2, 18)}
+    # A prompt of 32 tokens in 64 features has hardly anything to compute: what a layer takes is its overhead.
+    prompt_layer = max(0.0, (prompts[18] - prompts[2]) / 16)
+    known = Measured(
+        framework=framework, dtype=dtype, read_bytes_per_second=read, product_flops=products,
+        attention_flops=attention, step_overhead_s=max(0.0, steps[2] - 2 * per_layer), layer_overhead_s=per_layer,
+        prompt_layer_overhead_s=prompt_layer, feature_s=0.0,
+    )  # fmt: skip
+    # What the products and attention do not explain of a deeper model, against a shallower one, is between them.
+    deep, shallow = PROBE, PROBE.replace(n_layers=1)
+    extra = _prompt_seconds(framework, deep, dtype, 1024) - _prompt_seconds(framework, shallow, dtype, 1024)
+    extra -= known.prefill_seconds(deep, 1024) - known.prefill_seconds(shallow, 1024)
+    feature = max(0.0, extra) / (1024 * features_between(deep) * (deep.n_layers - shallow.n_layers))
+    return Measured(**(known.to_dict() | {"feature_s": feature}))
+
+
+def table(result: dict) -> str:
+    """The result for people."""
+    about = result["machine"]
+    lines = [
+        f"{about['processor']}, {about['cores']} cores, reads {result['read_bytes_per_second'] / 1e9:.1f} GB/s",
+        "",
+    ]
+    sizes = "".join(f"{size:>7}" for size in SIZES)
+    lines.append(
+        f"{'':22}{'reads':>8}   {'GFLOP/s of products, rows':^28}   {'of attention, positions':^28}{'layer':>10}"
+    )
+    lines.append(f"{'':22}{'GB/s':>8}   {sizes}   {sizes}{'us':>10}")
+    for fields in result["measured"]:
+        one = Measured(**fields)
+        rates = ["".join(f"{r[s] / 1e9:>7.0f}" for s in SIZES) for r in (one.product_flops, one.attention_flops)]
+        lines.append(
+            f"{one.framework:11}{one.dtype:11}{one.read_bytes_per_second / 1e9:>8.1f}   {rates[0]}   {rates[1]}"
+            f"{1e6 * one.layer_overhead_s:>10.1f}"
+        )
+    return "\n".join(lines)
+
+
+def read_machine(file: str, weights: str) -> Chip:
+    """The machine that `tfguide calibrate --json FILE` measured, as a chip. Raises ValueError for another kind of file.
+
+    weights: "float32" and "bf16" take their own measurement; others that of float32 if there is no better one.
+    """
+    try:
+        with open(file, encoding="utf-8") as text:
+            result = json.load(text)
+        found = {fields["dtype"]: Measured(**fields) for fields in reversed(result["measured"])}
+        wanted = {"bf16": "bfloat16", "fp16": "float16"}.get(weights, weights)
+        one = found.get(wanted) or found.get("float32") or next(iter(found.values()))
+        return Chip(
+            name=f"{result['machine']['processor']}, {one.framework} {one.dtype}",
+            peak_flops=max(one.product_flops.values()),
+            hbm_bytes=result["memory_bytes"],
+            hbm_bandwidth=one.read_bytes_per_second,
+            link_bandwidth=1.0,  # there is one of it
+            source="tfguide calibrate",
+        )
+    except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
+        raise ValueError(f"{file} is not what `tfguide calibrate --json` writes: {error!r}") from error
+
+
+class _Torch:
+    def __init__(self, dtype):
+        import torch
+
+        self.torch, self.dtype = torch, getattr(torch, dtype)
+
+    def product_rate(self, rows):
+        torch = self.torch
+        x = torch.randn(rows, 1024).to(self.dtype)
+        weights = [torch.randn(1024 + 256, 1024).to(self.dtype) for _ in range(MATRICES)]
+        with torch.inference_mode():
+            seconds = _median(lambda: [torch.nn.functional.linear(x, w) for w in weights])
+        return 2 * rows * sum(w.numel() for w in weights) / seconds
+
+    def attention_rate(self, positions):
+        from tfguide.torch import causal_mask, fused_attention
+
+        torch, H, d = self.torch, 12, 64
+        query, key, value = (torch.randn(1, positions, n, d).to(self.dtype) for n in (H, 4, 4))
+        visible = causal_mask(positions)[None, None]
+        visible.is_causal = True
+        with torch.inference_mode():
+            seconds = _median(lambda: fused_attention(query, key, value, visible))
+        return 4 * H * d * (positions * (positions + 1) // 2) / seconds
+
+    def read_rate(self):
+        weight = self.torch.ones(READ_BYTES // 2048 // self.dtype.itemsize, 2048, dtype=self.dtype)
+        name = str(self.dtype).removeprefix("torch.")
+        matrix = native.Matrix(weight.data_ptr(), f"{name} rows", *reversed(weight.shape), owner=weight)
+        native.library()
+        from tfguide.native.library import use_huge_pages
+
+        use_huge_pages(matrix.address, matrix.n_bytes)
+        return _read_rate(matrix, self.torch.get_num_threads())
+
+
+class _TensorFlow:
+    def __init__(self, dtype):
+        load_framework("tensorflow")
+        import tensorflow as tf
+
+        self.tf, self.dtype = tf, tf.as_dtype(dtype)
+
+    def product_rate(self, rows):
+        tf = self.tf
+        x = tf.cast(tf.random.normal((rows, 1024)), self.dtype)
+        weights = [tf.Variable(tf.cast(tf.random.normal((1024, 1024 + 256)), self.dtype)) for _ in range(MATRICES)]
+        products = tf.function(lambda x: [tf.reduce_sum((x @ w)[:1, :1]) for w in weights])
+        seconds = _median(lambda: [y.numpy() for y in products(x)])
+        return 2 * rows * MATRICES * 1024 * (1024 + 256) / seconds
+
+    def attention_rate(self, positions):
+        from tfguide.tensorflow import causal_mask, scaled_dot_product_attention
+
+        tf, H, d = self.tf, 12, 64
+        query, key, value = (tf.cast(tf.random.normal((1, positions, n, d)), self.dtype) for n in (H, 4, 4))
+        visible = causal_mask(positions)
+        attend = tf.function(lambda q, k, v: scaled_dot_product_attention(q, k, v, visible))
+        seconds = _median(lambda: attend(query, key, value).numpy())
+        return 4 * H * d * (positions * (positions + 1) // 2) / seconds
+
+    def read_rate(self):
+        weight = np.ones((READ_BYTES // 2048 // self.dtype.size, 2048), self.dtype.as_numpy_dtype)
+        matrix = native.Matrix(weight.ctypes.data, f"{self.dtype.name} columns", *weight.shape, owner=weight)
+        from tfguide.native.library import use_huge_pages
+
+        use_huge_pages(matrix.address, matrix.n_bytes)
+        return _read_rate(matrix, native.cores())
+
+
+def _read_rate(matrix, threads):
+    x = np.ones((1, matrix.d_in), np.float32)
+    return matrix.n_bytes / _median(lambda: native.multiply(matrix, x, threads))
+
+
+def _model(framework, config, dtype):
+    tg = load_framework(framework)
+    return tg, tg.accelerate(tg.from_weights(config, init_weights(config, 0), dtype))
+
+
+def _step_seconds(framework, config, dtype, n=64):
+    """One step of decoding, from generations of `n` tokens and of one."""
+    tg, model = _model(framework, config, dtype)
+    prompt = [[1, 2, 3]]
+    long = _median(lambda: tg.generate(model, prompt, n, stop_tokens=[]))
+    short = _median(lambda: tg.generate(model, prompt, 1, stop_tokens=[]))
+    return (long - short) / (n - 1)
+
+
+def _prompt_seconds(framework, config, dtype, length):
+    tg, model = _model(framework, config, dtype)
+    prompt = np.random.default_rng(0).integers(0, config.vocab_size, (1, length))
+    return _median(lambda: tg.generate(model, prompt, 1, stop_tokens=[]))
+
+
+def _median(call, at_least=7, seconds=0.6):
+    """The median of repeated calls, after two that do not count: seven of them, more while they are short."""
+    call()
+    call()
+    times, start = [], time.perf_counter()
+    while len(times) < at_least or (time.perf_counter() - start < seconds and len(times) < 200):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def _memory():
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 8e9

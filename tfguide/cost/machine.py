@@ -1,0 +1,122 @@
+"""One real machine in place of a chip's data sheet: what was measured, and the times that follow from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tfguide.config import ModelConfig
+from tfguide.cost.flops import prefill_flops_by_term
+from tfguide.cost.memory import dtype_bytes, kv_bytes
+from tfguide.cost.step import parameters_read
+from tfguide.parts import check_count, check_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What `tfguide calibrate` measured for one framework and one type of weights, with no model of the benchmark.
+
+    read_bytes_per_second: weights in a product with one row. product_flops, attention_flops: operations a second by
+    the number of rows or positions. step_overhead_s, layer_overhead_s: what a step of decoding takes beside reading,
+    once and for each layer; prompt_layer_overhead_s: the same for a layer of a prompt; feature_s: seconds for each
+    feature of each token that passes between two products, in norms, gates, rotations, sums and copies.
+    Raises ValueError for a number that is not above 0, or below 0 for an overhead.
+    """
+
+    framework: str
+    dtype: str
+    read_bytes_per_second: float
+    product_flops: Mapping[int, float]
+    attention_flops: Mapping[int, float]
+    step_overhead_s: float
+    layer_overhead_s: float
+    prompt_layer_overhead_s: float
+    feature_s: float
+
+    def __post_init__(self):
+        check_number("read_bytes_per_second", self.read_bytes_per_second, above=0.0)
+        for name in ("product_flops", "attention_flops"):
+            rates = {int(rows): rate for rows, rate in getattr(self, name).items()}  # JSON has strings for keys
+            if not rows_are_sizes(rates):
+                raise ValueError(f"{name} must have at least one size, got {dict(getattr(self, name))}")
+            for rate in rates.values():
+                check_number(name, rate, above=0.0)
+            object.__setattr__(self, name, rates)
+        for name in ("step_overhead_s", "layer_overhead_s", "prompt_layer_overhead_s", "feature_s"):
+            check_number(name, getattr(self, name))
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+    def decode_seconds(self, config: ModelConfig, context: int, batch: int = 1) -> float:
+        """One step of decoding: all weights and the cache are read, and every layer has its overhead.
+
+        Left out: arithmetic, which a step of few rows hides behind the reading.
+        """
+        check_count("context", context)
+        n_bytes = parameters_read(config, batch) * self._bytes + kv_bytes(config, batch, context, self._cache)
+        overhead = self.step_overhead_s + config.n_layers * self.layer_overhead_s
+        return n_bytes / self.read_bytes_per_second + overhead
+
+    def prefill_seconds(self, config: ModelConfig, tokens: int) -> float:
+        """Reading a prompt: products and attention at their measured rates, what stands between, and the head.
+
+        Left out: that a product of other widths than the calibrated ones has another rate.
+        """
+        return sum(self.prefill_parts(config, tokens).values())
+
+    def prefill_parts(self, config: ModelConfig, tokens: int) -> dict[str, float]:
+        """The seconds of "products", "attention", "between" and "head"."""
+        terms = prefill_flops_by_term(config, tokens)
+        features = features_between(config) * tokens
+        head = config.d_model * config.vocab_size * self._bytes
+        return {
+            "products": (terms["projections"] + terms["feed_forward"]) / rate_at(self.product_flops, tokens),
+            "attention": terms["attention"] / rate_at(self.attention_flops, tokens),
+            "between": config.n_layers * (self.prompt_layer_overhead_s + features * self.feature_s),
+            "head": head / self.read_bytes_per_second,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @property
+    def _bytes(self):
+        return dtype_bytes({"float32": "float32"}.get(self.dtype, self.dtype))
+
+    @property
+    def _cache(self):
+        return "float32" if self.dtype in ("float32", "int8", "int4") else "bf16"
+
+
+def features_between(config: ModelConfig) -> int:
+    """The features of one token that are read and written between the products of one layer.
+
+    Two norms and two sums over D, queries and keys turned and keys and values copied, gate and up over F.
+    """
+    heads = (config.n_heads + 2 * config.n_kv_heads) * config.d_head
+    return 4 * config.d_model + heads + (2 if config.gated else 1) * config.d_ff
+
+
+def rate_at(rates: Mapping[int, float], size: int) -> float:
+    """A rate between the measured sizes, straight on logarithmic scales; at the ends the nearest one.
+
+    >>> rate_at({100: 10.0, 400: 40.0}, 200)
+    20.0
+    """
+    sizes = sorted(rates)
+    if size <= sizes[0]:
+        return rates[sizes[0]]
+    if size >= sizes[-1]:
+        return rates[sizes[-1]]
+    above = next(s for s in sizes if s >= size)
+    below = sizes[sizes.index(above) - 1]
+    part = math.log(size / below) / math.log(above / below)
+    return round(rates[below] ** (1 - part) * rates[above] ** part, 9)
+
+
+def rows_are_sizes(rates: Mapping[int, float]) -> bool:
+    """Whether there is at least one size, and each is a count."""
+    return bool(rates) and all(size >= 1 for size in rates)

@@ -39,6 +39,14 @@ def test_page_of_the_package_has_every_public_name():
     assert set(described) == {name for name in tfguide.__all__ if not name.startswith("_")}
 
 
+def test_page_of_the_cost_model_has_every_public_name():
+    from tfguide import cost
+
+    table, described = listed("api_cost.md")
+    assert table == described[: len(table)]
+    assert set(table) == set(cost.__all__) - {"BYTES", "CHIPS", "LAYOUTS"}  # tables, named below
+
+
 @pytest.mark.parametrize("package", ["checkpoints", "inference", "compress"])
 def test_shared_page_has_every_public_name(package):
     table, described = listed("api_shared.md")

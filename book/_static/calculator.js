@@ -1,0 +1,236 @@
+// The calculator of "What a token costs". The arithmetic is that of tfguide.cost.step, and a test compares the two.
+"use strict";
+
+(function () {
+  const ACTIVATION_BYTES = 2;
+
+  // ---- arithmetic: no page, no state
+
+  function meshes(chips) {
+    const found = [];
+    for (let x = 1; x <= chips; ++x)
+      for (let y = 1; x * y <= chips; ++y) if (chips % (x * y) === 0) found.push([x, y, chips / x / y]);
+    return found;
+  }
+
+  // The elements that one chip sends for a feed-forward layer: of weights, of activations, and of those the ones that
+  // attention sends once more.
+  function sent(layout, tokens, E, F, mesh, gated) {
+    const [X, Y, Z] = mesh, n = X * Y * Z, up = gated ? 2 : 1;
+    const part = (elements, K) => (elements * (K - 1)) / K;
+    if (layout === "1d-ws") {
+      const ends = 2 * part(tokens * E, n);
+      return { weights: 0, ends, all: ends };
+    }
+    if (layout === "2d-ws") {
+      const ends = 2 * part((tokens * E) / X, Y * Z);
+      return { weights: 0, ends, all: ends + part((up * tokens * F) / (Y * Z), X) + part((tokens * F) / (Y * Z), X) };
+    }
+    const N = { "wg-x": X, "wg-xy": X * Y, "wg-xyz": n }[layout];
+    const weights = part(((up + 1) * E * F * N) / n, N);
+    const ends = layout === "wg-xyz" || N === n ? 0 : 2 * part((tokens * E) / N, n / N);
+    return { weights, ends, all: ends };
+  }
+
+  function best(layout, chips, tokens, E, F, gated) {
+    let found = null;
+    for (const mesh of meshes(chips)) {
+      const one = sent(layout, tokens, E, F, mesh, gated), total = one.weights + one.all;
+      if (found === null || total < found.total) found = { total, one };
+    }
+    return found.one;
+  }
+
+  // Pairs of a query position and a key position that it sees.
+  function pairs(window, context, newTokens) {
+    const seen = window ? Math.min(context, window) : context;
+    const first = context - newTokens + 1;
+    const growing = Math.max(0, Math.min(context, seen) - first);
+    return (growing * (2 * first + growing - 1)) / 2 + (newTokens - growing) * seen;
+  }
+
+  function step(data, given) {
+    const model = data.models[given.model], chip = data.chips[given.chip], chips = given.chips;
+    const tokens = given.batch * given.newTokens;
+    const weightBytes = data.bytes[given.weights], kvBytes = data.bytes[given.kv];
+    const pairFlops = given.newTokens === 1 ? model.pairFlopsOfStep : model.pairFlops;
+    const flops =
+      tokens * model.tokenFlops +
+      given.batch * (model.headFlops + pairs(model.window, given.context, given.newTokens) * pairFlops);
+    const unseen = model.experts ? Math.pow(1 - model.expertsOfToken / model.experts, tokens) * model.experts : 0;
+    const read = (model.read - unseen * model.expertElements) * weightBytes;
+    const kept = model.window ? Math.min(given.context, model.window) : given.context;
+    const share =
+      given.attention === "batch"
+        ? Math.ceil(given.batch / chips) / given.batch
+        : Math.ceil(model.kvHeads / chips) / model.kvHeads;
+    const cache = given.batch * kept * model.kvElements * kvBytes * share;
+    const ffn = best(given.layout, chips, tokens, model.width, model.hidden, model.gated);
+    const matrices = (model.gated ? 3 : 2) * model.width * model.hidden;
+    let bytes = ffn.all * ACTIVATION_BYTES + ffn.weights * weightBytes * (1 + model.attentionElements / matrices);
+    if (!model.parallel) bytes += ffn.ends * ACTIVATION_BYTES;
+    if (given.attention === "batch")
+      bytes += ((((2 * tokens * model.heads) / chips) * (chips - 1)) / chips) * ACTIVATION_BYTES;
+    const out = {
+      flops,
+      read,
+      kept,
+      share,
+      compute_s: flops / (chips * chip.peak_flops),
+      weights_s: read / (chips * chip.hbm_bandwidth),
+      kv_s: cache / chip.hbm_bandwidth,
+      communication_s: chips > 1 ? (model.layers * bytes) / chip.link_bandwidth : 0,
+      sent: chips > 1 ? model.layers * bytes : 0,
+      weight_bytes_per_chip: (model.parameters * weightBytes) / chips,
+      kv_bytes_per_chip: cache,
+    };
+    out.roofline_s = Math.max(out.compute_s, out.weights_s) + out.kv_s;
+    out.serial_s = out.compute_s + out.weights_s + out.kv_s + out.communication_s;
+    return out;
+  }
+
+  // What is wrong with a workload: a message for each field that is not a count.
+  function mistakes(given) {
+    const found = {};
+    for (const [name, most] of [["chips", 1024], ["batch", 1e6], ["context", 1e8]]) {
+      const value = given[name];
+      if (!Number.isInteger(value) || value < 1 || value > most)
+        found[name] = `a whole number from 1 to ${most.toLocaleString("en-US")} is expected`;
+    }
+    return found;
+  }
+
+  // ---- numbers for people
+
+  function digits(x, n = 3) {
+    if (x === 0) return "0";
+    if (x >= 100000) return Math.round(x).toLocaleString("en-US");
+    return Number(x.toPrecision(n)).toLocaleString("en-US", { maximumSignificantDigits: n });
+  }
+  function seconds(s) {
+    if (s === 0) return "0";
+    if (s < 1e-3) return `${digits(s * 1e6)} µs`;
+    return s < 1 ? `${digits(s * 1e3)} ms` : `${digits(s)} s`;
+  }
+  const gigabytes = (bytes) => `${digits(bytes / 1e9)} GB`;
+
+  // ---- the page
+
+  const FIELDS = [
+    ["model", "Model", "models", "llama-3-70b"],
+    ["chip", "Chip", "chips", "h100"],
+    ["chips", "How many chips", null, 8],
+    ["batch", "Sequences at once (batch)", null, 32],
+    ["context", "Tokens of each (context)", null, 8192],
+    ["weights", "Type of the weights", "bytes", "int8"],
+    ["kv", "Type of the cache", "bytes", "bf16"],
+    ["attention", "Cache divided by", "attentions", "batch"],
+    ["layout", "Layout on the mesh", "layouts", "2d-ws"],
+  ];
+
+  function element(name, attributes = {}, ...children) {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...children);
+    return made;
+  }
+
+  function row(name, value, formula) {
+    return element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, value), element("td", {}, formula));
+  }
+
+  function report(data, given) {
+    const chip = data.chips[given.chip], model = data.models[given.model], n = given.chips;
+    const token = step(data, { ...given, newTokens: 1 });
+    const prompt = step(data, { ...given, newTokens: given.context });
+    const used = token.weight_bytes_per_chip + token.kv_bytes_per_chip, free = chip.hbm_bytes - used;
+    const speed = given.batch / token.serial_s;
+    const over = (amount, rate) => (n > 1 ? `${amount} / (${n} × ${rate})` : `${amount} / ${rate}`);
+    const bandwidth = `${digits(chip.hbm_bandwidth / 1e9, 4)} GB/s`, peak = `${digits(chip.peak_flops / 1e12, 4)} TFLOP/s`;
+    return [
+      ["Memory of each chip", [
+        ["weights", gigabytes(token.weight_bytes_per_chip),
+          `${digits(model.parameters / 1e9, 4)} × 10⁹ × ${data.bytes[given.weights]} bytes${n > 1 ? ` / ${n}` : ""}`],
+        ["cache", gigabytes(token.kv_bytes_per_chip), `${given.batch} × ${token.kept} tokens × ${digits(model.kvElements * data.bytes[given.kv], 6)} bytes` +
+          (token.share < 1 ? ` × ${digits(token.share)}` : "")],
+        ["free", free >= 0 ? gigabytes(free) : `does not fit: ${gigabytes(-free)} too much`,
+          `${gigabytes(chip.hbm_bytes)} − ${gigabytes(used)}`],
+      ]],
+      ["A token of each sequence", [
+        ["compute", seconds(token.compute_s), over(`${digits(token.flops / 1e9)} GFLOP`, peak)],
+        ["read weights", seconds(token.weights_s), over(gigabytes(token.read), bandwidth)],
+        ["read cache", seconds(token.kv_s), `${gigabytes(token.kv_bytes_per_chip)} / ${bandwidth}`],
+        ["communication", seconds(token.communication_s),
+          n > 1 ? `${digits(token.sent / 1e6)} MB / ${digits(chip.link_bandwidth / 1e9)} GB/s` : "one chip sends nothing"],
+        ["at best", seconds(token.roofline_s), "the larger of compute and weights, and the cache"],
+        ["all in turn", seconds(token.serial_s), "the sum of the four"],
+        ["tokens a second", digits(speed), `${given.batch} / ${seconds(token.serial_s)}`],
+        ["chip-seconds for 10⁶ tokens", digits((n * 1e6) / speed), `${n} × 10⁶ / ${digits(speed)}`],
+      ]],
+      ["The prompt", [
+        ["all in turn", seconds(prompt.serial_s), over(`${digits(prompt.flops / 1e12)} TFLOP`, peak) + ", reading, sending"],
+        ["tokens a second", digits((given.batch * given.context) / prompt.serial_s),
+          `${given.batch} × ${given.context} / ${seconds(prompt.serial_s)}`],
+      ]],
+    ];
+  }
+
+  function build(place, data) {
+    const controls = {}, notes = {};
+    const form = element("form", { class: "cost-fields", autocomplete: "off" });
+    form.addEventListener("submit", (event) => event.preventDefault());
+    for (const [name, title, source, start] of FIELDS) {
+      const id = `cost-${name}`, note = element("span", { class: "cost-note", id: `${id}-note`, role: "alert" });
+      let control;
+      if (source === null) {
+        control = element("input", { type: "number", min: 1, step: 1, value: start, inputmode: "numeric" });
+      } else {
+        const names = Array.isArray(data[source]) ? data[source] : Object.keys(data[source]);
+        control = element("select", {}, ...names.map((one) => element("option", { value: one }, one)));
+        control.value = start;
+      }
+      control.id = id;
+      control.setAttribute("aria-describedby", note.id);
+      control.addEventListener("input", show);
+      controls[name] = control;
+      notes[name] = note;
+      form.append(element("div", {}, element("label", { for: id }, title), control, note));
+    }
+    const results = element("div", { class: "cost-results", "aria-live": "polite" });
+    place.replaceChildren(form, results);
+
+    function show() {
+      const given = {};
+      for (const [name, , source] of FIELDS) {
+        const value = controls[name].value;
+        given[name] = source === null ? (value.trim() === "" ? NaN : Number(value)) : value;
+      }
+      const wrong = mistakes(given);
+      for (const name of Object.keys(notes)) {
+        notes[name].textContent = wrong[name] || "";
+        controls[name].setAttribute("aria-invalid", name in wrong ? "true" : "false");
+      }
+      if (Object.keys(wrong).length) {
+        results.replaceChildren(element("p", {}, "No result: a field above needs another number."));
+        return;
+      }
+      results.replaceChildren(
+        ...report(data, given).map(([title, rows]) =>
+          element("table", {}, element("caption", {}, title), element("tbody", {}, ...rows.map((one) => row(...one)))),
+        ),
+      );
+    }
+    show();
+  }
+
+  const api = { step, mistakes, digits, seconds };
+  if (typeof module !== "undefined") module.exports = api;
+  if (typeof document === "undefined") return;
+  window.tfguideCost = api;
+  function start() {
+    const place = document.getElementById("cost-calculator"), source = document.getElementById("cost-data");
+    if (place && source) build(place, JSON.parse(source.textContent));
+  }
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();

@@ -1,0 +1,129 @@
+"""The calculator of the page, in a real browser: its arithmetic is tfguide.cost's, and it says what is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tfguide import ModelConfig, cost
+from tfguide.cost.calculator import RESULTS, calculator_data, golden_cases
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+STATIC = Path(__file__).parents[2] / "book" / "_static"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser, tmp_path):
+    style = "".join((STATIC / name).read_text() for name in ("custom.css", "calculator.css"))
+    file = tmp_path / "page.html"
+    file.write_text(
+        f"<!doctype html><html data-theme='light'><meta charset='utf-8'><style>{style}</style><body>"
+        "<div id='cost-calculator'></div>"
+        f"<script type='application/json' id='cost-data'>{json.dumps(calculator_data())}</script>"
+        f"<script>{(STATIC / 'calculator.js').read_text()}</script>",
+        encoding="utf-8",
+    )
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(file.as_uri())
+    yield page
+    assert all(url.startswith("file:") for url in asked) and not errors  # the fonts of the book, and no network
+    page.close()
+
+
+def test_the_golden_cases(page):
+    cases = golden_cases(300)
+    assert {case["input"]["model"] for case in cases} == set(calculator_data()["models"])
+    got = page.evaluate(
+        """inputs => {
+            const data = JSON.parse(document.getElementById("cost-data").textContent);
+            return inputs.map(one => window.tfguideCost.step(data, one));
+        }""",
+        [case["input"] for case in cases],
+    )
+    for case, one in zip(cases, got, strict=True):
+        for name in RESULTS:
+            want = case["output"][name]
+            assert one[name] == pytest.approx(want, rel=1e-9, abs=1e-300), (case["input"], name)
+
+
+def texts(page):
+    return page.inner_text(".cost-results")
+
+
+def fill(page, **fields):
+    for name, value in fields.items():
+        control = page.locator(f"#cost-{name}")
+        if control.evaluate("node => node.tagName") == "SELECT":
+            control.select_option(value)
+        else:
+            control.fill(str(value))
+
+
+def shown(page, seconds):
+    return page.evaluate("s => window.tfguideCost.seconds(s)", seconds)
+
+
+def test_what_is_shown_is_what_python_says(page):
+    fill(page, model="mixtral-8x7b", chip="tpu-v5p", chips=4, batch=3, context=1000, weights="bf16", kv="int8")
+    one = cost.step(ModelConfig.from_preset("mixtral-8x7b"), "tpu-v5p", 4, 3, 1000, 1, "bf16", "int8")
+    before = texts(page)
+    for seconds in (one.compute_s, one.weights_s, one.kv_s, one.communication_s, one.serial_s, one.roofline_s):
+        assert shown(page, seconds) in before
+    assert f"{one.weight_bytes_per_chip / 1e9:.3g} GB" in before
+    fill(page, batch=300)
+    after = texts(page)
+    assert after != before
+    many = cost.step(ModelConfig.from_preset("mixtral-8x7b"), "tpu-v5p", 4, 300, 1000, 1, "bf16", "int8")
+    assert shown(page, many.serial_s) in after and shown(page, one.serial_s) not in after
+
+
+def test_what_does_not_fit_is_said(page):
+    fill(page, model="llama-3.1-405b", chips=1)
+    assert "does not fit" in texts(page)
+
+
+@pytest.mark.parametrize("name", ["chips", "batch", "context"])
+@pytest.mark.parametrize("value", ["", "0", "-3", "1.5", "1e300"])
+def test_bad_input_is_answered(page, name, value):
+    fill(page, **{name: value})
+    assert "a whole number from 1 to" in page.inner_text(f"#cost-{name}-note")
+    assert page.get_attribute(f"#cost-{name}", "aria-invalid") == "true"
+    assert texts(page) == "No result: a field above needs another number."
+    fill(page, **{name: 2})
+    assert page.inner_text(f"#cost-{name}-note") == ""
+    assert "tokens a second" in texts(page)
+
+
+def test_no_model_and_no_chip_shows_what_is_no_number(page):
+    data = calculator_data()
+    for model in data["models"]:
+        for chip in ("h100", "tpu-v5e"):
+            for chips in (1, 6):
+                fill(page, model=model, chip=chip, chips=chips)
+                text = page.inner_text("body")
+                assert not any(word in text for word in ("NaN", "undefined", "Infinity", "null", "[object"))
+
+
+def test_every_field_has_a_label_and_a_phone_shows_all(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    for control in page.locator(".cost-fields input, .cost-fields select").all():
+        name = control.get_attribute("id")
+        assert page.locator(f"label[for={name}]").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

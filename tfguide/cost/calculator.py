@@ -1,0 +1,90 @@
+"""What the calculator on the page needs to know of each model, and cases that hold it to this package."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from tfguide.config import ModelConfig
+from tfguide.cost.chips import CHIPS
+from tfguide.cost.communication import LAYOUTS
+from tfguide.cost.flops import decode_flops_by_term, prefill_flops_by_term
+from tfguide.cost.memory import ATTENTIONS, BYTES, kv_bytes_per_token
+from tfguide.cost.parameters import attention_parameters, parameters
+from tfguide.cost.step import _width, parameters_read, step
+from tfguide.presets import PRESETS
+
+RESULTS = (
+    "flops", "compute_s", "weights_s", "kv_s", "communication_s", "roofline_s", "serial_s", "weight_bytes_per_chip",
+    "kv_bytes_per_chip",
+)  # fmt: skip
+
+
+def calculator_data() -> dict[str, Any]:
+    """The numbers of every decoder preset and chip, for JSON: sizes and counts, no times."""
+    names = [name for name in PRESETS if ModelConfig.from_preset(name).kind == "decoder"]
+    chips = {
+        name: {key: value for key, value in asdict(chip).items() if key != "source"} for name, chip in CHIPS.items()
+    }
+    return {
+        "models": {name: _model(ModelConfig.from_preset(name)) for name in names},
+        "chips": chips,
+        "bytes": BYTES,
+        "layouts": list(LAYOUTS),
+        "attentions": list(ATTENTIONS),
+    }
+
+
+def golden_cases(n: int = 200, seed: int = 0) -> list[dict[str, Any]]:
+    """Workloads drawn from a seed, each with what `step` gives: {"input": ..., "output": ...}."""
+    stream = np.random.default_rng(seed)
+    models, cases = list(calculator_data()["models"]), []
+    for index in range(n):
+        context = int(2 ** stream.uniform(0, 17))
+        given = {
+            "model": models[index % len(models)],
+            "chip": str(stream.choice(list(CHIPS))),
+            "chips": int(stream.integers(1, 65)),
+            "batch": int(2 ** stream.uniform(0, 10)),
+            "context": context,
+            "newTokens": [1, context, int(stream.integers(1, context + 1))][index % 3],
+            "weights": str(stream.choice(list(BYTES))),
+            "kv": str(stream.choice(list(BYTES))),
+            "layout": str(stream.choice(LAYOUTS)),
+            "attention": str(stream.choice(ATTENTIONS)),
+        }
+        names = ("chip", "chips", "batch", "context", "newTokens", "weights", "kv", "layout", "attention")
+        one = step(ModelConfig.from_preset(given["model"]), *(given[name] for name in names))
+        cases.append({"input": given, "output": {name: getattr(one, name) for name in RESULTS}})
+    return cases
+
+
+def _model(config):
+    prompt, token = prefill_flops_by_term(config, 1), decode_flops_by_term(config, 1)
+    experts = config.experts
+    layers = config.n_layers - (experts.n_dense_layers if experts else 0)
+    matrices = 3 if config.gated else 2
+    return {
+        "parameters": parameters(config),
+        # As if every expert were read; those that no token falls on come off.
+        "read": parameters_read(config, 1) if experts is None else parameters_read(config, 10**9),
+        "experts": experts.n_experts if experts else 0,
+        "expertsOfToken": experts.per_token if experts else 0,
+        "expertElements": layers * matrices * config.d_model * experts.d_expert if experts else 0,
+        "tokenFlops": prompt["projections"] + prompt["feed_forward"],
+        "headFlops": token["head"],
+        "pairFlops": prompt["attention"],
+        "pairFlopsOfStep": token["attention"],
+        "kvElements": kv_bytes_per_token(config, "int8"),
+        "kvHeads": 1 if config.latent else config.n_kv_heads,
+        "window": config.sliding_window or 0,
+        "layers": config.n_layers,
+        "width": config.d_model,
+        "hidden": _width(config),
+        "gated": config.gated,
+        "parallel": config.norm_placement == "parallel",
+        "attentionElements": attention_parameters(config),
+        "heads": config.n_heads * config.d_head,
+    }

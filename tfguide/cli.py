@@ -19,7 +19,12 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 where all went well, 2 for a mistake in what was asked for, 130 where it was interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        done = options.run(options)
+        sys.stdout.flush()
+        return done
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"tfguide: {error}", file=sys.stderr)
         return 2

@@ -17,8 +17,8 @@ from tfguide.cost.machine import Measured, features_between, rate_at
 BENCHMARKS = Path(__file__).parents[2] / "book" / "appendices" / "benchmarks"
 KNOWN = Measured(
     framework="torch", dtype="bfloat16", read_bytes_per_second=10e9, product_flops={128: 100e9, 512: 400e9},
-    attention_flops={"128": 50e9}, step_overhead_s=1e-3, layer_overhead_s=1e-4, prompt_layer_overhead_s=2e-4,
-    feature_s=1e-9,
+    attention_flops={"128": 50e9}, step_overhead_s=1e-3, layer_overhead_s=1e-4, prompt_overhead_s=3e-3, prompt_layer_overhead_s=2e-4,
+    feature_s={1: 1e-9},
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_a_prompt_is_its_parts():
     terms, parts = prefill_flops_by_term(config, 256), KNOWN.prefill_parts(config, 256)
     assert parts["products"] == pytest.approx((terms["projections"] + terms["feed_forward"]) / 200e9)
     assert parts["attention"] == pytest.approx(terms["attention"] / 50e9)
-    assert parts["between"] == pytest.approx(12 * (2e-4 + 256e-9 * (4 * 768 + 20 * 64 + 2 * 2048)))
+    assert parts["between"] == pytest.approx(3e-3 + 12 * (2e-4 + 256e-9 * (4 * 768 + 20 * 64 + 2 * 2048)))
     assert parts["head"] == pytest.approx(2 * 768 * 32000 / 10e9)
     assert KNOWN.prefill_seconds(config, 256) == sum(parts.values())
     assert features_between(small_config(activation="gelu")) < features_between(small_config(activation="swiglu"))
@@ -41,11 +41,13 @@ def test_a_prompt_is_its_parts():
 
 def test_rates_between_sizes():
     rates = {128: 100.0, 512: 400.0}
-    assert [rate_at(rates, n) for n in (1, 128, 256, 512, 4000)] == [100, 100, 200, 400, 400]
+    assert [rate_at(rates, n) for n in (1, 128, 256, 512, 4000)] == pytest.approx([100, 100, 200, 400, 400])
+    assert rate_at({1: 0.0, 100: 4.0}, 10) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
-    "change", [dict(read_bytes_per_second=0), dict(product_flops={}), dict(feature_s=-1), dict(attention_flops={5: -1})]
+    "change",
+    [dict(read_bytes_per_second=0), dict(product_flops={}), dict(feature_s={5: -1}), dict(attention_flops={5: -1})],
 )
 def test_a_measurement_that_cannot_be(change):
     with pytest.raises(ValueError, match=next(iter(change))):
@@ -58,7 +60,8 @@ def calibration(tmp_path_factory):
     file = tmp_path_factory.mktemp("machine") / "machine.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "SIZES", (8, 16))
-        patch.setattr(calibrate, "MATRICES", 1)
+        patch.setattr(calibrate, "FEATURE_SIZES", (8,))
+        patch.setattr(calibrate, "LAYERS", 1)
         patch.setattr(calibrate, "READ_BYTES", 1 << 22)
         patch.setattr(calibrate, "read_bandwidth", lambda: 1e9)
         assert main(["calibrate", "--framework", *FRAMEWORKS, "--json", str(file)]) == 0

@@ -23,7 +23,11 @@ from tfguide.cost.machine import Measured, features_between
 from tfguide.weights import init_weights
 
 SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention
-MATRICES = 64  # whose weights no cache holds together, as those of a model's layers
+# The products of one layer with grouped heads, (in, out), wide and narrow as they come; so many layers that no cache
+# holds their weights together.
+SHAPES = ((1024, 1024), (1024, 320), (1024, 320), (1024, 1024), (1024, 2816), (1024, 2816), (2816, 1024))
+LAYERS = 16
+FEATURE_SIZES = (128, 1024)  # tokens
 READ_BYTES = 1 << 30  # more than a cache of the last level holds
 # Another width, depth and vocabulary than those of the models that are predicted.
 PROBE = ModelConfig(
@@ -63,14 +67,17 @@ def measure(framework: str, dtype: str) -> Measured:
     known = Measured(
         framework=framework, dtype=dtype, read_bytes_per_second=read, product_flops=products,
         attention_flops=attention, step_overhead_s=max(0.0, steps[2] - 2 * per_layer), layer_overhead_s=per_layer,
-        prompt_layer_overhead_s=prompt_layer, feature_s=0.0,
+        prompt_overhead_s=max(0.0, prompts[2] - 2 * prompt_layer), prompt_layer_overhead_s=prompt_layer, feature_s={1: 0.0},
     )  # fmt: skip
     # What the products and attention do not explain of a deeper model, against a shallower one, is between them.
     deep, shallow = PROBE, PROBE.replace(n_layers=1)
-    extra = _prompt_seconds(framework, deep, dtype, 1024) - _prompt_seconds(framework, shallow, dtype, 1024)
-    extra -= known.prefill_seconds(deep, 1024) - known.prefill_seconds(shallow, 1024)
-    feature = max(0.0, extra) / (1024 * features_between(deep) * (deep.n_layers - shallow.n_layers))
-    return Measured(**(known.to_dict() | {"feature_s": feature}))
+    features = {}
+    for tokens in FEATURE_SIZES:
+        extra = _prompt_seconds(framework, deep, dtype, tokens) - _prompt_seconds(framework, shallow, dtype, tokens)
+        extra -= known.prefill_seconds(deep, tokens) - known.prefill_seconds(shallow, tokens)
+        passed = tokens * features_between(deep) * (deep.n_layers - shallow.n_layers)
+        features[tokens] = max(0.0, extra) / passed
+    return Measured(**(known.to_dict() | {"feature_s": features}))
 
 
 def table(result: dict) -> str:
@@ -126,11 +133,11 @@ class _Torch:
 
     def product_rate(self, rows):
         torch = self.torch
-        x = torch.randn(rows, 1024).to(self.dtype)
-        weights = [torch.randn(1024 + 256, 1024).to(self.dtype) for _ in range(MATRICES)]
+        x = {d_in: torch.randn(rows, d_in).to(self.dtype) for d_in, _ in SHAPES}
+        weights = [torch.randn(d_out, d_in).to(self.dtype) for d_in, d_out in SHAPES * LAYERS]
         with torch.inference_mode():
-            seconds = _median(lambda: [torch.nn.functional.linear(x, w) for w in weights])
-        return 2 * rows * sum(w.numel() for w in weights) / seconds
+            seconds = _median(lambda: [torch.nn.functional.linear(x[w.shape[1]], w) for w in weights])
+        return _products_flops(rows) / seconds
 
     def attention_rate(self, positions):
         from tfguide.torch import causal_mask, fused_attention
@@ -163,11 +170,11 @@ class _TensorFlow:
 
     def product_rate(self, rows):
         tf = self.tf
-        x = tf.cast(tf.random.normal((rows, 1024)), self.dtype)
-        weights = [tf.Variable(tf.cast(tf.random.normal((1024, 1024 + 256)), self.dtype)) for _ in range(MATRICES)]
-        products = tf.function(lambda x: [tf.reduce_sum((x @ w)[:1, :1]) for w in weights])
+        x = {d_in: tf.cast(tf.random.normal((rows, d_in)), self.dtype) for d_in, _ in SHAPES}
+        weights = [tf.Variable(tf.cast(tf.random.normal(shape), self.dtype)) for shape in SHAPES * LAYERS]
+        products = tf.function(lambda x: [tf.reduce_sum((x[w.shape[0]] @ w)[:1, :1]) for w in weights])
         seconds = _median(lambda: [y.numpy() for y in products(x)])
-        return 2 * rows * MATRICES * 1024 * (1024 + 256) / seconds
+        return _products_flops(rows) / seconds
 
     def attention_rate(self, positions):
         from tfguide.tensorflow import causal_mask, scaled_dot_product_attention
@@ -186,6 +193,10 @@ class _TensorFlow:
 
         use_huge_pages(matrix.address, matrix.n_bytes)
         return _read_rate(matrix, native.cores())
+
+
+def _products_flops(rows):
+    return 2 * rows * LAYERS * sum(d_in * d_out for d_in, d_out in SHAPES)
 
 
 def _read_rate(matrix, threads):

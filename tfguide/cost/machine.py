@@ -20,8 +20,8 @@ class Measured:
 
     read_bytes_per_second: weights in a product with one row. product_flops, attention_flops: operations a second by
     the number of rows or positions. step_overhead_s, layer_overhead_s: what a step of decoding takes beside reading,
-    once and for each layer; prompt_layer_overhead_s: the same for a layer of a prompt; feature_s: seconds for each
-    feature of each token that passes between two products, in norms, gates, rotations, sums and copies.
+    once and for each layer; prompt_overhead_s, prompt_layer_overhead_s: the same for a prompt; feature_s: seconds for each
+    feature of each token that passes between two products, in norms, gates, rotations, sums and copies, by tokens.
     Raises ValueError for a number that is not above 0, or below 0 for an overhead.
     """
 
@@ -32,19 +32,22 @@ class Measured:
     attention_flops: Mapping[int, float]
     step_overhead_s: float
     layer_overhead_s: float
+    prompt_overhead_s: float
     prompt_layer_overhead_s: float
-    feature_s: float
+    feature_s: Mapping[int, float]
 
     def __post_init__(self):
         check_number("read_bytes_per_second", self.read_bytes_per_second, above=0.0)
-        for name in ("product_flops", "attention_flops"):
+        for name in ("product_flops", "attention_flops", "feature_s"):
             rates = {int(rows): rate for rows, rate in getattr(self, name).items()}  # JSON has strings for keys
             if not rows_are_sizes(rates):
                 raise ValueError(f"{name} must have at least one size, got {dict(getattr(self, name))}")
             for rate in rates.values():
-                check_number(name, rate, above=0.0)
+                check_number(name, rate, above=None if name == "feature_s" else 0.0)
+                if rate < 0:
+                    raise ValueError(f"{name} must be at least 0, got {rate}")
             object.__setattr__(self, name, rates)
-        for name in ("step_overhead_s", "layer_overhead_s", "prompt_layer_overhead_s", "feature_s"):
+        for name in ("step_overhead_s", "layer_overhead_s", "prompt_overhead_s", "prompt_layer_overhead_s"):
             check_number(name, getattr(self, name))
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -74,7 +77,8 @@ class Measured:
         return {
             "products": (terms["projections"] + terms["feed_forward"]) / rate_at(self.product_flops, tokens),
             "attention": terms["attention"] / rate_at(self.attention_flops, tokens),
-            "between": config.n_layers * (self.prompt_layer_overhead_s + features * self.feature_s),
+            "between": self.prompt_overhead_s
+            + config.n_layers * (self.prompt_layer_overhead_s + features * rate_at(self.feature_s, tokens)),
             "head": head / self.read_bytes_per_second,
         }
 
@@ -103,7 +107,7 @@ def features_between(config: ModelConfig) -> int:
 def rate_at(rates: Mapping[int, float], size: int) -> float:
     """A rate between the measured sizes, straight on logarithmic scales; at the ends the nearest one.
 
-    >>> rate_at({100: 10.0, 400: 40.0}, 200)
+    >>> round(rate_at({100: 10.0, 400: 40.0}, 200), 6)
     20.0
     """
     sizes = sorted(rates)
@@ -114,7 +118,9 @@ def rate_at(rates: Mapping[int, float], size: int) -> float:
     above = next(s for s in sizes if s >= size)
     below = sizes[sizes.index(above) - 1]
     part = math.log(size / below) / math.log(above / below)
-    return round(rates[below] ** (1 - part) * rates[above] ** part, 9)
+    if not rates[below] * rates[above]:
+        return rates[below] * (1 - part) + rates[above] * part
+    return rates[below] * (rates[above] / rates[below]) ** part
 
 
 def rows_are_sizes(rates: Mapping[int, float]) -> bool:

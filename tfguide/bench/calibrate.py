@@ -56,19 +56,23 @@ def calibrate(frameworks: Sequence[str], dtypes: Sequence[str], keep: Callable[[
 def measure(framework: str, dtype: str) -> Measured:
     """One framework with one type of weights."""
     tools = _Torch(dtype) if framework == "torch" else _TensorFlow(dtype)
-    products = {size: tools.product_rate(size) for size in SIZES}
-    attention = {size: tools.attention_rate(size) for size in SIZES}
-    read = tools.read_rate()
     steps = {n: _step_seconds(framework, TINY.replace(n_layers=n), dtype) for n in (2, 18)}
     per_layer = max(0.0, (steps[18] - steps[2]) / 16)
     prompts = {n: _prompt_seconds(framework, TINY.replace(n_layers=n), dtype, 32) for n in (2, 18)}
     # A prompt of 32 tokens in 64 features has hardly anything to compute: what a layer takes is its overhead.
     prompt_layer = max(0.0, (prompts[18] - prompts[2]) / 16)
     known = Measured(
-        framework=framework, dtype=dtype, read_bytes_per_second=read, product_flops=products,
-        attention_flops=attention, step_overhead_s=max(0.0, steps[2] - 2 * per_layer), layer_overhead_s=per_layer,
-        prompt_overhead_s=max(0.0, prompts[2] - 2 * prompt_layer), prompt_layer_overhead_s=prompt_layer, feature_s={1: 0.0},
-    )  # fmt: skip
+        framework=framework,
+        dtype=dtype,
+        read_bytes_per_second=tools.read_rate(),
+        product_flops={size: tools.product_rate(size) for size in SIZES},
+        attention_flops={size: tools.attention_rate(size) for size in SIZES},
+        step_overhead_s=max(0.0, steps[2] - 2 * per_layer),
+        layer_overhead_s=per_layer,
+        prompt_overhead_s=max(0.0, prompts[2] - 2 * prompt_layer),
+        prompt_layer_overhead_s=prompt_layer,
+        feature_s={1: 0.0},
+    )
     # What the products and attention do not explain of a deeper model, against a shallower one, is between them.
     deep, shallow = PROBE, PROBE.replace(n_layers=1)
     features = {}

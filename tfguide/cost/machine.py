@@ -20,8 +20,9 @@ class Measured:
 
     read_bytes_per_second: weights in a product with one row. product_flops, attention_flops: operations a second by
     the number of rows or positions. step_overhead_s, layer_overhead_s: what a step of decoding takes beside reading,
-    once and for each layer; prompt_overhead_s, prompt_layer_overhead_s: the same for a prompt; feature_s: seconds for each
-    feature of each token that passes between two products, in norms, gates, rotations, sums and copies, by tokens.
+    once and for each layer; prompt_overhead_s, prompt_layer_overhead_s: the same for a prompt; feature_s: seconds for
+    each feature of each token that passes between two products, in norms, gates, rotations, sums and copies, by the
+    number of tokens.
     Raises ValueError for a number that is not above 0, or below 0 for an overhead.
     """
 

@@ -17,7 +17,8 @@ from tfguide.cost.machine import Measured, features_between, rate_at
 BENCHMARKS = Path(__file__).parents[2] / "book" / "appendices" / "benchmarks"
 KNOWN = Measured(
     framework="torch", dtype="bfloat16", read_bytes_per_second=10e9, product_flops={128: 100e9, 512: 400e9},
-    attention_flops={"128": 50e9}, step_overhead_s=1e-3, layer_overhead_s=1e-4, prompt_overhead_s=3e-3, prompt_layer_overhead_s=2e-4,
+    attention_flops={"128": 50e9}, step_overhead_s=1e-3, layer_overhead_s=1e-4, prompt_overhead_s=3e-3,
+    prompt_layer_overhead_s=2e-4,
     feature_s={1: 1e-9},
 )  # fmt: skip
 

@@ -131,3 +131,46 @@ def predictions(rows: Sequence[tuple[str, float, float]]) -> Figure:
         ax.set_ylabel("predicted, seconds")
         ax.legend(loc="upper left")
     return fig
+
+
+def collectives() -> Figure:
+    """What four chips hold before and after an all-gather, a reduce-scatter and an all-to-all."""
+    n = 4
+    before = {
+        "all-gather": [[chip if part == chip else None for part in range(n)] for chip in range(n)],
+        "reduce-scatter": [[None if part is None else "+" for part in range(n)] for _ in range(n)],
+        "all-to-all": [[chip for _ in range(n)] for chip in range(n)],
+    }
+    after = {
+        "all-gather": [list(range(n)) for _ in range(n)],
+        "reduce-scatter": [["sum" if part == chip else None for part in range(n)] for chip in range(n)],
+        "all-to-all": [list(range(n)) for _ in range(n)],
+    }
+    with style():
+        fig, axes = plt.subplots(1, 3, figsize=size(0.46))
+        for ax, name in zip(axes, before, strict=True):
+            for left, state, title in ((0.0, before[name], "before"), (5.6, after[name], "after")):
+                ax.text(left + n / 2, -0.35, title, ha="center", va="bottom", fontsize=9)
+                for chip in range(n):
+                    for part in range(n):
+                        _cell(ax, left + part, chip * 1.35, state[chip][part], part)
+            for chip in range(n):
+                ax.text(-0.25, chip * 1.35 + 0.5, f"chip {chip}", ha="right", va="center", fontsize=8)
+            ax.annotate("", (5.45, 2.5), (4.2, 2.5), arrowprops={"arrowstyle": "->", "color": ink()})
+            ax.set_title(name, loc="center")
+            ax.set_xlim(-2.1, 9.8)
+            ax.set_ylim(5.4, -1.0)
+            ax.set_aspect("equal")
+            ax.axis("off")
+    return fig
+
+
+def _cell(ax, x, y, value, part):
+    """One part of an array: its colour says which part, or from which chip; hatched: a sum that is not complete."""
+    if value is None:
+        ax.add_patch(plt.Rectangle((x, y), 1, 1, fill=False, edgecolor=ink(), linewidth=0.5, alpha=0.35))
+        return
+    index = value if isinstance(value, int) else part
+    hatch = "////" if value == "+" else None
+    colour = "none" if hatch else PALETTE[index]
+    ax.add_patch(plt.Rectangle((x, y), 1, 1, facecolor=colour, edgecolor=PALETTE[index], linewidth=1.0, hatch=hatch))

@@ -100,19 +100,28 @@ def palm(**changes) -> ModelConfig:
 def _parameter_counts():
     for name, published in COUNTS.items():
         computed = parameters(ModelConfig.from_preset(name))
-        yield Row(f"the model's weights, {name}", "parameters", "", published, computed, "exact", 0, True)
+        yield Row("the models' published weights", f"{name}, parameters", "", published, computed, "exact", 0, True)
     for name, published in PALM.items():
         computed = parameters(ModelConfig.from_preset(name)) / 1e9
-        yield Row(f"{POPE}, {name}", "parameters", "10^9", published, computed, "exact", 0.0075, True)
+        yield Row(f"{POPE}, table D.1", f"{name}, parameters", "10^9", published, computed, "exact", 0.0075, True)
     for name, published in (("mixtral-8x7b", 12.9), ("deepseek-v3", 37.0)):
         computed = active_parameters(ModelConfig.from_preset(name)) / 1e9
-        yield Row(f"the model's paper, {name}", "active parameters", "10^9", published, computed, "tight", 0.02)
+        yield Row("the models' papers", f"{name}, active parameters", "10^9", published, computed, "tight", 0.02)
 
 
 def _kv():
     for name, published in KV.items():
         computed = kv_bytes_per_token(ModelConfig.from_preset(name))
-        yield Row(f"the model's sizes, {name}", "cache of a token", "bytes", published, computed, "exact", 0, True)
+        yield Row(
+            "the models' configuration files",
+            f"{name}, cache of a token",
+            "bytes",
+            published,
+            computed,
+            "exact",
+            0,
+            True,
+        )
     computed = kv_bytes_per_token(ModelConfig.from_preset("opt-13b"))
     yield Row("Kwon et al. 2023, OPT-13B", "cache of a token", "bytes", 819_200, computed, "exact", 0, True)
     multihead = kv_bytes(palm(n_kv_heads=48, d_head=128), 512, 2048) / 1e12
@@ -182,21 +191,21 @@ def _scaling_book():
     ):
         n_bytes = 26e9 + batch * 6.7e9
         seconds = bandwidth_seconds(n_bytes, 8, 8.2e11)
-        source = f"{SCALING}, Llama 2 13B, batch {batch}"
-        yield Row(source, "bytes read", "GB", total, n_bytes / 1e9, "exact", 0.051, True)
-        yield Row(source, "step", "ms", milliseconds, 1e3 * seconds, "exact", 0.0051, True)
-        yield Row(source, "speed", "tokens/s", speed, batch / seconds, "exact", 0.06, True)
+        source, what = SCALING, f"Llama 2 13B, batch {batch}, "
+        yield Row(source, what + "bytes read", "GB", total, n_bytes / 1e9, "exact", 0.051, True)
+        yield Row(source, what + "step", "ms", milliseconds, 1e3 * seconds, "exact", 0.0051, True)
+        yield Row(source, what + "speed", "tokens/s", speed, batch / seconds, "exact", 0.06, True)
     llama = ModelConfig.from_preset("llama-3-70b")
-    source = f"{SCALING}, Llama 3 70B in int8"
+    source, what = SCALING, "Llama 3 70B in int8, "
     n_bytes = parameters(llama) + kv_bytes(llama, 32, 8192, "int8")
-    yield Row(source, "cache of a token", "bytes", 163_840, kv_bytes_per_token(llama, "int8"), "exact", 0, True)
-    yield Row(source, "weights and cache, batch 32", "GB", 112.9, n_bytes / 1e9, "tight", 0.06)
+    yield Row(source, what + "cache of a token", "bytes", 163_840, kv_bytes_per_token(llama, "int8"), "exact", 0, True)
+    yield Row(source, what + "weights and cache, batch 32", "GB", 112.9, n_bytes / 1e9, "tight", 0.06)
     for chips, milliseconds in ((8, 17.28), (16, 8.64)):
         one = step(llama, "tpu-v5e", chips, 32, 8192, weights="int8", kv="int8")
         computed = 1e3 * (one.weights_s + one.kv_s)
-        yield Row(source, f"step, {chips} TPU v5e", "ms", milliseconds, computed, "tight", 0.06)
+        yield Row(source, what + f"step, {chips} TPU v5e", "ms", milliseconds, computed, "tight", 0.06)
     seconds = 2 * parameters(llama) * 8192 / (16 * 197e12 * 0.4)
-    yield Row(source, "prefill of 8192 at 40% MFU, 16 chips", "s", 0.91, seconds, "tight", 0.06)
+    yield Row(source, what + "prefill of 8192, 16 chips, 40% MFU", "s", 0.91, seconds, "tight", 0.06)
 
 
 def _speculative():
@@ -205,10 +214,10 @@ def _speculative():
         ("250M", 7, 0.80, 4.161, 2.8),
         ("800M", 7, 0.82, 4.420, 1.7),
     ):
-        source = f"{LEVIATHAN}, T5-XXL, draft of {draft}"
-        yield Row(source, "tokens a pass", "", expected, speculative_tokens(a, g), "exact", 0.0005, True)
+        source, what = LEVIATHAN, f"T5-XXL, draft of {draft}, "
+        yield Row(source, what + "tokens a pass", "", expected, speculative_tokens(a, g), "exact", 0.0005, True)
         cost = float(draft[:-1]) / 11_000  # of reading parameters: the paper measured c, and does not print it
-        yield Row(source, "speed-up, c by parameters", "x", measured, speculative_speedup(a, g, cost), "bound")
+        yield Row(source, what + "speed-up, c by parameters", "x", measured, speculative_speedup(a, g, cost), "bound")
 
 
 def _steps():

@@ -100,14 +100,14 @@ def roofline(
         for index, (name, peak) in enumerate(peaks.items()):
             roof = np.minimum(peak, bandwidth * x) / scale
             ax.loglog(x, roof, color=PALETTE[index], linestyle=DASHES[index], label=name)
+        markers = "osD^v<>PX*"
         for index, (name, intensity, rate) in enumerate(points):
-            ax.plot(intensity, rate / scale, "o", color=ink(), markersize=5)
-            offset = (6, -12) if index % 2 else (6, 6)
-            ax.annotate(name, (intensity, rate / scale), offset, textcoords="offset points", fontsize=8)
+            at = {"marker": markers[index % len(markers)], "color": PALETTE[index % len(PALETTE)], "linestyle": "none"}
+            ax.plot(intensity, rate / scale, markersize=6, label=name, **at)
         ax.set_xlabel("operations for each byte read")
         ax.set_ylabel(unit)
         ax.grid(True)
-        ax.legend(loc="upper left")
+        ax.legend(loc="lower right")
     return fig
 
 
@@ -147,7 +147,7 @@ def collectives() -> Figure:
         "all-to-all": [list(range(n)) for _ in range(n)],
     }
     with style():
-        fig, axes = plt.subplots(1, 3, figsize=size(0.46))
+        fig, axes = plt.subplots(1, 3, figsize=size(0.24))
         for ax, name in zip(axes, before, strict=True):
             for left, state, title in ((0.0, before[name], "before"), (5.6, after[name], "after")):
                 ax.text(left + n / 2, -0.35, title, ha="center", va="bottom", fontsize=9)

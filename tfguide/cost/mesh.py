@@ -197,8 +197,8 @@ def attention(
     """Multi-head attention on the mesh, the caches divided by "head" or by "batch".
 
     x: (B, T, E); query: (E, H d); key, value: (E, K d); output: (H d, E). attend: from heads (b, T, h, d) and
-    (b, T, k, d) to (b, T, h, d), like `tfguide.reference.scaled_dot_product_attention`. Returns (B, T, E); `mesh.sent`
-    has the counts, under the names of `attention_communication`. Every chip projects with the query heads that it has.
+    (b, T, k, d) to (b, T, h, d), as the reference's `scaled_dot_product_attention`. Returns (B, T, E); `mesh.sent` has
+    the counts, under the names of `attention_communication`. Every chip projects with the query heads that it has.
     Keys and values are made where they are kept: by "head", those of the chip's own heads (one head for all is made and
     kept on every chip); by "batch", all those of the chip's own sequences. Source: Pope et al. 2022, figure 4.
     Raises ValueError where the chips do not divide the heads, or the sequences.

@@ -27,8 +27,9 @@ def add_commands(commands: Any) -> None:
     plan.add_argument("--chips", type=int, metavar="N", help="this many; the cheapest number unless told")
     plan.add_argument("--batch", type=int, default=1, metavar="N", help="sequences at once (1)")
     plan.add_argument("--context", type=int, default=2048, metavar="N", help="tokens of each (2048)")
-    plan.add_argument("--weights", choices=BYTES, default="bf16")
-    plan.add_argument("--kv", choices=BYTES, default="bf16", help="type of the cache")
+    types = (*BYTES, "bfloat16", "float16")  # the last two as frameworks call bf16 and fp16
+    plan.add_argument("--weights", choices=types, default="bf16")
+    plan.add_argument("--kv", choices=types, default="bf16", help="type of the cache")
     plan.add_argument("--layout", choices=cost.LAYOUTS, help="the cheapest unless told")
     plan.add_argument("--attention", choices=ATTENTIONS, help="what the cache is divided by; the cheapest unless told")
     plan.add_argument("--latency-ms", type=float, metavar="MS", help="the longest that a token may take")

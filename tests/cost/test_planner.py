@@ -50,6 +50,11 @@ def test_the_table_shows_the_same_numbers(capsys):
     assert max(map(len, table.splitlines())) <= 115
 
 
+def test_types_have_two_names(capsys):
+    one, other = (report(capsys, *PLAN[:-1], name)["decode"] for name in ("bf16", "bfloat16"))
+    assert one == other
+
+
 def test_a_sweep_goes_through_and_plots(capsys, tmp_path):
     file = tmp_path / "batch.svg"
     got = report(capsys, *PLAN, "--sweep", "batch=1..512", "--plot", str(file))

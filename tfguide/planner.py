@@ -88,6 +88,7 @@ def plan_report(options: argparse.Namespace, config, chip) -> dict[str, Any]:
             "kv_cache": decode.kv_bytes_per_chip,
             "free": chip.hbm_bytes - decode.weight_bytes_per_chip - decode.kv_bytes_per_chip,
         },
+        "max_positions": config.max_positions,
         "longest_context_tokens": _longest(config, chip, decode, options),
         "decode": _times(decode, used),
         "prefill": {**_times(prefill, read), "layout": prefill.layout, "mesh": list(prefill.mesh)},
@@ -100,12 +101,15 @@ def plan_table(options: argparse.Namespace, report: dict[str, Any]) -> str:
     total = sum(memory.values())
     several = report["chips"] > 1
     active = report["active_parameters"]
+    trained = report["max_positions"]
+    longer = [f"note: the model is made for {trained:,} positions"] if trained and report["context"] > trained else []
     of_them = f", {_count(active)} for a token" if active != report["parameters"] else ""
     where = f", mesh {' x '.join(map(str, report['mesh']))}, {report['layout']}, cache by {report['attention']}"
     lines = [
         f"{report['model']}: {_count(report['parameters'])} parameters{of_them}",
         f"{report['chips']} x {report['chip']}{where if several else ''}",
         f"batch {report['batch']}, context {report['context']:,}, weights {report['weights']}, cache {report['kv']}",
+        *longer,
         "",
         "memory of each chip",
         *(f"  {name:<16}{n_bytes / 1e9:>10.2f} GB {n_bytes / total:>6.0%}" for name, n_bytes in memory.items()),

@@ -50,6 +50,12 @@ def test_the_table_shows_the_same_numbers(capsys):
     assert max(map(len, table.splitlines())) <= 115
 
 
+def test_a_context_beyond_the_model_is_noted(capsys):
+    command = ["plan", "--model", "gpt2", "--chip", "h100", "--context"]
+    assert main([*command, "1024"]) == 0 and "note" not in capsys.readouterr().out
+    assert main([*command, "1025"]) == 0 and "note: the model is made for 1,024 positions" in capsys.readouterr().out
+
+
 def test_types_have_two_names(capsys):
     one, other = (report(capsys, *PLAN[:-1], name)["decode"] for name in ("bf16", "bfloat16"))
     assert one == other

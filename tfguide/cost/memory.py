@@ -26,6 +26,8 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str = "bf16") -> float:
     Latent attention is counted as it is cached: the latent vector and the rotated part, once for all heads. The
     cross-attention of an encoder-decoder, which depends on the source, is left out. An encoder caches nothing.
     """
+    if not isinstance(config, ModelConfig):
+        raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
     if config.kind == "encoder":
         return 0
     if config.latent is not None:
@@ -55,6 +57,8 @@ def kv_share(config: ModelConfig, chips: int, attention: str = "batch", batch: i
     """
     check_count("chips", chips)
     check_choice("attention", attention, ATTENTIONS)
+    if batch is not None:
+        check_count("batch", batch)
     if attention == "batch":
         return 1 / chips if batch is None else math.ceil(batch / chips) / batch
     heads = stored = 1 if config.latent is not None else config.n_kv_heads

@@ -77,6 +77,8 @@ def step(
     imbalance of experts and the sending of tokens to them. Experts are read as often as tokens fall on them when they
     fall evenly. Raises ValueError for what is out of range or unknown, with the nearest names.
     """
+    if not isinstance(config, ModelConfig):
+        raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
     chip = as_chip(chip)
     for name, value in (("chips", chips), ("batch", batch), ("context", context), ("new_tokens", new_tokens)):
         check_count(name, value)

@@ -32,13 +32,17 @@
     return { weights, ends, all: ends };
   }
 
-  function best(layout, chips, tokens, E, F, gated) {
-    let found = null;
-    for (const mesh of meshes(chips)) {
-      const one = sent(layout, tokens, E, F, mesh, gated), total = one.weights + one.all;
-      if (found === null || total < found.total) found = { total, one };
-    }
-    return found.one;
+  // The bytes that one chip sends for a layer, on the mesh where they are fewest.
+  function fewestBytes(model, given, tokens, weightBytes) {
+    const matrices = (model.gated ? 3 : 2) * model.width * model.hidden;
+    const each = meshes(given.chips).map((mesh) => {
+      const one = sent(given.layout, tokens, model.width, model.hidden, mesh, model.gated);
+      // The weights of attention are gathered alike; a block that is not parallel has two inputs and two outputs.
+      const weights = one.weights * weightBytes * (1 + model.attentionElements / matrices);
+      return weights + (one.all + (model.parallel ? 0 : one.ends)) * ACTIVATION_BYTES;
+    });
+    const n = given.chips, queries = given.attention === "batch" ? (2 * tokens * model.heads * (n - 1)) / n / n : 0;
+    return Math.min(...each) + queries * ACTIVATION_BYTES;
   }
 
   // Pairs of a query position and a key position that it sees.
@@ -49,7 +53,34 @@
     return (growing * (2 * first + growing - 1)) / 2 + (newTokens - growing) * seen;
   }
 
-  function step(data, given) {
+  // What is wrong with the counts of a workload: a message for each field that is not a count.
+  function mistakes(given) {
+    const found = {};
+    for (const [name, most] of [["chips", 1024], ["batch", 1e6], ["context", 1e8]]) {
+      const value = given[name];
+      if (!Number.isInteger(value) || value < 1 || value > most)
+        found[name] = `a whole number from 1 to ${most.toLocaleString("en-US")} is expected`;
+    }
+    return found;
+  }
+
+  function check(data, given) {
+    const names = { model: data.models, chip: data.chips, weights: data.bytes, kv: data.bytes };
+    for (const [name, known] of Object.entries({ ...names, layout: data.layouts, attention: data.attentions })) {
+      const all = Array.isArray(known) ? known : Object.keys(known);
+      if (!all.includes(given[name])) throw new RangeError(`${name} must be one of ${all.join(", ")}, got ${given[name]}`);
+    }
+    for (const [name, wrong] of Object.entries(mistakes(given))) throw new RangeError(`${name}: ${wrong}, got ${given[name]}`);
+    if (!Number.isInteger(given.newTokens) || given.newTokens < 1 || given.newTokens > given.context)
+      throw new RangeError(`newTokens must be from 1 to the context, got ${given.newTokens}`);
+  }
+
+  // The workload of tfguide.cost.step, with its defaults.
+  const DEFAULTS = { newTokens: 1, weights: "int8", kv: "bf16", layout: "2d-ws", attention: "batch" };
+
+  function step(data, workload) {
+    const given = { ...DEFAULTS, ...workload };
+    check(data, given);
     const model = data.models[given.model], chip = data.chips[given.chip], chips = given.chips;
     const tokens = given.batch * given.newTokens;
     const weightBytes = data.bytes[given.weights], kvBytes = data.bytes[given.kv];
@@ -65,12 +96,7 @@
         ? Math.ceil(given.batch / chips) / given.batch
         : Math.ceil(model.kvHeads / chips) / model.kvHeads;
     const cache = given.batch * kept * model.kvElements * kvBytes * share;
-    const ffn = best(given.layout, chips, tokens, model.width, model.hidden, model.gated);
-    const matrices = (model.gated ? 3 : 2) * model.width * model.hidden;
-    let bytes = ffn.all * ACTIVATION_BYTES + ffn.weights * weightBytes * (1 + model.attentionElements / matrices);
-    if (!model.parallel) bytes += ffn.ends * ACTIVATION_BYTES;
-    if (given.attention === "batch")
-      bytes += ((((2 * tokens * model.heads) / chips) * (chips - 1)) / chips) * ACTIVATION_BYTES;
+    const bytes = fewestBytes(model, given, tokens, weightBytes);
     const out = {
       flops,
       read,
@@ -87,17 +113,6 @@
     out.roofline_s = Math.max(out.compute_s, out.weights_s) + out.kv_s;
     out.serial_s = out.compute_s + out.weights_s + out.kv_s + out.communication_s;
     return out;
-  }
-
-  // What is wrong with a workload: a message for each field that is not a count.
-  function mistakes(given) {
-    const found = {};
-    for (const [name, most] of [["chips", 1024], ["batch", 1e6], ["context", 1e8]]) {
-      const value = given[name];
-      if (!Number.isInteger(value) || value < 1 || value > most)
-        found[name] = `a whole number from 1 to ${most.toLocaleString("en-US")} is expected`;
-    }
-    return found;
   }
 
   // ---- numbers for people

@@ -14,6 +14,10 @@ pytestmark = pytest.mark.browser
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 STATIC = Path(__file__).parents[2] / "book" / "_static"
+STEPS = """inputs => {
+    const data = JSON.parse(document.getElementById("cost-data").textContent);
+    return inputs.map(one => window.tfguideCost.step(data, one));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +54,44 @@ def page(browser, tmp_path):
 def test_the_golden_cases(page):
     cases = golden_cases(300)
     assert {case["input"]["model"] for case in cases} == set(calculator_data()["models"])
-    got = page.evaluate(
-        """inputs => {
-            const data = JSON.parse(document.getElementById("cost-data").textContent);
-            return inputs.map(one => window.tfguideCost.step(data, one));
-        }""",
-        [case["input"] for case in cases],
-    )
+    got = page.evaluate(STEPS, [case["input"] for case in cases])
     for case, one in zip(cases, got, strict=True):
         for name in RESULTS:
             want = case["output"][name]
             assert one[name] == pytest.approx(want, rel=1e-9, abs=1e-300), (case["input"], name)
+
+
+def test_meshes_that_send_equally_many_elements_are_told_apart_by_bytes(page):
+    """Weights and activations differ in bytes, so elements alone do not choose the mesh: every layout and count."""
+    names = ("chip", "chips", "batch", "context", "newTokens", "weights", "kv", "layout", "attention")
+    inputs = [
+        dict(zip(names, ("h100", chips, batch, 4096, 1, weights, "bf16", layout, "batch"), strict=True), model=model)
+        for model in ("llama-3-70b", "palm-540b", "mixtral-8x7b")
+        for layout in cost.LAYOUTS
+        for chips in (2, 6, 8, 16, 60, 64)
+        for batch in (1, 64, 1024)
+        for weights in ("int4", "int8", "bf16")
+    ]
+    got = page.evaluate(STEPS, inputs)
+    for given, one in zip(inputs, got, strict=True):
+        want = cost.step(ModelConfig.from_preset(given["model"]), *(given[name] for name in names))
+        assert one["communication_s"] == pytest.approx(want.communication_s, rel=1e-9), given
+
+
+def test_what_is_not_said_is_as_in_python(page):
+    [one] = page.evaluate(STEPS, [{"model": "llama-3-8b", "chip": "h100", "chips": 2, "batch": 4, "context": 512}])
+    want = cost.step(ModelConfig.from_preset("llama-3-8b"), "h100", 2, 4, 512)
+    assert all(one[name] == pytest.approx(getattr(want, name), rel=1e-9) for name in RESULTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(layout="3d"), dict(model="gpt-9"), dict(kv=None), dict(batch=0), dict(newTokens=513), dict(chips="2")],
+)
+def test_a_workload_that_is_none_is_an_error(page, change):
+    given = {"model": "llama-3-8b", "chip": "h100", "chips": 2, "batch": 4, "context": 512} | change
+    with pytest.raises(sync_api.Error, match=f"RangeError: {next(iter(change))}"):
+        page.evaluate(STEPS, [given])
 
 
 def texts(page):

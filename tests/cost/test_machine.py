@@ -102,7 +102,7 @@ def committed():
         yield from predict.predictions(json.loads(file.read_text()), known, file.stem)
 
 
-@pytest.mark.parametrize("one", committed(), ids=lambda p: f"{p.model} {p.framework} {p.dtype} {p.prompt}")
+@pytest.mark.parametrize("one", list(committed()), ids=lambda p: f"{p.model} {p.framework} {p.dtype} {p.prompt}")
 def test_predictions_are_within_a_quarter_of_what_was_measured(one):
     """In float32 and bfloat16, both frameworks, both tasks; the page says so of the same files."""
     assert abs(one.error) < 0.25

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
-from tfguide.cost.communication import LAYOUTS, best_mesh, check_mesh, ffn_communication
+from tfguide.cost.communication import LAYOUTS, check_mesh, ffn_communication, meshes
 from tfguide.cost.flops import _terms
 from tfguide.cost.memory import ATTENTIONS, dtype_bytes, kv_bytes, kv_share
 from tfguide.cost.parameters import attention_parameters, parameters, parameters_by_part
@@ -71,7 +71,8 @@ def step(
 
     Decoding is `new_tokens=1`, a whole prompt `new_tokens=context`. weights, kv: types, see `BYTES`; products are
     bfloat16 whatever the weights are. layout: see `ffn_communication`; attention: "batch" or "head", see `kv_share`.
-    mesh: (X, Y, Z) with `chips` in all; the one that sends the least unless told.
+    mesh: (X, Y, Z) with `chips` in all; unless told, the one that sends the fewest bytes, of equals the one nearest to
+    a cube.
 
     Left out: norms, softmax and other passes over activations, the sampling, the host, latency of a message, the
     imbalance of experts and the sending of tokens to them. Experts are read as often as tokens fall on them when they
@@ -90,7 +91,7 @@ def step(
         raise ValueError(f"context counts the new tokens too: expected at least {new_tokens}, got {context}")
     tokens, width = batch * new_tokens, _width(config)
     if mesh is None:
-        mesh = best_mesh(layout, chips, tokens, config.d_model, width, config.gated)
+        mesh = _best_mesh(config, layout, attention, chips, tokens, width, dtype_bytes(weights))
     mesh = check_mesh(mesh)
     if mesh[0] * mesh[1] * mesh[2] != chips:
         raise ValueError(f"mesh {mesh} has {mesh[0] * mesh[1] * mesh[2]} chips, expected {chips}")
@@ -169,6 +170,15 @@ def _width(config):
     """The hidden features that one token passes through."""
     experts = config.experts
     return config.d_ff if experts is None else (experts.per_token + experts.n_shared) * experts.d_expert
+
+
+def _best_mesh(config, layout, attention, chips, tokens, width, weight_bytes):
+    """The mesh on which a layer sends the fewest bytes, weights and activations each in their own type."""
+
+    def cost(mesh):
+        return round(_sent_bytes(config, layout, attention, mesh, tokens, width, weight_bytes), 6)
+
+    return min(meshes(chips), key=lambda mesh: (cost(mesh), max(mesh) - min(mesh), mesh))
 
 
 def _sent_bytes(config, layout, attention, mesh, tokens, width, weight_bytes):

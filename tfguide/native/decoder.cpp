@@ -300,6 +300,7 @@ class Worker {
   }
 };
 
+constexpr int64_t STEP_ROWS = 16;  // as MAX_ROWS in decoder.py: more is a prompt, between products of the framework
 std::mutex one_at_a_time;
 std::unique_ptr<Team> current;
 std::vector<char> scratch;
@@ -363,8 +364,8 @@ struct Reading {
 };
 
 template <class J>
-void run_on(Team& team, J& job) {
-  team.run([](void* context, int id) { static_cast<J*>(context)->run(id); }, &job);
+void run_on(Team& team, J& job, bool soon = false) {
+  team.run([](void* context, int id) { static_cast<J*>(context)->run(id); }, &job, soon);
 }
 
 struct Between {
@@ -396,7 +397,7 @@ void tfguide_step(const Model* model, const Call* call, int threads) {
   Team& team = team_of(threads);
   Step step(*model, *call, team, scratch);
   Decoding job{step};
-  run_on(team, job);
+  run_on(team, job, true);  // the head follows
 }
 
 void tfguide_linear(const Linear* linear, const float* x, int64_t rows, float* y, int threads) {
@@ -406,7 +407,7 @@ void tfguide_linear(const Linear* linear, const float* x, int64_t rows, float* y
   const int64_t partial = is_columns(*linear) ? team.size() * rows * linear->out * 4 : 0;
   scratch.resize(prepared + partial + 64);
   Product job{*linear, x, rows, y, team, scratch.data(), reinterpret_cast<float*>(scratch.data() + prepared)};
-  run_on(team, job);
+  run_on(team, job, rows <= STEP_ROWS);  // the head, and then the next step
 }
 
 void tfguide_rowwise(const Rowwise* work, int threads) {

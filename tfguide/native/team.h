@@ -33,9 +33,11 @@ class Team {
   int size() const { return size_; }
 
   // Runs job(context, id) on every thread of the team, the caller being number 0, and returns when all are done.
-  void run(void (*job)(void*, int), void* context) {
+  // `soon`: another job follows in less than a millisecond, and waking a sleeper for it would cost a part of that.
+  void run(void (*job)(void*, int), void* context, bool soon) {
     job_ = job;
     context_ = context;
+    patience_ = soon ? 20000 : 1000;
     running_.store(size_ - 1, std::memory_order_relaxed);
     wake();
     job(context, 0);
@@ -71,8 +73,9 @@ class Team {
 
   void serve(int id) {
     for (unsigned seen = 0;;) {
-      // Between two steps a worker stays awake for some tens of microseconds; then it sleeps, and takes no core.
-      for (int spins = 0; epoch_.load(std::memory_order_acquire) == seen && spins < 1000; ++spins) rest();
+      // After its part a worker stays awake for a while; then it sleeps, and takes no core. The while is short where the
+      // framework's own threads come next and want the core.
+      for (int spins = patience_; epoch_.load(std::memory_order_acquire) == seen && spins > 0; --spins) rest();
       if (epoch_.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
         called_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
@@ -91,6 +94,7 @@ class Team {
   std::condition_variable called_;
   std::atomic<unsigned> epoch_{0};
   std::atomic<int> running_{0}, arrived_{0}, phase_{0};
+  std::atomic<int> patience_{0};
   std::atomic<bool> closing_{false};
   void (*job_)(void*, int) = nullptr;
   void* context_ = nullptr;

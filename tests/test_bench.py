@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support import FRAMEWORKS
-from tfguide import cli
+from tfguide import cli, native
 from tfguide.bench import contestants, limits, memory, models, run, timing
 
 TINY = models.SMALL.replace(
@@ -17,7 +17,7 @@ PEERS = {"torch": "Hugging Face", "tensorflow": "KerasHub"}
 
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch):
-    monkeypatch.setattr(limits, "read_bandwidth", lambda: 1e10)
+    monkeypatch.setattr(limits, "memory_reader", lambda: native.MemoryReader(1 << 22))
     monkeypatch.setattr(limits, "matrix_flops", lambda dtype: 1e11)
 
 

@@ -178,7 +178,7 @@ def test_without_a_compiler_the_error_says_what_to_do(environment, tmp_path):
 
 
 def test_the_kernels_read_at_a_speed():
-    assert native.read_bandwidth(1 << 22, repeats=2) > 1e8
+    assert native.MemoryReader(1 << 22)() > 1e8
 
 
 def test_a_forked_child_has_a_team_of_its_own():
@@ -186,10 +186,10 @@ def test_a_forked_child_has_a_team_of_its_own():
 import os, sys
 import numpy as np
 from tfguide import native
-first = native.read_bandwidth(1 << 20, 1, threads=2)
+first = native.MemoryReader(1 << 20, threads=2)()
 child = os.fork()
 if child == 0:
-    os._exit(0 if native.read_bandwidth(1 << 20, 1, threads=2) > 0 else 1)
+    os._exit(0 if native.MemoryReader(1 << 20, threads=2)() > 0 else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import FRAMEWORKS, small_config
-from tfguide import cost
+from tfguide import cost, native
 from tfguide.bench import calibrate, predict
 from tfguide.bench.models import MODELS
 from tfguide.cli import main
@@ -40,6 +40,18 @@ def test_a_prompt_is_its_parts():
     assert features_between(small_config(activation="gelu")) < features_between(small_config(activation="swiglu"))
 
 
+def test_a_memory_that_others_use_too():
+    config, known = MODELS["S"], dataclasses.replace(KNOWN, memory_bytes_per_second=20e9)
+    halved = known.when_memory_reads(10e9)
+    overhead = 1e-3 + 12 * 1e-4
+    reading = known.decode_seconds(config, 9) - overhead
+    assert halved.decode_seconds(config, 9) == pytest.approx(2 * reading + overhead)
+    assert halved.when_memory_reads(20e9) == known
+    assert KNOWN.when_memory_reads(10e9) is KNOWN  # not calibrated beside the memory: nothing to go by
+    with pytest.raises(ValueError, match="bytes_per_second must be above 0"):
+        known.when_memory_reads(0)
+
+
 def test_rates_between_sizes():
     rates = {128: 100.0, 512: 400.0}
     assert [rate_at(rates, n) for n in (1, 128, 256, 512, 4000)] == pytest.approx([100, 100, 200, 400, 400])
@@ -64,7 +76,7 @@ def calibration(tmp_path_factory):
         patch.setattr(calibrate, "FEATURE_SIZES", (8,))
         patch.setattr(calibrate, "LAYERS", 1)
         patch.setattr(calibrate, "READ_BYTES", 1 << 22)
-        patch.setattr(calibrate, "read_bandwidth", lambda: 1e9)
+        patch.setattr(calibrate, "memory_reader", lambda: native.MemoryReader(1 << 22))
         assert main(["calibrate", "--framework", *FRAMEWORKS, "--json", str(file)]) == 0
     return file
 
@@ -72,7 +84,7 @@ def calibration(tmp_path_factory):
 def test_it_measures_every_framework_and_type(calibration):
     known = predict.read_calibration(calibration)
     assert [(k.framework, k.dtype) for k in known] == [(f, d) for f in FRAMEWORKS for d in ("float32", "bfloat16")]
-    assert all(1e6 < k.read_bytes_per_second < 1e13 for k in known)
+    assert all(1e6 < k.read_bytes_per_second < 1e13 and 1e6 < k.memory_bytes_per_second < 1e13 for k in known)
     assert all(0 < k.decode_seconds(MODELS["S"], 100) < 100 for k in known)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from tfguide import native
 from tfguide.bench.contestants import load_framework
-from tfguide.bench.limits import read_bandwidth
-from tfguide.bench.timing import machine
+from tfguide.bench.limits import memory_reader
+from tfguide.bench.timing import machine, take_turns
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip
 from tfguide.cost.machine import Measured, features_between
@@ -40,31 +40,34 @@ TINY = PROBE.replace(d_model=64, n_heads=1, n_kv_heads=1, d_ff=128, vocab_size=6
 
 def calibrate(frameworks: Sequence[str], dtypes: Sequence[str], keep: Callable[[dict], None] = lambda result: None):
     """The machine with a `Measured` for each framework and type, as plain values. Takes about a minute for each."""
+    reader = memory_reader()
     result = {
         "machine": machine(),
         "memory_bytes": _memory(),
-        "read_bytes_per_second": read_bandwidth(),
+        "read_bytes_per_second": max(reader() for _ in range(5)),
         "measured": [],
     }
     for framework in frameworks:
         for dtype in dtypes:
-            result["measured"].append(measure(framework, dtype).to_dict())
+            result["measured"].append(measure(framework, dtype, reader).to_dict())
             keep(result)
     return result
 
 
-def measure(framework: str, dtype: str) -> Measured:
-    """One framework with one type of weights."""
+def measure(framework: str, dtype: str, reader: native.MemoryReader) -> Measured:
+    """One framework with one type of weights. reader: a `memory_reader`."""
     tools = _Torch(dtype) if framework == "torch" else _TensorFlow(dtype)
     steps = {n: _step_seconds(framework, TINY.replace(n_layers=n), dtype) for n in (2, 18)}
     per_layer = max(0.0, (steps[18] - steps[2]) / 16)
     prompts = {n: _prompt_seconds(framework, TINY.replace(n_layers=n), dtype, 32) for n in (2, 18)}
     # A prompt of 32 tokens in 64 features has hardly anything to compute: what a layer takes is its overhead.
     prompt_layer = max(0.0, (prompts[18] - prompts[2]) / 16)
+    read, memory = tools.read_rate(reader)
     known = Measured(
         framework=framework,
         dtype=dtype,
-        read_bytes_per_second=tools.read_rate(),
+        read_bytes_per_second=read,
+        memory_bytes_per_second=memory,
         product_flops={size: tools.product_rate(size) for size in SIZES},
         attention_flops={size: tools.attention_rate(size) for size in SIZES},
         step_overhead_s=max(0.0, steps[2] - 2 * per_layer),
@@ -154,7 +157,7 @@ class _Torch:
             seconds = _median(lambda: fused_attention(query, key, value, visible))
         return 4 * H * d * (positions * (positions + 1) // 2) / seconds
 
-    def read_rate(self):
+    def read_rate(self, reader):
         weight = self.torch.ones(READ_BYTES // 2048 // self.dtype.itemsize, 2048, dtype=self.dtype)
         name = str(self.dtype).removeprefix("torch.")
         matrix = native.Matrix(weight.data_ptr(), f"{name} rows", *reversed(weight.shape), owner=weight)
@@ -162,7 +165,7 @@ class _Torch:
         from tfguide.native.library import use_huge_pages
 
         use_huge_pages(matrix.address, matrix.n_bytes)
-        return _read_rate(matrix, self.torch.get_num_threads())
+        return _read_rate(matrix, self.torch.get_num_threads(), reader)
 
 
 class _TensorFlow:
@@ -190,22 +193,25 @@ class _TensorFlow:
         seconds = _median(lambda: attend(query, key, value).numpy())
         return 4 * H * d * (positions * (positions + 1) // 2) / seconds
 
-    def read_rate(self):
+    def read_rate(self, reader):
         weight = np.ones((READ_BYTES // 2048 // self.dtype.size, 2048), self.dtype.as_numpy_dtype)
         matrix = native.Matrix(weight.ctypes.data, f"{self.dtype.name} columns", *weight.shape, owner=weight)
         from tfguide.native.library import use_huge_pages
 
         use_huge_pages(matrix.address, matrix.n_bytes)
-        return _read_rate(matrix, native.cores())
+        return _read_rate(matrix, native.cores(), reader)
 
 
 def _products_flops(rows):
     return 2 * rows * LAYERS * sum(d_in * d_out for d_in, d_out in SHAPES)
 
 
-def _read_rate(matrix, threads):
+def _read_rate(matrix, threads, reader):
+    """Bytes a second of a product with one row, and of the memory by itself in the same moments."""
     x = np.ones((1, matrix.d_in), np.float32)
-    return matrix.n_bytes / _median(lambda: native.multiply(matrix, x, threads))
+    seconds = take_turns({"product": lambda: native.multiply(matrix, x, threads), "memory": reader}, repeats=15)
+    n_bytes = {"product": matrix.n_bytes, "memory": reader.n_bytes}
+    return [n_bytes[name] / statistics.median(seconds[name]) for name in ("product", "memory")]
 
 
 def _model(framework, config, dtype):

@@ -9,9 +9,9 @@ import numpy as np
 from tfguide import native
 
 
-def read_bandwidth(n_bytes: int = 3 << 29, repeats: int = 5) -> float:
-    """Bytes a second that all cores read from a buffer larger than any cache: the best pass of the C++ kernels."""
-    return native.read_bandwidth(n_bytes, repeats)
+def memory_reader() -> native.MemoryReader:
+    """A buffer larger than any cache; each call reads it once and returns the bytes a second."""
+    return native.MemoryReader()
 
 
 def matrix_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:

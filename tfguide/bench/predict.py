@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from tfguide.bench.models import MODELS
 from tfguide.config import ModelConfig
 from tfguide.cost.machine import Measured
 
@@ -47,6 +49,8 @@ def predictions(result: Mapping[str, Any], calibration: Iterable[Measured], mode
         machine = known.get((row["framework"], row["dtype"]))
         if row["name"] != "tfguide" or "seconds" not in row or machine is None:
             continue
+        if "read_bytes_per_second" in row:
+            machine = machine.when_memory_reads(row["read_bytes_per_second"])
         if result["task"] == "decode":
             steps = row["new_tokens"] - 1
             contexts = range(row["prompt"] + 1, row["prompt"] + steps + 1)
@@ -57,6 +61,20 @@ def predictions(result: Mapping[str, Any], calibration: Iterable[Measured], mode
         about = (result["task"], model, row["framework"], row["dtype"], row["prompt"])
         found.append(Prediction(*about, measured, predicted))
     return found
+
+
+def read_results(folder) -> list[dict[str, Any]]:
+    """What `tfguide bench --json` wrote into files of a folder, small models first, each with its model's `size`."""
+    sizes = {config.d_model: name for name, config in MODELS.items()}
+    contents = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(Path(folder).glob("*.json"))]
+    results = [content | {"size": sizes[content["config"]["d_model"]]} for content in contents if "task" in content]
+    return sorted(results, key=lambda result: result["config"]["d_model"])
+
+
+def predictions_in(folder) -> list[Prediction]:
+    """The predictions for all benchmarks in a folder, with the calibration that lies there as machine.json."""
+    calibration = read_calibration(Path(folder) / "machine.json")
+    return [one for result in read_results(folder) for one in predictions(result, calibration, result["size"])]
 
 
 def table(found: Iterable[Prediction]) -> str:

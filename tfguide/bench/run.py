@@ -43,7 +43,9 @@ def bench(
     is not lost where a later contestant fails. A contestant that fails, or whose logits do not agree, is a row with an
     "error" and no times.
     """
-    result = {"task": task, "machine": machine(), "config": config.to_dict(), "limits": _limits(device), "rows": []}
+    reader = limits.memory_reader() if device == "cpu" else None
+    found = _limits(reader)
+    result = {"task": task, "machine": machine(), "config": config.to_dict(), "limits": found, "rows": []}
     with tempfile.TemporaryDirectory() as parent:
         if folder is None:
             folder = os.path.join(parent, "model")
@@ -53,9 +55,9 @@ def bench(
             truth = _truth(frameworks[0], folder, prompt)
             for dtype in dtypes:
                 for framework in frameworks:
-                    rows = _round(task, framework, dtype, folder, prompt, truth, peers, n_new, repeats, device)
+                    who = (framework, dtype, folder, prompt, truth, peers, n_new, repeats, device)
+                    rows = _round(task, config, reader, found, *who)
                     for row in rows:
-                        _add_shares(row, result["limits"], config, length, n_new)
                         if with_memory and "error" not in row and device == "cpu":
                             row["memory"] = memory.measure(row["name"], framework, folder, dtype, length, n_new)
                     result["rows"] += rows
@@ -63,8 +65,8 @@ def bench(
     return result
 
 
-def _round(task, framework, dtype, folder, prompt, truth, peers, n_new, repeats, device):
-    """The rows of one type of weights: ours and each peer's, timed in turns."""
+def _round(task, config, reader, found, framework, dtype, folder, prompt, truth, peers, n_new, repeats, device):
+    """The rows of one type of weights: ours and each peer's, timed in turns, and the memory with them."""
     base = {"framework": framework, "dtype": dtype, "prompt": prompt.shape[1], "new_tokens": n_new}
     rows, running = [], {}
     for name, kind in entrants(framework, dtype, peers, device).items():
@@ -84,7 +86,7 @@ def _round(task, framework, dtype, folder, prompt, truth, peers, n_new, repeats,
             if kind is Ours:
                 raise
             row["error"] = f"{type(error).__name__}: {error}"
-    calls = {}
+    calls = {"memory": reader} if reader else {}
     for name, contestant in running.items():
         calls[name, 1] = lambda contestant=contestant: contestant.run(1)
         if task == "decode":
@@ -101,6 +103,9 @@ def _round(task, framework, dtype, folder, prompt, truth, peers, n_new, repeats,
             tokens = n_new - 1 if task == "decode" else prompt.shape[1]
             row["tokens_per_second"] = tokens / row["seconds"]
             row["ratio"] = median_ratio(net, row["name"], "tfguide")  # how many times faster ours is
+            if reader:
+                row["read_bytes_per_second"] = reader.n_bytes / statistics.median(seconds["memory"])
+                row |= _share(task, config, row, net[row["name"]], seconds["memory"], reader.n_bytes, found)
     running.clear()
     gc.collect()
     return rows
@@ -115,26 +120,28 @@ def _difference(logits, truth):
     return float(np.sqrt(np.mean((logits - truth) ** 2) / np.mean(truth**2)))
 
 
-def _limits(device):
-    if device != "cpu":
+def _limits(reader):
+    if reader is None:
         return {}
     return {
-        "read_bytes_per_second": limits.read_bandwidth(),
+        "read_bytes_per_second": max(reader() for _ in range(5)),
         "float32_flops": limits.matrix_flops("float32"),
         "bfloat16_flops": limits.matrix_flops("bfloat16"),
     }
 
 
-def _add_shares(row, found, config, length, n_new):
-    """Each result as a share of what the machine can do: bytes for decoding, operations for reading a prompt."""
-    if "seconds" not in row or not found:
-        return
-    if row.get("new_tokens") and row["tokens"][1:]:
-        needed = bytes_read(config, row["dtype"], length + n_new // 2) * row["tokens_per_second"]
-        row["share_of_bandwidth"] = needed / found["read_bytes_per_second"]
-    else:
+def _share(task, config, row, seconds, reading, n_bytes, found):
+    """The result as a share of what the machine can do: operations for reading a prompt, bytes for decoding.
+
+    The memory's speed is that of the same round: where machines share a memory it changes from minute to minute.
+    """
+    if task == "prefill":
         peak = found["float32_flops" if row["dtype"] == "float32" else "bfloat16_flops"]
-        row["share_of_flops"] = prompt_flops(config, length) / row["seconds"] / peak
+        return {"share_of_flops": prompt_flops(config, row["prompt"]) / row["seconds"] / peak}
+    n_steps = row["new_tokens"] - 1
+    needed = n_steps * bytes_read(config, row["dtype"], row["prompt"] + row["new_tokens"] // 2)
+    shares = [needed / own * read / n_bytes for own, read in zip(seconds, reading, strict=True)]
+    return {"share_of_bandwidth": statistics.median(shares)}
 
 
 def table(result: dict) -> str:

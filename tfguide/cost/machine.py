@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tfguide.config import ModelConfig
@@ -18,7 +18,8 @@ from tfguide.parts import check_count, check_number
 class Measured:
     """What `tfguide calibrate` measured for one framework and one type of weights, with no model of the benchmark.
 
-    read_bytes_per_second: weights in a product with one row. product_flops, attention_flops: operations a second by
+    read_bytes_per_second: weights in a product with one row; memory_bytes_per_second: the memory by itself in the same
+    moments, or None. product_flops, attention_flops: operations a second by
     the number of rows or positions. step_overhead_s, layer_overhead_s: what a step of decoding takes beside reading,
     once and for each layer; prompt_overhead_s, prompt_layer_overhead_s: the same for a prompt; feature_s: seconds for
     each feature of each token that passes between two products, in norms, gates, rotations, sums and copies, by the
@@ -36,9 +37,12 @@ class Measured:
     prompt_overhead_s: float
     prompt_layer_overhead_s: float
     feature_s: Mapping[int, float]
+    memory_bytes_per_second: float | None = None
 
     def __post_init__(self):
         check_number("read_bytes_per_second", self.read_bytes_per_second, above=0.0)
+        if self.memory_bytes_per_second is not None:
+            check_number("memory_bytes_per_second", self.memory_bytes_per_second, above=0.0)
         for name in ("product_flops", "attention_flops", "feature_s"):
             rates = {int(rows): rate for rows, rate in getattr(self, name).items()}  # JSON has strings for keys
             if not rows_are_sizes(rates):
@@ -82,6 +86,14 @@ class Measured:
             + config.n_layers * (self.prompt_layer_overhead_s + features * rate_at(self.feature_s, tokens)),
             "head": head / self.read_bytes_per_second,
         }
+
+    def when_memory_reads(self, bytes_per_second: float) -> Measured:
+        """The same machine at a time when its memory is faster or slower: other machines may share it."""
+        if self.memory_bytes_per_second is None:
+            return self
+        faster = bytes_per_second / self.memory_bytes_per_second
+        read = self.read_bytes_per_second * faster
+        return replace(self, read_bytes_per_second=read, memory_bytes_per_second=bytes_per_second)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

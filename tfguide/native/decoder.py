@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Mapping, Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass, field
@@ -222,18 +223,19 @@ def multiply(matrix: Matrix, x: np.ndarray, threads: int) -> np.ndarray:
     return y
 
 
-def read_bandwidth(n_bytes: int = 1 << 31, repeats: int = 5, threads: int | None = None) -> float:
-    """Bytes a second that all cores together read from memory: the best of several passes over one large buffer."""
-    import time
+class MemoryReader:
+    """A large buffer, of which a call reads every byte by all cores; a call returns the bytes a second of that pass."""
 
-    memory = np.ones(n_bytes // 4, np.float32)
-    use_huge_pages(memory.ctypes.data, memory.nbytes)
-    best = 0.0
-    for _ in range(repeats):
+    def __init__(self, n_bytes: int = 3 << 29, threads: int | None = None):
+        self.threads, self._library = threads or cores(), library()
+        self._memory = np.ones(n_bytes // 4, np.float32)
+        self.n_bytes = self._memory.nbytes
+        use_huge_pages(self._memory.ctypes.data, self.n_bytes)
+
+    def __call__(self) -> float:
         start = time.perf_counter()
-        library().tfguide_read(c_void_p(memory.ctypes.data), c_int64(memory.nbytes), threads or cores())
-        best = max(best, memory.nbytes / (time.perf_counter() - start))
-    return best
+        self._library.tfguide_read(c_void_p(self._memory.ctypes.data), c_int64(self.n_bytes), self.threads)
+        return self.n_bytes / (time.perf_counter() - start)
 
 
 def check(config: ModelConfig) -> None:

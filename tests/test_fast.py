@@ -211,10 +211,12 @@ def test_a_long_prompt_is_multiplied_by_unpacked_weights(name, quantization, mon
     assert 0 < np.abs(got - want).max() < 2**-5 * np.abs(want).max()
 
 
+@pytest.mark.parametrize("vendor", ["AuthenticAMD", "GenuineIntel"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
-def test_a_prompt_read_with_kernels_between_the_products_gives_the_logits_of_the_model(changes, dtype):
+def test_a_prompt_read_with_kernels_gives_the_logits_of_the_model(changes, dtype, vendor, monkeypatch):
     """PyTorch only: TensorFlow's graph computes norms, activations and rotations itself."""
+    monkeypatch.setattr(native, "processor_vendor", lambda: vendor)
     model, _ = make("torch", dtype, **changes)
     tokens = tensor("torch", np.random.default_rng(1).integers(0, 37, (3, 21)))
     fast = load("torch").accelerate(model)

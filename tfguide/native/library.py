@@ -91,13 +91,24 @@ def _key(command) -> str:
     return seen.hexdigest()[:16]
 
 
+def processor_vendor() -> str:
+    """Who made the processor, as it says itself: "GenuineIntel", "AuthenticAMD". "" where that is not known."""
+    return (_processor_line("vendor_id") or "").partition(":")[2].strip()
+
+
 def _processor() -> str:
     """What -march=native depends on: a home folder may be shared by machines that differ."""
+    line = _processor_line("flags", "Features")
+    return f"{platform.machine()} {platform.processor()}" if line is None else line
+
+
+def _processor_line(*names):
+    """The first line of Linux's description that starts with one of the names, or ""; None elsewhere."""
     try:
         with open("/proc/cpuinfo") as lines:
-            return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+            return next((line for line in lines if line.startswith(names)), "")
     except OSError:
-        return f"{platform.machine()} {platform.processor()}"
+        return None
 
 
 def _folder() -> Path:

@@ -90,8 +90,12 @@ inline void store(Float16* to, float x) {
 
 inline void store(float* to, Floats x) { write(to, x); }
 inline void store(Bfloat16* to, Floats x) {
+#if defined(__AVX512BF16__)
+  write(to, _mm512_cvtneps_pbh((__m512)x));  // the same but that numbers below 2^-126 become 0
+#else
   const Words bits = (Words)x, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
   write(to, __builtin_convertvector(x != x ? Words{} + 0x7fc0 : rounded, Halves));
+#endif
 }
 inline void store(Float16* to, Floats x) {
 #if defined(__AVX512F__)

@@ -368,20 +368,14 @@ void run_on(Team& team, J& job, bool soon = false) {
   team.run([](void* context, int id) { static_cast<J*>(context)->run(id); }, &job, soon);
 }
 
-struct Between {
-  const Rowwise& work;
-  int size;
-  void run(int id) { work.run(id, size); }
-};
+// What stands between the products of a prompt, in so many shares for each thread.
+constexpr int SHARES = 4;
 
-struct Unpacking {
-  const Linear& w;
-  void* to;
-  int type, size;
-  void run(int id) {
-    with_type(type, [&](auto sample) { unpack(w, static_cast<decltype(sample)*>(to), Part(w.out, id, size)); });
-  }
-};
+template <class J>
+void share_on(Team& team, J&& job) {
+  team.share([](void* context, int64_t i) { (*static_cast<std::remove_reference_t<J>*>(context))(int(i)); }, &job,
+             SHARES * team.size());
+}
 
 struct Decoding {
   Step& step;
@@ -413,15 +407,16 @@ void tfguide_linear(const Linear* linear, const float* x, int64_t rows, float* y
 void tfguide_rowwise(const Rowwise* work, int threads) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
   Team& team = team_of(threads);
-  Between job{*work, team.size()};
-  run_on(team, job);
+  share_on(team, [&](int i) { work->run(i, SHARES * team.size()); });
 }
 
 void tfguide_unpack(const Linear* linear, void* to, int type, int threads) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
   Team& team = team_of(threads);
-  Unpacking job{*linear, to, type, team.size()};
-  run_on(team, job);
+  share_on(team, [&](int i) {
+    const Part part(linear->out, i, SHARES * team.size());
+    with_type(type, [&](auto sample) { unpack(*linear, static_cast<decltype(sample)*>(to), part); });
+  });
 }
 
 // Whether the processor multiplies bfloat16 itself.

@@ -44,6 +44,23 @@ class Team {
     for (int spins = 0; running_.load(std::memory_order_acquire) > 0; ++spins) pause(spins);
   }
 
+  // Runs job(context, i) for every i below n, each once, on whichever thread is free, and returns when all are done.
+  // Between two products of a framework its threads still spin on the other cores: this does not wait for a thread that
+  // gets no core.
+  void share(void (*job)(void*, int64_t), void* context, int64_t n) {
+    item_ = job;
+    context_ = context;
+    n_items_.store(n, std::memory_order_relaxed);
+    next_item_.store(0, std::memory_order_relaxed);
+    patience_ = 1000;
+    helpers_.store(0, std::memory_order_release);
+    if (size_ > 1) wake(0);
+    take_items();
+    int none = 0;
+    for (int spins = 0; !helpers_.compare_exchange_weak(none, CLOSED, std::memory_order_acq_rel); ++spins, none = 0)
+      pause(spins);
+  }
+
   // Nobody goes on before all have come here, and what each wrote before it is seen by all after it.
   void barrier() {
     if (size_ == 1) return;
@@ -66,20 +83,40 @@ class Team {
     }
   }
 
-  void wake() {
-    { std::lock_guard<std::mutex> lock(mutex_); epoch_.fetch_add(1, std::memory_order_release); }
+  void wake(unsigned jobs = 1) {
+    { std::lock_guard<std::mutex> lock(mutex_); epoch_.fetch_add(jobs, std::memory_order_release); }
     called_.notify_all();
+  }
+
+  void take_items() {
+    const int64_t n = n_items_.load(std::memory_order_relaxed);
+    for (int64_t i; (i = next_item_.fetch_add(1, std::memory_order_relaxed)) < n;) item_(context_, i);
+  }
+
+  bool has_items() const { return helpers_ >= 0 && next_item_ < n_items_; }
+
+  // Takes part in what is shared, if it is not over by now.
+  void help() {
+    for (int others = helpers_; others >= 0;)
+      if (helpers_.compare_exchange_weak(others, others + 1, std::memory_order_acq_rel)) {
+        take_items();
+        helpers_.fetch_sub(1, std::memory_order_acq_rel);
+        return;
+      }
   }
 
   void serve(int id) {
     for (unsigned seen = 0;;) {
       // After its part a worker stays awake for a while; then it sleeps, and takes no core. The while is short where the
       // framework's own threads come next and want the core.
-      for (int spins = patience_; epoch_.load(std::memory_order_acquire) == seen && spins > 0; --spins) rest();
-      if (epoch_.load(std::memory_order_acquire) == seen) {
+      const auto called = [&] { return epoch_.load(std::memory_order_acquire) != seen || has_items(); };
+      for (int spins = patience_; !called() && spins > 0; --spins) rest();
+      if (!called()) {
         std::unique_lock<std::mutex> lock(mutex_);
-        called_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
+        called_.wait(lock, called);
       }
+      help();
+      if (epoch_.load(std::memory_order_acquire) == seen) continue;
       ++seen;
       if (closing_) return;
       job_(context_, id);
@@ -87,6 +124,7 @@ class Team {
     }
   }
 
+  static constexpr int CLOSED = -1;
   const int size_;
   const pid_t owner_;
   std::vector<std::thread> threads_;
@@ -94,7 +132,9 @@ class Team {
   std::condition_variable called_;
   std::atomic<unsigned> epoch_{0};
   std::atomic<int> running_{0}, arrived_{0}, phase_{0};
-  std::atomic<int> patience_{0};
+  std::atomic<int> patience_{0}, helpers_{CLOSED};  // helpers_: threads that are in `share`
+  std::atomic<int64_t> next_item_{0}, n_items_{0};
+  void (*item_)(void*, int64_t) = nullptr;
   std::atomic<bool> closing_{false};
   void (*job_)(void*, int) = nullptr;
   void* context_ = nullptr;

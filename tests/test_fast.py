@@ -177,6 +177,34 @@ def test_without_a_compiler_the_error_says_what_to_do(environment, tmp_path):
     assert list(tmp_path.iterdir()) == []  # nothing half-written
 
 
+@pytest.fixture(params=["AuthenticAMD", "GenuineIntel"])
+def vendor_library(request, monkeypatch):
+    """The kernels as they are compiled for a vendor's processors, whoever made this one."""
+    module = import_module("tfguide.native.library")
+    monkeypatch.setattr(module, "processor_vendor", lambda: request.param)
+    built = module.library.__wrapped__()
+    monkeypatch.setattr(import_module("tfguide.native.decoder"), "library", lambda: built)
+
+
+@pytest.mark.parametrize("form", native.FORMATS[:6])
+def test_products_are_those_of_numpy_for_any_processor_and_shape(form, vendor_library):
+    rng = np.random.default_rng(0)
+    for d_in, d_out in ((256, 48), (100, 33), (17, 1), (8, 70)):
+        exact = rng.standard_normal((d_out, d_in)).astype(np.float32)
+        if form.startswith("bfloat16"):
+            exact = (exact.view(np.uint32) & 0xFFFF0000).view(np.float32)
+            stored = (exact.view(np.uint32) >> 16).astype(np.uint16)
+        else:
+            stored = exact.astype(form.split()[0])
+            exact = stored.astype(np.float32)
+        stored = np.ascontiguousarray(stored.T if form.endswith("columns") else stored)
+        matrix = native.Matrix(stored.ctypes.data, form, d_in, d_out, owner=stored)
+        for rows in (1, 2, 3, 8, 9):
+            x = rng.standard_normal((rows, d_in)).astype(np.float32)
+            want = x.astype(np.float64) @ exact.T.astype(np.float64)
+            np.testing.assert_allclose(native.multiply(matrix, x, threads=2), want, atol=1e-4)
+
+
 def test_the_kernels_read_at_a_speed():
     assert native.MemoryReader(1 << 22)() > 1e8
 

@@ -355,7 +355,7 @@ struct Reading {
     Floats acc[8] = {};
     for (int64_t i = part.first; i + 8 * LANES <= part.last; i += 8 * LANES)
       for (int u = 0; u < 8; ++u) {
-        fetch(x + i + u * LANES);
+        fetch<LITTLE>(x + i + u * LANES);
         acc[u] += load(x + i + u * LANES);
       }
     for (int u = 1; u < 8; ++u) acc[0] += acc[u];

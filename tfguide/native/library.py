@@ -75,7 +75,8 @@ def _command() -> list[str]:
         words = shlex.split(name)
         if words and shutil.which(words[0]):
             machine = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
-            return [*words, *FLAGS, machine]
+            is_amd = f"-DIS_AMD={int(processor_vendor() == 'AuthenticAMD')}"
+            return [*words, *FLAGS, machine, is_amd]
     raise NativeUnavailable(
         f"no C++ compiler: looked for {', '.join(names)}. Install one (Debian: apt install g++; macOS: xcode-select "
         "--install), or name it in CXX"

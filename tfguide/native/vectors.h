@@ -73,6 +73,20 @@ inline Floats load(const Float16* from) {
 #endif
 }
 
+// 32 numbers. Half of a line of the cache at a time is slower to read than a whole one.
+template <class T>
+inline void load_two(const T* from, Floats& low, Floats& high) {
+  low = load(from);
+  high = load(from + LANES);
+}
+#if defined(__AVX512F__)
+inline void load_two(const Float16* from, Floats& low, Floats& high) {
+  const __m512i both = read<__m512i>(from);
+  low = (Floats)_mm512_cvtph_ps(_mm512_castsi512_si256(both));
+  high = (Floats)_mm512_cvtph_ps(_mm512_extracti64x4_epi64(both, 1));
+}
+#endif
+
 inline void store(float* to, float x) { *to = x; }
 inline void store(Bfloat16* to, float x) {  // to the nearest, ties to even; NaN stays NaN
   uint32_t bits;

@@ -161,6 +161,38 @@ def test_errors_are_those_of_the_model(name):
         module.accelerate(other)
 
 
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_step_on_arrays_is_decode_and_raises_as_it_does(name):
+    module = load(name)
+    model, _ = make(name, positions="rotary", logit_scale=0.5)
+    fast, prompt = module.accelerate(model), tensor(name, TOKENS[:, :6])
+    caches = [fast.new_cache(2, 8), fast.new_cache(2, 8), module.SlidingCache(fast.config, 2, 8)]
+    for cache in caches:
+        module.prefill(fast, prompt, cache, lengths=[6, 4])
+    with no_gradients(name):
+        want = to_float(module.decode(model, tensor(name, TOKENS[:, 6]), caches[0]))
+        for cache in caches[1:]:
+            got = fast.step(TOKENS[:, 6], cache)
+            assert isinstance(got, np.ndarray) and got.dtype == np.float32
+            np.testing.assert_allclose(got, want, atol=2e-5)
+            assert [int(n) for n in cache.lengths] == [7, 5]
+    cache = caches[1]
+    for tokens, error, message in (
+        (np.array([1, 99]), ValueError, "between 0 and 36, got 99"),
+        (np.array([1, -1]), ValueError, "between 0 and 36, got -1"),
+        (np.array([1.0, 2.0]), TypeError, "must be integers, got float64"),
+        (np.array([1]), ValueError, "the cache holds 2 rows, got 1 tokens"),
+        (np.array([[1], [2]]), ValueError, r"\(B,\), got shape \(2, 1\)"),
+    ):
+        with pytest.raises(error, match=message):
+            fast.step(tokens, cache)
+    with pytest.raises(ValueError, match="prefill a prompt before decode"):
+        fast.step(TOKENS[:, 6], fast.new_cache(2, 8))
+    fast.step(TOKENS[:, 7], cache)
+    with pytest.raises(ValueError, match="room for 8 positions: 8 are filled"):
+        fast.step(TOKENS[:, 8], cache)
+
+
 @pytest.mark.parametrize(
     "environment", [dict(CXX="/nonexistent/g++"), dict(TFGUIDE_NATIVE="0"), dict(CXX="false")], ids=str
 )

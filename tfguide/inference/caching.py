@@ -40,6 +40,16 @@ def check_given(config: ModelConfig, cache, batch_size: int, needed: int) -> Non
         raise ValueError(f"the cache has room for {cache.max_length} positions, the generation needs {needed}")
 
 
+def check_step(config: ModelConfig, cache, tokens: np.ndarray, filled: np.ndarray) -> None:
+    """All checks of a decoding step with a `KVCache`, on arrays: tokens (B,), filled positions of each row (B,)."""
+    checks.decode(tokens.shape, cache.batch_size, int(filled.min()))
+    if not np.issubdtype(tokens.dtype, np.integer):
+        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
+    checks.token_range("tokens", int(tokens.min()), int(tokens.max()), config.vocab_size)
+    checks.cached_call(config, cache.config, cache.batch_size, len(tokens), False)
+    checks.room(int(filled.max()), 1, cache.max_length)
+
+
 def check_sliding(config: ModelConfig, window: int, n_sinks: int) -> None:
     """Raises ValueError for a ring that a model cannot be given."""
     checks.count("window", window)

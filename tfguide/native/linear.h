@@ -205,33 +205,37 @@ template <int R>
 
 // ---- (in, out): rows of weights, each times a number of x, added up
 
-template <class T, int R>
-inline void add_columns(const T* w, int64_t ld, const float* x, int64_t ldx, int64_t out, float* y, int64_t ldy) {
-  constexpr int N = 8;  // inputs at once, so that y is read and written for every eighth of them only
+// y += sum of x[i] times a row of weights, for N inputs i that lie `step` apart.
+template <class T, int N, int R>
+inline void add_columns(const T* w, int64_t step, const float* x, int64_t ldx, int64_t out, float* y, int64_t ldy) {
   int64_t j = 0;
   for (; j + LANES <= out; j += LANES) {
     Floats acc[R];
     for (int r = 0; r < R; ++r) acc[r] = load(y + r * ldy + j);
     for (int i = 0; i < N; ++i) {
-      if (j * sizeof(T) % 64 == 0) fetch<LITTLE>(w + i * ld + j);
-      const Floats weight = load(w + i * ld + j);
-      for (int r = 0; r < R; ++r) acc[r] += weight * x[r * ldx + i];
+      const T* at = w + i * step * out + j;
+      if (j * sizeof(T) % 64 == 0) fetch<LITTLE>(at);
+      const Floats weight = load(at);
+      for (int r = 0; r < R; ++r) acc[r] += weight * x[r * ldx + i * step];
     }
     for (int r = 0; r < R; ++r) write(y + r * ldy + j, acc[r]);
   }
   for (; j < out; ++j)
     for (int r = 0; r < R; ++r)
-      for (int i = 0; i < N; ++i) y[r * ldy + j] += to_float(w[i * ld + j]) * x[r * ldx + i];
+      for (int i = 0; i < N; ++i) y[r * ldy + j] += to_float(w[i * step * out + j]) * x[r * ldx + i * step];
 }
 
+// Eight inputs at once, so that y is read and written for every eighth of them only: one from each eighth of the
+// thread's part, so that each is read on and on. Eight rows side by side can share a page, which processors that look
+// for a pattern in each page do not see through.
 template <class T, int R>
 inline void columns_of(const Linear& m, int64_t first, int64_t last, const float* x, int64_t ldx, float* y) {
   const T* w = static_cast<const T*>(m.weight);
-  int64_t i = first;
-  for (; i + 8 <= last; i += 8) add_columns<T, R>(w + i * m.out, m.out, x + i, ldx, m.out, y, m.out);
-  for (; i < last; ++i)
-    for (int64_t j = 0; j < m.out; ++j)
-      for (int r = 0; r < R; ++r) y[r * m.out + j] += to_float(w[i * m.out + j]) * x[r * ldx + i];
+  const int64_t eighth = (last - first) / 8;
+  for (int64_t i = first; i < first + eighth; ++i)
+    add_columns<T, 8, R>(w + i * m.out, eighth, x + i, ldx, m.out, y, m.out);
+  for (int64_t i = first + 8 * eighth; i < last; ++i)
+    add_columns<T, 1, R>(w + i * m.out, 1, x + i, ldx, m.out, y, m.out);
 }
 
 // ---- packed: 16 outputs side by side, one in each lane

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfguide import native
+from tfguide import checks, native
+from tfguide.inference.caching import check_step
 from tfguide.tensorflow.cache import KVCache
 from tfguide.tensorflow.models import Decoder, as_tokens, count_valid, next_positions, to_numpy, variable_of
 from tfguide.tensorflow.prompts import PromptKernels
@@ -48,13 +49,14 @@ class FastDecoder:
 
     def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
         """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
+        ours = type(cache) is _FastCache and token_types is None and record is None
         tokens, valid = as_tokens(self.model, tokens, valid)
-        if type(cache) is not _FastCache or token_types is not None or record is not None:
+        if not ours:
             with self._prompt_kernels.in_place():
                 return self.model.hidden(tokens, valid, token_types, record, cache)
         positions = next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
         if tokens.shape.num_elements() <= native.MAX_ROWS:
-            hidden = self._decoder.step(tokens.numpy(), cache.lengths.numpy(), self._places(cache))
+            hidden = self._decoder.step(tokens.numpy(), cache.filled, self._places(cache))
             hidden = tf.constant(hidden)
         elif int(tf.reduce_max(positions)) < tokens.shape[1]:  # nothing stands before the tokens
             with self._prompt_kernels.in_place():
@@ -71,13 +73,30 @@ class FastDecoder:
         rows = hidden.shape.num_elements() // self.config.d_model
         if rows > native.MAX_ROWS and self._head.format in native.FORMATS[:6]:
             return self.model.logits(tf.cast(hidden, self.model.compute_dtype))
-        x = tf.reshape(tf.cast(hidden, tf.float32) * self.config.logit_scale, (rows, self.config.d_model))
-        y = native.multiply(self._head, x.numpy(), self.threads)
-        return tf.reshape(tf.constant(y), (*hidden.shape[:-1], -1))
+        logits = self._head_of(to_numpy(hidden).reshape(rows, self.config.d_model))
+        return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
+
+    def step(self, tokens: np.ndarray, cache: KVCache) -> np.ndarray:
+        """One more token of each row, an array (B,), into the cache; the logits (B, V) after it, a float32 array.
+
+        It is `decode` without tensors. Nothing of the framework runs between the kernels: they empty the processor's
+        caches of its code, and each first call of a function would wait for the memory. Raises as `decode` does.
+        """
+        tokens = np.asarray(tokens)
+        if type(cache) is not _FastCache or tokens.size > native.MAX_ROWS:
+            checks.decode(tokens.shape, cache.batch_size, int(tf.reduce_min(cache.lengths)))
+            return to_numpy(self(tokens[:, None], cache=cache)[:, -1])
+        check_step(self.config, cache, tokens, cache.filled)
+        hidden = self._decoder.step(tokens[:, None], cache.filled, self._places(cache))
+        cache.filled = cache.filled + np.int32(1)
+        return self._head_of(hidden[:, 0])
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache that the kernels can use, in the type of the weights."""
         return _FastCache(self.config, batch_size, max_length, tf.as_dtype(self.model.compute_dtype))
+
+    def _head_of(self, hidden):
+        return native.multiply(self._head, hidden * np.float32(self.config.logit_scale), self.threads)
 
     def _read_prompt(self, tokens):
         collected = _Collected(self.config, tokens)
@@ -94,7 +113,18 @@ class FastDecoder:
 
 
 class _FastCache(KVCache):
-    """A `KVCache` in NumPy arrays: TensorFlow's variables move in memory when they are written."""
+    """A `KVCache` in NumPy arrays: TensorFlow's variables move in memory when they are written.
+
+    `filled` is `lengths` as NumPy has it.
+    """
+
+    @property
+    def lengths(self):
+        return tf.constant(self.filled)
+
+    @lengths.setter
+    def lengths(self, lengths):
+        self.filled = np.asarray(lengths, np.int32)
 
     def _allocate(self, n_slots, dtype):
         shape = (self.batch_size, n_slots, self.config.n_kv_heads, self.config.d_head)

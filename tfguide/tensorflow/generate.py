@@ -58,6 +58,8 @@ def decode(model: Decoder | EncoderDecoder, tokens: tf.Tensor, cache: KVCache) -
 
     Raises ValueError where the cache is full, or empty: `prefill` comes first.
     """
+    if hasattr(model, "step"):
+        return tf.constant(model.step(np.asarray(tokens), cache))
     tokens = tf.convert_to_tensor(tokens)
     checks.decode(tuple(tokens.shape), cache.batch_size, int(tf.reduce_min(cache.lengths)))
     return model.logits(_hidden(model, tokens[:, None], cache)[:, -1])
@@ -122,14 +124,15 @@ def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_s
     logits = start_generation(model, tokens, lengths, cache, chunk_size)
     ended = [False] * len(tokens)
     for step in range(max_new_tokens):
-        chosen = choose(tf.cast(logits, tf.float32).numpy(), texts)
+        chosen = choose(_array(logits), texts)
         yield [None if end else token for token, end in zip(chosen.tolist(), ended, strict=True)]
         for row, token in enumerate(chosen.tolist()):
             texts[row].append(token)
             ended[row] |= token in stop_tokens
         if all(ended) or step == max_new_tokens - 1:
             return
-        logits = decode(model, chosen, cache)
+        # A fast decoder's logits are an array already.
+        logits = model.step(chosen, cache) if hasattr(model, "step") else decode(model, chosen, cache)
 
 
 def start_generation(model, tokens, lengths, cache, chunk_size=None):
@@ -150,6 +153,10 @@ def new_cache(model, batch_size, max_length):
 def plain(model):
     """The model behind a fast decoder; any other as it is."""
     return getattr(model, "model", model)
+
+
+def _array(logits):
+    return logits if isinstance(logits, np.ndarray) else tf.cast(logits, tf.float32).numpy()
 
 
 def _hidden(model, tokens, cache, valid=None):

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfguide import native
+from tfguide import checks, native
+from tfguide.inference.caching import check_step
 from tfguide.torch.cache import KVCache
 from tfguide.torch.models import Decoder, as_tokens, next_positions
 from tfguide.torch.prompts import PromptKernels
@@ -62,14 +63,33 @@ class FastDecoder:
         rows = hidden.numel() // self.config.d_model
         if rows > native.MAX_ROWS and self._head.format in native.FORMATS[:3]:
             return self.model.logits(hidden.to(self.model.embedding.token.weight.dtype))
-        x = (hidden.detach().float() * self.config.logit_scale).reshape(rows, self.config.d_model)
-        y = native.multiply(self._head, x.numpy(), self.threads)
-        return torch.from_numpy(y).reshape(*hidden.shape[:-1], -1)
+        logits = self._head_of(hidden.detach().float().numpy().reshape(rows, self.config.d_model))
+        return torch.from_numpy(logits).reshape(*hidden.shape[:-1], -1)
+
+    @torch.inference_mode()
+    def step(self, tokens: np.ndarray, cache: KVCache) -> np.ndarray:
+        """One more token of each row, an array (B,), into the cache; the logits (B, V) after it, a float32 array.
+
+        It is `decode` without tensors. Nothing of the framework runs between the kernels: they empty the processor's
+        caches of its code, and each first call of a function would wait for the memory. Raises as `decode` does.
+        """
+        tokens = np.asarray(tokens)
+        if type(cache) is not KVCache or tokens.size > native.MAX_ROWS:
+            checks.decode(tokens.shape, cache.batch_size, int(cache.lengths.min()))
+            return self(tokens[:, None], cache=cache)[:, -1].float().numpy()
+        filled = cache.lengths.numpy()
+        check_step(self.config, cache, tokens, filled)
+        hidden = self._decoder.step(tokens[:, None], filled, self._places(cache))
+        cache.advance(1)
+        return self._head_of(hidden[:, 0])
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache that the kernels can use, in the type of the weights."""
         weight = self.model.embedding.token.weight
         return KVCache(self.config, batch_size, max_length, weight.dtype)
+
+    def _head_of(self, hidden):
+        return native.multiply(self._head, hidden * np.float32(self.config.logit_scale), self.threads)
 
     def _places(self, cache):
         # Looked up in every step, which takes microseconds: whoever reorders a cache may put other tensors into it.

@@ -1,5 +1,7 @@
 """`tfguide generate`: text in, text out, in either framework and any type of weights."""
 
+import io
+
 import pytest
 
 import tfguide
@@ -66,6 +68,35 @@ def test_characters_come_whole(folder):
     assert not any("\ufffd" in piece for piece in got[:-1])
     cut = list(cli.pieces(tokenizer, prompt, iter(ids[:1])))  # half a character at the very end is shown as what it is
     assert "".join(cut) in ("你", "\ufffd")
+
+
+def test_a_long_text_comes_whole_and_is_not_spelled_again_for_every_token(folder):
+    from tokenizers import Tokenizer
+
+    tokenizer, longest = Tokenizer.from_file(str(folder / "tokenizer.json")), []
+
+    class Watched:
+        def decode(self, ids):
+            longest.append(len(ids))
+            return tokenizer.decode(ids)
+
+    text = "größer 🎉 than the last 你好 one. " * 20
+    ids = tokenizer.encode(text).ids
+    assert len(ids) > 300
+    assert "".join(cli.pieces(Watched(), [], iter(ids))) == text
+    assert max(longest) < 80
+
+
+def test_a_terminal_beside_the_text_shows_the_speed(monkeypatch):
+    clock = iter([0.0, 1.0, 1.1, 1.3, 1.4])
+    monkeypatch.setattr(cli.time, "perf_counter", lambda: next(clock))
+    live = io.StringIO()
+    counted = cli.Counted(iter([5, 6, 7, 8]), 3, live)
+    assert list(counted) == [5, 6, 7, 8]
+    assert live.getvalue().split("\r")[1:] == [
+        "3 tokens read in 1.00 s ", "3 tokens read in 1.00 s, 3 new at 6.7 tokens/s ", "",
+    ]  # fmt: skip
+    assert counted.summary() == "3 tokens read in 1.00 s, 4 new at 7.5 tokens/s"
 
 
 @pytest.mark.parametrize(

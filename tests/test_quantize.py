@@ -121,6 +121,30 @@ def test_a_folder_gives_the_model_back(kind, weight_bits, activation_bits, tmp_p
         read_checkpoint(tmp_path / name)
 
 
+@pytest.mark.parametrize("tied_head", [True, False])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_quantising_while_reading_gives_the_same_model(name, tied_head, tmp_path):
+    module = load(name)
+    config = small_config(
+        d_model=24, d_ff=40, d_head=8, norm="rms", positions="rotary", activation="swiglu", tied_head=tied_head,
+        output_bias=False, ffn_bias=False, qkv_bias=False,
+    )  # fmt: skip
+    full = module.from_weights(config, random_weights(config))
+    module.save_checkpoint(full, tmp_path / "full")
+    how = Quantization(4, 8, 8)
+    exact = module.quantize(full, 4, 8, 8)
+    same = module.load_checkpoint(tmp_path / "full", quantization=how)
+    np.testing.assert_array_equal(numpy(same(tensor(name, TOKENS))), numpy(exact(tensor(name, TOKENS))))
+    assert same.quantization == how
+    module.save_checkpoint(same, tmp_path / "packed")
+    with pytest.raises(ValueError, match="packed is quantised already"):
+        module.load_checkpoint(tmp_path / "packed", quantization=how)
+    with pytest.raises(ValueError, match="divide"):
+        module.load_checkpoint(tmp_path / "full", quantization=Quantization(4, 8, 16))
+    with pytest.raises(TypeError, match="quantization must be a Quantization or None, got int"):
+        module.load_checkpoint(tmp_path / "full", quantization=8)
+
+
 def test_a_broken_folder_is_refused(tmp_path):
     from safetensors.numpy import load_file, save_file
 

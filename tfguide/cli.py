@@ -7,7 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import TextIO
 
+from tfguide.compress import Quantization
 from tfguide.inference.sampling import Sampling
 from tfguide.planner import add_commands
 
@@ -115,7 +117,14 @@ def _bench(options):
         _check_cuda(options)
     _check_json(options)
     known = predict.read_calibration(options.measured) if options.measured else []
-    keep = (lambda result: run.write_json(result, options.json)) if options.json else (lambda result: None)
+
+    def keep(result):
+        if options.json:
+            run.write_json(result, options.json)
+        last = result["rows"][-1]
+        done = f"{last['framework']} {last['dtype']}, prompt of {last['prompt']}"
+        print(f"tfguide: measured {done}; {len(result['rows'])} rows so far", file=sys.stderr)
+
     result = run.bench(
         options.task, config, options.framework, options.dtype, options.peers, options.prompt, options.new_tokens,
         options.repeats, options.device, options.memory, keep, folder,
@@ -145,11 +154,13 @@ def _generate(options):
     prompt = tokenizer.encode(options.prompt).ids
     model, stream = _load(options)
     tokens = stream(model, prompt, options.max_new_tokens, options.stop, sampling)
-    counted = _Counted(tokens)
+    # Where the text goes elsewhere, the terminal shows how far it is. On one terminal they would write into each other.
+    live = sys.stderr if sys.stderr.isatty() and not sys.stdout.isatty() else None
+    counted = Counted(tokens, len(prompt), live)
     for text in pieces(tokenizer, prompt, counted):
         print(text, end="", flush=True)
     print(flush=True)
-    print(counted.summary(len(prompt)), file=sys.stderr)
+    print(counted.summary(), file=sys.stderr)
     return 0
 
 
@@ -157,10 +168,11 @@ def _load(options):
     from importlib import import_module
 
     tg = import_module(f"tfguide.{options.framework}")
-    packed = options.dtype in ("int8", "int4")
-    model = tg.load_checkpoint(options.checkpoint, dtype="float32" if packed else options.dtype or "float32")
-    if packed:
-        model = tg.quantize(model, int(options.dtype[3:]), activation_bits=8)
+    if options.dtype in ("int8", "int4"):
+        how = Quantization(int(options.dtype[3:]), activation_bits=8)
+        model = tg.load_checkpoint(options.checkpoint, quantization=how)
+    else:
+        model = tg.load_checkpoint(options.checkpoint, dtype=options.dtype or "float32")
     if not options.plain and model.config.kind == "decoder" and model.config.positions != "relative":
         from tfguide.native import NativeUnavailable
 
@@ -193,30 +205,37 @@ def pieces(tokenizer, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]
             if text.startswith(shown):
                 yield text[len(shown) :]
             shown = text
+            if len(seen) > 64:  # a long text must not be spelled again for every token
+                seen = seen[-8:]
+                shown = tokenizer.decode(seen)
     text = tokenizer.decode(seen)
     if text != shown and text.startswith(shown):
         yield text[len(shown) :]
 
 
-class _Counted:
-    """Tokens on their way, counted and timed."""
+class Counted:
+    """Tokens on their way, counted and timed. `live`: a terminal whose line shows the speed while they come."""
 
-    def __init__(self, tokens):
-        self.tokens, self.times, self.start = tokens, [], time.perf_counter()
+    def __init__(self, tokens: Iterable[int], n_prompt: int, live: TextIO | None = None):
+        self.tokens, self.n_prompt, self.live = tokens, n_prompt, live
+        self.times: list[float] = []
+        self.start = self._shown = time.perf_counter()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         for token in self.tokens:
             self.times.append(time.perf_counter())
+            if self.live and self.times[-1] - self._shown > 0.2:
+                self._shown = self.times[-1]
+                print(f"\r{self.summary()} ", end="", file=self.live, flush=True)
             yield token
+        if self.live:
+            print(end="\r", file=self.live)
 
-    def summary(self, n_prompt):
-        first = self.times[0] - self.start
-        line = f"{n_prompt} tokens read in {first:.2f} s"
-        if len(self.times) > 1:
-            line += (
-                f", {len(self.times)} new at {(len(self.times) - 1) / (self.times[-1] - self.times[0]):.1f} tokens/s"
-            )
-        return line
+    def summary(self) -> str:
+        """How long the prompt took, and the new tokens a second."""
+        line = f"{self.n_prompt} tokens read in {self.times[0] - self.start:.2f} s"
+        n, seconds = len(self.times), self.times[-1] - self.times[0]
+        return line + (f", {n} new at {(n - 1) / seconds:.1f} tokens/s" if n > 1 else "")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from importlib import util
 
 import numpy as np
 
+from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
 
 
@@ -20,10 +21,10 @@ class Ours:
 
     def __init__(self, framework: str, folder: str, dtype: str, prompt: np.ndarray, fast: bool = True, device="cpu"):
         self.tg = load_framework(framework)
-        quantized = dtype in ("int8", "int4")
-        model = self.tg.load_checkpoint(folder, dtype="float32" if quantized else dtype)
-        if quantized:
-            model = self.tg.quantize(model, int(dtype[3:]), activation_bits=8)
+        if dtype in ("int8", "int4"):
+            model = self.tg.load_checkpoint(folder, quantization=Quantization(int(dtype[3:]), activation_bits=8))
+        else:
+            model = self.tg.load_checkpoint(folder, dtype=dtype)
         if device != "cpu":
             model = model.to(device)
         self.model = self.tg.accelerate(model) if fast and device == "cpu" else model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,38 @@ def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization
                 f"{folder / WEIGHTS}: tensor {name!r} must be {dtype} {shape}, got {array.dtype} {array.shape}"
             )
     return config, quantization, arrays
+
+
+def pack_weights(
+    config: ModelConfig, quantization: Quantization, weight_of: Callable[[str], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The arrays of a quantised model, `quantized_shapes`, from its weights: `weight_of` gives a canonical one by name.
+
+    They are asked for one after the other, each once. Raises ValueError for a group size that does not divide the
+    inputs of a layer, or weights that are NaN or infinite.
+    """
+    arrays = {}
+    for name in quantized_weights(config):
+        weight = weight_of(name)
+        if is_linear(name):
+            layer = name.removesuffix(".weight")
+            arrays[f"{layer}.packed"], arrays[f"{layer}.scale"] = quantization.pack(name, weight)
+        else:
+            arrays[name] = weight
+    return arrays
+
+
+def pack_checkpoint(
+    config: ModelConfig, weights: dict[str, np.ndarray], quantization: Quantization
+) -> dict[str, np.ndarray]:
+    """The arrays of a quantised model from what `read_checkpoint` gave, which is used up."""
+
+    def weight_of(name):
+        if name == "head.weight" and config.tied_head:
+            return weights["embedding.token.weight"].T
+        return weights[name] if name == "embedding.token.weight" else weights.pop(name)
+
+    return pack_weights(config, quantization, weight_of)
 
 
 def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[str, tuple[tuple[int, ...], str]]:

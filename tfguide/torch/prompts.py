@@ -40,6 +40,7 @@ class PromptKernels:
 
     def __init__(self, model: Decoder, matrices: Mapping[str, native.Matrix], threads: int):
         self.threads = threads
+        self._room = None  # for unpacked weights, of one matrix after the other
         self._swaps = []  # (object, attribute, what stands there meanwhile)
         for name, module in model.named_modules():
             if isinstance(module, (LayerNorm, RMSNorm)):
@@ -64,6 +65,7 @@ class PromptKernels:
         finally:
             for owner, name, _ in swaps:
                 owner.__dict__.pop(name, None)
+            self._room = None
 
     def _norm(self, norm):
         weight = norm.weight.detach().float().numpy()
@@ -104,6 +106,12 @@ class PromptKernels:
 
         return forward
 
+    def _unpacked(self, dtype, d_in, d_out):
+        # Memory that is asked for again and again is cleared by the system again and again.
+        if self._room is None or len(self._room) < d_in * d_out:
+            self._room = torch.empty(d_in * d_out, dtype=dtype)
+        return self._room[: d_in * d_out].view(d_in, d_out)
+
     def _product(self, layer, matrix):
         dtype = getattr(torch, native.product_type())
         by_channel = layer.quantization.weight_bits == 8
@@ -114,7 +122,7 @@ class PromptKernels:
             if len(rows) < MANY_ROWS:
                 y = torch.from_numpy(native.multiply(matrix, rows.float().numpy(), self.threads))
                 return y.reshape(*x.shape[:-1], -1).to(x.dtype)
-            weight = torch.empty(layer.d_in, layer.d_out, dtype=dtype)
+            weight = self._unpacked(dtype, layer.d_in, layer.d_out)
             native.unpack(matrix, weight.data_ptr(), TYPES[dtype], self.threads)
             y = (rows.to(dtype) @ weight).float()
             if by_channel:

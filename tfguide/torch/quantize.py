@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfguide.checkpoints.quantized import is_linear, quantized_weights
+from tfguide.checkpoints.quantized import is_linear, pack_weights, quantized_weights
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 from tfguide.config import ModelConfig
 from tfguide.torch.models import Decoder, Encoder, EncoderDecoder, empty_model
@@ -71,14 +71,7 @@ def quantize(
     if model.quantization is not None:
         raise ValueError(f"the model is quantised already: {model.quantization}")
     quantization = Quantization(weight_bits, activation_bits, group_size)
-    arrays = {}
-    for name in quantized_weights(model.config):
-        array = _array(model, name)
-        if is_linear(name):
-            layer = name.removesuffix(".weight")
-            arrays[f"{layer}.packed"], arrays[f"{layer}.scale"] = quantization.pack(name, array)
-        else:
-            arrays[name] = array
+    arrays = pack_weights(model.config, quantization, lambda name: _array(model, name))
     dtype = str(model.embedding.token.weight.dtype).removeprefix("torch.")
     return from_quantized(model.config, quantization, arrays, dtype)
 

@@ -43,6 +43,7 @@ struct Step {
   float *x, *q, *k, *v, *heads, *gate, *up;  // shared, (rows, ...)
   float* partial;                                           // two sets of one (rows, widest) for each thread
   int64_t widest, share;  // the most outputs of any layer, and of one thread
+  int64_t most_heads;     // of one row, for one thread
   char* own;              // bytes_each for each thread
   int64_t bytes_each;
 
@@ -53,8 +54,9 @@ struct Step {
     bool columns = false;
     for (int l = 0; l < m.n_layers; ++l) columns |= is_columns(m.layers[l].query) || is_columns(m.layers[l].down);
     share = padded(widest / team.size() + LANES, LANES);
-    bytes_each = padded(rows * (D + share) * 4 + Input::bytes(rows, widest) + padded(call.max_length, LANES) * 4 +
-                            padded(m.d_head, LANES) * 4, 64) + 64;
+    most_heads = std::min<int64_t>(m.n_heads, rows * m.n_heads / team.size() + 1);
+    bytes_each = padded(rows * (D + share) * 4 + Input::bytes(rows, widest) +
+                            most_heads * (padded(call.max_length, LANES) + padded(m.d_head, LANES)) * 4, 64) + 64;
     const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff};
     float** places[] = {&x, &q, &k, &v, &heads, &gate, &up};
     int64_t total = 0;
@@ -75,6 +77,15 @@ inline void normalise(const Model& m, const Norm& norm, const float* x, float* y
   normalise(norm, m.d_model, m.is_rms, m.eps, x, y);
 }
 
+// The positions of a head lie K d apart in the cache. No processor follows that through the ends of pages: we ask.
+constexpr int64_t POSITIONS_AHEAD = 16;
+template <class T>
+inline void fetch_position(const T* at, int64_t n) {
+  for (int64_t j = 0; j < n; j += 64 / int64_t(sizeof(T))) __builtin_prefetch(at + j);
+}
+
+const Floats COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 class Worker {
  public:
   Worker(Step& step, int id) : s(step), m(step.m), id(id), size(step.team.size()) {
@@ -82,8 +93,8 @@ class Worker {
     h = reinterpret_cast<float*>(at);
     products = h + s.rows * m.d_model;
     scores = products + s.rows * s.share;
-    query = scores + padded(s.call.max_length, LANES);
-    for_input = query + padded(m.d_head, LANES);
+    queries = scores + s.most_heads * padded(s.call.max_length, LANES);
+    for_input = queries + s.most_heads * padded(m.d_head, LANES);
   }
 
   void run() {
@@ -97,7 +108,7 @@ class Worker {
   Step& s;
   const Model& m;
   const int id, size;
-  float *h, *products, *scores, *query, *for_input;
+  float *h, *products, *scores, *queries, *for_input;
   int set = 0;
 
   float* x(int64_t r) { return s.x + r * m.d_model; }
@@ -188,9 +199,12 @@ class Worker {
       for (int64_t u = units * id / size; u < units * (id + 1) / size; ++u)
         append(u / m.n_kv_heads, u % m.n_kv_heads, keys, values);
       s.team.barrier();
-      const int64_t all = s.rows * m.n_heads;
-      for (int64_t u = all * id / size; u < all * (id + 1) / size; ++u)
-        attend(u / m.n_heads, u % m.n_heads, keys, values);
+      const int64_t all = s.rows * m.n_heads, last = all * (id + 1) / size;
+      for (int64_t u = all * id / size; u < last;) {  // the heads of one row together
+        const int64_t r = u / m.n_heads, head = u % m.n_heads, n = std::min(last - u, m.n_heads - head);
+        attend(r, head, n, keys, values);
+        u += n;
+      }
     });
     s.team.barrier();
     multiply(layer.output, prepared(layer.output, s.heads), s.x, true);
@@ -228,53 +242,80 @@ class Worker {
     for (int64_t i = 0; i < d; ++i) store(value_to + i, value[i]);
   }
 
+  // The heads [head, head + n_heads) of row r. All of them look at a few positions before any looks at the next ones:
+  // so the cache is read once, from its beginning to its end, and heads that share keys find them near.
   template <class T>
-  void attend(int64_t r, int64_t head, const T* keys, const T* values) {
-    const int64_t d = m.d_head, p = position(r), kv = head / (m.n_heads / m.n_kv_heads);
+  void attend(int64_t r, int64_t head, int64_t n_heads, const T* keys, const T* values) {
+    const int64_t d = m.d_head, p = position(r), group = m.n_heads / m.n_kv_heads;
     const int64_t first = m.window && p >= m.window ? p - m.window + 1 : 0, n = p + 1 - first;
-    const int64_t ld = int64_t(m.n_kv_heads) * d;
-    const T *key = slot(keys, r, first, kv), *value = slot(values, r, first, kv);
-    rotate(p, s.q + (r * m.n_heads + head) * d, query);
+    const int64_t ld = int64_t(m.n_kv_heads) * d, room = padded(n, LANES), wide = padded(d, LANES);
+    const T *key = slot(keys, r, first, 0), *value = slot(values, r, first, 0);
+    float* to = s.heads + (r * m.n_heads + head) * d;
 
-    float largest = -INFINITY;
+    for (int64_t h = 0; h < n_heads; ++h) rotate(p, s.q + (r * m.n_heads + head + h) * d, queries + h * wide);
+    for (int64_t i = 0; i < n; i += LANES)
+      for (int64_t h = 0; h < n_heads; ++h) {
+        const T* from = key + i * ld + (head + h) / group * d;
+        const Floats found = score(queries + h * wide, from, ld, std::min<int64_t>(LANES, n - i));
+        write(scores + h * room + i, m.slopes ? found - m.slopes[head + h] * (float(n - 1 - i) - COUNT) : found);
+      }
+    for (int64_t h = 0; h < n_heads; ++h) softmax(scores + h * room, n);
+    std::memset(to, 0, n_heads * d * sizeof(float));
+    for (int64_t i = 0; i < n; i += LANES)
+      for (int64_t h = 0; h < n_heads; ++h) {
+        const float* weights = scores + h * room + i;
+        const T* from = value + i * ld + (head + h) / group * d;
+        const int64_t some = std::min<int64_t>(LANES, n - i);
+        int64_t j = 0;
+        for (; j + 4 * LANES <= d; j += 4 * LANES) add<4>(from + j, ld, some, weights, to + h * d + j);
+        for (; j + LANES <= d; j += LANES) add<1>(from + j, ld, some, weights, to + h * d + j);
+        for (; j < d; ++j)
+          for (int64_t k = 0; k < some; ++k) to[h * d + j] += weights[k] * to_float(from[k * ld + j]);
+      }
+  }
+
+  // A query with up to 16 keys.
+  template <class T>
+  Floats score(const float* query, const T* key, int64_t ld, int64_t n) const {
+    const int64_t d = m.d_head;
+    Floats parts[LANES];
     for (int64_t i = 0; i < n; ++i) {
       const T* at = key + i * ld;
-      Floats products = {};
+      fetch_position(at + POSITIONS_AHEAD * ld, d);
+      parts[i] = Floats{};
       int64_t j = 0;
-      for (; j + LANES <= d; j += LANES) products += load(query + j) * load(at + j);
-      float score = sum(products);
-      for (; j < d; ++j) score += query[j] * to_float(at[j]);
-      score *= m.attention_scale;
-      if (m.slopes) score -= m.slopes[head] * float(n - 1 - i);
-      scores[i] = score;
-      largest = std::max(largest, score);
+      for (; j + LANES <= d; j += LANES) parts[i] += load(query + j) * load(at + j);
+      for (; j < d; ++j) parts[i][0] += query[j] * to_float(at[j]);
     }
-    for (int64_t i = n; i < padded(n, LANES); ++i) scores[i] = -INFINITY;
-    Floats totals = {};
+    for (int64_t i = n; i < LANES; ++i) parts[i] = Floats{};
+    return sums(parts) * m.attention_scale;
+  }
+
+  // n scores to weights that add up to 1; what pads them to a multiple of 16 to 0.
+  void softmax(float* x, int64_t n) const {
+    for (int64_t i = n; i < padded(n, LANES); ++i) x[i] = -INFINITY;
+    Floats most = load(x), totals = {};
+    for (int64_t i = LANES; i < n; i += LANES) most = load(x + i) > most ? load(x + i) : most;
+    const float largest = maximum(most);
     for (int64_t i = 0; i < n; i += LANES) {
-      const Floats e = exponential(load(scores + i) - largest);
-      write(scores + i, e);
+      const Floats e = exponential(load(x + i) - largest);
+      write(x + i, e);
       totals += e;
     }
     const float factor = 1.0f / sum(totals);
-
-    float* to = s.heads + (r * m.n_heads + head) * d;
-    int64_t j = 0;
-    for (; j + 4 * LANES <= d; j += 4 * LANES) mean<4>(value + j, ld, n, factor, to + j);
-    for (; j + LANES <= d; j += LANES) mean<1>(value + j, ld, n, factor, to + j);
-    for (; j < d; ++j) {
-      float total = 0;
-      for (int64_t i = 0; i < n; ++i) total += scores[i] * to_float(value[i * ld + j]);
-      to[j] = total * factor;
-    }
+    for (int64_t i = 0; i < n; i += LANES) write(x + i, load(x + i) * factor);
   }
 
+  // to += the weighted sum of n values.
   template <int N, class T>
-  void mean(const T* value, int64_t ld, int64_t n, float factor, float* to) const {
-    Floats acc[N] = {};
-    for (int64_t i = 0; i < n; ++i)
-      for (int c = 0; c < N; ++c) acc[c] += load(value + i * ld + c * LANES) * scores[i];
-    for (int c = 0; c < N; ++c) write(to + c * LANES, acc[c] * factor);
+  void add(const T* value, int64_t ld, int64_t n, const float* weights, float* to) const {
+    Floats acc[N];
+    for (int c = 0; c < N; ++c) acc[c] = load(to + c * LANES);
+    for (int64_t i = 0; i < n; ++i) {
+      fetch_position(value + (i + POSITIONS_AHEAD) * ld, N * LANES);
+      for (int c = 0; c < N; ++c) acc[c] += load(value + i * ld + c * LANES) * weights[i];
+    }
+    for (int c = 0; c < N; ++c) write(to + c * LANES, acc[c]);
   }
 
   void feed_forward(const Layer& layer, const float* from) {

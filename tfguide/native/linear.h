@@ -105,8 +105,8 @@ inline Ints repeat4(const int8_t* from) {
 
 // The processor fetches ahead by itself, but not past the end of a page of 4 KB, and not as far as it pays: so we ask.
 // AMD's need no asking where a thread reads one row after the other and does little else: there it costs up to a
-// quarter of the speed, and two rows at once are read at half of it. So they are asked only where the arithmetic between
-// two lines of the cache is long.
+// quarter of the speed, and two rows at once are read at half of it. So they are asked only where the arithmetic
+// between two lines of the cache is long.
 #ifndef IS_AMD
 #define IS_AMD 0
 #endif

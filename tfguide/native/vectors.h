@@ -129,18 +129,44 @@ inline float sum(Floats x) {
 #endif
 }
 
+// The sums of 16 vectors, one in each lane.
+inline Floats sums(const Floats* x) {
+#if defined(__AVX512F__)
+  __m512 four[4];
+  for (int i = 0; i < 4; ++i) {  // of four vectors: each quarter holds their sums over that quarter
+    const __m512 *v = reinterpret_cast<const __m512*>(x + 4 * i);
+    const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    const __m512d c = (__m512d)a, d = (__m512d)b;
+    four[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd(c, d), (__m512)_mm512_unpackhi_pd(c, d));
+  }
+  const auto quarters = [](__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  return (Floats)quarters(quarters(four[0], four[1]), quarters(four[2], four[3]));
+#else
+  Floats total;
+  for (int i = 0; i < LANES; ++i) total[i] = sum(x[i]);
+  return total;
+#endif
+}
+
+// The largest number of a vector.
+inline float maximum(Floats x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)x);
+#else
+  float most = x[0];
+  for (int i = 1; i < LANES; ++i) most = x[i] > most ? x[i] : most;
+  return most;
+#endif
+}
+
 // The largest magnitude of both.
 inline float largest(Floats a, Floats b) {
   a = (Floats)((Ints)a & 0x7fffffff);
   b = (Floats)((Ints)b & 0x7fffffff);
-  a = a > b ? a : b;
-#if defined(__AVX512F__)
-  return _mm512_reduce_max_ps((__m512)a);
-#else
-  float most = 0;
-  for (int i = 0; i < LANES; ++i) most = a[i] > most ? a[i] : most;
-  return most;
-#endif
+  return maximum(a > b ? a : b);
 }
 
 // e to the x, within 2 units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cody & Waite).

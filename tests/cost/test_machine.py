@@ -111,7 +111,7 @@ def test_files_that_are_something_else(tmp_path, capsys):
 COMMITTED = {folder: predict.predictions_in(BENCHMARKS / folder) for folder in ("epyc", "xeon")}
 
 
-# The page explains it: the calibration multiplies narrower matrices, which are slower on this machine.
+# The page explains it: the calibration multiplies narrower matrices, which is the likely reason.
 OUTSIDE = {("epyc", "prefill", "M", "torch", "float32", 128): (0.25, 0.35)}
 
 

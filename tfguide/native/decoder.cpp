@@ -2,6 +2,8 @@
 // The formulas are those of tfguide/reference; what is added is where the bytes lie and which thread touches them.
 // Activations are float32 throughout, whatever the weights are. Called through ctypes by tfguide/native/library.py,
 // which mirrors the structures below and checks every argument.
+#include <pthread.h>
+
 #include <memory>
 
 #include "rowwise.h"
@@ -15,23 +17,25 @@ enum Placement { PRE, POST, PARALLEL };
 struct Model {
   int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff;
   int32_t is_rms, placement, activation, window;  // window: 0 is none
-  int32_t embedding_type, cache_type;
-  float eps, embedding_scale, attention_scale, unused;
+  int32_t embedding_type;
+  float eps, embedding_scale, attention_scale;
   const void* embedding;       // (V, D)
   const float* added;          // (D), added to every token, or null
-  const float* positions;      // (P, D), added by position, or null
-  const float *cos, *sin;      // (P, d / 2), or null
   const float* slopes;         // (H), ALiBi, or null
   Norm embedding_norm, final_norm;
   const Layer* layers;
 };
 
+// All that one call may change or that changes between calls: several threads may be on their way here with one model.
 struct Call {
   const int64_t* tokens;  // (B, T)
   const int64_t* starts;  // (B): where the first of a row's new tokens stands
   int64_t batch, n_tokens, max_length;
   void *const *keys, *const *values;  // L caches (B, max_length, K, d)
   float* hidden;                      // (B, T, D), the result
+  const float* positions;             // (max_length, D), added by position, or null
+  const float *cos, *sin;             // (max_length, d / 2), or null
+  int32_t cache_type, unused;
 };
 
 // What one thread needs of its own, and what all share.
@@ -127,7 +131,7 @@ class Worker {
         const auto* row = static_cast<const decltype(type)*>(m.embedding) + s.call.tokens[r] * D;
         for (int64_t i = 0; i < D; ++i) x(r)[i] = to_float(row[i]) * m.embedding_scale;
       });
-      for (int64_t i = 0; m.positions && i < D; ++i) x(r)[i] += m.positions[position(r) * D + i];
+      for (int64_t i = 0; s.call.positions && i < D; ++i) x(r)[i] += s.call.positions[position(r) * D + i];
       for (int64_t i = 0; m.added && i < D; ++i) x(r)[i] += m.added[i];
       if (m.embedding_norm.weight) normalise(m, m.embedding_norm, x(r), x(r));
     });
@@ -192,7 +196,7 @@ class Worker {
     multiply(layer.key, input, s.k, false);
     multiply(layer.value, input, s.v, false);
     s.team.barrier();
-    with_type(m.cache_type, [&](auto type) {
+    with_type(s.call.cache_type, [&](auto type) {
       using T = decltype(type);
       T *keys = static_cast<T*>(s.call.keys[index]), *values = static_cast<T*>(s.call.values[index]);
       const int64_t units = s.rows * m.n_kv_heads;
@@ -213,11 +217,11 @@ class Worker {
 
   void rotate(int64_t p, const float* from, float* to) const {
     const int64_t half = m.d_head / 2;
-    if (!m.cos) {
+    if (!s.call.cos) {
       if (to != from) std::memcpy(to, from, m.d_head * sizeof(float));
       return;
     }
-    const float *cos = m.cos + p * half, *sin = m.sin + p * half;
+    const float *cos = s.call.cos + p * half, *sin = s.call.sin + p * half;
     for (int64_t i = 0; i < half; ++i) {
       const float first = from[i], second = from[half + i];
       to[i] = first * cos[i] - second * sin[i];
@@ -342,6 +346,7 @@ class Worker {
 };
 
 constexpr int64_t STEP_ROWS = 16;  // as MAX_ROWS in decoder.py: more is a prompt, between products of the framework
+constexpr int64_t CHUNK = 128;     // rows of a product at a time: what they are rounded to stays in the cache
 std::mutex one_at_a_time;
 std::unique_ptr<Team> current;
 std::vector<char> scratch;
@@ -354,6 +359,14 @@ Team& team_of(int size) {
   return *current;
 }
 
+// A process may be forked while another of its threads computes here. The child would find the lock taken by a thread
+// that it does not have: so a fork waits for the lock.
+struct ForkSafety {
+  ForkSafety() {
+    pthread_atfork([] { one_at_a_time.lock(); }, [] { one_at_a_time.unlock(); }, [] { one_at_a_time.unlock(); });
+  }
+} fork_safety;
+
 struct Product {
   const Linear& w;
   const float* x;
@@ -364,6 +377,13 @@ struct Product {
   float* partial;
 
   void run(int id) {
+    for (int64_t first = 0; first < rows; first += CHUNK) {
+      if (first) team.barrier();  // the others may still read what the rows before were rounded to
+      chunk(id, x + first * w.in, std::min(CHUNK, rows - first), y + first * w.out);
+    }
+  }
+
+  void chunk(int id, const float* x, int64_t rows, float* y) {
     const int size = team.size();
     Input input(x, rows, w.in, memory);
     for (int64_t r = id; r < rows; r += size) input.prepare(w, r);
@@ -438,8 +458,8 @@ void tfguide_step(const Model* model, const Call* call, int threads) {
 void tfguide_linear(const Linear* linear, const float* x, int64_t rows, float* y, int threads) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
   Team& team = team_of(threads);
-  const int64_t prepared = padded(Input::bytes(rows, linear->in), 64);
-  const int64_t partial = is_columns(*linear) ? team.size() * rows * linear->out * 4 : 0;
+  const int64_t at_once = std::min(rows, CHUNK), prepared = padded(Input::bytes(at_once, linear->in), 64);
+  const int64_t partial = is_columns(*linear) ? team.size() * at_once * linear->out * 4 : 0;
   scratch.resize(prepared + partial + 64);
   Product job{*linear, x, rows, y, team, scratch.data(), reinterpret_cast<float*>(scratch.data() + prepared)};
   run_on(team, job, rows <= STEP_ROWS);  // the head, and then the next step
@@ -458,15 +478,6 @@ void tfguide_unpack(const Linear* linear, void* to, int type, int threads) {
     const Part part(linear->out, i, SHARES * team.size());
     with_type(type, [&](auto sample) { unpack(*linear, static_cast<decltype(sample)*>(to), part); });
   });
-}
-
-// Whether the processor multiplies bfloat16 itself.
-int tfguide_has_bfloat16() {
-#if defined(__AVX512BF16__) || defined(__AMX_BF16__) || defined(__ARM_FEATURE_BF16)
-  return 1;
-#else
-  return 0;
-#endif
 }
 
 // Reads all the bytes once; what it returns depends on each of them, so that no compiler can leave the reading out.

@@ -7,6 +7,7 @@ numbers. The structures mirror those of decoder.cpp and linear.h.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -69,9 +70,9 @@ class _Layer(Structure):
 class _Model(Structure):
     _fields_ = [
         *((name, c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
-        *((name, c_int32) for name in ("is_rms", "placement", "activation", "window", "embedding_type", "cache_type")),
-        *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale", "unused")),
-        *((name, c_void_p) for name in ("embedding", "added", "positions", "cos", "sin", "slopes")),
+        *((name, c_int32) for name in ("is_rms", "placement", "activation", "window", "embedding_type")),
+        *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale")),
+        *((name, c_void_p) for name in ("embedding", "added", "slopes")),
         ("embedding_norm", Norm), ("final_norm", Norm), ("layers", POINTER(_Layer)),
     ]  # fmt: skip
 
@@ -79,7 +80,8 @@ class _Model(Structure):
 class _Call(Structure):
     _fields_ = [
         ("tokens", c_void_p), ("starts", c_void_p), ("batch", c_int64), ("n_tokens", c_int64), ("max_length", c_int64),
-        ("keys", c_void_p), ("values", c_void_p), ("hidden", c_void_p),
+        *((name, c_void_p) for name in ("keys", "values", "hidden", "positions", "cos", "sin")),
+        ("cache_type", c_int32), ("unused", c_int32),
     ]  # fmt: skip
 
 
@@ -108,30 +110,25 @@ class NativeDecoder:
         self._vectors = {name: self._keep(vector) for name, vector in vectors.items()}
         self._layers = (_Layer * config.n_layers)(*(self._layer(i, matrices) for i in range(config.n_layers)))
         self._model = self._describe(embedding)
-        self._tables = 0
+        self._tables = _PositionTables(0, {})
         self.head = matrices.get("head")
-
-    def cache(self, keys: Sequence[int], values: Sequence[int], max_length: int, dtype: str) -> NativeCache:
-        """Where the keys and values of each layer lie, (B, max_length, K, d), by address."""
-        if max_length > self._tables:
-            self._position_tables(max_length)
-        return NativeCache(
-            (c_void_p * len(keys))(*keys), (c_void_p * len(values))(*values), max_length, TYPES.index(dtype)
-        )
 
     def step(self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache) -> np.ndarray:
         """The hidden states (B, T, D), float32, of new tokens (B, T) whose rows begin at positions `starts` (B,).
 
-        Their keys and values are written into the cache. Tokens and positions must have been checked.
+        Their keys and values are written into the cache. Tokens and positions must have been checked. Nothing of a
+        call is kept for the next one, so every thread may have a cache of its own.
         """
         tokens = np.ascontiguousarray(tokens, np.int64)
         starts = np.ascontiguousarray(starts, np.int64)
         hidden = np.empty((*tokens.shape, self.config.d_model), np.float32)
+        by_position = self._position_tables(cache.max_length)  # held here: another thread may put others in their place
+        at = by_position.addresses
+        keys, values = ((c_void_p * len(places))(*places) for places in (cache.keys, cache.values))
         call = _Call(
-            tokens.ctypes.data, starts.ctypes.data, *tokens.shape, cache.max_length, ctypes.addressof(cache.keys),
-            ctypes.addressof(cache.values), hidden.ctypes.data,
+            tokens.ctypes.data, starts.ctypes.data, *tokens.shape, cache.max_length, ctypes.addressof(keys),
+            ctypes.addressof(values), hidden.ctypes.data, at.get("positions"), at.get("cos"), at.get("sin"), cache.type,
         )  # fmt: skip
-        self._model.cache_type = cache.type
         self._library.tfguide_step(ctypes.byref(self._model), ctypes.byref(call), self.threads)
         return hidden
 
@@ -140,13 +137,11 @@ class NativeDecoder:
         model = _Model(
             config.n_layers, config.d_model, config.n_heads, config.n_kv_heads, config.d_head, config.d_ff,
             config.norm == "rms", PLACEMENTS.index(config.norm_placement), ACTIVATIONS.index(config.activation),
-            config.sliding_window or 0, TYPES.index(embedding.format.split()[0]), 0, config.norm_eps,
-            config.embedding_scale, config.attention_scale, 0.0, embedding.address,
+            config.sliding_window or 0, TYPES.index(embedding.format.split()[0]), config.norm_eps,
+            config.embedding_scale, config.attention_scale, embedding.address,
         )  # fmt: skip
         if config.n_token_types:
             model.added = self._address("embedding.token_type.weight")
-        if config.positions == "learned":
-            model.positions = self._address("embedding.position.weight")
         if config.positions == "alibi":
             slopes = np.asarray(tables.alibi_slopes(config.n_heads), np.float32)
             model.slopes = self._keep(slopes).ctypes.data
@@ -158,17 +153,12 @@ class NativeDecoder:
         return model
 
     def _position_tables(self, length):
-        config = self.config
-        positions = np.arange(length, dtype=np.float64)[:, None]
-        if config.positions == "rotary":
-            angles = positions * tables.rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
-            self._model.cos = self._keep(np.cos(angles)).ctypes.data
-            self._model.sin = self._keep(np.sin(angles)).ctypes.data
-        if config.positions == "sinusoidal":
-            angles = positions * tables.sinusoidal_frequencies(config.d_model)
-            table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, config.d_model)
-            self._model.positions = self._keep(table).ctypes.data
-        self._tables = length
+        """The tables by position that a text of this length needs, made anew where those at hand are too short."""
+        found = self._tables
+        if length > found.length:
+            doubled = min(2 * found.length, self.config.max_positions or math.inf)
+            found = self._tables = _position_tables(self.config, max(length, doubled), self._vectors)
+        return found
 
     def _layer(self, index, matrices):
         block = f"decoder.layers.{index}"
@@ -194,14 +184,51 @@ class NativeDecoder:
         return array
 
 
-@dataclass
+@dataclass(frozen=True)
 class NativeCache:
-    """The addresses of a KV cache."""
+    """Where the keys and values of each layer lie, (B, max_length, K, d), by address; type: one of TYPES, a number."""
 
-    keys: Any
-    values: Any
+    keys: Sequence[int]
+    values: Sequence[int]
     max_length: int
     type: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, batch_size: int, keys, values, address, dtype: str) -> NativeCache:
+        """The cache in the tensors of each layer as they are now; address: of a tensor, where it begins in memory.
+
+        Raises ValueError for tensors that the kernels cannot use: another shape, an unknown type.
+        """
+        B, K, d = batch_size, config.n_kv_heads, config.d_head
+        shape = tuple(keys[0].shape)
+        if len(shape) != 4 or (shape[0], *shape[2:]) != (B, K, d):
+            raise ValueError(f"the cache must hold (B, S, K, d) = ({B}, S, {K}, {d}), got {shape}")
+        if dtype not in TYPES:
+            raise ValueError(f"the fast decoder takes a cache of {', '.join(TYPES)}, got {dtype}")
+        return cls([address(key) for key in keys], [address(value) for value in values], shape[1], TYPES.index(dtype))
+
+
+class _PositionTables:
+    """Arrays by name with a row for each position, and where they lie. They are never changed, only replaced."""
+
+    def __init__(self, length: int, arrays: Mapping[str, np.ndarray]):
+        self.length = length
+        self._arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+        self.addresses = {name: array.ctypes.data for name, array in self._arrays.items()}
+
+
+def _position_tables(config, length, vectors):
+    positions = np.arange(length, dtype=np.float64)[:, None]
+    if config.positions == "learned":
+        return _PositionTables(config.max_positions, {"positions": vectors["embedding.position.weight"]})
+    if config.positions == "rotary":
+        angles = positions * tables.rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+        return _PositionTables(length, {"cos": np.cos(angles), "sin": np.sin(angles)})
+    if config.positions == "sinusoidal":
+        angles = positions * tables.sinusoidal_frequencies(config.d_model)
+        table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, config.d_model)
+        return _PositionTables(length, {"positions": table})
+    return _PositionTables(length, {})
 
 
 def described(matrix: Matrix) -> _Linear:

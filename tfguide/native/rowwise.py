@@ -53,11 +53,6 @@ def unpack(matrix: Matrix, y: int, dtype: str, threads: int) -> None:
     library().tfguide_unpack(ctypes.byref(described(matrix)), c_void_p(y), TYPES.index(dtype), threads)
 
 
-def product_type() -> str:
-    """The type in which this machine multiplies fastest: bfloat16 where the processor has it, else float32."""
-    return "bfloat16" if library().tfguide_has_bfloat16() else "float32"
-
-
 def _run(threads: int, task: str, x: int, y: int, rows: int, width: int, dtype: str, **more: Any) -> None:
     work = _Rowwise(
         x=x, y=y, rows=rows, width=width, task=_TASKS.index(task), type=TYPES.index(dtype), **more

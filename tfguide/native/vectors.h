@@ -16,6 +16,17 @@ typedef uint32_t Words __attribute__((vector_size(64)));
 typedef int8_t Bytes __attribute__((vector_size(16)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
 
+// As many numbers of 32 bits as one register holds, for loops that would otherwise run out of registers.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+constexpr int WIDTH = 8;
+typedef float WideFloats __attribute__((vector_size(32)));
+typedef int32_t WideInts __attribute__((vector_size(32)));
+#else
+constexpr int WIDTH = LANES;
+typedef Floats WideFloats;
+typedef Ints WideInts;
+#endif
+
 struct Bfloat16 { uint16_t bits; };
 struct Float16 { uint16_t bits; };
 
@@ -66,12 +77,21 @@ inline float to_float(Float16 x) {
 inline Floats load(const Float16* from) {
 #if defined(__AVX512F__)
   return (Floats)_mm512_cvtph_ps(read<__m256i>(from));
+#elif defined(__F16C__)
+  const __m256 halves[2] = {_mm256_cvtph_ps(read<__m128i>(from)), _mm256_cvtph_ps(read<__m128i>(from + 8))};
+  return read<Floats>(halves);
 #else
   Floats vector;
   for (int i = 0; i < LANES; ++i) vector[i] = to_float(from[i]);
   return vector;
 #endif
 }
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+inline WideFloats load_wide(const Float16* from) { return (WideFloats)_mm256_cvtph_ps(read<__m128i>(from)); }
+#else
+inline WideFloats load_wide(const Float16* from) { return load(from); }
+#endif
 
 // 32 numbers. Half of a line of the cache at a time is slower to read than a whole one.
 template <class T>
@@ -191,12 +211,22 @@ inline Floats exponential(Floats given) {
 }
 
 // acc + four products of unsigned with signed bytes in every lane.
-inline Ints dot4(Ints acc, Ints unsigned_bytes, Ints signed_bytes) {
+inline WideInts dot4(WideInts acc, WideInts unsigned_bytes, WideInts signed_bytes) {
 #if defined(__AVX512VNNI__)
-  return (Ints)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)unsigned_bytes, (__m512i)signed_bytes);
+  return (WideInts)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)unsigned_bytes, (__m512i)signed_bytes);
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+  return (WideInts)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)unsigned_bytes, (__m256i)signed_bytes);
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+  // Bytes as words of 16 bits, the even ones and the odd ones: sums of byte products would not fit into such words.
+  const __m256i u = (__m256i)unsigned_bytes, s = (__m256i)signed_bytes;
+  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)),
+                                         _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
+  return acc + (WideInts)even + (WideInts)odd;
 #else
+  typedef uint32_t WideWords __attribute__((vector_size(sizeof(WideInts))));
   for (int shift = 0; shift < 32; shift += 8)
-    acc += (Ints)((Words)unsigned_bytes >> shift & 255) * (signed_bytes << (24 - shift) >> 24);
+    acc += (WideInts)((WideWords)unsigned_bytes >> shift & 255) * (signed_bytes << (24 - shift) >> 24);
   return acc;
 #endif
 }

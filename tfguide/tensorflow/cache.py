@@ -93,7 +93,7 @@ class KVCache:
         keys.scatter_nd_update(slots, tf.cast(key, keys.dtype))
         values.scatter_nd_update(slots, tf.cast(value, values.dtype))
         end = tf.reduce_max(positions) + 1
-        return keys[:, :end], values[:, :end]
+        return tf.cast(keys[:, :end], key.dtype), tf.cast(values[:, :end], value.dtype)  # it may have its own type
 
 
 class QuantizedKVCache(KVCache):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import keras
@@ -13,6 +14,10 @@ from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 from tfguide.config import ModelConfig
 from tfguide.tensorflow import linear
 from tfguide.tensorflow.models import Decoder, Encoder, EncoderDecoder, empty_model, to_numpy, variable_of
+
+
+class _KernelOfThread(threading.local):
+    product = None  # a fast decoder's, in the thread in which it reads a prompt
 
 
 class QuantizedLinear(keras.layers.Layer):
@@ -28,13 +33,13 @@ class QuantizedLinear(keras.layers.Layer):
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
         self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
         self.bias = None if bias is None else np.array(bias, np.float32)
-        self.product = None  # the fast decoder's, while it runs
+        self.kernel_of_thread = _KernelOfThread()
         self.built = True
 
     def call(self, x):
         """x: (..., in) to (..., out)."""
-        if self.product is not None:
-            return self.product(x)
+        if self.kernel_of_thread.product is not None:
+            return self.kernel_of_thread.product(x)
         rows = round_activations(x) if self.quantization.activation_bits else x
         y = tf.matmul(tf.cast(rows, tf.float32), self.kernel)
         return tf.cast(y if self.bias is None else y + self.bias, x.dtype)

@@ -137,7 +137,7 @@ class MultiHeadAttention(nn.Module):
     not divide `d_model`; TypeError for sizes that are not integers.
     """
 
-    rotate = staticmethod(rotate)  # a fast decoder puts its kernel here while it reads a prompt
+    rotate = staticmethod(rotate)  # a fast decoder's copy of a model has a kernel here
 
     def __init__(
         self,

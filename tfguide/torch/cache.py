@@ -94,11 +94,11 @@ class KVCache:
         if len(keys) == 1:  # one row: its tokens lie side by side
             keys[0, end - key.shape[1] : end] = key[0]
             values[0, end - key.shape[1] : end] = value[0]
-            return keys[:, :end], values[:, :end]
-        rows = torch.arange(len(keys), device=keys.device)[:, None]  # (B, 1)
-        keys[rows, positions] = key.to(keys.dtype)
-        values[rows, positions] = value.to(values.dtype)
-        return keys[:, :end], values[:, :end]
+        else:
+            rows = torch.arange(len(keys), device=keys.device)[:, None]  # (B, 1)
+            keys[rows, positions] = key.to(keys.dtype)
+            values[rows, positions] = value.to(values.dtype)
+        return keys[:, :end].to(key.dtype), values[:, :end].to(value.dtype)  # the cache may have a type of its own
 
 
 class QuantizedKVCache(KVCache):

@@ -10,7 +10,7 @@ from tfguide import checks, native
 from tfguide.inference.caching import check_step
 from tfguide.torch.cache import KVCache
 from tfguide.torch.models import Decoder, as_tokens, next_positions
-from tfguide.torch.prompts import PromptKernels
+from tfguide.torch.prompts import prompt_model
 from tfguide.torch.quantize import QuantizedLinear
 from tfguide.weights import weight_shapes
 
@@ -19,8 +19,15 @@ class FastDecoder:
     """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
 
     Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
-    type of the weights; more tokens, other caches and attention maps by the model itself, with kernels in parts of it
-    (see `PromptKernels` in prompts.py). The weights are the model's own, not a copy, so the model must stay as it is.
+    type of the weights; more tokens, other caches and attention maps by a second model over the same weights, with
+    kernels in parts of it (see prompts.py). The weights are the model's own, not a copy, so the model must stay as it
+    is. Threads may share a fast decoder, each with a cache of its own.
+
+    Which of the two computes depends on how many tokens come together, so a row of a batch may be rounded otherwise
+    than the row alone: with activations in float32, as quantised models have them unless told, by the order of sums,
+    some 1e-6 of the largest logit; with 8-bit activations also by a number that falls to the next integer, below 2%;
+    with activations in bfloat16 or float16 by a few roundings to that type. Two logits that are nearer than that may
+    change places.
 
     Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
     RuntimeError) where there is no C++ compiler: see `accelerate`.
@@ -39,8 +46,7 @@ class FastDecoder:
         self._embedding = _table(model.embedding.token.weight)
         self._decoder = native.NativeDecoder(model.config, self._embedding, self._matrices, vectors, self.threads)
         self._head = self._matrices.get("head", self._embedding)
-        self._prompt_kernels = PromptKernels(model, self._matrices, self.threads)
-        self._cache, self._known = None, []
+        self._prompt_model = prompt_model(model, self._matrices, self.threads)
 
     def __call__(self, tokens, valid=None, token_types=None, record=None, cache=None):
         """Tokens (B, T) to logits (B, T, V), as the model's call."""
@@ -51,8 +57,8 @@ class FastDecoder:
         tokens, valid = as_tokens(self.model, tokens, valid)
         few = tokens.numel() <= native.MAX_ROWS
         if type(cache) is not KVCache or not few or token_types is not None or record is not None:
-            with self._prompt_kernels.in_place():
-                return self.model.hidden(tokens, valid, token_types, record, cache)
+            model = self.model if torch.is_grad_enabled() else self._prompt_model
+            return model.hidden(tokens, valid, token_types, record, cache)
         next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
         hidden = self._decoder.step(tokens.numpy(), cache.lengths.numpy(), self._places(cache))
         cache.advance(tokens.shape[1] if valid is None else valid.sum(dim=1))
@@ -92,14 +98,12 @@ class FastDecoder:
         return native.multiply(self._head, hidden * np.float32(self.config.logit_scale), self.threads)
 
     def _places(self, cache):
-        # Looked up in every step, which takes microseconds: whoever reorders a cache may put other tensors into it.
-        tensors = [*cache.keys, *cache.values]
-        places = [tensor.data_ptr() for tensor in tensors]
-        if places != self._known:
-            dtype = str(tensors[0].dtype).removeprefix("torch.")
-            keys, values = places[: len(cache.keys)], places[len(cache.keys) :]
-            self._cache, self._known = self._decoder.cache(keys, values, cache.max_length, dtype), places
-        return self._cache
+        # Looked up in every step, which takes microseconds: whoever reorders a cache puts other tensors into it, and a
+        # cache that was dropped leaves its addresses to the next one, which may have other sizes.
+        dtype = str(cache.keys[0].dtype).removeprefix("torch.")
+        return native.NativeCache.of(
+            self.config, cache.batch_size, cache.keys, cache.values, torch.Tensor.data_ptr, dtype
+        )
 
 
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:

@@ -35,7 +35,7 @@ class FeedForward(nn.Module):
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
 
-    activate = staticmethod(activate)  # a fast decoder puts its kernel here while it reads a prompt
+    activate = staticmethod(activate)  # a fast decoder's copy of a model has a kernel here
 
     def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
         super().__init__()

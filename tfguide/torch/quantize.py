@@ -22,8 +22,6 @@ class QuantizedLinear(nn.Module):
     decoder multiplies by the packed weight itself.
     """
 
-    product = None  # a fast decoder puts its kernel here while it reads a prompt
-
     def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
         super().__init__()
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
@@ -32,8 +30,6 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x):
         """x: (..., in) to (..., out)."""
-        if self.product is not None:
-            return self.product(x)
         rows = round_activations(x) if self.quantization.activation_bits else x
         y = rows.float() @ self.weight.T
         return (y if self.bias is None else y + self.bias).to(x.dtype)

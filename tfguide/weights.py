@@ -79,6 +79,15 @@ def check_dtype(dtype: str) -> None:
         raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}")
 
 
+def stays_float32(config: ModelConfig, name: str, dtype: str) -> bool:
+    """Whether a weight is kept in float32 in a model of `dtype`: T5's last matrix of the feed-forward networks.
+
+    What it computes is beyond float16's 65,504 in published models, so it and the sum of the layers are float32 there,
+    as in transformers. bfloat16 has the range of float32.
+    """
+    return dtype == "float16" and config.positions == "relative" and ".feed_forward.down." in name
+
+
 def attention_names(config: ModelConfig) -> list[str]:
     """The name of every attention layer, in the order of the forward pass.
 

@@ -28,7 +28,7 @@ def test_what_was_measured_is_slower_than_the_ideal():
     """PaLM on its chips and Llama on an A100; the speed-ups of speculation lie on both sides."""
     times = [r for r in ROWS if r.kind == "bound" and r.unit == "ms a token"]
     ratios = {how: [r.published / r.computed for r in times if how in r.what] for how in ("roofline", "serial")}
-    assert min(ratios["roofline"]) > 2.5 and max(ratios["roofline"]) < 11
+    assert min(ratios["roofline"]) > 2.5 and max(ratios["roofline"]) < 11.2
     assert min(ratios["serial"]) > 1.4 and max(ratios["serial"]) < 4.2
     speeds = [r.published / r.computed for r in ROWS if r.kind == "bound" and r.unit == "tokens/s"]
     assert min(speeds) > 0.25 and max(speeds) < 0.7

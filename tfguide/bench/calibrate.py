@@ -20,6 +20,7 @@ from tfguide.bench.timing import machine, take_turns
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip
 from tfguide.cost.machine import Measured, features_between
+from tfguide.dtypes import dtype_name
 from tfguide.weights import init_weights
 
 SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention
@@ -112,14 +113,13 @@ def table(result: dict) -> str:
 def read_machine(file: str, weights: str) -> Chip:
     """The machine that `tfguide calibrate --json FILE` measured, as a chip. Raises ValueError for another kind of file.
 
-    weights: "float32" and "bf16" take their own measurement; others that of float32 if there is no better one.
+    weights: float32 and bfloat16 take their own measurement; others that of float32 if there is no better one.
     """
     try:
         with open(file, encoding="utf-8") as text:
             result = json.load(text)
         found = {fields["dtype"]: Measured(**fields) for fields in reversed(result["measured"])}
-        wanted = {"bf16": "bfloat16", "fp16": "float16"}.get(weights, weights)
-        one = found.get(wanted) or found.get("float32") or next(iter(found.values()))
+        one = found.get(dtype_name(weights)) or found.get("float32") or next(iter(found.values()))
         return Chip(
             name=f"{result['machine']['processor']}, {one.framework} {one.dtype}",
             peak_flops=max(one.product_flops.values()),

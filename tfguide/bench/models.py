@@ -6,6 +6,7 @@ import os
 
 from tfguide.checkpoints import write_checkpoint
 from tfguide.config import ModelConfig
+from tfguide.dtypes import BITS
 from tfguide.weights import init_weights, weight_shapes
 
 # The eps is the one that KerasHub's Llama assumes: its converter passes over the folder's rms_norm_eps.
@@ -16,8 +17,6 @@ SMALL = ModelConfig(
 )  # fmt: skip
 MIDDLE = SMALL.replace(d_model=2048, n_layers=22, n_heads=32, n_kv_heads=4, d_ff=5632)
 MODELS = {"S": SMALL, "M": MIDDLE}  # 125M and 1.1B parameters
-
-BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int4": 4}
 
 
 def write_model(folder: str | os.PathLike, config: ModelConfig, seed: int = 0) -> None:

@@ -15,20 +15,20 @@
 
   // The elements that one chip sends for a feed-forward layer: of weights, of activations, and of those the ones that
   // attention sends once more.
-  function sent(layout, tokens, E, F, mesh, gated) {
-    const [X, Y, Z] = mesh, n = X * Y * Z, up = gated ? 2 : 1;
-    const part = (elements, K) => (elements * (K - 1)) / K;
+  function sent(layout, tokens, D, F, mesh, gated) {
+    const [X, Y, Z] = mesh, P = X * Y * Z, up = gated ? 2 : 1;
+    const part = (elements, p) => (elements * (p - 1)) / p;
     if (layout === "1d-ws") {
-      const ends = 2 * part(tokens * E, n);
+      const ends = 2 * part(tokens * D, P);
       return { weights: 0, ends, all: ends };
     }
     if (layout === "2d-ws") {
-      const ends = 2 * part((tokens * E) / X, Y * Z);
+      const ends = 2 * part((tokens * D) / X, Y * Z);
       return { weights: 0, ends, all: ends + part((up * tokens * F) / (Y * Z), X) + part((tokens * F) / (Y * Z), X) };
     }
-    const N = { "wg-x": X, "wg-xy": X * Y, "wg-xyz": n }[layout];
-    const weights = part(((up + 1) * E * F * N) / n, N);
-    const ends = layout === "wg-xyz" || N === n ? 0 : 2 * part((tokens * E) / N, n / N);
+    const p = { "wg-x": X, "wg-xy": X * Y, "wg-xyz": P }[layout];
+    const weights = part(((up + 1) * D * F * p) / P, p);
+    const ends = layout === "wg-xyz" || p === P ? 0 : 2 * part((tokens * D) / p, P / p);
     return { weights, ends, all: ends };
   }
 
@@ -41,7 +41,7 @@
       const weights = one.weights * weightBytes * (1 + model.attentionElements / matrices);
       return weights + (one.all + (model.parallel ? 0 : one.ends)) * ACTIVATION_BYTES;
     });
-    const n = given.chips, queries = given.attention === "batch" ? (2 * tokens * model.headFeatures * (n - 1)) / n / n : 0;
+    const P = given.chips, queries = given.attention === "batch" ? (2 * tokens * model.headFeatures * (P - 1)) / P / P : 0;
     return Math.min(...each) + queries * ACTIVATION_BYTES;
   }
 

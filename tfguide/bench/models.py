@@ -36,13 +36,3 @@ def bytes_read(config: ModelConfig, dtype: str, context: int) -> int:
     cache_bytes = 4 if BITS[dtype] in (32, 8, 4) else 2
     cache = 2 * config.n_layers * config.n_kv_heads * config.d_head * context * cache_bytes
     return parameters * BITS[dtype] // 8 + scales + cache
-
-
-def prompt_flops(config: ModelConfig, n_tokens: int) -> int:
-    """The floating-point operations of reading a prompt: every block for every token, the head for the last one."""
-    shapes = weight_shapes(config)
-    blocks = sum(a * b for name, (a, b) in ((n, s) for n, s in shapes.items() if len(s) == 2) if ".layers." in name)
-    attention = (
-        2 * n_tokens * (n_tokens + 1) * config.n_heads * config.d_head * config.n_layers
-    )  # causal: half of T x T
-    return 2 * blocks * n_tokens + attention + 2 * config.d_model * config.vocab_size

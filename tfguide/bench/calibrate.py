@@ -111,15 +111,17 @@ def table(result: dict) -> str:
 
 
 def read_machine(file: str, weights: str) -> Chip:
-    """The machine that `tfguide calibrate --json FILE` measured, as a chip. Raises ValueError for another kind of file.
+    """The machine that `tfguide calibrate --json FILE` measured, as a chip.
 
     weights: float32 and bfloat16 take their own measurement; others that of float32 if there is no better one.
+    Raises ValueError for another kind of file, and for an unknown type.
     """
+    wanted = dtype_name(weights)
     try:
         with open(file, encoding="utf-8") as text:
             result = json.load(text)
         found = {fields["dtype"]: Measured(**fields) for fields in reversed(result["measured"])}
-        one = found.get(dtype_name(weights)) or found.get("float32") or next(iter(found.values()))
+        one = found.get(wanted) or found.get("float32") or next(iter(found.values()))
         return Chip(
             name=f"{result['machine']['processor']}, {one.framework} {one.dtype}",
             peak_flops=max(one.product_flops.values()),

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from tfguide import checks
+from tfguide.inference.beams import log_softmax
+
+_ROWS = 16  # of V numbers in float64 at a time: a window of all would be gigabytes
 
 
 def windows_of(n_tokens: int, window: int, stride: int | None = None) -> Iterator[tuple[int, int, int]]:
@@ -25,6 +30,15 @@ def windows_of(n_tokens: int, window: int, stride: int | None = None) -> Iterato
     if n_tokens < 2:
         raise ValueError(f"a text must have at least 2 tokens, got {n_tokens}")
     return _windows(n_tokens, window, stride)
+
+
+def text_log_probability(logits: np.ndarray, tokens: np.ndarray) -> float:
+    """The sum of the log probabilities of tokens (n,) under logits (n, V), in float64."""
+    total = 0.0
+    for start in range(0, len(tokens), _ROWS):
+        rows = log_softmax(logits[start : start + _ROWS])
+        total += float(np.take_along_axis(rows, tokens[start : start + _ROWS, None], axis=1).sum())
+    return total
 
 
 def _windows(n_tokens, window, stride):

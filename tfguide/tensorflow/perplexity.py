@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfguide.inference.beams import log_softmax
-from tfguide.inference.windows import windows_of
+from tfguide.inference.windows import text_log_probability, windows_of
 from tfguide.tensorflow.models import Decoder
 
 
@@ -25,6 +24,6 @@ def perplexity(model: Decoder, tokens: Sequence[int], window: int = 256, stride:
     total = 0.0
     for start, stop, first in windows_of(len(tokens), window, stride):
         logits = model(tf.constant(tokens[None, start : stop - 1]))[0]
-        rows = log_softmax(tf.cast(logits, tf.float32).numpy())[first - start - 1 :]
-        total -= float(np.take_along_axis(rows, tokens[first:stop, None], axis=1).sum())
+        logits = tf.cast(logits, tf.float32).numpy()[first - start - 1 :]
+        total -= text_log_probability(logits, tokens[first:stop])
     return math.exp(total / (len(tokens) - 1))

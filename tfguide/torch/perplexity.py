@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tfguide.inference.beams import log_softmax
-from tfguide.inference.windows import windows_of
+from tfguide.inference.windows import text_log_probability, windows_of
 from tfguide.torch.models import Decoder
 
 
@@ -26,6 +25,6 @@ def perplexity(model: Decoder, tokens: Sequence[int], window: int = 256, stride:
     for start, stop, first in windows_of(len(tokens), window, stride):
         with torch.inference_mode():
             logits = model(torch.from_numpy(tokens[None, start : stop - 1].astype(np.int64)))[0]
-        rows = log_softmax(logits.float().numpy())[first - start - 1 :]
-        total -= float(np.take_along_axis(rows, tokens[first:stop, None], axis=1).sum())
+        logits = logits.float().numpy()[first - start - 1 :]
+        total -= text_log_probability(logits, tokens[first:stop])
     return math.exp(total / (len(tokens) - 1))

@@ -1,6 +1,8 @@
 """Compiled generation gives the tokens of `generate`, and is compiled once."""
 
+import io
 import os
+import re
 import subprocess
 import sys
 
@@ -85,3 +87,21 @@ print(same, [str(w.message)[:45] for w in caught if "C++ compiler" in str(w.mess
     environment = {**os.environ, "CXX": "/nonexistent/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "True ['torch.compile found no working C++ compiler (']", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_terminal_is_told_what_takes_long_and_nothing_else_is(name, monkeypatch):
+    """Only in the first call, which compiles; a stored output stays clean."""
+    for is_terminal in (False, True):
+        written = io.StringIO()
+        written.isatty = lambda answer=is_terminal: answer
+        compiled = load(name).CompiledDecoder(make(name, n_layers=1), 8)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", written)
+            compiled.generate([[1, 2]], 3, [])
+            first = written.getvalue()
+            compiled.generate([[1, 2]], 3, [])
+        assert written.getvalue() == first
+        lines = [line for line in re.split("[\r\n]+", first) if line.startswith("compiling")]
+        assert len(lines) >= 2 if is_terminal else lines == []
+        assert all(re.fullmatch(r"compiling a (step|loop) of 1 layers: \d+(\.\d)? s", line) for line in lines)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
 import numpy as np
 
 
@@ -20,3 +26,27 @@ def as_rows(tokens: np.ndarray, stops: frozenset[int]) -> list[list[int]]:
         end = next((i for i, token in enumerate(row) if token in stops), len(row) - 1)
         rows.append(row[: end + 1])
     return rows
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Say on stderr, where that is a terminal, what takes long here, and count the seconds while it does."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    start, done = time.perf_counter(), threading.Event()
+
+    def show():
+        while True:
+            print(f"\r{what}: {time.perf_counter() - start:.0f} s", end="", file=sys.stderr, flush=True)
+            if done.wait(1):
+                return
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print(f"\r{what}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)

@@ -86,7 +86,7 @@ def feed_forward_shapes(d_model: int = 3, n_positions: int = 4) -> Figure:
     D, T = d_model, n_positions
     with style():
         board = _Board(columns=D + 16 * D / 3, gaps=2)
-        for title, F, names in (("Plain", 4 * D, ["W_1", "W_2"]), ("Gated", 8 * D / 3, ["W_gate", "W_up", "W_down"])):
+        for title, F, names in (("Plain", 4 * D, ["W_1", "W_2"]), ("Gated", 8 * D / 3, ["W_g", "W_u", "W_d"])):
             n = len(names)
             board.title(f"{title}: F = {F / D:.3g} D", f"{n} matrices, {n} D F = {n * F / D:.3g} D² weights")
             widen = [(name, D, F, "D", "F", GOLD) for name in names[:-1]]

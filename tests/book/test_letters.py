@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import tfguide
 from tfguide.figures import algorithms
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,3 +175,17 @@ def test_a_figure_keeps_to_the_alphabet(draw):
     letters = {re.sub(r"[${}\\]|mathrm", "", label) for label in labels if len(label) < 24}
     assert not {letter for letter in letters if re.fullmatch(r"O(_\d)?|scores", letter)}
     assert {"A", "C", "Z"} <= letters or {"A_1", "C_1"} <= letters or {"W_g", "W_u", "W_d"} <= letters
+
+
+def test_the_package_the_start_and_the_notation_have_the_same_sizes():
+    """Each names every letter of a size, and none that the others lack."""
+    in_code = set(
+        re.findall(
+            r"(?:^|  )([A-Za-z])(?: [a-z]| =)", tfguide.__doc__.split("\n\nMatrices:")[0].split("\n\n", 3)[3], re.M
+        )
+    )
+    start = (ROOT / "book/index.md").read_text().split("## Conventions")[1].split("(the-map)")[0]
+    in_start = set(re.findall(r"\| \$([A-Za-z])(?: = H/K)?\$ \|", start))
+    notation = (ROOT / "book/appendices/notation.md").read_text().split("## Letters")[1].split("## Matrices")[0]
+    in_notation = set(re.findall(r"^\| \$([A-Za-z])\$ \|", notation, re.M))
+    assert in_code == in_start == in_notation == set("BTSDHKGdFLV")

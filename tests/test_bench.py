@@ -8,6 +8,7 @@ import pytest
 from tests.support import FRAMEWORKS
 from tfguide import cli, native
 from tfguide.bench import contestants, limits, memory, models, run, timing
+from tfguide.cost import prefill_flops
 
 TINY = models.SMALL.replace(
     d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_head=None, attention_scale=None, d_ff=64, vocab_size=97
@@ -70,7 +71,7 @@ def test_bytes_and_operations_are_counted():
     assert models.bytes_read(TINY, "float32", 10) == 4 * (parameters + cache)
     assert models.bytes_read(TINY, "bfloat16", 10) == 2 * (parameters + cache)
     assert models.bytes_read(TINY, "int4", 10) == parameters // 2 + parameters // 32 * 2 + 4 * cache
-    assert models.prompt_flops(TINY, 1) == 2 * parameters + 4 * 32 * 2
+    assert prefill_flops(TINY, 1) == 2 * parameters + 4 * 32 * 2
 
 
 def test_memory_is_that_of_a_process(tmp_path):

@@ -188,6 +188,28 @@ def test_speculation_draws_as_the_model_draws(name):
         assert ((got - n * want) ** 2 / (n * want)).sum() < 16.3  # 3 degrees of freedom, one in a thousand
 
 
+@pytest.mark.parametrize("drafting", ["model", "lookup"])
+@pytest.mark.parametrize("sampling", [None, tfguide.Sampling(temperature=0.0, repetition_penalty=1.3)], ids=str)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_speculation_reaches_the_last_position_that_generate_reaches(name, drafting, sampling):
+    """Text of max_positions + 1 tokens, of which the last is never read; a draft may have two positions less."""
+    module = load(name)
+    model, _ = make(name, max_positions=16, positions="learned")
+    short = make(name, seed=1, n_layers=1, max_positions=15, positions="learned")[0]
+    draft = short if drafting == "model" else tfguide.PromptLookup(2)
+    for prompt_length in (1, 5, 15, 16):
+        prompts, new = [list(range(1, 1 + prompt_length))], 17 - prompt_length
+        result = module.speculative_generate(model, draft, prompts, new, 3, [], sampling)
+        assert result.tokens == module.generate(model, prompts, new, [], sampling)
+        assert len(result.tokens[0]) == new
+        with pytest.raises(ValueError, match="at most max_positions=16 positions, got 17"):
+            module.speculative_generate(model, draft, prompts, new + 1, 3, [])
+    if drafting == "model":
+        tiny = make(name, seed=1, n_layers=1, max_positions=9, positions="learned")[0]
+        with pytest.raises(ValueError, match=r"the draft has max_positions=9 positions, .* need 14 of it"):
+            module.speculative_generate(model, tiny, [[1, 2, 3], [4]], 13, 3, [])
+
+
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_models_that_cannot_speculate_are_refused(name):
     module = load(name)

@@ -53,6 +53,9 @@ class ModelConfig:
     relative_buckets: int = 32  # T5
     relative_max_distance: int = 128  # T5
     sliding_window: int | None = None  # a position sees itself and the window - 1 before it
+    sliding_layers: tuple[int, ...] | None = (
+        None  # the layers with that window, where others see all; None: all have it
+    )
 
     activation: str = "gelu"  # see ACTIVATIONS; swiglu, geglu and geglu_tanh are gated: three matrices
     qkv_bias: bool = True
@@ -156,12 +159,27 @@ class ModelConfig:
         dense = 0 if self.experts is None else self.experts.n_dense_layers
         if dense > self.n_layers:
             raise ValueError(f"n_dense_layers must be at most n_layers={self.n_layers}, got {dense}")
+        self._check_sliding_layers()
         if self.sliding_window is not None and self.kind != "decoder":
             raise ValueError(f"sliding_window is supported for kind='decoder', got kind={self.kind!r}")
         if self.pooler and self.kind != "encoder":
             raise ValueError(f"pooler belongs to kind='encoder', got it with kind={self.kind!r}")
         if self.norm_placement == "parallel" and self.kind == "encoder-decoder":
             raise ValueError("norm_placement='parallel' has no place for cross-attention; got kind='encoder-decoder'")
+
+    def _check_sliding_layers(self):
+        if self.sliding_layers is None:
+            return
+        if self.sliding_window is None:
+            raise ValueError(f"sliding_layers needs sliding_window, got {self.sliding_layers!r} without it")
+        if not isinstance(self.sliding_layers, (tuple, list)) or not self.sliding_layers:
+            raise TypeError(f"sliding_layers must be a tuple of layers, got {self.sliding_layers!r}")
+        for layer in self.sliding_layers:
+            check_count("sliding_layers", layer, least=0)
+            if layer >= self.n_layers:
+                raise ValueError(f"sliding_layers must be below n_layers={self.n_layers}, got {layer}")
+        layers = tuple(sorted(set(self.sliding_layers)))
+        object.__setattr__(self, "sliding_layers", None if len(layers) == self.n_layers else layers)
 
     def _check_relative(self):
         # An encoder spends half of the buckets on each direction, and half of those on one distance each.
@@ -180,7 +198,7 @@ class ModelConfig:
 
     def check_implemented(self) -> None:
         """Raises NotImplementedError for a part that only the cost model knows: such a model cannot be built here."""
-        for name in ("qk_norm", "latent", "experts"):
+        for name in ("qk_norm", "latent", "experts", "sliding_layers"):
             if getattr(self, name):
                 raise NotImplementedError(
                     f"a model with {name} is known to tfguide.cost alone; its layers are not implemented"
@@ -192,6 +210,13 @@ class ModelConfig:
         if isinstance(self.eos_token_id, tuple):
             return self.eos_token_id
         return () if self.eos_token_id is None else (self.eos_token_id,)
+
+    @property
+    def n_sliding_layers(self) -> int:
+        """How many layers see a window only; the others see all that came before."""
+        if self.sliding_window is None:
+            return 0
+        return self.n_layers if self.sliding_layers is None else len(self.sliding_layers)
 
     @property
     def n_groups(self) -> int:

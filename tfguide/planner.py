@@ -10,10 +10,12 @@ from typing import Any
 from tfguide import cost
 from tfguide.cost.chips import as_chip
 from tfguide.cost.hub import find_model
-from tfguide.cost.memory import ATTENTIONS, BYTES
+from tfguide.cost.memory import ATTENTIONS, longest_context
+from tfguide.dtypes import BITS, dtype_name
 from tfguide.presets import PRESETS
 
 SWEPT = ("batch", "context", "chips")
+RESERVE = 0.1  # the part of a chip's memory that is kept for activations and programs
 POINTS = 40  # of a sweep; more are thinned out on a logarithmic scale
 
 
@@ -27,9 +29,9 @@ def add_commands(commands: Any) -> None:
     plan.add_argument("--chips", type=int, metavar="N", help="this many; the cheapest number unless told")
     plan.add_argument("--batch", type=int, default=1, metavar="N", help="sequences at once (1)")
     plan.add_argument("--context", type=int, default=2048, metavar="N", help="tokens of each (2048)")
-    types = (*BYTES, "bfloat16", "float16")  # the last two as frameworks call bf16 and fp16
-    plan.add_argument("--weights", choices=types, default="bf16")
-    plan.add_argument("--kv", choices=types, default="bf16", help="type of the cache")
+    types = f"{', '.join(BITS)}, or what others call these: bf16, fp8, F8_E4M3, mxfp4"
+    plan.add_argument("--weights", default="bfloat16", metavar="TYPE", help=f"{types} (bfloat16)")
+    plan.add_argument("--kv", default="bfloat16", metavar="TYPE", help="type of the cache (bfloat16)")
     plan.add_argument("--layout", choices=cost.LAYOUTS, help="the cheapest unless told")
     plan.add_argument("--attention", choices=ATTENTIONS, help="what the cache is divided by; the cheapest unless told")
     plan.add_argument("--latency-ms", type=float, metavar="MS", help="the longest that a token may take")
@@ -63,7 +65,7 @@ def plan_report(options: argparse.Namespace, config, chip) -> dict[str, Any]:
     latency = None if options.latency_ms is None else options.latency_ms / 1e3
     chosen = cost.plan(
         config, chip, options.batch, options.context, latency, options.weights, options.kv, options.chips,
-        layout=options.layout, attention=options.attention,
+        reserve=RESERVE, layout=options.layout, attention=options.attention,
     )  # fmt: skip
     decode, prefill = chosen.decode, chosen.prefill
     n = cost.parameters(config)
@@ -81,8 +83,8 @@ def plan_report(options: argparse.Namespace, config, chip) -> dict[str, Any]:
         "attention": decode.attention,
         "batch": options.batch,
         "context": options.context,
-        "weights": options.weights,
-        "kv": options.kv,
+        "weights": dtype_name(options.weights),
+        "kv": dtype_name(options.kv),
         "memory_per_chip_bytes": {
             "weights": decode.weight_bytes_per_chip,
             "kv_cache": decode.kv_bytes_per_chip,
@@ -113,7 +115,7 @@ def plan_table(options: argparse.Namespace, report: dict[str, Any]) -> str:
         "",
         "memory of each chip",
         *(f"  {name:<16}{n_bytes / 1e9:>10.2f} GB {n_bytes / total:>6.0%}" for name, n_bytes in memory.items()),
-        f"  longest context that fits for this batch: {report['longest_context_tokens']:,} tokens",
+        f"  longest context that fits for this batch: {_tokens(report['longest_context_tokens'])}",
         "",
         f"{'time':<18}{'a token':>13}{'the prompt':>15}",
     ]
@@ -132,8 +134,9 @@ def plan_table(options: argparse.Namespace, report: dict[str, Any]) -> str:
         f"  {'chip-s / 10^6':<16}{decode['chip_seconds_per_million_tokens']:>10,.1f}"
         f"{prefill['chip_seconds_per_million_tokens']:>15,.1f}",
         "",
-        "These are the least times that arithmetic, memory and links allow, with nothing overlapped. Measured systems",
-        "take 1.5 to 4 times as long: norms, softmax, launching programs and waiting are not counted.",
+        "These are the least times that arithmetic, memory and links allow: all in turn, with nothing overlapped; at",
+        "best, with arithmetic, reading and sending at once. Measured systems take 1.5 to 4 times as long as all in",
+        "turn: norms, softmax, launching programs and waiting are not counted.",
     ]
     return "\n".join(lines)
 
@@ -194,11 +197,14 @@ def _times(one, used):
 
 
 def _longest(config, chip, one, options):
-    """The longest context that fits beside the weights, with a tenth of the memory kept free."""
-    fraction = 0.9 - one.weight_bytes_per_chip / chip.hbm_bytes
+    """The longest context that fits beside the weights, with `RESERVE` of the memory kept free."""
+    room = (1 - RESERVE) * chip.hbm_bytes - one.weight_bytes_per_chip
     share = cost.kv_share(config, one.chips, one.attention, options.batch)
-    per_token = options.batch * cost.kv_bytes_per_token(config, options.kv) * share
-    return int(fraction * chip.hbm_bytes / per_token)
+    return longest_context(config, options.batch, share, room, options.kv)
+
+
+def _tokens(longest):
+    return "any, since a sliding window ends the cache's growth" if longest is None else f"{longest:,} tokens"
 
 
 def _sweep(options, config, chip):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from tfguide.config import ModelConfig
+from tfguide.dtypes import NAMES
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -76,7 +77,18 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
 def check_dtype(dtype: str) -> None:
     """Raises ValueError for a type of weights that is none of DTYPES."""
     if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}")
+        meant = NAMES.get(dtype.lower()) if isinstance(dtype, str) else None
+        hint = f"; did you mean {meant!r}?" if meant in DTYPES else ""
+        raise ValueError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}{hint}")
+
+
+def stays_float32(config: ModelConfig, name: str, dtype: str) -> bool:
+    """Whether a weight is kept in float32 in a model of `dtype`: T5's last matrix of the feed-forward networks.
+
+    What it computes is beyond float16's 65,504 in published models, so it and the sum of the layers are float32 there,
+    as in transformers. bfloat16 has the range of float32.
+    """
+    return dtype == "float16" and config.positions == "relative" and ".feed_forward.down." in name
 
 
 def attention_names(config: ModelConfig) -> list[str]:

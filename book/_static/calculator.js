@@ -15,20 +15,20 @@
 
   // The elements that one chip sends for a feed-forward layer: of weights, of activations, and of those the ones that
   // attention sends once more.
-  function sent(layout, tokens, E, F, mesh, gated) {
-    const [X, Y, Z] = mesh, n = X * Y * Z, up = gated ? 2 : 1;
-    const part = (elements, K) => (elements * (K - 1)) / K;
+  function sent(layout, tokens, D, F, mesh, gated) {
+    const [X, Y, Z] = mesh, P = X * Y * Z, up = gated ? 2 : 1;
+    const part = (elements, p) => (elements * (p - 1)) / p;
     if (layout === "1d-ws") {
-      const ends = 2 * part(tokens * E, n);
+      const ends = 2 * part(tokens * D, P);
       return { weights: 0, ends, all: ends };
     }
     if (layout === "2d-ws") {
-      const ends = 2 * part((tokens * E) / X, Y * Z);
+      const ends = 2 * part((tokens * D) / X, Y * Z);
       return { weights: 0, ends, all: ends + part((up * tokens * F) / (Y * Z), X) + part((tokens * F) / (Y * Z), X) };
     }
-    const N = { "wg-x": X, "wg-xy": X * Y, "wg-xyz": n }[layout];
-    const weights = part(((up + 1) * E * F * N) / n, N);
-    const ends = layout === "wg-xyz" || N === n ? 0 : 2 * part((tokens * E) / N, n / N);
+    const p = { "wg-x": X, "wg-xy": X * Y, "wg-xyz": P }[layout];
+    const weights = part(((up + 1) * D * F * p) / P, p);
+    const ends = layout === "wg-xyz" || p === P ? 0 : 2 * part((tokens * D) / p, P / p);
     return { weights, ends, all: ends };
   }
 
@@ -41,16 +41,19 @@
       const weights = one.weights * weightBytes * (1 + model.attentionElements / matrices);
       return weights + (one.all + (model.parallel ? 0 : one.ends)) * ACTIVATION_BYTES;
     });
-    const n = given.chips, queries = given.attention === "batch" ? (2 * tokens * model.heads * (n - 1)) / n / n : 0;
+    const P = given.chips, queries = given.attention === "batch" ? (2 * tokens * model.headFeatures * (P - 1)) / P / P : 0;
     return Math.min(...each) + queries * ACTIVATION_BYTES;
   }
 
-  // Pairs of a query position and a key position that it sees.
-  function pairs(window, context, newTokens) {
-    const seen = window ? Math.min(context, window) : context;
+  // Pairs of a query position and a key position that it sees, in all layers.
+  function pairs(model, context, newTokens) {
     const first = context - newTokens + 1;
-    const growing = Math.max(0, Math.min(context, seen) - first);
-    return (growing * (2 * first + growing - 1)) / 2 + (newTokens - growing) * seen;
+    const inside = (seen) => {
+      const growing = Math.max(0, seen - first);
+      return (growing * (2 * first + growing - 1)) / 2 + (newTokens - growing) * seen;
+    };
+    const sliding = model.slidingLayers;
+    return (model.layers - sliding) * inside(context) + (sliding ? sliding * inside(Math.min(context, model.window)) : 0);
   }
 
   // What is wrong with the counts of a workload: a message for each field that is not a count.
@@ -76,7 +79,7 @@
   }
 
   // The workload of tfguide.cost.step, with its defaults.
-  const DEFAULTS = { newTokens: 1, weights: "int8", kv: "bf16", layout: "2d-ws", attention: "batch" };
+  const DEFAULTS = { newTokens: 1, weights: "bfloat16", kv: "bfloat16", layout: "2d-ws", attention: "batch" };
 
   function step(data, workload) {
     const given = { ...DEFAULTS, ...workload };
@@ -85,12 +88,15 @@
     const tokens = given.batch * given.newTokens;
     const weightBytes = data.bytes[given.weights], kvBytes = data.bytes[given.kv];
     const pairFlops = given.newTokens === 1 ? model.pairFlopsOfStep : model.pairFlops;
-    const flops =
-      tokens * model.tokenFlops +
-      given.batch * (model.headFlops + pairs(model.window, given.context, given.newTokens) * pairFlops);
+    const attending = given.batch * pairs(model, given.context, given.newTokens) * pairFlops;
+    const flops = tokens * model.tokenFlops + given.batch * model.headFlops + attending;
+    // A sequence, or a head, is not divided: the busiest chip has one more than the others, or the only one.
+    const units = given.attention === "batch" ? given.batch : model.heads;
+    const busiest = (flops - attending) / chips + (attending * Math.ceil(units / chips)) / units;
     const unseen = model.experts ? Math.pow(1 - model.expertsOfToken / model.experts, tokens) * model.experts : 0;
     const read = (model.read - unseen * model.expertElements) * weightBytes;
-    const kept = model.window ? Math.min(given.context, model.window) : given.context;
+    const kept = // by a layer, on average
+      given.context - (model.slidingLayers / model.layers) * Math.max(0, given.context - model.window);
     const share =
       given.attention === "batch"
         ? Math.ceil(given.batch / chips) / given.batch
@@ -102,7 +108,8 @@
       read,
       kept,
       share,
-      compute_s: flops / (chips * chip.peak_flops),
+      busiest,
+      compute_s: busiest / chip.peak_flops,
       weights_s: read / (chips * chip.hbm_bandwidth),
       kv_s: cache / chip.hbm_bandwidth,
       communication_s: chips > 1 ? (model.layers * bytes) / chip.link_bandwidth : 0,
@@ -110,7 +117,7 @@
       weight_bytes_per_chip: (model.parameters * weightBytes) / chips,
       kv_bytes_per_chip: cache,
     };
-    out.roofline_s = Math.max(out.compute_s, out.weights_s) + out.kv_s;
+    out.roofline_s = Math.max(out.compute_s, out.weights_s + out.kv_s);
     out.serial_s = out.compute_s + out.weights_s + out.kv_s + out.communication_s;
     return out;
   }
@@ -137,8 +144,8 @@
     ["chips", "How many chips", null, 8],
     ["batch", "Sequences at once (batch)", null, 32],
     ["context", "Tokens of each (context)", null, 8192],
-    ["weights", "Type of the weights", "bytes", "int8"],
-    ["kv", "Type of the cache", "bytes", "bf16"],
+    ["weights", "Type of the weights", "bytes", "bfloat16"],
+    ["kv", "Type of the cache", "bytes", "bfloat16"],
     ["attention", "Cache divided by", "attentions", "batch"],
     ["layout", "Layout on the mesh", "layouts", "2d-ws"],
   ];
@@ -166,18 +173,18 @@
       ["Memory of each chip", [
         ["weights", gigabytes(token.weight_bytes_per_chip),
           `${digits(model.parameters / 1e9, 4)} × 10⁹ × ${data.bytes[given.weights]} bytes${n > 1 ? ` / ${n}` : ""}`],
-        ["cache", gigabytes(token.kv_bytes_per_chip), `${given.batch} × ${token.kept} tokens × ${digits(model.kvElements * data.bytes[given.kv], 6)} bytes` +
+        ["cache", gigabytes(token.kv_bytes_per_chip), `${given.batch} × ${digits(token.kept, 6)} tokens × ${digits(model.kvElements * data.bytes[given.kv], 6)} bytes` +
           (token.share < 1 ? ` × ${digits(token.share)}` : "")],
         ["free", free >= 0 ? gigabytes(free) : `does not fit: ${gigabytes(-free)} too much`,
           `${gigabytes(chip.hbm_bytes)} − ${gigabytes(used)}`],
       ]],
       ["A token of each sequence", [
-        ["compute", seconds(token.compute_s), over(`${digits(token.flops / 1e9)} GFLOP`, peak)],
+        ["compute", seconds(token.compute_s), `${digits(token.busiest / 1e9)} GFLOP${n > 1 ? " on the busiest chip" : ""} / ${peak}`],
         ["read weights", seconds(token.weights_s), over(gigabytes(token.read), bandwidth)],
         ["read cache", seconds(token.kv_s), `${gigabytes(token.kv_bytes_per_chip)} / ${bandwidth}`],
         ["communication", seconds(token.communication_s),
           n > 1 ? `${digits(token.sent / 1e6)} MB / ${digits(chip.link_bandwidth / 1e9)} GB/s` : "one chip sends nothing"],
-        ["at best", seconds(token.roofline_s), "the larger of compute and weights, and the cache"],
+        ["at best", seconds(token.roofline_s), "the larger of compute and all reading"],
         ["all in turn", seconds(token.serial_s), "the sum of the four"],
         ["tokens a second", digits(speed), `${given.batch} / ${seconds(token.serial_s)}`],
         ["chip-seconds for 10⁶ tokens", digits((n * 1e6) / speed), `${n} × 10⁶ / ${digits(speed)}`],

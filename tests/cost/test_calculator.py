@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tfguide import ModelConfig, cost
-from tfguide.cost.calculator import RESULTS, calculator_data, golden_cases
+from tfguide.cost.calculator import RESULTS, calculator_data, golden_cases, model_numbers
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -65,17 +65,32 @@ def test_meshes_that_send_equally_many_elements_are_told_apart_by_bytes(page):
     """Weights and activations differ in bytes, so elements alone do not choose the mesh: every layout and count."""
     names = ("chip", "chips", "batch", "context", "newTokens", "weights", "kv", "layout", "attention")
     inputs = [
-        dict(zip(names, ("h100", chips, batch, 4096, 1, weights, "bf16", layout, "batch"), strict=True), model=model)
+        dict(
+            zip(names, ("h100", chips, batch, 4096, 1, weights, "bfloat16", layout, "batch"), strict=True), model=model
+        )
         for model in ("llama-3-70b", "palm-540b", "mixtral-8x7b")
         for layout in cost.LAYOUTS
         for chips in (2, 6, 8, 16, 60, 64)
         for batch in (1, 64, 1024)
-        for weights in ("int4", "int8", "bf16")
+        for weights in ("int4", "int8", "bfloat16")
     ]
     got = page.evaluate(STEPS, inputs)
     for given, one in zip(inputs, got, strict=True):
         want = cost.step(ModelConfig.from_preset(given["model"]), *(given[name] for name in names))
         assert one["communication_s"] == pytest.approx(want.communication_s, rel=1e-9), given
+
+
+@pytest.mark.parametrize("layers", [None, (0,), (1, 2, 3)], ids=str)
+def test_layers_with_and_without_a_window(page, layers):
+    config = ModelConfig.from_preset("llama-3-8b", n_layers=5, sliding_window=100, sliding_layers=layers)
+    data = calculator_data()
+    data["models"]["some"] = model_numbers(config)
+    for context, new_tokens in ((50, 1), (50, 20), (100, 1), (101, 7), (5000, 1), (5000, 5000)):
+        given = {"model": "some", "chip": "h100", "chips": 3, "batch": 2, "context": context, "newTokens": new_tokens}
+        one = page.evaluate("([data, given]) => window.tfguideCost.step(data, given)", [data, given])
+        want = cost.step(config, "h100", 3, 2, context, new_tokens)
+        for name in RESULTS:
+            assert one[name] == pytest.approx(getattr(want, name), rel=1e-9), (given, name)
 
 
 def test_what_is_not_said_is_as_in_python(page):
@@ -112,8 +127,8 @@ def shown(page, seconds):
 
 
 def test_what_is_shown_is_what_python_says(page):
-    fill(page, model="mixtral-8x7b", chip="tpu-v5p", chips=4, batch=3, context=1000, weights="bf16", kv="int8")
-    one = cost.step(ModelConfig.from_preset("mixtral-8x7b"), "tpu-v5p", 4, 3, 1000, 1, "bf16", "int8")
+    fill(page, model="mixtral-8x7b", chip="tpu-v5p", chips=4, batch=3, context=1000, weights="bfloat16", kv="int8")
+    one = cost.step(ModelConfig.from_preset("mixtral-8x7b"), "tpu-v5p", 4, 3, 1000, 1, "bfloat16", "int8")
     before = texts(page)
     for seconds in (one.compute_s, one.weights_s, one.kv_s, one.communication_s, one.serial_s, one.roofline_s):
         assert shown(page, seconds) in before
@@ -121,7 +136,7 @@ def test_what_is_shown_is_what_python_says(page):
     fill(page, batch=300)
     after = texts(page)
     assert after != before
-    many = cost.step(ModelConfig.from_preset("mixtral-8x7b"), "tpu-v5p", 4, 300, 1000, 1, "bf16", "int8")
+    many = cost.step(ModelConfig.from_preset("mixtral-8x7b"), "tpu-v5p", 4, 300, 1000, 1, "bfloat16", "int8")
     assert shown(page, many.serial_s) in after and shown(page, one.serial_s) not in after
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support import small_config
 from tfguide import PRESETS, Experts, LatentAttention, ModelConfig, cost, init_weights, weight_shapes
+from tfguide.dtypes import dtype_bytes, dtype_name
+from tfguide.weights import check_dtype
 
 LLAMA = ModelConfig.from_preset("llama-3-70b")
 SMALL = small_config()
@@ -97,7 +99,7 @@ def test_a_step_adds_up():
     assert one.weights_s == cost.parameters_read(LLAMA) / (8 * chip.hbm_bandwidth)
     assert one.kv_s == 32 * 8192 * 163_840 / (8 * chip.hbm_bandwidth)
     assert one.serial_s == one.compute_s + one.weights_s + one.kv_s + one.communication_s
-    assert one.roofline_s == max(one.compute_s, one.weights_s) + one.kv_s < one.serial_s
+    assert one.roofline_s == max(one.compute_s, one.weights_s + one.kv_s) < one.serial_s
     assert one.tokens_per_second == 32 / one.serial_s
     prompt = cost.step(LLAMA, "h100", 8, 2, 100, 100)
     assert prompt.flops == cost.prefill_flops(LLAMA, 100, 2)
@@ -116,17 +118,162 @@ def test_more_chips_are_faster_and_heads_are_held_more_than_once():
     assert cost.kv_share(LLAMA, 16, "batch", 4) == 1 / 4  # a sequence is not divided
 
 
+def test_the_bound_is_the_larger_of_all_arithmetic_and_all_reading():
+    """Equation (1) of section 6.1, on both sides of it: many short texts compute, everything else reads."""
+    small = ModelConfig.from_preset("llama-3-8b")
+    many = cost.step(small, "h100", 1, 1024, 128)
+    assert many.compute_s > many.weights_s + many.kv_s and many.roofline_s == many.compute_s
+    assert 1e3 * many.roofline_s == pytest.approx(15.6, abs=0.05)
+    for chips, batch, context in ((1, 1, 8192), (8, 32, 8192), (1, 952, 512)):
+        one = cost.step(small, "h100", chips, batch, context)
+        assert one.roofline_s == one.weights_s + one.kv_s > one.compute_s
+
+
+def test_types_are_the_same_everywhere_unless_told():
+    small, of_type = ModelConfig.from_preset("llama-3-8b"), dict(weights="bfloat16", kv="bfloat16")
+    assert cost.step(small, "h100", 1, 2, 99) == cost.step(small, "h100", 1, 2, 99, **of_type)
+    assert cost.plan(small, "h100", 2, 99) == cost.plan(small, "h100", 2, 99, **of_type)
+    assert cost.weight_bytes(small) == 2 * cost.parameters(small)
+    assert cost.kv_bytes_per_token(small) == 2 * cost.kv_bytes_per_token(small, "int8")
+
+
+@pytest.mark.parametrize(
+    ("names", "n_bytes"),
+    [
+        ("float32 fp32 F32 torch.float32 float", 4),
+        ("bfloat16 bf16 BF16 torch.bfloat16 float16 fp16 F16 half", 2),
+        ("float8 fp8 float8_e4m3fn F8_E4M3 torch.float8_e5m2 e4m3 int8 I8", 1),
+        ("float4 mxfp4 nvfp4 int4 nf4", 0.5),
+    ],
+)
+def test_a_type_has_many_names(names, n_bytes):
+    for name in names.split():
+        assert dtype_bytes(name) == n_bytes, name
+        assert dtype_name(name) in cost.BYTES and cost.BYTES[dtype_name(name)] == n_bytes
+        assert cost.weight_bytes(SMALL, name) == n_bytes * cost.parameters(SMALL)
+    for wrong, error, message in (("int3", ValueError, "did you mean"), (8, TypeError, "must be the name of a type")):
+        with pytest.raises(error, match=message):
+            dtype_name(wrong)
+
+
+def test_a_sequence_and_a_head_are_computed_on_one_chip():
+    """Attention of one sequence does not get faster with chips that have none of it."""
+    alone = cost.step(LLAMA, "h100", 1, 3, 4096)
+    attending = cost.decode_flops_by_term(LLAMA, 4096, 3)["attention"] / cost.CHIPS["h100"].peak_flops
+    for attention, chips, share in (("batch", 2, 2 / 3), ("batch", 8, 1 / 3), ("head", 8, 1 / 8), ("head", 48, 2 / 64)):
+        one = cost.step(LLAMA, "h100", chips, 3, 4096, attention=attention)
+        assert one.compute_s == pytest.approx((alone.compute_s - attending) / chips + attending * share)
+        assert one.flops == alone.flops
+
+
+WINDOWS = [
+    pytest.param(dict(), id="none"),
+    pytest.param(dict(sliding_window=4), id="all"),
+    pytest.param(dict(sliding_window=4, sliding_layers=(1,)), id="one"),
+    pytest.param(dict(sliding_window=4, sliding_layers=(0, 2, 4)), id="in turn"),
+    pytest.param(dict(sliding_window=50, sliding_layers=(3, 4)), id="wider than the text"),
+]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_each_layer_sees_and_keeps_its_own(window):
+    """Every count against a sum over layers and positions."""
+    config = small_config(n_layers=5, **window)
+    sliding = () if not window else window.get("sliding_layers", range(5))
+    widths = [config.sliding_window if layer in sliding else 10**9 for layer in range(5)]
+    assert config.n_sliding_layers == len(sliding)
+    each = 2 * config.n_kv_heads * config.d_head * 2
+    pair = 4 * config.n_heads * config.d_head
+    for S in (1, 3, 4, 5, 11):
+        assert cost.kv_bytes(config, 3, S) == 3 * each * sum(min(S, width) for width in widths)
+        seen = sum(min(S, width) for width in widths)
+        assert cost.decode_flops_by_term(config, S)["attention"] == pair * seen
+        pairs = sum(min(t, width) for t in range(1, S + 1) for width in widths)
+        assert cost.prefill_flops_by_term(config, S)["attention"] == pair * pairs
+        one = cost.step(config, "h100", 1, 3, S)
+        assert one.kv_bytes_per_chip == cost.kv_bytes(config, 3, S)
+        last = cost.step(config, "h100", 1, 1, S, new_tokens=min(S, 2)).flops
+        rest = cost.step(config, "h100", 1, 1, S - 2, new_tokens=S - 2).flops if S > 2 else 0
+        head = 2 * config.d_model * config.vocab_size
+        assert last + rest - (head if rest else 0) == cost.prefill_flops(config, S)
+
+
+@pytest.mark.parametrize("attention", ["batch", "head"])
+@pytest.mark.parametrize("chips", [1, 3, 8])
+@pytest.mark.parametrize("batch", [1, 2, 7, 8])
+@pytest.mark.parametrize("window", [*WINDOWS, pytest.param(dict(sliding_window=10**7), id="wider than the memory")])
+def test_the_longest_context_fits_and_the_next_does_not(window, batch, chips, attention):
+    config = small_config(n_layers=5, **window)
+    weights = cost.parameters(config) * 2
+    chip = dataclasses.replace(cost.CHIPS["h100"], hbm_bytes=20 * weights)
+    longest = cost.max_context(config, chip, chips, batch, 0.3, attention)
+    held = lambda S: cost.step(config, chip, chips, batch, S, attention=attention).kv_bytes_per_chip  # noqa: E731
+    if longest is None:
+        assert config.n_sliding_layers == config.n_layers
+        assert held(10**6) == held(10**9) <= 6 * weights
+    else:
+        assert held(longest) <= 6 * weights < held(longest + 1)
+
+
+def test_one_sequence_lies_on_one_chip():
+    palm = ModelConfig.from_preset("palm-540b")
+    assert cost.max_context(palm, "tpu-v4", 64, 1) == cost.max_context(palm, "tpu-v4", 64, 64) == 85_307
+    assert cost.max_context(palm, "tpu-v4", 64, 65) == 85_307 // 2
+
+
+@pytest.mark.parametrize("model", ["deepseek-v3", "llama-3.1-405b", "llama-3-70b"])
+@pytest.mark.parametrize("chips", [1, 2, 8, 16])
+def test_where_the_weights_do_not_fit_no_context_does(model, chips):
+    config = ModelConfig.from_preset(model)
+    for weights in ("bfloat16", "float8"):
+        free = 80e9 - cost.weight_bytes(config, weights) / chips
+        longest = cost.max_context(config, "h100", chips, 1, weights=weights)
+        if free <= 0:
+            assert longest == 0
+        else:
+            assert 0 < cost.kv_bytes(config, 1, longest) <= min(free, 24e9)
+
+
+def test_the_intensity_of_decoding_has_a_ceiling():
+    small = ModelConfig.from_preset("llama-3-8b")
+    multiplied = cost.parameters_read(small) - cost.parameters_by_part(small)["norms"]
+    for S in (128, 512, 4096):
+        by_hand = 2 * multiplied / (S * 131_072) + 2 * 32 / (8 * 2)
+        assert cost.intensity_ceiling(small, S) == pytest.approx(by_hand, rel=1e-12)
+        rising = [cost.decode_intensity(small, S, batch) for batch in (1, 10, 100, 10**4, 10**6)]
+        assert rising == sorted(rising) and rising[-1] < cost.intensity_ceiling(small, S)
+        assert cost.decode_intensity(small, S, 10**9) == pytest.approx(cost.intensity_ceiling(small, S), rel=1e-3)
+    assert cost.critical_context(small, "h100") == 393
+    assert cost.critical_batch(small, "h100", 393) is not None and cost.critical_batch(small, "h100", 394) is None
+    assert cost.critical_context(small, "h100", kv="int8") > 2 * 393
+    tiny = dataclasses.replace(cost.CHIPS["h100"], peak_flops=4e12 / 2, hbm_bandwidth=1e12)
+    assert cost.critical_context(small, tiny) is None  # 2 operations a byte: below what the cache alone gives
+    vast = dataclasses.replace(tiny, peak_flops=1e20)
+    assert cost.critical_context(small, vast) == 0
+
+
+@pytest.mark.parametrize("model", ["llama-3-8b", "mixtral-8x7b", "deepseek-v3", "mistral-7b"])
+@pytest.mark.parametrize("chip", ["h100", "tpu-v5e"])
+def test_the_critical_batch_is_where_a_step_turns(model, chip):
+    config = ModelConfig.from_preset(model)
+    for context in (1, 100, 300):
+        batch = cost.critical_batch(config, chip, context)
+        below, at = (cost.step(config, chip, 1, b, context) for b in (batch - 1, batch))
+        assert below.compute_s < below.weights_s + below.kv_s
+        assert at.compute_s >= (at.weights_s + at.kv_s) * (1 - 1e-12)
+
+
 def test_a_plan_fits_is_the_cheapest_and_keeps_the_time():
-    chosen = cost.plan(LLAMA, "h100", 32, 8192)
+    chosen = cost.plan(LLAMA, "h100", 32, 8192, weights="int8")
     assert chosen.memory_bytes_per_chip <= 0.9 * 80e9
     price = chosen.chips * chosen.decode.serial_s
     for n in (1, 2, 4, 8, 16):
         for layout in cost.LAYOUTS:
             for attention in ("batch", "head"):
-                one = cost.step(LLAMA, "h100", n, 32, 8192, layout=layout, attention=attention)
+                one = cost.step(LLAMA, "h100", n, 32, 8192, weights="int8", layout=layout, attention=attention)
                 if one.weight_bytes_per_chip + one.kv_bytes_per_chip <= 0.9 * 80e9:
                     assert price <= n * one.serial_s * (1 + 1e-12)
-    quick = cost.plan(LLAMA, "h100", 32, 8192, latency_s=0.006)
+    quick = cost.plan(LLAMA, "h100", 32, 8192, latency_s=0.006, weights="int8")
     assert quick.decode.serial_s <= 0.006 and quick.chips > chosen.chips
     assert cost.plan(LLAMA, "h100", 32, 8192, chips=8).chips == 8
     with pytest.raises(ValueError, match=r"no plan keeps a step within 0.001 ms: the fastest that fits takes"):
@@ -163,6 +310,12 @@ BAD = [
     (lambda: cost.kv_bytes(LLAMA, 1, -1), ValueError, "context must be at least 0"),
     (lambda: dataclasses.replace(cost.CHIPS["h100"], hbm_bytes=0), ValueError, "above 0"),
     (lambda: cost.plan(LLAMA, "h100", 1, 1, reserve=1.0), ValueError, "reserve"),
+    (lambda: cost.critical_batch(LLAMA, "h10", 9), ValueError, "did you mean 'h100'"),
+    (lambda: cost.decode_intensity(LLAMA, 0), ValueError, "context must be at least 1"),
+    (lambda: small_config(sliding_layers=(0,)), ValueError, "sliding_layers needs sliding_window"),
+    (lambda: small_config(sliding_window=4, sliding_layers=(9,)), ValueError, "below n_layers"),
+    (lambda: small_config(sliding_window=4, sliding_layers=(-1,)), ValueError, "at least 0"),
+    (lambda: small_config(sliding_window=4, sliding_layers=()), TypeError, "tuple of layers"),
     (lambda: Experts(n_experts=2, per_token=3, d_expert=5), ValueError, "per_token must be at most"),
     (lambda: LatentAttention(kv_rank=0, d_nope=1, d_rope=1, d_value=1), ValueError, "kv_rank"),
     (lambda: small_config(experts=3), TypeError, "experts must be an Experts"),
@@ -181,8 +334,9 @@ def test_bad_input(call, error, message):
         dict(qk_norm=True),
         dict(experts=Experts(n_experts=4, per_token=2, d_expert=5)),
         dict(latent=LatentAttention(kv_rank=4, d_nope=2, d_rope=2, d_value=2)),
+        dict(sliding_layers=(1,), sliding_window=4),
     ],
-    ids=["qk_norm", "experts", "latent"],
+    ids=["qk_norm", "experts", "latent", "sliding_layers"],
 )
 def test_what_only_the_cost_model_knows_cannot_be_built(changes):
     config = small_config(**changes)
@@ -204,3 +358,11 @@ def test_speculation_by_simulation():
     assert cost.speculative_tokens(0.7, 5) == pytest.approx(drawn.mean(), rel=0.01)
     assert cost.speculative_tokens(1.0, 5) == 6
     assert cost.speculative_speedup(0.7, 5, 0.0) == cost.speculative_tokens(0.7, 5)
+
+
+def test_a_type_of_weights_that_has_another_name_here():
+    with pytest.raises(ValueError, match="got 'bf16'; did you mean 'bfloat16'"):
+        check_dtype("bf16")
+    for wrong in ("mxfp4", None):  # known, or nothing, but no type of weights in memory
+        with pytest.raises(ValueError, match=f"got {wrong!r}$"):
+            check_dtype(wrong)

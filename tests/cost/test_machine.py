@@ -95,6 +95,10 @@ def test_a_plan_for_the_measured_machine(calibration, capsys):
     assert got["chips"] == 1 and "torch float32" in got["chip"]
     read = 4 * cost.parameters_read(calibrate.ModelConfig.from_preset("gpt2"))
     assert got["decode"]["weights_s"] == pytest.approx(read / known.read_bytes_per_second)
+    for name in ("bf16", "bfloat16", "BF16"):
+        assert calibrate.read_machine(calibration, name).name.endswith("bfloat16")
+    assert main(["plan", "--model", "gpt2", "--measured", str(calibration), "--weights", "bf17"]) == 2
+    assert "did you mean 'bf16'" in capsys.readouterr().err
 
 
 def test_files_that_are_something_else(tmp_path, capsys):

@@ -8,7 +8,7 @@ from tfguide.cost import LAYOUTS, attention_communication, ffn_communication
 from tfguide.cost.mesh import Mesh, attention, feed_forward
 
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 3), (2, 3, 1), (2, 2, 2), (1, 2, 4), (4, 4, 4), (3, 1, 2)]
-TOKENS, E, F = 192, 192, 384  # what every mesh above divides
+TOKENS, D, F = 192, 192, 384  # what every mesh above divides
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -16,13 +16,13 @@ TOKENS, E, F = 192, 192, 384  # what every mesh above divides
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_feed_forward_layer(layout, sizes, gated):
     stream = np.random.default_rng(0)
-    x, up, down, gate = (stream.normal(size=s) for s in ((TOKENS, E), (E, F), (F, E), (E, F)))
+    x, up, down, gate = (stream.normal(size=s) for s in ((TOKENS, D), (D, F), (F, D), (D, F)))
     mesh = Mesh(sizes)
     got = feed_forward(mesh, layout, x, up, down, gate if gated else None)
     hidden = np.maximum(x @ gate, 0) * (x @ up) if gated else np.maximum(x @ up, 0)
     want = hidden @ down
     assert np.abs(got - want).max() < 1e-10 * np.abs(want).max()
-    formula = ffn_communication(layout, TOKENS, E, F, sizes, gated, exact=True)
+    formula = ffn_communication(layout, TOKENS, D, F, sizes, gated, exact=True)
     assert mesh.sent.keys() == formula.keys()
     for step, elements in formula.items():
         assert mesh.sent[step] == pytest.approx(elements, rel=1e-12), step
@@ -36,8 +36,8 @@ def test_a_feed_forward_layer(layout, sizes, gated):
 def test_an_attention_layer(how, sizes, kv_heads):
     stream = np.random.default_rng(1)
     B, T, H, d = 192, 2, 192, 2
-    x, query, output = (stream.normal(size=s) for s in ((B, T, E), (E, H * d), (H * d, E)))
-    key, value = (stream.normal(size=(E, kv_heads * d)) / 10 for _ in range(2))
+    x, query, output = (stream.normal(size=s) for s in ((B, T, D), (D, H * d), (H * d, D)))
+    key, value = (stream.normal(size=(D, kv_heads * d)) / 10 for _ in range(2))
     visible = ref.causal_mask(T)
     attend = lambda q, k, v: ref.scaled_dot_product_attention(q, k, v, visible)  # noqa: E731
     mesh = Mesh(sizes)
@@ -45,7 +45,7 @@ def test_an_attention_layer(how, sizes, kv_heads):
     heads = [(x @ w).reshape(B, T, -1, d) for w in (query, key, value)]
     want = attend(*heads).reshape(B, T, -1) @ output
     assert np.abs(got - want).max() < 1e-10 * np.abs(want).max()
-    formula = attention_communication(how, B * T, E, H, d, len(mesh.chips), exact=True)
+    formula = attention_communication(how, B * T, D, H, d, len(mesh.chips), exact=True)
     assert mesh.sent == pytest.approx(formula)
 
 

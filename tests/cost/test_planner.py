@@ -19,7 +19,7 @@ def report(capsys, *arguments):
 
 def test_a_plan_is_that_of_the_cost_model(capsys):
     got = report(capsys, *PLAN)
-    want = cost.plan(ModelConfig.from_preset("llama-3-70b"), "h100", 32, 8192)
+    want = cost.plan(ModelConfig.from_preset("llama-3-70b"), "h100", 32, 8192, weights="int8")
     assert (got["chips"], got["layout"], got["attention"]) == (want.chips, want.decode.layout, want.decode.attention)
     assert got["decode"]["serial_s"] == want.decode.serial_s
     assert got["prefill"]["roofline_s"] == want.prefill.roofline_s
@@ -31,7 +31,7 @@ def test_a_plan_is_that_of_the_cost_model(capsys):
     again = [*PLAN, "--chips", str(got["chips"]), "--attention", got["attention"]]
     again[8] = str(longest)
     assert report(capsys, *again)["chips"] == got["chips"]
-    again[8] = str(longest + 100)
+    again[8] = str(longest + 1)
     assert main(again) == 2 and "is the least that weights and cache take" in capsys.readouterr().err
 
 
@@ -57,8 +57,38 @@ def test_a_context_beyond_the_model_is_noted(capsys):
 
 
 def test_types_have_two_names(capsys):
-    one, other = (report(capsys, *PLAN[:-1], name)["decode"] for name in ("bf16", "bfloat16"))
-    assert one == other
+    names = ("float8", "fp8", "float8_e4m3fn", "F8_E4M3"), ("bfloat16", "bf16", "torch.bfloat16"), ("float4", "mxfp4")
+    for same in names:
+        for option in ("--weights", "--kv"):
+            one, *others = (report(capsys, *PLAN, option, name) for name in same)
+            assert one[option[2:]] == same[0] and all(other == one for other in others)
+
+
+def test_the_types_of_the_cost_model_are_those_of_the_command(capsys):
+    got = report(capsys, *PLAN[:-2])
+    want = cost.plan(ModelConfig.from_preset("llama-3-70b"), "h100", 32, 8192)
+    assert got["decode"]["serial_s"] == want.decode.serial_s and got["weights"] == got["kv"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    "window",
+    [dict(), dict(sliding_window=1024), dict(sliding_window=1024, use_sliding_window=True, max_window_layers=1)],
+    ids=["none", "all layers", "some layers"],
+)
+@pytest.mark.parametrize("context", [500, 1024, 1025, 30_000])
+def test_the_longest_context_is_not_below_the_planned_one(window, context, tmp_path, capsys):
+    family = "qwen2" if "max_window_layers" in window else "mistral"
+    keys = FAMILIES["mistral-7b"] | {"model_type": family, "sliding_window": None} | window
+    (tmp_path / "config.json").write_text(json.dumps(keys))
+    plan = ["plan", "--model", str(tmp_path), "--chip", "h100", "--chips", "1", "--batch", "8", "--context"]
+    longest = report(capsys, *plan, str(context))["longest_context_tokens"]
+    if "sliding_window" in window and family == "mistral":
+        assert longest is None
+        assert main([*plan, str(context)]) == 0 and "fits for this batch: any" in capsys.readouterr().out
+    else:
+        assert longest >= context
+        assert report(capsys, *plan, str(longest))["longest_context_tokens"] == longest
+        assert main([*plan, str(longest + 1)]) == 2 and "is the least that weights" in capsys.readouterr().err
 
 
 def test_a_sweep_goes_through_and_plots(capsys, tmp_path):
@@ -66,7 +96,10 @@ def test_a_sweep_goes_through_and_plots(capsys, tmp_path):
     got = report(capsys, *PLAN, "--sweep", "batch=1..512", "--plot", str(file))
     batches = [one["batch"] for one in got]
     assert batches[0] == 1 and batches[-1] == 512 and batches == sorted(set(batches)) and len(batches) <= 40
-    assert got[0]["decode"]["serial_s"] == cost.plan(find_model("llama-3-70b"), "h100", 1, 8192).decode.serial_s
+    assert (
+        got[0]["decode"]["serial_s"]
+        == cost.plan(find_model("llama-3-70b"), "h100", 1, 8192, weights="int8").decode.serial_s
+    )
     assert file.read_text().startswith("<?xml")
     assert main([*PLAN, "--sweep", "chips=1..8", "--plot", str(file)]) == 0
     assert "2 of 4 do not fit, first at chips 1" in capsys.readouterr().out
@@ -96,6 +129,8 @@ WRONG = [
     (["--batch", "0"], "batch must be at least 1"),
     (["--context", "-5"], "context must be at least 1"),
     (["--chips", "0"], "chips must be at least 1"),
+    (["--weights", "fp7"], "dtype must be one of float32"),
+    (["--kv", "int"], "did you mean 'int"),
     (["--latency-ms", "0.0001"], "no plan keeps a step within"),
     (["--model", "bert-base"], "kind='decoder'"),
     (["--sweep", "batch=9..1"], "--sweep must be"),
@@ -139,6 +174,10 @@ FAMILIES = {
         num_experts_per_tok=8, moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=3,
         kv_lora_rank=512, q_lora_rank=1536, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
     ),
+    "mistral-7b": dict(
+        model_type="mistral", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, vocab_size=32000, sliding_window=4096,
+    ),
     "gpt2": dict(model_type="gpt2"),
     "bert-base": dict(model_type="bert"),
 }  # fmt: skip
@@ -163,12 +202,17 @@ def test_a_config_json_that_is_wrong(tmp_path):
         ("{", "is not JSON"),
         ("[]", "must hold an object"),
         ('{"model_type": "llamma"}', "did you mean 'llama'"),
-        ('{"model_type": "llama"}', "num_attention_heads is missing"),
+        ('{"model_type": ["llama"]}', "is not known"),
+        ('{"model_type": "llama", "num_attention_heads": null}', "num_attention_heads must not be null"),
         (json.dumps(FAMILIES["llama-3-70b"] | {"hidden_size": "8192"}), "d_model must be an integer"),
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             find_model(file)
-    mixed = FAMILIES["qwen3-30b-a3b"] | {"mlp_only_layers": [3]}
-    with pytest.raises(ValueError, match="mlp_only_layers"):
-        config_from_keys(mixed)
+    for mixed in ({"mlp_only_layers": [3]}, {"decoder_sparse_step": 2}):
+        with pytest.raises(ValueError, match="mlp_only_layers"):
+            config_from_keys(FAMILIES["qwen3-30b-a3b"] | mixed)
+    some = FAMILIES["qwen2.5-7b"] | {"use_sliding_window": True}
+    for kinds in (["full_attention"] * 27, ["full_attention"] * 27 + ["linear_attention"]):
+        with pytest.raises(ValueError, match="layer_types must name"):
+            config_from_keys(some | {"layer_types": kinds})

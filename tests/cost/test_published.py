@@ -28,7 +28,7 @@ def test_what_was_measured_is_slower_than_the_ideal():
     """PaLM on its chips and Llama on an A100; the speed-ups of speculation lie on both sides."""
     times = [r for r in ROWS if r.kind == "bound" and r.unit == "ms a token"]
     ratios = {how: [r.published / r.computed for r in times if how in r.what] for how in ("roofline", "serial")}
-    assert min(ratios["roofline"]) > 2.5 and max(ratios["roofline"]) < 11
+    assert min(ratios["roofline"]) > 2.5 and max(ratios["roofline"]) < 11.2
     assert min(ratios["serial"]) > 1.4 and max(ratios["serial"]) < 4.2
     speeds = [r.published / r.computed for r in ROWS if r.kind == "bound" and r.unit == "tokens/s"]
     assert min(speeds) > 0.25 and max(speeds) < 0.7
@@ -91,3 +91,25 @@ def test_counts_of_transformers():
         if router is not None and router.router_bias:  # there it is a buffer
             count += sum(b.numel() for n, b in model.named_buffers() if n.endswith("e_score_correction_bias"))
         assert count == cost.parameters(ModelConfig.from_preset(name)), name
+
+
+@pytest.mark.parametrize(("gated", "crossover"), [(False, 16), (True, 24)])
+def test_two_dimensions_send_less_from_more_chips_on_where_the_network_is_gated(gated, crossover):
+    """With F = 4D: at P = 4 F / D and 6 F / D both send 2 BT D, if X divides the chips as it must."""
+
+    def least(layout, chips):
+        shapes = [(x, chips // x, 1) for x in range(1, chips + 1) if chips % x == 0]
+        return min(sum(cost.ffn_communication(layout, 7, 4096, 16384, shape, gated).values()) for shape in shapes)
+
+    assert least("2d-ws", crossover) == pytest.approx(least("1d-ws", crossover))
+    assert least("2d-ws", 4 * crossover) == pytest.approx(least("1d-ws", 4 * crossover) / 2)
+    for chips in range(2, crossover):
+        assert least("2d-ws", chips) > least("1d-ws", chips)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_where_all_weights_are_gathered_no_activation_travels(exact):
+    for layout, mesh in (("wg-xyz", (2, 3, 4)), ("wg-xy", (2, 3, 1)), ("wg-x", (6, 1, 1))):
+        terms = cost.ffn_communication(layout, 10**6, 48, 96, mesh, exact=exact)
+        chips = mesh[0] * mesh[1] * mesh[2]
+        assert sum(terms.values()) == pytest.approx(2 * 48 * 96 * ((chips - 1) / chips if exact else 1))

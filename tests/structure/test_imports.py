@@ -10,7 +10,18 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "tfguide"
 FRAMEWORKS = {"torch", "tensorflow", "keras", "transformers", "keras_hub"}
 BASE = {"numpy", "safetensors", "tfguide"} | set(sys.stdlib_module_names)
-SHARED = {"config", "presets", "weights", "tables", "checks", "checkpoints", "inference", "compress", "native"}
+SHARED = {
+    "config",
+    "dtypes",
+    "presets",
+    "weights",
+    "tables",
+    "checks",
+    "checkpoints",
+    "inference",
+    "compress",
+    "native",
+}
 FREE = [*sorted(SHARED), "reference", "tasks", "cost"]
 
 

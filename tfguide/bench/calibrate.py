@@ -20,6 +20,7 @@ from tfguide.bench.timing import machine, take_turns
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip
 from tfguide.cost.machine import Measured, features_between
+from tfguide.dtypes import dtype_name
 from tfguide.weights import init_weights
 
 SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention
@@ -110,15 +111,16 @@ def table(result: dict) -> str:
 
 
 def read_machine(file: str, weights: str) -> Chip:
-    """The machine that `tfguide calibrate --json FILE` measured, as a chip. Raises ValueError for another kind of file.
+    """The machine that `tfguide calibrate --json FILE` measured, as a chip.
 
-    weights: "float32" and "bf16" take their own measurement; others that of float32 if there is no better one.
+    weights: float32 and bfloat16 take their own measurement; others that of float32 if there is no better one.
+    Raises ValueError for another kind of file, and for an unknown type.
     """
+    wanted = dtype_name(weights)
     try:
         with open(file, encoding="utf-8") as text:
             result = json.load(text)
         found = {fields["dtype"]: Measured(**fields) for fields in reversed(result["measured"])}
-        wanted = {"bf16": "bfloat16", "fp16": "float16"}.get(weights, weights)
         one = found.get(wanted) or found.get("float32") or next(iter(found.values()))
         return Chip(
             name=f"{result['machine']['processor']}, {one.framework} {one.dtype}",

@@ -6,6 +6,7 @@ import os
 
 from tfguide.checkpoints import write_checkpoint
 from tfguide.config import ModelConfig
+from tfguide.dtypes import BITS
 from tfguide.weights import init_weights, weight_shapes
 
 # The eps is the one that KerasHub's Llama assumes: its converter passes over the folder's rms_norm_eps.
@@ -16,8 +17,6 @@ SMALL = ModelConfig(
 )  # fmt: skip
 MIDDLE = SMALL.replace(d_model=2048, n_layers=22, n_heads=32, n_kv_heads=4, d_ff=5632)
 MODELS = {"S": SMALL, "M": MIDDLE}  # 125M and 1.1B parameters
-
-BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int4": 4}
 
 
 def write_model(folder: str | os.PathLike, config: ModelConfig, seed: int = 0) -> None:
@@ -37,13 +36,3 @@ def bytes_read(config: ModelConfig, dtype: str, context: int) -> int:
     cache_bytes = 4 if BITS[dtype] in (32, 8, 4) else 2
     cache = 2 * config.n_layers * config.n_kv_heads * config.d_head * context * cache_bytes
     return parameters * BITS[dtype] // 8 + scales + cache
-
-
-def prompt_flops(config: ModelConfig, n_tokens: int) -> int:
-    """The floating-point operations of reading a prompt: every block for every token, the head for the last one."""
-    shapes = weight_shapes(config)
-    blocks = sum(a * b for name, (a, b) in ((n, s) for n, s in shapes.items() if len(s) == 2) if ".layers." in name)
-    attention = (
-        2 * n_tokens * (n_tokens + 1) * config.n_heads * config.d_head * config.n_layers
-    )  # causal: half of T x T
-    return 2 * blocks * n_tokens + attention + 2 * config.d_model * config.vocab_size

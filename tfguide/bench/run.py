@@ -13,9 +13,10 @@ import numpy as np
 
 from tfguide.bench import limits, memory
 from tfguide.bench.contestants import Ours, enter, entrants
-from tfguide.bench.models import bytes_read, prompt_flops, write_model
+from tfguide.bench.models import bytes_read, write_model
 from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.config import ModelConfig
+from tfguide.cost.flops import prefill_flops
 
 # How far the logits after the prompt may be from those of the plain float32 model: root mean square, relative. Logits
 # that have nothing to do with each other differ by 1.4. Random weights have no structure that survives 4 bits well.
@@ -137,7 +138,7 @@ def _share(task, config, row, seconds, reading, n_bytes, found):
     """
     if task == "prefill":
         peak = found["float32_flops" if row["dtype"] == "float32" else "bfloat16_flops"]
-        return {"share_of_flops": prompt_flops(config, row["prompt"]) / row["seconds"] / peak}
+        return {"share_of_flops": prefill_flops(config, row["prompt"]) / row["seconds"] / peak}
     n_steps = row["new_tokens"] - 1
     needed = n_steps * bytes_read(config, row["dtype"], row["prompt"] + row["new_tokens"] // 2)
     shares = [needed / own * read / n_bytes for own, read in zip(seconds, reading, strict=True)]

@@ -7,6 +7,7 @@ Every number is arithmetic on a `ModelConfig`, a chip and a workload; nothing is
 from tfguide.cost.chips import CHIPS, Chip
 from tfguide.cost.communication import LAYOUTS, attention_communication, best_mesh, ffn_communication
 from tfguide.cost.flops import decode_flops, decode_flops_by_term, prefill_flops, prefill_flops_by_term
+from tfguide.cost.intensity import critical_batch, critical_context, decode_intensity, intensity_ceiling
 from tfguide.cost.memory import BYTES, kv_bytes, kv_bytes_per_token, kv_share, max_context, weight_bytes
 from tfguide.cost.parameters import active_parameters, parameters, parameters_by_part
 from tfguide.cost.plan import Plan, plan
@@ -24,9 +25,13 @@ __all__ = [
     "attention_communication",
     "bandwidth_seconds",
     "best_mesh",
+    "critical_batch",
+    "critical_context",
     "decode_flops",
     "decode_flops_by_term",
+    "decode_intensity",
     "ffn_communication",
+    "intensity_ceiling",
     "kv_bytes",
     "kv_bytes_per_token",
     "kv_share",

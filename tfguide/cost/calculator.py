@@ -10,10 +10,10 @@ import numpy as np
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import CHIPS
 from tfguide.cost.communication import LAYOUTS
-from tfguide.cost.flops import decode_flops_by_term, prefill_flops_by_term
+from tfguide.cost.flops import decode_flops_by_term, pair_flops, prefill_flops_by_term
 from tfguide.cost.memory import ATTENTIONS, BYTES, kv_bytes_per_token
 from tfguide.cost.parameters import attention_parameters, parameters
-from tfguide.cost.step import _width, parameters_read, step
+from tfguide.cost.step import hidden_width, parameters_read, step
 from tfguide.presets import PRESETS
 
 RESULTS = (
@@ -29,7 +29,7 @@ def calculator_data() -> dict[str, Any]:
         name: {key: value for key, value in asdict(chip).items() if key != "source"} for name, chip in CHIPS.items()
     }
     return {
-        "models": {name: _model(ModelConfig.from_preset(name)) for name in names},
+        "models": {name: model_numbers(ModelConfig.from_preset(name)) for name in names},
         "chips": chips,
         "bytes": BYTES,
         "layouts": list(LAYOUTS),
@@ -61,7 +61,8 @@ def golden_cases(n: int = 200, seed: int = 0) -> list[dict[str, Any]]:
     return cases
 
 
-def _model(config):
+def model_numbers(config: ModelConfig) -> dict[str, Any]:
+    """What `calculator.js` needs to know of one model."""
     prompt, token = prefill_flops_by_term(config, 1), decode_flops_by_term(config, 1)
     experts = config.experts
     layers = config.n_layers - (experts.n_dense_layers if experts else 0)
@@ -75,16 +76,18 @@ def _model(config):
         "expertElements": layers * matrices * config.d_model * experts.d_expert if experts else 0,
         "tokenFlops": prompt["projections"] + prompt["feed_forward"],
         "headFlops": token["head"],
-        "pairFlops": prompt["attention"],
-        "pairFlopsOfStep": token["attention"],
+        "pairFlops": pair_flops(config, decoding=False),  # in one layer
+        "pairFlopsOfStep": pair_flops(config, decoding=True),
         "kvElements": kv_bytes_per_token(config, "int8"),
         "kvHeads": 1 if config.latent else config.n_kv_heads,
         "window": config.sliding_window or 0,
+        "slidingLayers": config.n_sliding_layers,
         "layers": config.n_layers,
         "width": config.d_model,
-        "hidden": _width(config),
+        "hidden": hidden_width(config),
         "gated": config.gated,
         "parallel": config.norm_placement == "parallel",
         "attentionElements": attention_parameters(config),
-        "heads": config.n_heads * config.d_head,
+        "heads": config.n_heads,
+        "headFeatures": config.n_heads * config.d_head,
     }

@@ -1,10 +1,10 @@
 """What the chips of a mesh send each other for one layer, in elements, by the formulas of Pope et al. 2022.
 
-A mesh has X x Y x Z chips, n together; E is d_model, F is d_ff. Weights of the feed-forward network stay where they
+A mesh has X x Y x Z chips, P together; D is d_model, F is d_ff. Weights of the feed-forward network stay where they
 are (weight-stationary) and activations travel, or weights are gathered (weight-gathered) and activations stay:
 
-    "1d-ws"   each chip keeps F / n of the hidden features
-    "2d-ws"   each chip keeps E / X by F / (Y Z)
+    "1d-ws"   each chip keeps F / P of the hidden features
+    "2d-ws"   each chip keeps D / X by F / (Y Z)
     "wg-x", "wg-xy", "wg-xyz"   as 2d-ws, with the weights gathered over X, X Y or all chips before each use
 
 Tokens are those of the whole batch. Elements are counted on one chip; multiply by 2 bytes in bfloat16.
@@ -24,8 +24,8 @@ def ffn_communication(
 ) -> dict[str, float]:
     """The elements that one chip sends for a feed-forward layer, by term; the sum times the bytes is the traffic.
 
-    mesh: (X, Y, Z). gated: three matrices in place of the paper's two. exact: with the factor (K - 1) / K of a
-    collective over K chips, which the paper drops; the simulated mesh counts these numbers.
+    mesh: (X, Y, Z). gated: three matrices in place of the paper's two. exact: with the factor (p - 1) / p of a
+    collective over p chips, which the paper drops; the simulated mesh counts these numbers.
     Source: Pope et al. 2022, section 3.2 and appendix A. Raises ValueError for an unknown layout, with the nearest
     names, for counts below 1, and for a mesh that is not three counts.
     """
@@ -33,26 +33,27 @@ def ffn_communication(
     for name, value in (("tokens", tokens), ("d_model", d_model), ("d_ff", d_ff)):
         check_count(name, value)
     X, Y, Z = check_mesh(mesh)
-    n, E, F, up = X * Y * Z, d_model, d_ff, 2 if gated else 1
+    P, D, F, up = X * Y * Z, d_model, d_ff, 2 if gated else 1
 
-    def part(elements, K):
-        return elements * (K - 1) / K if exact else float(elements)
+    def part(elements, p):
+        return elements * (p - 1) / p if exact else float(elements)
 
     if layout == "1d-ws":
-        return {"gather inputs": part(tokens * E, n), "scatter outputs": part(tokens * E, n)}
+        return {"gather inputs": part(tokens * D, P), "scatter outputs": part(tokens * D, P)}
     if layout == "2d-ws":
-        inner, hidden = tokens * E / X, tokens * F / (Y * Z)
+        inner, hidden = tokens * D / X, tokens * F / (Y * Z)
         return {
             "gather inputs": part(inner, Y * Z),
             "scatter hidden": part(up * hidden, X),
             "gather hidden": part(hidden, X),
             "scatter outputs": part(inner, Y * Z),
         }
-    N = {"wg-x": X, "wg-xy": X * Y, "wg-xyz": n}[layout]
-    terms = {"gather weights": part((up + 1) * E * F * N / n, N)}
+    p = {"wg-x": X, "wg-xy": X * Y, "wg-xyz": P}[layout]
+    terms = {"gather weights": part((up + 1) * D * F * p / P, p)}
     if layout != "wg-xyz":
-        inner = tokens * E / N if n > N else 0.0  # where all chips' weights are gathered, no activation travels
-        terms |= {"gather inputs": part(inner, n // N), "scatter outputs": part(inner, n // N)}
+        # The exact factor is 1 - p / P: where all chips' weights are gathered, no activation travels.
+        inner = tokens * D / p if p < P else 0.0
+        terms |= {"gather inputs": part(inner, P // p), "scatter outputs": part(inner, P // p)}
     return terms
 
 

@@ -6,6 +6,8 @@ activations, softmax, rotations and biases, which grow with D in place of D * D 
 
 from __future__ import annotations
 
+import dataclasses
+
 from tfguide.config import ModelConfig
 from tfguide.cost.parameters import attention_parameters, feed_forward_parameters
 from tfguide.parts import check_count
@@ -29,31 +31,34 @@ def prefill_flops_by_term(config: ModelConfig, tokens: int, batch: int = 1) -> d
     """The terms of `prefill_flops`: "projections", "attention", "feed_forward", "head"."""
     _check(config, batch)
     check_count("tokens", tokens)
-    pairs = tokens * tokens if config.kind == "encoder" else _causal_pairs(tokens, config.sliding_window)
-    logits = 0 if config.kind == "encoder" else 1
-    return _terms(config, batch, tokens, pairs, logits, decoding=False)
+    if config.kind == "encoder":
+        return terms(config, batch, tokens, config.n_layers * tokens * tokens, logits=0, decoding=False)
+    return terms(config, batch, tokens, seen_pairs(config, tokens, tokens), logits=1, decoding=False)
 
 
 def decode_flops_by_term(config: ModelConfig, context: int, batch: int = 1) -> dict[str, int]:
     """The terms of `decode_flops`: as in `prefill_flops_by_term`."""
     _check(config, batch)
     check_count("context", context)
-    seen = context if config.sliding_window is None else min(context, config.sliding_window)
-    return _terms(config, batch, 1, seen, 1, decoding=True)
+    return terms(config, batch, 1, seen_pairs(config, context, 1), logits=1, decoding=True)
 
 
-def _terms(config, batch, tokens, pairs, logits, decoding):
+def terms(config: ModelConfig, batch: int, tokens: int, pairs: int, logits: int, decoding: bool) -> dict[str, int]:
+    """The operations of `batch` sequences of `tokens` new tokens, whose queries meet keys in `pairs` of all layers.
+
+    logits: for how many tokens of a sequence. decoding: latent attention has another form for one token.
+    """
     L, D, V = config.n_layers, config.d_model, config.vocab_size
     feed_forward = sum(_ffn_matrix(config, layer) for layer in range(L))
     return {
         "projections": 2 * batch * tokens * L * _attention_matrices(config),
-        "attention": batch * pairs * L * _pair_flops(config, decoding),
+        "attention": batch * pairs * pair_flops(config, decoding),
         "feed_forward": 2 * batch * tokens * feed_forward,
         "head": 2 * batch * logits * D * V,
     }
 
 
-def _pair_flops(config, decoding):
+def pair_flops(config: ModelConfig, decoding: bool) -> int:
     """The operations for one query position and one key position in one layer: scores, and the weighted mean."""
     latent = config.latent
     if latent is None:
@@ -63,24 +68,32 @@ def _pair_flops(config, decoding):
     return 2 * config.n_heads * (latent.d_nope + latent.d_rope + latent.d_value)
 
 
-def _causal_pairs(tokens, window):
-    inside = tokens if window is None else min(tokens, window)
-    return inside * (inside + 1) // 2 + (tokens - inside) * inside
+def seen_pairs(config: ModelConfig, context: int, new_tokens: int) -> int:
+    """The pairs of a new query position and a key position that it sees, in all layers of one sequence.
+
+    The last query sees `context` positions, the one before it one less; in a layer with a window, no more than that.
+    """
+    sliding = config.n_sliding_layers
+    whole = _pairs(context, new_tokens, context)
+    inside = _pairs(context, new_tokens, min(context, config.sliding_window)) if sliding else 0
+    return (config.n_layers - sliding) * whole + sliding * inside
+
+
+def _pairs(context, new_tokens, window):
+    first = context - new_tokens + 1  # what the first new token sees
+    growing = max(0, window - first)  # queries that see less than the window
+    return growing * (2 * first + growing - 1) // 2 + (new_tokens - growing) * window
 
 
 def _attention_matrices(config):
     """The parameters of the projections without biases and norms: each is one multiplication for a token."""
-    extra = (
-        config.qkv_bias * (config.n_heads + 2 * config.n_kv_heads) * config.d_head + config.output_bias * config.d_model
-    )
-    extra += config.qk_norm * 2 * config.d_head
-    if config.latent is not None:
-        extra = config.latent.kv_rank + (config.latent.query_rank or 0)
-    return attention_parameters(config) - extra
+    bare = dataclasses.replace(config, qkv_bias=False, output_bias=False, qk_norm=False)
+    norms = 0 if config.latent is None else config.latent.kv_rank + (config.latent.query_rank or 0)
+    return attention_parameters(bare) - norms
 
 
 def _ffn_matrix(config, layer):
-    bare = config if not config.ffn_bias else config.replace(ffn_bias=False)
+    bare = config if not config.ffn_bias else dataclasses.replace(config, ffn_bias=False)
     bias = 0
     if config.experts is not None and layer >= config.experts.n_dense_layers and config.experts.router_bias:
         bias = config.experts.n_experts

@@ -9,8 +9,9 @@ from typing import Any
 
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops_by_term
-from tfguide.cost.memory import dtype_bytes, kv_bytes
+from tfguide.cost.memory import kv_bytes
 from tfguide.cost.step import parameters_read
+from tfguide.dtypes import dtype_bytes
 from tfguide.parts import check_count, check_number
 
 
@@ -63,7 +64,9 @@ class Measured:
         Left out: arithmetic, which a step of few rows hides behind the reading.
         """
         check_count("context", context)
-        n_bytes = parameters_read(config, batch) * self._bytes + kv_bytes(config, batch, context, self._cache)
+        n_bytes = parameters_read(config, batch) * dtype_bytes(self.dtype) + kv_bytes(
+            config, batch, context, self._cache
+        )
         overhead = self.step_overhead_s + config.n_layers * self.layer_overhead_s
         return n_bytes / self.read_bytes_per_second + overhead
 
@@ -78,7 +81,7 @@ class Measured:
         """The seconds of "products", "attention", "between" and "head"."""
         terms = prefill_flops_by_term(config, tokens)
         features = features_between(config) * tokens
-        head = config.d_model * config.vocab_size * self._bytes
+        head = config.d_model * config.vocab_size * dtype_bytes(self.dtype)
         return {
             "products": (terms["projections"] + terms["feed_forward"]) / rate_at(self.product_flops, tokens),
             "attention": terms["attention"] / rate_at(self.attention_flops, tokens),
@@ -100,12 +103,8 @@ class Measured:
         return asdict(self)
 
     @property
-    def _bytes(self):
-        return dtype_bytes({"float32": "float32"}.get(self.dtype, self.dtype))
-
-    @property
     def _cache(self):
-        return "float32" if self.dtype in ("float32", "int8", "int4") else "bf16"
+        return "float32" if self.dtype in ("float32", "int8", "int4") else "bfloat16"
 
 
 def features_between(config: ModelConfig) -> int:

@@ -7,20 +7,21 @@ import math
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
+from tfguide.dtypes import BITS, dtype_bytes
 from tfguide.parts import check_choice, check_count, check_number
 
-BYTES = {"float32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
+BYTES = {name: bits / 8 for name, bits in BITS.items()}
 ATTENTIONS = ("batch", "head")
 
 
-def weight_bytes(config: ModelConfig, dtype: str = "bf16") -> float:
-    """The bytes of all parameters in one type. Left out: the scales of quantised weights, 0.4% in int8 by channel and
-    6 to 12% in int4 by groups of 32, and the layers that one may leave unquantised.
+def weight_bytes(config: ModelConfig, dtype: str = "bfloat16") -> float:
+    """The bytes of all parameters in one type. Left out: the scales of quantised weights (0.4% in int8 by channel, 6%
+    in mxfp4, 6 to 12% in int4 by groups of 32), and the layers that one may leave unquantised.
     """
     return parameters(config) * dtype_bytes(dtype)
 
 
-def kv_bytes_per_token(config: ModelConfig, dtype: str = "bf16") -> float:
+def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16") -> float:
     """What one token leaves in the caches of all layers: a key and a value of each key/value head.
 
     Latent attention is counted as it is cached: the latent vector and the rotated part, once for all heads. The
@@ -38,12 +39,18 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str = "bf16") -> float:
     return int(total) if total == int(total) else total
 
 
-def kv_bytes(config: ModelConfig, batch: int, context: int, dtype: str = "bf16") -> float:
-    """The cache of `batch` sequences of `context` tokens. A sliding window ends its growth."""
+def kv_bytes(config: ModelConfig, batch: int, context: int, dtype: str = "bfloat16") -> float:
+    """The cache of `batch` sequences of `context` tokens. In layers with a sliding window it stops growing there."""
     check_count("batch", batch)
     check_count("context", context, least=0)
-    kept = context if config.sliding_window is None else min(context, config.sliding_window)
-    return batch * kept * kv_bytes_per_token(config, dtype)
+    return batch * kv_bytes_per_token(config, dtype) * kept_positions(config, context) / config.n_layers
+
+
+def kept_positions(config: ModelConfig, context: int) -> int:
+    """The positions that the caches of all layers hold together, after `context` tokens of one sequence."""
+    sliding = config.n_sliding_layers
+    kept = min(context, config.sliding_window) if sliding else 0
+    return (config.n_layers - sliding) * context + sliding * kept
 
 
 def kv_share(config: ModelConfig, chips: int, attention: str = "batch", batch: int | None = None,
@@ -71,27 +78,53 @@ def kv_share(config: ModelConfig, chips: int, attention: str = "batch", batch: i
     return math.ceil(stored / chips) / heads
 
 
+def attention_share(config: ModelConfig, chips: int, attention: str, batch: int) -> float:
+    """The part of attention's operations that the busiest chip does: a sequence, or a head, is not divided."""
+    n = batch if attention == "batch" else config.n_heads
+    return math.ceil(n / chips) / n
+
+
 def max_context(
     config: ModelConfig, chip: Chip | str, chips: int, batch: int, kv_fraction: float = 0.3, attention: str = "batch",
-    dtype: str = "bf16", padded_heads: int | None = None,
-) -> int:  # fmt: skip
-    """The longest context, in tokens, whose cache for `batch` sequences fits into `kv_fraction` of the chips' memory.
+    dtype: str = "bfloat16", padded_heads: int | None = None, weights: str = "bfloat16",
+) -> int | None:  # fmt: skip
+    """The longest context, in tokens, whose cache for `batch` sequences fits into `kv_fraction` of the chips' memory,
+    and beside the weights.
 
-    It is not compared with the positions that the model was trained for. Source: Pope et al. 2022, table 1.
-    Raises ValueError where a number is out of range, or for an encoder.
+    dtype, weights: the types of the cache and of the weights. 0 where not one token fits, as where the weights do not;
+    None where every length does, since all layers have a sliding window. A sequence lies on one chip, unless its heads
+    are divided. It is not compared with the positions that the model was trained for. Source: Pope et al. 2022,
+    table 1. Raises ValueError where a number is out of range, or for an encoder.
     """
     chip = as_chip(chip)
-    check_count("batch", batch)
     check_number("kv_fraction", kv_fraction, above=0.0)
     if kv_fraction > 1:
         raise ValueError(f"kv_fraction must be at most 1, got {kv_fraction}")
     if config.kind == "encoder":
         raise ValueError("an encoder has no key/value cache, and so no longest context")
-    per_chip = batch * kv_bytes_per_token(config, dtype) * kv_share(config, chips, attention, None, padded_heads)
-    return int(kv_fraction * chip.hbm_bytes / per_chip)
+    share = kv_share(config, chips, attention, batch, padded_heads)
+    free = chip.hbm_bytes - weight_bytes(config, weights) / chips
+    return longest_context(config, batch, share, min(kv_fraction * chip.hbm_bytes, free), dtype)
 
 
-def dtype_bytes(dtype: str) -> float:
-    """The bytes of one number. Raises ValueError for an unknown type."""
-    check_choice("dtype", {"bfloat16": "bf16", "float16": "fp16"}.get(dtype, dtype), BYTES)
-    return BYTES[{"bfloat16": "bf16", "float16": "fp16"}.get(dtype, dtype)]
+def longest_context(config: ModelConfig, batch: int, share: float, room: float, dtype: str = "bfloat16") -> int | None:
+    """The longest context whose cache, of which a chip holds `share`, fits into `room` bytes of it; see `max_context`.
+
+    share: see `kv_share`. Raises ValueError for a batch below 1.
+    """
+    check_count("batch", batch)
+
+    def fits(context):
+        return kv_bytes(config, batch, context, dtype) * share <= room
+
+    if not fits(1):
+        return 0
+    if config.n_sliding_layers == config.n_layers and fits(config.sliding_window):
+        return None
+    shortest, longest = 1, 2  # the first fits, and the second is moved until it does not
+    while fits(longest):
+        shortest, longest = longest, 2 * longest
+    while longest - shortest > 1:
+        middle = (shortest + longest) // 2
+        shortest, longest = (middle, longest) if fits(middle) else (shortest, middle)
+    return shortest

@@ -1,7 +1,7 @@
 """A mesh of chips simulated in NumPy: the layouts of Pope et al. carried out, with every element that is sent counted.
 
 A sharded array is a dictionary from a chip's coordinates (x, y, z) to the part that it holds. Three collectives move
-data; each adds up what one chip sends on a ring of K chips, (K - 1) / K of the larger side. Nothing else crosses.
+data; each adds up what one chip sends on a ring of p chips, (p - 1) / p of the larger side. Nothing else crosses.
 """
 
 from __future__ import annotations
@@ -86,17 +86,17 @@ class Mesh:
         return list(groups.values())
 
     def _own(self, array, dim, axes, chip):
-        K, index = self.count(axes), 0
+        p, index = self.count(axes), 0
         for axis in axes:
             index = index * self.sizes[axis] + chip[axis]
-        if array.shape[dim] % K:
-            raise ValueError(f"{K} chips cannot divide {array.shape[dim]} evenly: choose sizes that the mesh divides")
-        size = array.shape[dim] // K
+        if array.shape[dim] % p:
+            raise ValueError(f"{p} chips cannot divide {array.shape[dim]} evenly: choose sizes that the mesh divides")
+        size = array.shape[dim] // p
         return array.take(range(index * size, (index + 1) * size), axis=dim)
 
     def _count(self, step, elements, axes):
-        K = self.count(axes)
-        self.sent[step] = self.sent.get(step, 0.0) + elements * (K - 1) / K
+        p = self.count(axes)
+        self.sent[step] = self.sent.get(step, 0.0) + elements * (p - 1) / p
 
 
 def feed_forward(
@@ -110,8 +110,8 @@ def feed_forward(
 ) -> np.ndarray:
     """`activation(x up) down`, or `(activation(x gate) * x up) down`, carried out on the mesh in one of LAYOUTS.
 
-    x: (tokens, E), its features divided among all chips before and after; up, gate: (E, F); down: (F, E). Returns
-    (tokens, E). `mesh.sent` has the counts, under the names of `ffn_communication`. Source: Pope et al. 2022, figure 2
+    x: (tokens, D), its features divided among all chips before and after; up, gate: (D, F); down: (F, D). Returns
+    (tokens, D). `mesh.sent` has the counts, under the names of `ffn_communication`. Source: Pope et al. 2022, figure 2
     and appendix A. Raises ValueError for an unknown layout and for sizes that the mesh does not divide.
     """
     check_choice("layout", layout, LAYOUTS)
@@ -125,7 +125,7 @@ def feed_forward(
     # Features of the model lie along X, hidden ones along the rest; in one dimension all chips share the hidden ones.
     inner, outer = ((), ALL) if layout == "1d-ws" else ((X,), (Y, Z))
     mine = mesh.shard(x, dim1=(*inner, *outer))
-    mine = mesh.all_gather(mine, outer, 1, "gather inputs")  # (tokens, E / X)
+    mine = mesh.all_gather(mine, outer, 1, "gather inputs")  # (tokens, D / X)
     firsts = [mesh.shard(weight, dim0=inner, dim1=outer) for weight in gates]
     hidden = [{c: mine[c] @ first[c] for c in mesh.chips} for first in firsts]  # sums over X are still missing
     if inner:
@@ -134,7 +134,7 @@ def feed_forward(
     if inner:
         bent = mesh.all_gather(bent, inner, 1, "gather hidden")  # (tokens, F / (Y Z))
     last = mesh.shard(down, dim0=outer, dim1=inner)
-    y = {c: bent[c] @ last[c] for c in mesh.chips}  # (tokens, E / X), sums over Y Z missing
+    y = {c: bent[c] @ last[c] for c in mesh.chips}  # (tokens, D / X), sums over Y Z missing
     y = mesh.reduce_scatter(y, outer, 1, "scatter outputs")
     return mesh.unshard(y, 1, (*inner, *outer))
 
@@ -144,8 +144,8 @@ def _weight_gathered(mesh, axes, x, gates, down, bend):
     rest = tuple(axis for axis in ALL if axis not in axes)
     firsts = [mesh.shard(weight, dim0=(X,), dim1=(Y, Z)) for weight in gates]
     last = mesh.shard(down, dim0=(Y, Z), dim1=(X,))
-    firsts = [_whole(mesh, first, axes, 0, 1) for first in firsts]  # (E, F / rest)
-    last = _whole(mesh, last, axes, 1, 0)  # (F / rest, E)
+    firsts = [_whole(mesh, first, axes, 0, 1) for first in firsts]  # (D, F / rest)
+    last = _whole(mesh, last, axes, 1, 0)  # (F / rest, D)
     mine = mesh.shard(x, dim0=axes, dim1=rest)
     if rest:
         mine = mesh.all_gather(mine, rest, 1, "gather inputs")
@@ -158,9 +158,10 @@ def _weight_gathered(mesh, axes, x, gates, down, bend):
 
 
 def _whole(mesh, weight, axes, model_dim, hidden_dim):
-    """Gather a weight (E along X, F along Y and Z) over some axes.
+    """Gather a weight (D along X, F along Y and Z) over some axes.
 
-    Two gathers one after the other send what a single one over both axes would: D (1 - 1 / X) / Y + D (1 - 1 / Y).
+    Two gathers one after the other send what a single one over both axes would: of m elements
+    m (1 - 1 / X) / Y + m (1 - 1 / Y).
     The hidden features come in another order than they were in, the same one for the first and the last matrix.
     """
     parts = mesh.all_gather(weight, (X,), model_dim, "gather weights")
@@ -196,29 +197,29 @@ def attention(
 ) -> np.ndarray:
     """Multi-head attention on the mesh, the caches divided by "head" or by "batch".
 
-    x: (B, T, E); query: (E, H d); key, value: (E, K d); output: (H d, E). attend: from heads (b, T, h, d) and
-    (b, T, k, d) to (b, T, h, d), as the reference's `scaled_dot_product_attention`. Returns (B, T, E); `mesh.sent` has
+    x: (B, T, D); query: (D, H d); key, value: (D, K d); output: (H d, D). attend: from heads (b, T, h, d) and
+    (b, T, k, d) to (b, T, h, d), as the reference's `scaled_dot_product_attention`. Returns (B, T, D); `mesh.sent` has
     the counts, under the names of `attention_communication`. Every chip projects with the query heads that it has.
     Keys and values are made where they are kept: by "head", those of the chip's own heads (one head for all is made and
     kept on every chip); by "batch", all those of the chip's own sequences. Source: Pope et al. 2022, figure 4.
     Raises ValueError where the chips do not divide the heads, or the sequences.
     """
     check_choice("how", how, ("batch", "head"))
-    n, d = len(mesh.chips), query.shape[1] // n_heads
+    P, d = len(mesh.chips), query.shape[1] // n_heads
     whole = mesh.all_gather(mesh.shard(x, dim2=ALL), ALL, 2, "gather inputs")
     firsts, last = mesh.shard(query, dim1=ALL), mesh.shard(output, dim0=ALL)
-    if n_heads % n:
-        raise ValueError(f"{n} chips cannot divide {n_heads} heads evenly")
-    heads = {c: _heads(whole[c] @ firsts[c], d) for c in mesh.chips}  # (B, T, H / n, d)
+    if n_heads % P:
+        raise ValueError(f"{P} chips cannot divide {n_heads} heads evenly")
+    heads = {c: _heads(whole[c] @ firsts[c], d) for c in mesh.chips}  # (B, T, H / P, d)
     if how == "head":
         results = {}
         for chip in mesh.chips:
-            first = _index(mesh, chip, ALL) * (n_heads // n)
-            needed = [h * n_kv_heads // n_heads for h in range(first, first + n_heads // n)]
+            first = _index(mesh, chip, ALL) * (n_heads // P)
+            needed = [h * n_kv_heads // n_heads for h in range(first, first + n_heads // P)]
             keys, values = (_heads(whole[chip] @ weight, d)[:, :, needed] for weight in (key, value))
             results[chip] = attend(heads[chip], keys, values)
     else:
-        queries = mesh.all_to_all(heads, ALL, 0, 2, "queries to sequences")  # (B / n, T, H, d)
+        queries = mesh.all_to_all(heads, ALL, 0, 2, "queries to sequences")  # (B / P, T, H, d)
         sequences = mesh.shard(x, dim0=ALL)  # each chip has them whole already, since the gather above
         results = {
             c: attend(queries[c], _heads(sequences[c] @ key, d), _heads(sequences[c] @ value, d)) for c in mesh.chips

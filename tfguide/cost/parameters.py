@@ -63,7 +63,8 @@ def attention_parameters(config: ModelConfig) -> int:
     queries = D * H * d_query if rank is None else D * rank + rank + rank * H * d_query
     keys_values = D * (latent.kv_rank + latent.d_rope) + latent.kv_rank
     keys_values += latent.kv_rank * H * (latent.d_nope + latent.d_value)
-    return queries + keys_values + H * latent.d_value * D
+    biases = config.qkv_bias * ((rank or 0) + latent.kv_rank + latent.d_rope) + config.output_bias * D
+    return queries + keys_values + H * latent.d_value * D + biases
 
 
 def feed_forward_parameters(config: ModelConfig, layer: int, active: bool = False) -> int:

@@ -31,7 +31,7 @@ class Plan:
 
 def plan(
     config: ModelConfig, chip: Chip | str, batch: int, context: int, latency_s: float | None = None,
-    weights: str = "int8", kv: str = "bf16", chips: int | None = None, reserve: float = 0.1,
+    weights: str = "bfloat16", kv: str = "bfloat16", chips: int | None = None, reserve: float = 0.1,
     layout: str | None = None, attention: str | None = None,
 ) -> Plan:  # fmt: skip
     """The cheapest number of chips and layout for decoding: the fewest chip-seconds for a token.

@@ -77,7 +77,8 @@ KV = {
 }  # fmt: skip
 # Figure 6: milliseconds for a token of PaLM 540B, batch 512, read from the figure: {chips: (2D, 1D)}
 FIGURE_6 = {64: (92.04, 96.05), 128: (73.04, 93.93), 256: (67.38, 88.85)}
-# Figure 3: GB of one layer's communication on a mesh of 4 x 4 x 4, by tokens: 2D, X, XY, XYZ
+# Figure 3: GB of one layer's communication, by tokens: 2D, X, XY, XYZ; of (d_model, d_ff, mesh)
+FIGURE_3_SIZES = 16384, 65536, (4, 4, 4)
 FIGURE_3 = {
     2_048: (0.0671, 0.3020, 1.0821, 4.2950),
     65_536: (2.1475, 1.3422, 1.3422, 4.2950),
@@ -136,7 +137,7 @@ def _contexts():
         ("multiquery over batch", palm(), "batch", None, (43_000, 10_700)),
     ):
         for batch, longest in zip((128, 512), published, strict=True):
-            computed = max_context(config, "tpu-v4", 64, batch, 0.3, attention, "bf16", padded)
+            computed = max_context(config, "tpu-v4", 64, batch, 0.3, attention, padded_heads=padded)
             yield Row(
                 f"{POPE}, table 1", f"context, {what}, batch {batch}", "tokens", longest, computed, "tight", 0.011
             )
@@ -168,7 +169,7 @@ def _mfus():
 def _communication():
     for tokens, cells in FIGURE_3.items():
         for layout, published in zip(LAYOUTS[1:], cells, strict=True):
-            computed = 2 * sum(ffn_communication(layout, tokens, 16384, 65536, (4, 4, 4)).values()) / 1e9
+            computed = 2 * sum(ffn_communication(layout, tokens, *FIGURE_3_SIZES).values()) / 1e9
             yield Row(
                 f"{POPE}, figure 3", f"{layout}, {tokens:,} tokens", "GB", published, computed, "exact", 5e-5, True
             )
@@ -177,7 +178,7 @@ def _communication():
 def _figure_6():
     for chips, measured in FIGURE_6.items():
         for layout, milliseconds in zip(("2d-ws", "1d-ws"), measured, strict=True):
-            one = step(palm(), "tpu-v4", chips, 512, 2048, weights="bf16", layout=layout)
+            one = step(palm(), "tpu-v4", chips, 512, 2048, layout=layout)
             for how, seconds in (("roofline", one.roofline_s), ("serial", one.serial_s)):
                 what = f"{layout}, {chips} chips, {how}"
                 yield Row(f"{POPE}, figure 6", what, "ms a token", milliseconds, 1e3 * seconds, "bound")
@@ -221,19 +222,7 @@ def _speculative():
 
 
 def _steps():
-    for weights, published in (("int8", 28.5), ("bf16", 36.9)):
-        one = step(palm(), "tpu-v4", 64, 64, 2048, weights=weights)
-        for how, seconds in (("roofline", one.roofline_s), ("serial", one.serial_s)):
-            yield Row(
-                f"{POPE}, section 4", f"{weights}, batch 64, {how}", "ms a token", published, 1e3 * seconds, "bound"
-            )
-    for what, milliseconds, published in (("multihead", 47, 46), ("multiquery", 3.9, 3.8)):
-        computed = 1e3 * milliseconds / 1024
-        yield Row("Shazeer 2019, table 3", f"{what}, a token of 1024", "us", published, computed, "exact", 0.15, True)
-
-
-def _steps():
-    for weights, published in (("int8", 28.5), ("bf16", 36.9)):
+    for weights, published in (("int8", 28.5), ("bfloat16", 36.9)):
         one = step(palm(), "tpu-v4", 64, 64, 2048, weights=weights)
         for how, seconds in (("roofline", one.roofline_s), ("serial", one.serial_s)):
             what = f"{weights}, batch 64, {how}"
@@ -255,7 +244,7 @@ def _gpt_fast():
         yield Row("gpt-fast README, Llama 2 7B", f"{what}, {chips} A100", "tokens/s", speed, ideal, "bound")
 
 
-def crossovers(mesh=(4, 4, 4), d_model: int = 16384, d_ff: int = 65536) -> list[float]:
+def crossovers() -> list[float]:
     """The tokens from which each layout of figure 3 sends less than the one before it.
 
     >>> [round(tokens) for tokens in crossovers()]
@@ -263,11 +252,11 @@ def crossovers(mesh=(4, 4, 4), d_model: int = 16384, d_ff: int = 65536) -> list[
     """
     points = []
     for before, after in itertools.pairwise(LAYOUTS[1:]):
-        base, slope = zip(*(_line(layout, mesh, d_model, d_ff) for layout in (before, after)), strict=True)
+        base, slope = zip(*(_line(layout) for layout in (before, after)), strict=True)
         points.append((base[1] - base[0]) / (slope[0] - slope[1]) if slope[0] != slope[1] else math.inf)
     return points
 
 
-def _line(layout, mesh, d_model, d_ff):
-    one, two = (sum(ffn_communication(layout, t, d_model, d_ff, mesh).values()) for t in (1, 2))
+def _line(layout):
+    one, two = (sum(ffn_communication(layout, t, *FIGURE_3_SIZES).values()) for t in (1, 2))
     return 2 * one - two, two - one

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.communication import LAYOUTS, check_mesh, ffn_communication, meshes
-from tfguide.cost.flops import _terms
-from tfguide.cost.memory import ATTENTIONS, dtype_bytes, kv_bytes, kv_share
+from tfguide.cost.flops import seen_pairs, terms
+from tfguide.cost.memory import ATTENTIONS, attention_share, kv_bytes, kv_share
 from tfguide.cost.parameters import attention_parameters, parameters, parameters_by_part
+from tfguide.dtypes import dtype_bytes
 from tfguide.parts import check_choice, check_count, check_number
 
 ACTIVATION_BYTES = 2.0  # what travels between chips is bfloat16
@@ -20,8 +21,9 @@ ACTIVATION_BYTES = 2.0  # what travels between chips is bfloat16
 class Step:
     """The seconds of one step on all chips, by cause, and the bytes on each of them.
 
-    compute_s: operations over the chips' peak; weights_s, kv_s: bytes of weights and cache over memory bandwidth;
-    communication_s: bytes sent over link bandwidth. Nothing of these is an efficiency: each is the least it can be.
+    compute_s: operations of the busiest chip over its peak; weights_s, kv_s: bytes of weights and cache over memory
+    bandwidth; communication_s: bytes sent over link bandwidth. None has an efficiency in it: each is the least that it
+    can be.
     """
 
     chips: int
@@ -40,11 +42,11 @@ class Step:
 
     @property
     def roofline_s(self) -> float:
-        """Products as fast as arithmetic or the reading of weights allows, and the cache read beside them.
+        """The larger of all arithmetic and all reading: neither waits for the other, and communication hides.
 
-        Communication is hidden behind them. What was measured for PaLM 540B took 2.7 to 11 times as long.
+        No step can be faster. What was measured for PaLM 540B took 2.6 to 11 times as long.
         """
-        return max(self.compute_s, self.weights_s) + self.kv_s
+        return max(self.compute_s, self.weights_s + self.kv_s)
 
     @property
     def serial_s(self) -> float:
@@ -64,15 +66,15 @@ class Step:
 
 def step(
     config: ModelConfig, chip: Chip | str, chips: int, batch: int, context: int, new_tokens: int = 1,
-    weights: str = "int8", kv: str = "bf16", layout: str = "2d-ws", attention: str = "batch",
+    weights: str = "bfloat16", kv: str = "bfloat16", layout: str = "2d-ws", attention: str = "batch",
     mesh: Sequence[int] | None = None,
 ) -> Step:  # fmt: skip
     """The time of one step that reads `new_tokens` of each of `batch` sequences, the last of them the `context`-th.
 
-    Decoding is `new_tokens=1`, a whole prompt `new_tokens=context`. weights, kv: types, see `BYTES`; products are
-    bfloat16 whatever the weights are. layout: see `ffn_communication`; attention: "batch" or "head", see `kv_share`.
-    mesh: (X, Y, Z) with `chips` in all; unless told, the one that sends the fewest bytes, of equals the one nearest to
-    a cube.
+    Decoding is `new_tokens=1`, a whole prompt `new_tokens=context`. weights, kv: types, see `tfguide.dtypes`; products
+    are bfloat16 whatever the weights are. layout: see `ffn_communication`; attention: "batch" or "head", see
+    `kv_share`. mesh: (X, Y, Z) with `chips` in all; unless told, the one that sends the fewest bytes, of equals the one
+    nearest to a cube.
 
     Left out: norms, softmax and other passes over activations, the sampling, the host, latency of a message, the
     imbalance of experts and the sending of tokens to them. Experts are read as often as tokens fall on them when they
@@ -89,13 +91,15 @@ def step(
         raise ValueError(f"a step is that of kind='decoder', got kind={config.kind!r}")
     if new_tokens > context:
         raise ValueError(f"context counts the new tokens too: expected at least {new_tokens}, got {context}")
-    tokens, width = batch * new_tokens, _width(config)
+    tokens, width = batch * new_tokens, hidden_width(config)
     if mesh is None:
         mesh = _best_mesh(config, layout, attention, chips, tokens, width, dtype_bytes(weights))
     mesh = check_mesh(mesh)
     if mesh[0] * mesh[1] * mesh[2] != chips:
         raise ValueError(f"mesh {mesh} has {mesh[0] * mesh[1] * mesh[2]} chips, expected {chips}")
-    flops = sum(_terms(config, batch, new_tokens, _pairs(config, context, new_tokens), 1, new_tokens == 1).values())
+    parts = terms(config, batch, new_tokens, seen_pairs(config, context, new_tokens), 1, new_tokens == 1)
+    flops, attending = sum(parts.values()), parts["attention"]
+    busiest = (flops - attending) / chips + attending * attention_share(config, chips, attention, batch)
     cache = kv_bytes(config, batch, context, kv) * kv_share(config, chips, attention, batch)
     sent = _sent_bytes(config, layout, attention, mesh, tokens, width, dtype_bytes(weights))
     return Step(
@@ -106,7 +110,7 @@ def step(
         batch=batch,
         new_tokens=new_tokens,
         flops=flops,
-        compute_s=flops / (chips * chip.peak_flops),
+        compute_s=busiest / chip.peak_flops,
         weights_s=parameters_read(config, tokens) * dtype_bytes(weights) / (chips * chip.hbm_bandwidth),
         kv_s=cache / chip.hbm_bandwidth,
         communication_s=config.n_layers * sent / chip.link_bandwidth if chips > 1 else 0.0,
@@ -158,16 +162,8 @@ def bandwidth_seconds(n_bytes: float, chips: int, bytes_per_second: float) -> fl
     return n_bytes / (chips * bytes_per_second)
 
 
-def _pairs(config, context, new_tokens):
-    """Query and key positions that meet: the last query sees `context` positions, the one before it one less."""
-    window = context if config.sliding_window is None else min(context, config.sliding_window)
-    first = context - new_tokens + 1  # what the first new token sees
-    growing = max(0, min(context, window) - first)  # queries that see less than the window
-    return growing * (2 * first + growing - 1) // 2 + (new_tokens - growing) * window
-
-
-def _width(config):
-    """The hidden features that one token passes through."""
+def hidden_width(config: ModelConfig) -> int:
+    """The hidden features of a feed-forward layer that one token passes through."""
     experts = config.experts
     return config.d_ff if experts is None else (experts.per_token + experts.n_shared) * experts.d_expert
 

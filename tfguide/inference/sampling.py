@@ -50,11 +50,6 @@ class Sampling:
             raise ValueError(f"repetition_penalty must be above 0 and finite, got {self.repetition_penalty}")
         checks.count("seed", self.seed, least=0)
 
-    @property
-    def is_greedy(self) -> bool:
-        """Whether nothing is drawn and nothing but the logits decides."""
-        return self.temperature == 0 and self.repetition_penalty is None
-
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -65,17 +60,9 @@ def probabilities(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequen
     logits: (B, V); texts: each row's tokens so far, which the repetition penalty needs.
     Raises ValueError for logits that are NaN or all minus infinity.
     """
-    logits = np.array(logits, np.float64)
-    _check(logits)
-    penalty = sampling.repetition_penalty
-    if penalty is not None:
-        for row, text in zip(logits, texts, strict=True):
-            seen = np.unique(np.asarray(text, np.int64))
-            row[seen] = np.where(
-                row[seen] > 0, row[seen] / sampling.repetition_penalty, row[seen] * sampling.repetition_penalty
-            )
+    logits = _penalised(logits, sampling, texts)
     if sampling.temperature == 0:
-        return np.eye(logits.shape[1])[np.argmax(logits, axis=1)]
+        return one_hot(np.argmax(logits, axis=1), logits.shape[1])
     logits = (logits - logits.max(axis=1, keepdims=True)) / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
         least = np.partition(logits, -sampling.top_k, axis=1)[:, -sampling.top_k, None]
@@ -86,6 +73,20 @@ def probabilities(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequen
     if sampling.min_p:
         result = np.where(result >= sampling.min_p * result.max(axis=1, keepdims=True), result, 0.0)
         result /= result.sum(axis=1, keepdims=True)
+    return result
+
+
+def most_likely(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequence[int]] | None = None) -> np.ndarray:
+    """The token of each row that temperature 0 takes, int64 (B,): arguments and errors of `probabilities`."""
+    if sampling.repetition_penalty is None:
+        return greedy(logits)
+    return np.argmax(_penalised(logits, sampling, texts), axis=1)
+
+
+def one_hot(tokens: Sequence[int] | np.ndarray, vocab_size: int) -> np.ndarray:
+    """The distributions that are sure of a token each: (n,) to float64 (n, V)."""
+    result = np.zeros((len(tokens), vocab_size))
+    result[np.arange(len(tokens)), np.asarray(tokens, np.int64)] = 1.0
     return result
 
 
@@ -107,14 +108,25 @@ class Chooser:
 
     def __call__(self, logits: np.ndarray, texts: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits (B, V) and each row's text so far to the next token of each row, int64 (B,)."""
-        if self.sampling.is_greedy:
-            return greedy(logits)
+        if self.sampling.temperature == 0:
+            return most_likely(logits, self.sampling, texts)
         distribution = probabilities(logits, self.sampling, texts)
         return draw(distribution, self.uniforms())
 
     def uniforms(self) -> np.ndarray:
         """The next random number of every row, in [0, 1)."""
         return np.array([stream.random() for stream in self.streams])
+
+
+def _penalised(logits, sampling, texts):
+    logits = np.array(logits, np.float64)
+    _check(logits)
+    penalty = sampling.repetition_penalty
+    if penalty is not None:
+        for row, text in zip(logits, texts, strict=True):
+            seen = np.unique(np.asarray(text, np.int64))
+            row[seen] = np.where(row[seen] > 0, row[seen] / penalty, row[seen] * penalty)
+    return logits
 
 
 def _check(logits):

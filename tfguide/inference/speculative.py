@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tfguide import checks
 from tfguide.config import ModelConfig
-from tfguide.inference.sampling import draw
+from tfguide.inference.sampling import Sampling, draw, most_likely, probabilities
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,20 @@ class SpeculativeResult:
         return self.accepted / self.drafted if self.drafted else float("nan")
 
 
+def check_positions(
+    target: ModelConfig, draft: ModelConfig | None, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> None:
+    """Raises ValueError where a prompt and its continuation do not fit into the positions of the model or the draft."""
+    longest = max(map(len, prompts))
+    checks.generation(target, longest, max_new_tokens)
+    most = None if draft is None else draft.max_positions
+    needed = longest + max_new_tokens - 2  # the last two tokens are the model's alone: nothing is guessed after them
+    if most is not None and max_new_tokens > 1 and needed > most:
+        raise ValueError(
+            f"the draft has max_positions={most} positions, the prompt and its continuation need {needed} of it"
+        )
+
+
 def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: int) -> None:
     """Raises ValueError for models that cannot work together; draft: None where it is no model."""
     checks.count("draft_length", draft_length)
@@ -80,3 +94,35 @@ def accept(target: np.ndarray, draft: np.ndarray, drafted: Sequence[int], unifor
             residual = residual if residual.sum() > 0 else target[i]
             return i, int(draw(residual[None], np.array([uniforms[-1]]))[0])
     return len(drafted), int(draw(target[len(drafted)][None], np.array([uniforms[-1]]))[0])
+
+
+def guess(
+    logits: np.ndarray, sampling: Sampling, text: Sequence[int], uniform: Callable[[], float]
+) -> tuple[int, np.ndarray | None]:
+    """A draft's next token from its logits (1, V), and the distribution (V,) it was drawn from; None where none was."""
+    if sampling.temperature == 0:
+        return int(most_likely(logits, sampling, [text])[0]), None
+    distribution = probabilities(logits, sampling, [text])
+    return int(draw(distribution, np.array([uniform()]))[0]), distribution[0]
+
+
+def verify(
+    logits: np.ndarray,
+    draft: np.ndarray | None,
+    drafted: Sequence[int],
+    sampling: Sampling,
+    text: Sequence[int],
+    uniform: Callable[[], float],
+) -> tuple[int, int]:
+    """How many drafted tokens stand, and the token that follows them, from the target's logits (n + 1, V).
+
+    draft: the distributions (n, V) that the tokens after `text` were drawn from, which `accept` wants. Temperature 0
+    needs none: a token stands where it is the target's own, and no row of V numbers is made.
+    """
+    texts = [[*text, *drafted[:i]] for i in range(len(drafted) + 1)]
+    if sampling.temperature == 0:
+        own = most_likely(logits, sampling, texts).tolist()
+        n = next((i for i, token in enumerate(drafted) if token != own[i]), len(drafted))
+        return n, own[n]
+    target = probabilities(logits, sampling, texts)
+    return accept(target, draft, drafted, [uniform() for _ in range(len(drafted) + 1)])

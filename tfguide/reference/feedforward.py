@@ -36,10 +36,11 @@ class FeedForward:
     """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
 
     `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
+    wide: asks for more than half precision behind `down`, which float64 is.
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
 
-    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
+    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True, wide: bool = False):
         checks.feed_forward(d_model, d_ff, activation)
         self.activation = activation
         self.gate = Linear(d_model, d_ff, bias) if activation in GATED_ACTIVATIONS else None

@@ -77,12 +77,12 @@ def scaled_dot_product_attention(
     The output of a query that may look at nothing is 0.
     """
     query, key, value, visible = _checked(query, key, value, visible, bias)
-    weights = tf.cast(tf.nn.softmax(_scores(query, key, visible, bias, scale)), value.dtype)  # (B, H, T, S)
+    weights = tf.nn.softmax(_scores(query, key, visible, bias, scale))  # (B, H, T, S)
     B, H, T, S = sizes_of(weights)
     K, d_v = value.shape[2:]
     weights = tf.reshape(weights, (B, K, H // K, T, S))
-    output = tf.einsum("bkgts,bskd->btkgd", weights, value)  # (B, T, K, G, d)
-    output = tf.reshape(output, (B, T, H, d_v))
+    output = tf.einsum("bkgts,bskd->btkgd", weights, at_least_float32(value))  # (B, T, K, G, d)
+    output = tf.cast(tf.reshape(output, (B, T, H, d_v)), value.dtype)
     if visible is None:
         return output
     sees_something = tf.transpose(tf.reduce_any(visible, axis=-1), (0, 2, 1))  # sizes of 1 where all are alike
@@ -94,11 +94,12 @@ def _scores(query, key, visible, bias, scale):
     B, T, H, d = sizes_of(query)
     S, K = sizes_of(key)[1:3]
     scale = 1 / math.sqrt(d) if scale is None else scale
+    query, key = at_least_float32(query), at_least_float32(key)  # a product of float16 may not fit into float16
     query = tf.reshape(query * scale, (B, T, K, H // K, d))  # heads of a group share a key
     scores = tf.einsum("btkgd,bskd->bkgts", query, key)  # (B, K, G, T, S)
-    scores = tf.reshape(at_least_float32(scores), (B, H, T, S))
+    scores = tf.reshape(scores, (B, H, T, S))
     if bias is not None:
-        scores += bias
+        scores += tf.cast(bias, scores.dtype)
     if visible is None:
         return scores
     lowest = scores.dtype.min  # not -inf, which makes NaN of a row with nothing to see

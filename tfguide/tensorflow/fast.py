@@ -19,9 +19,9 @@ class FastDecoder:
     """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
 
     Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
-    type of the weights; more tokens, other caches and attention maps by the model itself, with kernels for the
-    products of quantised layers (see prompts.py). The weights are the model's own, not a copy, so the model must stay
-    as it is. Threads may share a fast decoder, each with a cache of its own.
+    type of the weights; more tokens, other caches and attention maps by the framework, with kernels in parts of it (see
+    prompts.py). The weights are the model's own, not a copy, so the model must stay as it is. Threads may share a fast
+    decoder, each with a cache of its own.
 
     Which of the two computes depends on how many tokens come together, so a row of a batch may be rounded otherwise
     than the row alone: with activations in float32, as quantised models have them unless told, by the order of sums,

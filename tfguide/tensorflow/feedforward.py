@@ -33,21 +33,25 @@ class FeedForward(keras.layers.Layer):
     """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
 
     `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
+    wide: in a model of float16, `down` and its output are float32, for networks whose output float16 cannot hold (T5).
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
 
-    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
+    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True, wide: bool = False):
         super().__init__()
         checks.feed_forward(d_model, d_ff, activation)
         self.d_model = d_model
         self.activation = activation
         self.gate = linear(d_model, d_ff, bias=bias) if activation in GATED_ACTIVATIONS else None
         self.up = linear(d_model, d_ff, bias=bias)
-        self.down = linear(d_ff, d_model, bias=bias)
+        half = wide and self.compute_dtype == "float16"
+        self.down = linear(d_ff, d_model, bias=bias, dtype="float32" if half else None)
+        self.wide = half
         self.built = True
 
     def call(self, x):
         """x: (B, T, D) to (B, T, D)."""
         checks.features("x", tuple(x.shape), self.d_model)
         gate = None if self.gate is None else self.gate(x)  # (B, T, F)
-        return self.down(activate(self.activation, self.up(x), gate))
+        h = activate(self.activation, self.up(x), gate)
+        return self.down(tf.cast(h, tf.float32) if self.wide else h)

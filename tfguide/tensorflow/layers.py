@@ -37,31 +37,31 @@ class LayerNorm(keras.layers.Layer):
     """`layer_norm` with its weight and bias. Raises ValueError where the input does not end in D features."""
 
     def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = True):
-        super().__init__()
+        super().__init__(autocast=False)
         self.eps = eps
         self.weight = self.add_weight(name="weight", shape=(d_model,), initializer="ones")
         self.bias = self.add_weight(name="bias", shape=(d_model,), initializer="zeros") if bias else None
         self.built = True
 
     def call(self, x):
-        """x: (..., D) to the same shape."""
+        """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
         checks.features("x", tuple(x.shape), self.weight.shape[0])
-        return layer_norm(x, self.weight, self.bias, self.eps)
+        return tf.cast(layer_norm(x, self.weight, self.bias, self.eps), self.compute_dtype)
 
 
 class RMSNorm(keras.layers.Layer):
     """`rms_norm` with its weight. Raises ValueError where the input does not end in D features."""
 
     def __init__(self, d_model: int, eps: float = 1e-6):
-        super().__init__()
+        super().__init__(autocast=False)
         self.eps = eps
         self.weight = self.add_weight(name="weight", shape=(d_model,), initializer="ones")
         self.built = True
 
     def call(self, x):
-        """x: (..., D) to the same shape."""
+        """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
         checks.features("x", tuple(x.shape), self.weight.shape[0])
-        return rms_norm(x, self.weight, self.eps)
+        return tf.cast(rms_norm(x, self.weight, self.eps), self.compute_dtype)
 
 
 class EncoderBlock(keras.layers.Layer):
@@ -79,8 +79,10 @@ class EncoderBlock(keras.layers.Layer):
         self.self_attention = make_attention(config)
         if self.placement != "parallel":
             self.feed_forward_norm = make_norm(config)
-        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.activation, config.ffn_bias)
-        self.dropout = keras.layers.Dropout(config.dropout)
+        self.feed_forward = FeedForward(
+            config.d_model, config.d_ff, config.activation, config.ffn_bias, wide=config.positions == "relative"
+        )
+        self.dropout = keras.layers.Dropout(config.dropout, autocast=False)
         self.built = True
 
     def call(self, x, visible=None, bias=None, rotation=None, record=None):
@@ -96,15 +98,15 @@ class EncoderBlock(keras.layers.Layer):
 
         if self.placement == "parallel":
             h = self.self_attention_norm(x)
-            return x + self.dropout(attend(h)) + self.dropout(self.feed_forward(h))
+            return add(add(x, self.dropout(attend(h))), self.dropout(self.feed_forward(h)))
         x = self._residual(x, self.self_attention_norm, attend)
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def _residual(self, x, norm, sublayer):
         """x plus what the sublayer makes of it, normalised before or after."""
         if self.placement == "pre":
-            return x + self.dropout(sublayer(norm(x)))
-        return norm(x + self.dropout(sublayer(x)))
+            return add(x, self.dropout(sublayer(norm(x))))
+        return norm(add(x, self.dropout(sublayer(x))))
 
 
 class DecoderBlock(EncoderBlock):
@@ -149,11 +151,18 @@ class DecoderBlock(EncoderBlock):
 
         if self.placement == "parallel":
             h = self.self_attention_norm(x)
-            return x + self.dropout(attend(h)) + self.dropout(self.feed_forward(h))
+            return add(add(x, self.dropout(attend(h))), self.dropout(self.feed_forward(h)))
         x = self._residual(x, self.self_attention_norm, attend)
         if self.crosses:
             x = self._residual(x, self.cross_attention_norm, cross_attend)
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
+
+
+def add(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """x + y in the wider type of the two, as PyTorch adds."""
+    if x.dtype == y.dtype:
+        return x + y
+    return at_least_float32(x) + at_least_float32(y)
 
 
 def make_norm(config: ModelConfig):

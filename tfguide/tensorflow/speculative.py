@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfguide import checks
-from tfguide.inference import Chooser, PromptLookup, Sampling, SpeculativeResult, accept, pad_prompts, probabilities
+from tfguide.inference import Chooser, PromptLookup, Sampling, SpeculativeResult, pad_prompts
 from tfguide.inference.greedy import stop_set
-from tfguide.inference.speculative import check_draft
+from tfguide.inference.sampling import one_hot
+from tfguide.inference.speculative import check_draft, check_positions, guess, verify
 from tfguide.tensorflow.generate import decode, new_cache, prefill
 from tfguide.tensorflow.models import Decoder
 
@@ -37,9 +37,9 @@ def speculative_generate(
     check_draft(model.config, None if isinstance(draft, PromptLookup) else draft.config, draft_length)
     pad_prompts(prompts, model.config.vocab_size)
     stops = stop_set(model.config, max_new_tokens, stop_tokens)
+    check_positions(model.config, None if isinstance(draft, PromptLookup) else draft.config, prompts, max_new_tokens)
     result = SpeculativeResult()
     for row, prompt in enumerate(prompts):
-        checks.generation(model.config, len(prompt), max_new_tokens)
         chooser = Chooser(sampling, row + 1)
         round_of = _Rounds(model, draft, [int(token) for token in prompt], max_new_tokens, chooser, row, result)
         new: list[int] = []
@@ -58,9 +58,9 @@ class _Rounds:
     def __init__(self, model, draft, text, max_new_tokens, chooser, row, result):
         self.model, self.draft, self.text, self.result = model, draft, text, result
         self.sampling, self.uniform = chooser.sampling, chooser.streams[row].random
-        room = len(text) + max_new_tokens
+        room = len(text) + max_new_tokens - 1  # the last token is returned, never read
         self.cache = new_cache(model, 1, room)
-        self.draft_cache = None if isinstance(draft, PromptLookup) else new_cache(draft, 1, room)
+        self.draft_cache = None if isinstance(draft, PromptLookup) else new_cache(draft, 1, max(room - 1, 1))
 
     def __call__(self, n_draft):
         """One round: the tokens that it adds, at least one."""
@@ -69,9 +69,7 @@ class _Rounds:
         fed = tf.constant([self.text[n_known:] + guesses])
         hidden = self.model.hidden(fed, cache=self.cache)
         logits = tf.cast(self.model.logits(hidden[:, -len(guesses) - 1 :])[0], tf.float32).numpy()  # (n + 1, V)
-        texts = [self.text + guesses[:i] for i in range(len(guesses) + 1)]
-        p = probabilities(logits, self.sampling, texts)
-        n, token = accept(p, q, guesses, [self.uniform() for _ in range(len(guesses) + 1)])
+        n, token = verify(logits, q, guesses, self.sampling, self.text, self.uniform)
         self.text += [*guesses[:n], token]
         self.result.drafted += len(guesses)
         self.result.accepted += n
@@ -83,19 +81,21 @@ class _Rounds:
         return [*guesses[:n], token]
 
     def _guess(self, n):
-        """Up to n guessed tokens, and the distributions (n, V) that they were drawn from."""
-        V = self.model.config.vocab_size
+        """Up to n guessed tokens, and the distributions (n, V) that they were drawn from; None at temperature 0."""
         if n == 0:
-            return [], np.zeros((0, V))
+            return [], None
+        drawn = self.sampling.temperature > 0
         if self.draft_cache is None:
             guesses = self.draft.propose(self.text, n)
-            return guesses, np.eye(V)[guesses].reshape(-1, V)
+            return guesses, one_hot(guesses, self.model.config.vocab_size) if drawn else None
         guesses, q = [], []
         logits = prefill(self.draft, [self.text[int(self.draft_cache.lengths[0]) :]], self.draft_cache)
         while True:
-            q.append(probabilities(tf.cast(logits, tf.float32).numpy(), self.sampling, [self.text + guesses])[0])
-            running = np.cumsum(q[-1])
-            guesses.append(int(np.argmax(running > self.uniform() * running[-1])))
+            token, distribution = guess(
+                tf.cast(logits, tf.float32).numpy(), self.sampling, self.text + guesses, self.uniform
+            )
+            guesses.append(token)
+            q.append(distribution)
             if len(guesses) == n:
-                return guesses, np.array(q)
+                return guesses, np.array(q) if drawn else None
             logits = decode(self.draft, [guesses[-1]], self.draft_cache)

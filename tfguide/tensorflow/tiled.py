@@ -34,16 +34,16 @@ def tiled_attention(
     B, T, H, d = sizes_of(query)
     S, K, d_value = key.shape[1], key.shape[2], value.shape[3]
     scale = 1 / math.sqrt(d) if scale is None else scale
-    query = tf.reshape(query * scale, (B, T, K, H // K, d))
+    query = tf.reshape(at_least_float32(query) * scale, (B, T, K, H // K, d))
     maximum = tf.fill((B, H, T, 1), -math.inf)
     total = tf.zeros((B, H, T, 1))
     output = tf.zeros((B, H, T, d_value))
     for start in range(0, S, tile):
         part = slice(start, start + tile)
-        scores = tf.einsum("btkgd,bskd->bkgts", query, key[:, part])
-        scores = tf.reshape(at_least_float32(scores), (B, H, T, -1))  # (B, H, T, tile)
+        scores = tf.einsum("btkgd,bskd->bkgts", query, at_least_float32(key[:, part]))
+        scores = tf.reshape(scores, (B, H, T, -1))  # (B, H, T, tile)
         if bias is not None:
-            scores = scores + bias[..., part]
+            scores = scores + tf.cast(bias[..., part], scores.dtype)
         if visible is not None:
             scores = tf.where(visible[..., part], scores, -math.inf)
         higher = tf.maximum(maximum, tf.reduce_max(scores, axis=-1, keepdims=True))
@@ -51,9 +51,9 @@ def tiled_attention(
         weights = tf.exp(scores - finite)
         old = tf.exp(maximum - finite)
         total = total * old + tf.reduce_sum(weights, axis=-1, keepdims=True)
-        grouped = tf.cast(tf.reshape(weights, (B, K, H // K, T, -1)), value.dtype)
-        new = tf.reshape(tf.einsum("bkgts,bskd->bkgtd", grouped, value[:, part]), (B, H, T, d_value))
-        output = output * old + tf.cast(new, tf.float32)
+        grouped = tf.reshape(weights, (B, K, H // K, T, -1))  # up to 1 each, so their sum times values is large
+        new = tf.einsum("bkgts,bskd->bkgtd", grouped, at_least_float32(value[:, part]))
+        output = output * old + tf.reshape(new, (B, H, T, d_value))
         maximum = higher
     output = output / tf.where(total == 0, 1.0, total)  # a row that sees nothing: 0
     return tf.cast(tf.einsum("bhtd->bthd", output), value.dtype)

@@ -77,9 +77,10 @@ def scaled_dot_product_attention(
     The output of a query that may look at nothing is 0.
     """
     visible = _checked(query, key, value, visible, bias)
-    weights = torch.softmax(_scores(query, key, visible, bias, scale), dim=-1).to(value.dtype)  # (B, H, T, S)
+    weights = torch.softmax(_scores(query, key, visible, bias, scale), dim=-1)  # (B, H, T, S)
     weights = weights.unflatten(1, (value.shape[2], -1))  # (B, K, G, T, S)
-    output = torch.einsum("bkgts,bskd->btkgd", weights, value).flatten(2, 3)  # (B, T, H, d)
+    output = torch.einsum("bkgts,bskd->btkgd", weights, at_least_float32(value))
+    output = output.flatten(2, 3).to(value.dtype)  # (B, T, H, d)
     if visible is None:
         return output
     sees_something = visible.any(dim=-1).transpose(-1, -2)  # (B, T, H), sizes of 1 where all are alike
@@ -89,9 +90,9 @@ def scaled_dot_product_attention(
 def _scores(query, key, visible, bias, scale):
     """The scores (B, H, T, S), the lowest number where a key is hidden."""
     scale = 1 / math.sqrt(query.shape[3]) if scale is None else scale
+    query, key = at_least_float32(query), at_least_float32(key)  # a product of float16 may not fit into float16
     query = (query * scale).unflatten(2, (key.shape[2], -1))  # (B, T, K, G, d): heads of a group share a key
     scores = torch.einsum("btkgd,bskd->bkgts", query, key).flatten(1, 2)  # (B, H, T, S)
-    scores = at_least_float32(scores)
     if bias is not None:
         scores += bias
     if visible is None:

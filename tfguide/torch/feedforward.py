@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,15 +33,16 @@ class FeedForward(nn.Module):
     """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
 
     `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
+    wide: in a model of float16, `down` and its output are float32, for networks whose output float16 cannot hold (T5).
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
 
     activate = staticmethod(activate)  # a fast decoder's copy of a model has a kernel here
 
-    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
+    def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True, wide: bool = False):
         super().__init__()
         checks.feed_forward(d_model, d_ff, activation)
-        self.d_model, self.activation = d_model, activation
+        self.d_model, self.activation, self.wide = d_model, activation, wide
         self.gate = nn.Linear(d_model, d_ff, bias=bias) if activation in GATED_ACTIVATIONS else None
         self.up = nn.Linear(d_model, d_ff, bias=bias)
         self.down = nn.Linear(d_ff, d_model, bias=bias)
@@ -49,4 +51,5 @@ class FeedForward(nn.Module):
         """x: (B, T, D) to (B, T, D)."""
         checks.features("x", tuple(x.shape), self.d_model)
         gate = None if self.gate is None else self.gate(x)  # (B, T, F)
-        return self.down(self.activate(self.activation, self.up(x), gate))
+        h = self.activate(self.activation, self.up(x), gate)
+        return self.down(h.float() if self.wide and h.dtype == torch.float16 else h)

@@ -38,9 +38,10 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_model)) if bias else None
 
     def forward(self, x):
-        """x: (..., D) to the same shape."""
+        """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
         checks.features("x", tuple(x.shape), len(self.weight))
-        return layer_norm(x, self.weight, self.bias, self.eps)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return layer_norm(x, self.weight.to(x.dtype), bias, self.eps).to(self.weight.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -52,9 +53,9 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x):
-        """x: (..., D) to the same shape."""
+        """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
         checks.features("x", tuple(x.shape), len(self.weight))
-        return rms_norm(x, self.weight, self.eps)
+        return rms_norm(x, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
 
 
 class EncoderBlock(nn.Module):
@@ -72,7 +73,9 @@ class EncoderBlock(nn.Module):
         self.self_attention = make_attention(config)
         if self.placement != "parallel":
             self.feed_forward_norm = make_norm(config)
-        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.activation, config.ffn_bias)
+        self.feed_forward = FeedForward(
+            config.d_model, config.d_ff, config.activation, config.ffn_bias, wide=config.positions == "relative"
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x, visible=None, bias=None, rotation=None, record=None):

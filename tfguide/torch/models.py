@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tfguide import checks
 from tfguide.config import ModelConfig
 from tfguide.torch.stack import DecoderStack, Embeddings, EncoderStack
-from tfguide.weights import attention_names, check_dtype, check_weights, weight_shapes
+from tfguide.weights import attention_names, check_dtype, check_weights, stays_float32, weight_shapes
 
 
 class Encoder(nn.Module):
@@ -138,7 +138,8 @@ def from_weights(
     for name in weight_shapes(config):
         layer, attribute = _owner(model, name)
         array = weights[name].T if isinstance(layer, nn.Linear) else weights[name]  # nn.Linear keeps (out, in)
-        tensor = torch.from_numpy(np.array(array, np.float32, order="C")).to(getattr(torch, dtype))
+        kept = torch.float32 if stays_float32(config, name, dtype) else getattr(torch, dtype)
+        tensor = torch.from_numpy(np.array(array, np.float32, order="C")).to(kept)
         setattr(layer, attribute, nn.Parameter(tensor))
     return model.eval()
 

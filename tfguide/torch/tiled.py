@@ -35,14 +35,13 @@ def tiled_attention(
     B, T, H, d = query.shape
     S, K = key.shape[1:3]
     scale = 1 / math.sqrt(d) if scale is None else scale
-    query = (query * scale).unflatten(2, (K, -1))  # (B, T, K, G, d)
-    maximum = at_least_float32(query).new_full((B, H, T, 1), -math.inf)
+    query = (at_least_float32(query) * scale).unflatten(2, (K, -1))  # (B, T, K, G, d)
+    maximum = query.new_full((B, H, T, 1), -math.inf)
     total = torch.zeros_like(maximum)
     output = maximum.new_zeros(B, H, T, value.shape[3])
     for start in range(0, S, tile):
         part = slice(start, start + tile)
-        scores = torch.einsum("btkgd,bskd->bkgts", query, key[:, part]).flatten(1, 2)  # (B, H, T, tile)
-        scores = at_least_float32(scores)
+        scores = torch.einsum("btkgd,bskd->bkgts", query, at_least_float32(key[:, part])).flatten(1, 2)
         if bias is not None:
             scores = scores + bias[..., part]
         if visible is not None:
@@ -52,8 +51,8 @@ def tiled_attention(
         weights = torch.exp(scores - finite)
         old = torch.exp(maximum - finite)
         total = total * old + weights.sum(dim=-1, keepdim=True)
-        grouped = weights.unflatten(1, (K, -1)).to(value.dtype)  # (B, K, G, T, tile)
-        new = torch.einsum("bkgts,bskd->bkgtd", grouped, value[:, part]).flatten(1, 2)
+        grouped = weights.unflatten(1, (K, -1))  # (B, K, G, T, tile); up to 1 each, so their sum times values is large
+        new = torch.einsum("bkgts,bskd->bkgtd", grouped, at_least_float32(value[:, part])).flatten(1, 2)
         output = output * old + new
         maximum = higher
     output = output / total.masked_fill(total == 0, 1.0)  # a row that sees nothing: 0

@@ -1,0 +1,165 @@
+"""The figures of the pages of costs show the numbers that they stand for, and nothing lies on something else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+plt = pytest.importorskip("matplotlib.pyplot")
+
+from tfguide import ModelConfig, cost  # noqa: E402  (after the check for matplotlib)
+from tfguide.bench import predict  # noqa: E402
+from tfguide.figures import benchmarks, devices  # noqa: E402
+from tfguide.figures import cost as figures  # noqa: E402
+
+BENCHMARKS = Path(__file__).parents[2] / "book" / "appendices" / "benchmarks"
+PHONE = 0.7 * 72 * 4 / 3  # pixels of an inch where a figure has shrunk as far as it does, see `style.to_svg`
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def decoding():
+    """The rows of the benchmark that were measured, by machine and model."""
+    found = {}
+    for machine in ("epyc", "xeon"):
+        for result in predict.read_results(BENCHMARKS / machine):
+            if result["task"] == "decode":
+                rows = [row for row in result["rows"] if "error" not in row]
+                found.setdefault((machine, result["size"]), []).extend(rows)
+    return found
+
+
+def groups(rows):
+    every = {}
+    for row in rows:
+        limit = row["tokens_per_second"] / row["share_of_bandwidth"]
+        name = f"{row['name']} {row.get('framework', '')}"
+        every.setdefault(row["dtype"], []).append((name, row["tokens_per_second"], limit))
+    return every
+
+
+@pytest.mark.parametrize("which", decoding(), ids=" ".join)
+def test_each_bar_has_its_own_limit(which):
+    """A bar passes its dashed line exactly where the table's share is above 100%."""
+    rows = decoding()[which]
+    fig = benchmarks.speeds(groups(rows))
+    [ax] = fig.axes
+    bars = sorted((bar for bars in ax.containers for bar in bars), key=lambda bar: bar.get_y())
+    lines = sorted(ax.lines, key=lambda line: line.get_ydata()[0])
+    ordered = [(value, limit) for group in groups(rows).values() for _, value, limit in group]
+    assert len(bars) == len(lines) == len(rows)
+    shares = {row["tokens_per_second"]: row["share_of_bandwidth"] for row in rows}
+    for bar, line, (value, limit) in zip(bars, lines, ordered, strict=True):
+        assert bar.get_width() == value and list(line.get_xdata()) == [limit, limit]
+        low, high = line.get_ydata()
+        assert low < bar.get_y() and bar.get_y() + bar.get_height() < high  # across this bar
+        assert (bar.get_width() > line.get_xdata()[0]) == (shares[value] > 1)
+
+
+@pytest.mark.parametrize("which", decoding(), ids=" ".join)
+def test_no_number_lies_on_a_line_or_a_bar(which):
+    fig = benchmarks.speeds(groups(decoding()[which]))
+    [ax] = fig.axes
+    fig.canvas.draw()
+    texts = [text.get_window_extent() for text in ax.texts]
+    lines = [line.get_window_extent() for line in ax.lines]
+    bars = [bar.get_window_extent() for bars in ax.containers for bar in bars]
+    for index, text in enumerate(texts):
+        assert text.x1 < fig.bbox.x1
+        middle = (text.y0 + text.y1) / 2
+        for other in (*lines, *bars):
+            if other.y0 < middle < other.y1:  # in the same row
+                assert not text.x0 < other.x1 or not other.x0 < text.x1, ax.texts[index].get_text()
+        assert not any(text.overlaps(other) for k, other in enumerate(texts) if k != index)
+
+
+def epyc():
+    limits = {"float32": 2e11, "bfloat16": 4e11}
+    points = [("a token", 0.5, 0.5 * 44e9), ("a prompt", 400.0, 1.8e11), ("a long prompt", 820.0, 2.9e11)]
+    return limits, (31e9, 48e9), points
+
+
+def test_the_roofs_reach_beyond_every_point():
+    peaks, bandwidths, points = epyc()
+    [ax] = figures.roofline(peaks, bandwidths, points).axes
+    left, right = ax.get_xlim()
+    roofs = [line for line in ax.lines if len(line.get_xdata()) > 1]
+    assert len(roofs) == 4
+    for _, x, _ in points:
+        assert left < x < right
+        assert all(min(roof.get_xdata()) <= x <= max(roof.get_xdata()) for roof in roofs)
+    for roof, (peak, bandwidth) in zip(roofs, [(p, b) for p in peaks.values() for b in bandwidths], strict=True):
+        x, y = (np.asarray(data) for data in roof.get_data())
+        assert np.allclose(1e9 * y, np.minimum(peak, bandwidth * x))
+        assert 1e9 * y[-1] == pytest.approx(peak)
+
+
+def test_the_committed_runs_lie_in_the_band():
+    """Decoding in float32 and bfloat16 on the EPYC: none above the fastest memory, none a tenth below the slowest."""
+    rows = [row for (machine, _), every in decoding().items() if machine == "epyc" for row in every]
+    mine = [r for r in rows if r["name"] == "tfguide" and r["framework"] == "torch"]
+    mine = [r for r in mine if r["dtype"] in ("float32", "bfloat16")]
+    speeds = [r["read_bytes_per_second"] for r in mine]
+    reached = [r["share_of_bandwidth"] * r["read_bytes_per_second"] for r in mine]
+    assert len(mine) == 4
+    assert 0.9 * min(speeds) < min(reached) and max(reached) < max(speeds)
+
+
+def test_intensity_is_drawn_as_it_is_counted():
+    config, chip = ModelConfig.from_preset("llama-3-8b"), cost.CHIPS["h100"]
+    assert figures.rows_that_fit(config, chip, 512) == 952  # chapter 1 says so
+    assert cost.decode_intensity(config, 512, 952) < chip.critical_intensity
+    [ax] = figures.intensity(config, chip, (128, 512, 8192)).axes
+    for line in ax.lines:
+        if line.get_linestyle() == "-":
+            context = int(line.get_label().split()[0].replace(",", ""))
+            for batch, value in zip(*line.get_data(), strict=True):
+                assert value == cost.decode_intensity(config, context, int(batch))
+            assert max(line.get_xdata()) == min(4096, figures.rows_that_fit(config, chip, context)) or context == 128
+    levels = [line.get_ydata()[0] for line in ax.lines if set(line.get_xdata()) == {0, 1}]
+    assert levels == [chip.critical_intensity]
+
+
+def test_what_collectives_move():
+    moves = devices.moves()
+    letters, chips = "ABCD", range(4)
+    gathered, reduced, exchanged = (moves[name][1] for name in ("All-gather", "Reduce-scatter", "All-to-all"))
+    for chip in chips:
+        assert gathered[chip] == [(letters[k], (k,)) for k in chips]  # all pieces, each of its owner
+        assert exchanged[chip] == [(letters[chip], (k,)) for k in chips]  # one piece of everybody's
+        assert reduced[chip][chip] == (letters[chip], (0, 1, 2, 3)) and reduced[chip].count(None) == 3
+    after = [json.dumps(state) for _, state in moves.values()]
+    assert len(set(after)) == 3
+    assert moves["Reduce-scatter"][0] == moves["All-to-all"][0]  # the same arrays, summed or exchanged
+    axes = devices.collectives().axes
+    for ax, (before, after) in zip(axes, moves.values(), strict=True):
+        shown = [text.get_text() for text in ax.texts if text.get_text() in set(letters)]
+        assert shown == [cell[0] for state in (before, after) for cells in state for cell in cells if cell]
+
+
+def test_figures_name_their_model_and_mesh():
+    [ax] = devices.communication_volume().axes
+    assert ax.get_title(loc="left") == "D = 16,384, F = 65,536, mesh 4 × 4 × 4"
+    assert all("PaLM 540B" in ax.get_title(loc="left") for ax in devices.latency_by_chips().axes)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: benchmarks.speeds(groups(decoding()["epyc", "S"])),
+        lambda: figures.roofline(*epyc()),
+        lambda: figures.predictions([("a", 1.0, 1.1), ("b", 2.0, 1.9)]),
+        lambda: figures.intensity(ModelConfig.from_preset("llama-3-8b"), cost.CHIPS["h100"], (128, 512)),
+        devices.collectives,
+        devices.communication_volume,
+        devices.latency_by_chips,
+    ],
+    ids=["speeds", "roofline", "predictions", "intensity", "collectives", "communication", "latency"],
+)
+def test_a_telephone_shows_the_whole_figure(draw):
+    assert draw().get_figwidth() * PHONE <= 390 - 2 * 16

@@ -1,0 +1,70 @@
+"""Operations for each byte that a step of decoding reads: what decides whether memory or arithmetic limits it."""
+
+from __future__ import annotations
+
+from tfguide.config import ModelConfig
+from tfguide.cost.chips import Chip, as_chip
+from tfguide.cost.flops import decode_flops
+from tfguide.cost.memory import kv_bytes
+from tfguide.cost.step import parameters_read
+from tfguide.dtypes import dtype_bytes
+
+_MOST = 1 << 40  # no batch and no text is longer; what is not reached here is reached nowhere
+
+
+def decode_intensity(
+    config: ModelConfig, context: int, batch: int = 1, weights: str = "bfloat16", kv: str = "bfloat16"
+) -> float:
+    """The operations of a step of decoding for each byte of weights and cache that it reads.
+
+    Raises ValueError for counts below 1, for unknown types, and for what has no step of decoding.
+    """
+    operations = decode_flops(config, context, batch)
+    read = parameters_read(config, batch) * dtype_bytes(weights) + kv_bytes(config, batch, context, kv)
+    return operations / read
+
+
+def intensity_ceiling(config: ModelConfig, context: int, kv: str = "bfloat16") -> float:
+    """What `decode_intensity` comes near to as the batch grows: the operations of a sequence over the bytes of its
+    cache, which no other shares. Raises as `decode_intensity`.
+
+    >>> round(intensity_ceiling(ModelConfig.from_preset("llama-3-8b"), 393))
+    295
+    """
+    return decode_flops(config, context) / kv_bytes(config, 1, context, kv)
+
+
+def critical_batch(
+    config: ModelConfig, chip: Chip | str, context: int, weights: str = "bfloat16", kv: str = "bfloat16"
+) -> int | None:
+    """The smallest batch with which arithmetic takes as long as reading; None where no batch is large enough.
+
+    Whether so many sequences fit into memory is another question. Raises as `decode_intensity`.
+    """
+    wanted = as_chip(chip).critical_intensity
+    if intensity_ceiling(config, context, kv) <= wanted:
+        return None
+    return _first(lambda batch: decode_intensity(config, context, batch, weights, kv) >= wanted)
+
+
+def critical_context(config: ModelConfig, chip: Chip | str, kv: str = "bfloat16") -> int | None:
+    """The longest context at which some batch is limited by arithmetic: 0 where none is, None where every one is.
+
+    Raises as `decode_intensity`.
+    """
+    wanted = as_chip(chip).critical_intensity
+    beyond = _first(lambda context: intensity_ceiling(config, context, kv) <= wanted)
+    return None if beyond is None else beyond - 1
+
+
+def _first(holds):
+    """The first count from which on something holds; None where that is never."""
+    last, found = 0, 1
+    while not holds(found):
+        last, found = found, 2 * found
+        if found > _MOST:
+            return None
+    while found - last > 1:
+        middle = (last + found) // 2
+        last, found = (last, middle) if holds(middle) else (middle, found)
+    return found

@@ -1,0 +1,54 @@
+"""One vocabulary of number types: the name of each here, its bits, and what others call it.
+
+`float8` and `float4` are the small floating types whatever their exponent: they cost the same. Scales that come with
+blocks of small numbers (one of 8 bits for each 32 in mxfp4) are counted where they matter, not here.
+"""
+
+from __future__ import annotations
+
+from tfguide.parts import nearest
+
+#: The bits of one number, by the name that this package uses.
+BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "float8": 8, "int8": 8, "float4": 4, "int4": 4}
+
+# What config.json, safetensors, PyTorch, TensorFlow and papers write, in lower case and without "torch." or "tf.".
+_OTHERS = {
+    "float32": "fp32 f32 float",
+    "bfloat16": "bf16",
+    "float16": "fp16 f16 half",
+    "float8": "fp8 f8 f8_e4m3 f8_e5m2 e4m3 e5m2 float8_e4m3 float8_e5m2 float8_e4m3fn float8_e4m3fnuz float8_e5m2fnuz",
+    "int8": "i8 uint8 u8",
+    "float4": "fp4 f4 mxfp4 nvfp4 nf4 float4_e2m1fn",
+    "int4": "i4 uint4 u4",
+}
+
+#: Every name that a type has, in lower case, with the one that this package uses.
+NAMES = {name: name for name in BITS} | {other: name for name, words in _OTHERS.items() for other in words.split()}
+
+
+def dtype_name(name: str) -> str:
+    """The name that this package uses for a type, from any that others use, in any case.
+
+    Raises TypeError for what is not a string, ValueError for an unknown type, with the nearest names.
+
+    >>> dtype_name("F8_E4M3"), dtype_name("torch.bfloat16"), dtype_name("mxfp4")
+    ('float8', 'bfloat16', 'float4')
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"dtype must be the name of a type, got {name!r}")
+    plain = name.lower().removeprefix("torch.").removeprefix("tf.")
+    if plain not in NAMES:
+        raise ValueError(
+            f"dtype must be one of {', '.join(BITS)}, or another name of one of these, got {name!r}"
+            f"{nearest(plain, NAMES)}"
+        )
+    return NAMES[plain]
+
+
+def dtype_bytes(name: str) -> float:
+    """The bytes of one number. Raises as `dtype_name`.
+
+    >>> dtype_bytes("int4")
+    0.5
+    """
+    return BITS[dtype_name(name)] / 8

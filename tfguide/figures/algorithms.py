@@ -27,11 +27,11 @@ def attention_shapes(n_queries: int = 4, n_keys: int = 6, d_model: int = 8, d_he
         board.title("1  Project", "to queries; keys and values alike, with S rows")
         board.product([("X", T, D, "T", "D", BLUE), ("W_q", D, d, "D", "d", GOLD)], ("Q", T, d, "T", "d", BLUE))
         board.title("2  Score", "each query against each key, times 1/√d")
-        board.product([("Q", T, d, "T", "d", BLUE), ("Kᵀ", d, S, "d", "S", BLUE)], ("scores", T, S, "T", "S", RED))
+        board.product([("Q", T, d, "T", "d", BLUE), ("Kᵀ", d, S, "d", "S", BLUE)], ("Z", T, S, "T", "S", RED))
         board.title("3, 4  Mask, then softmax", "each row sums to 1")
-        board.product([("scores", T, S, "T", "S", RED)], ("A", T, S, "T", "S", RED), sign="→")
+        board.product([("Z", T, S, "T", "S", RED)], ("A", T, S, "T", "S", RED), sign="→")
         board.title("5  Weigh the values", "the rows of V, never those of X")
-        board.product([("A", T, S, "T", "S", RED), ("V", S, d, "S", "d", BLUE)], ("O", T, d, "T", "d", TEAL))
+        board.product([("A", T, S, "T", "S", RED), ("V", S, d, "S", "d", BLUE)], ("C", T, d, "T", "d", TEAL))
         return board.figure()
 
 
@@ -47,9 +47,9 @@ def heads_shapes(n_queries: int = 4, n_keys: int = 6, n_heads: int = 3, d_head: 
             [("X", T, D, "T", "D", ink()), ("W_q", D, D, "D", "H d", GOLD)],
             ("", T, D, "T", "H d", colours),
         )
-        board.title("3  Attend in each head", "H matrices of weights, H outputs")
+        board.title("3  Attend in each head", "H matrices of weights A, H outputs C")
         board.row([(f"A_{h + 1}", T, S, "T", "S", colours[h]) for h in range(H)])
-        board.row([(f"O_{h + 1}", T, d, "T", "d", colours[h]) for h in range(H)], stretch=S - d)
+        board.row([(f"C_{h + 1}", T, d, "T", "d", colours[h]) for h in range(H)], stretch=S - d)
         board.title("4, 5  Concatenate the outputs, project once", "")
         board.product(
             [("", T, D, "T", "H d", colours), ("W_o", D, D, "H d", "D", GOLD)],
@@ -86,7 +86,7 @@ def feed_forward_shapes(d_model: int = 3, n_positions: int = 4) -> Figure:
     D, T = d_model, n_positions
     with style():
         board = _Board(columns=D + 16 * D / 3, gaps=2)
-        for title, F, names in (("Plain", 4 * D, ["W_1", "W_2"]), ("Gated", 8 * D / 3, ["W_gate", "W_up", "W_down"])):
+        for title, F, names in (("Plain", 4 * D, ["W_1", "W_2"]), ("Gated", 8 * D / 3, ["W_g", "W_u", "W_d"])):
             n = len(names)
             board.title(f"{title}: F = {F / D:.3g} D", f"{n} matrices, {n} D F = {n * F / D:.3g} D² weights")
             widen = [(name, D, F, "D", "F", GOLD) for name in names[:-1]]

@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 _WIDTH = 5.2  # inches: on a telephone the figure shrinks to the screen, and its labels must still be read
 
 
+def answer_by_token(pieces: Sequence[str], milliseconds: Sequence[float], n_prompt: int) -> Figure:
+    """The time of each token of one answer as a bar; the first reads the `n_prompt` tokens of the prompt."""
+    with style.style():
+        fig, ax = plt.subplots(figsize=(_WIDTH, 0.4 * len(pieces) + 1.1))
+        for row, ms in enumerate(milliseconds):
+            colour = style.GOLD if row else style.BLUE
+            ax.add_patch(Rectangle((0, row - 0.36), ms, 0.72, facecolor=to_rgba(colour, 0.45), edgecolor=colour))
+            ax.text(ms + 0.012 * max(milliseconds), row, f"{ms:.0f}", va="center", fontsize=10)
+        first = milliseconds[0] / 2
+        ax.text(first, 0, f"reads {n_prompt} tokens", ha="center", va="center", fontsize=10)
+        ax.set_yticks(range(len(pieces)), [piece.strip() for piece in pieces], fontsize=11)
+        ax.set(xlim=(0, 1.1 * max(milliseconds)), ylim=(len(pieces) - 0.5, -0.6), xlabel="milliseconds")
+        ax.tick_params(axis="y", length=0)
+    return fig
+
+
 def work_by_step(n_prompt: int = 6, n_new: int = 5) -> Figure:
     """The positions that each step of generation computes: all of them, or the new ones beside a cache."""
     width = n_prompt + n_new - 1

@@ -146,7 +146,7 @@ class TestFiles:
     def test_what_there_is(self, tmp_path):
         write_checkpoint(str(tmp_path / "new" / "m"), GPT2, WEIGHTS)
         folder = tmp_path / "new" / "m"
-        assert names(folder) == ["config.json", "model.safetensors"]
+        assert names(folder) == ["config.json", "generation_config.json", "model.safetensors"]
         keys = json.loads((folder / "config.json").read_text())
         expected = ("GPT2LMHeadModel", "gpt2", "float32")
         assert (*keys["architectures"], keys["model_type"], keys["dtype"]) == expected
@@ -310,7 +310,9 @@ class TestOverwriting:
     def test_the_old_model_goes_and_other_files_stay(self, folder):
         write_checkpoint(folder, GPT2, WEIGHTS, overwrite=True)
         assert equal(folder, GPT2, WEIGHTS)
-        assert names(folder) == ["1_Pooling", "config.json", "link", "model.safetensors", "tokenizer.json"]
+        assert names(folder) == [
+            "1_Pooling", "config.json", "generation_config.json", "link", "model.safetensors", "tokenizer.json",
+        ]  # fmt: skip
         assert (folder / "tokenizer.json").read_text() == "words" and (folder / "link").is_symlink()
         assert (folder / "1_Pooling" / "config.json").read_text() == "{}"
         assert names(folder.parent) == ["m"]

@@ -79,7 +79,7 @@ def _is_checkpoint(folder):
 def _keep_others(folder, temporary):
     """Copy what is not ours: a tokeniser, a README, whatever the owner put there."""
     for entry in folder.iterdir() if folder.exists() else ():
-        if _OURS.fullmatch(entry.name) and not entry.is_dir():
+        if (_OURS.fullmatch(entry.name) and not entry.is_dir()) or (temporary / entry.name).exists():
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.copytree(entry, temporary / entry.name, symlinks=True)

@@ -91,7 +91,7 @@ class Fields:
         key = self._outer + key
         return ValueError(
             f"{self.source}: {key}={short(value)} is not supported: {supported}; "
-            f"ignore=({key!r},) reads the folder as if the key were absent"
+            f"ignore=({key!r},), or --ignore {key}, reads the folder as if the key were absent"
         )
 
     def count(self, key: str, default: int | None, least: int = 1) -> int | None:

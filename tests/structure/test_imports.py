@@ -22,7 +22,7 @@ SHARED = {
     "compress",
     "native",
 }
-FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost"]
+FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "parts", "temporary"]
 
 
 def imports(path):

@@ -21,8 +21,9 @@ from tfguide.checkpoints.folder import CONFIG, GENERATION, INDEX, WEIGHTS, as_pa
 from tfguide.checkpoints.generation import generation_config, tokens_of
 from tfguide.checkpoints.layout import hf_array, hf_tensors
 from tfguide.checkpoints.reading import FAMILIES
-from tfguide.checkpoints.swap import replacing, sync
+from tfguide.checkpoints.swap import replacing
 from tfguide.config import ModelConfig
+from tfguide.temporary import sync
 from tfguide.weights import check_weights
 
 Tensors = dict[str, tuple[tuple[int, ...], list[str]]]  # by name: the shape, and the canonical weights in it

@@ -51,7 +51,7 @@ def write_checkpoint(
     """
     folder = as_path(folder)
     checks.config(config)
-    checks.count("max_shard_bytes", max_shard_bytes)
+    max_shard_bytes = checks.count("max_shard_bytes", max_shard_bytes)
     if not isinstance(overwrite, bool):
         raise TypeError(f"overwrite must be a bool, got {overwrite!r}")
     check_weights(config, weights)

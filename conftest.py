@@ -8,6 +8,10 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
+from tfguide.triton import load_triton
+
+load_triton()  # a test may import TensorFlow first, and transformers, which compiles, before the package
+
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With TFGUIDE_NO_SKIPS=1 a skipped test is a failure: the workflow has everything that a test may ask for."""

@@ -74,7 +74,7 @@ def install_torch(requirement: str, named: str, constraint: list[str], cpu_index
     wanted = ["--index-url", index, "--no-deps", *constraint, requirement]
     if named:
         pip(*wanted)
-    elif pip("--timeout", "15", "--retries", "1", *wanted, check=False):
+    elif pip("--isolated", "--timeout", "15", "--retries", "1", *wanted, check=False):  # from there or not at all
         print(f"PyTorch: from the registry, since {index} cannot be used here (pip says why above)", flush=True)
 
 

@@ -1,7 +1,7 @@
 """Name the page at which a build stops.
 
-A kernel that dies ends the build with an exception of the notebook client, which does not say whose kernel it was. What a
-cell raises, and a cell that runs out of time, are warnings that name their page.
+A kernel that dies ends the build with an exception of the notebook client, which does not say whose kernel it was.
+What a cell raises, and a cell that runs out of time, are warnings that name their page.
 """
 
 from sphinx.application import Sphinx

@@ -1,5 +1,6 @@
 """The built book, for the tests of this folder."""
 
+import faulthandler
 import os
 import subprocess
 import sys
@@ -8,6 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+BUILD_SECONDS = 2400
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that wants the book waits for its build, in which each cell has a time of its own."""
+    for item in items:
+        if "build" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS + 60))
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +26,7 @@ def build() -> subprocess.CompletedProcess:
     Two test workers may ask at once; build_book.py holds a lock, and the second finds the HTML current.
     """
     pytest.importorskip("jupyter_book", reason="the book extra is not installed")
+    faulthandler.cancel_dump_traceback_later()  # the limit of pyproject.toml is for tests, not for a build
     # The workers compute with one thread each; a page measures with the threads that a reader has.
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
     return subprocess.run(
@@ -26,6 +36,7 @@ def build() -> subprocess.CompletedProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=BUILD_SECONDS,
         check=False,
     )
 

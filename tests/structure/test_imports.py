@@ -21,6 +21,7 @@ SHARED = {
     "inference",
     "compress",
     "native",
+    "triton",
 }
 FREE = [*sorted(SHARED), "reference", "tasks", "cost"]
 
@@ -51,7 +52,7 @@ def test_these_import_no_framework(part):
         names = list(imports(path))
         outside = {name.split(".")[0] for name in names}
         # the tokenizer of the real model is an extra, imported in the function that needs it
-        allowed = BASE | ({"tokenizers"} if part == "tasks" else set())
+        allowed = BASE | {"tasks": {"tokenizers"}, "triton": {"triton"}}.get(part, set())
         assert outside <= allowed, f"{path.name} imports {outside - allowed}"
         assert not parts(names) & {"torch", "tensorflow", "bench", "figures"}, path
 

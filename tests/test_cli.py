@@ -1,11 +1,13 @@
 """`tfguide generate`: text in, text out, in either framework and any type of weights."""
 
 import io
+import json
+import shutil
 
 import pytest
 
 import tfguide
-from tests.support import FRAMEWORKS, load
+from tests.support import FRAMEWORKS, load, random_weights
 from tfguide import cli
 
 TEXT = (
@@ -57,34 +59,74 @@ def test_the_frameworks_and_the_plain_model_write_the_same(folder, capsys):
     assert capsys.readouterr().out != texts[0]
 
 
-def test_characters_come_whole(folder):
+@pytest.mark.parametrize("temperature", ["0", "5"])
+def test_what_is_printed_is_what_all_tokens_spell(tmp_path, temperature, capsys):
+    """With single bytes for most characters, behind a prompt that ends in some."""
+    from tokenizers import Tokenizer, decoders, models
+
+    words = ["<s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "好", "a"]
+    tokenizer = Tokenizer(
+        models.BPE({word: i for i, word in enumerate(words)}, [], unk_token="<s>", byte_fallback=True)
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    config = tfguide.ModelConfig(
+        kind="decoder", d_model=12, n_layers=1, n_heads=2, d_ff=20, vocab_size=len(words), max_positions=256,
+        positions="rotary", norm="rms", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
+    )  # fmt: skip
+    tg, prompt = load("torch"), "好世界"
+    tg.save_checkpoint(tg.from_weights(config, random_weights(config)), tmp_path / "m")
+    tokenizer.save(str(tmp_path / "m" / "tokenizer.json"))
+    command = ["generate", "--checkpoint", str(tmp_path / "m"), "--prompt", prompt, "--max-new-tokens", "90", "--plain"]
+    assert cli.main([*command, "--temperature", temperature, "--seed", "3"]) == 0
+    ids = tokenizer.encode(prompt).ids
+    sampling = tfguide.Sampling(temperature=float(temperature), seed=3)
+    (new,) = tg.generate(tg.load_checkpoint(tmp_path / "m"), [ids], max_new_tokens=90, sampling=sampling)
+    whole, given = tokenizer.decode(ids + new), tokenizer.decode(ids)
+    common = next((i for i, (x, y) in enumerate(zip(given, whole, strict=False)) if x != y), len(given))
+    assert capsys.readouterr().out == whole[common:] + "\n"
+
+
+@pytest.mark.parametrize("setting", ["cuts", "pads"])
+def test_a_tokenizer_that_cuts_or_pads_leaves_the_prompt_as_it_is(folder, setting, tmp_path, capsys):
     from tokenizers import Tokenizer
 
+    shutil.copytree(folder, tmp_path / "m")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    ids = tokenizer.encode("你好 große 🎉!").ids
-    prompt = tokenizer.encode("The ").ids
-    got = list(cli.pieces(tokenizer, prompt, iter(ids)))
-    assert "".join(got) == "你好 große 🎉!"
-    assert not any("\ufffd" in piece for piece in got[:-1])
-    cut = list(cli.pieces(tokenizer, prompt, iter(ids[:1])))  # half a character at the very end is shown as what it is
-    assert "".join(cut) in ("你", "\ufffd")
+    n = len(tokenizer.encode("The quick").ids)
+    if setting == "cuts":
+        tokenizer.enable_truncation(1)
+    else:
+        tokenizer.enable_padding(length=64)
+    tokenizer.save(str(tmp_path / "m" / "tokenizer.json"))
+    assert n > 1 and cli.main(arguments(folder)) == 0
+    expected = capsys.readouterr().out
+    assert cli.main(arguments(tmp_path / "m")) == 0
+    out, err = capsys.readouterr()
+    assert out == expected and err.startswith(f"{n} tokens read")
 
 
-def test_a_long_text_comes_whole_and_is_not_spelled_again_for_every_token(folder):
-    from tokenizers import Tokenizer
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_key_is_passed_over_or_refused_or_ignored_by_name(folder, name, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "m")
+    keys = json.loads((folder / "config.json").read_text())
+    command = arguments(tmp_path / "m", "--framework", name, "--plain")
+    assert cli.main(command) == 0
+    expected = capsys.readouterr().out
 
-    tokenizer, longest = Tokenizer.from_file(str(folder / "tokenizer.json")), []
+    def run(*more, **changes):
+        (tmp_path / "m" / "config.json").write_text(json.dumps(keys | changes))
+        done = cli.main([*command, *more])
+        out, err = capsys.readouterr()
+        return done, out, [line for line in err.splitlines() if line.startswith("tfguide: ")]
 
-    class Watched:
-        def decode(self, ids):
-            longest.append(len(ids))
-            return tokenizer.decode(ids)
-
-    text = "größer 🎉 than the last 你好 one. " * 20
-    ids = tokenizer.encode(text).ids
-    assert len(ids) > 300
-    assert "".join(cli.pieces(Watched(), [], iter(ids))) == text
-    assert max(longest) < 80
+    at = tmp_path / "m" / "config.json"
+    said = f"tfguide: {at}: passed over, as transformers does: rope_interleaved=False, model_max_length=9"
+    assert run(rope_interleaved=False, model_max_length=9) == (0, expected, [said])
+    done, out, (error,) = run(sliding_window=5)
+    assert (done, out) == (2, "") and "sliding_window=5 is not supported" in error
+    assert "or --ignore sliding_window, reads the folder" in error
+    said = [f"tfguide: {at}: ignored as told: sliding_window=5"]
+    assert run("--ignore", "sliding_window", "--ignore", "other", sliding_window=5) == (0, expected, said)
 
 
 def test_a_terminal_beside_the_text_shows_the_speed(monkeypatch):

@@ -107,3 +107,59 @@ def test_sparsity_is_timed():
     rows = sparsity.measure(16, 24, (1, 3), repeats=2)
     assert len(rows) == 2 * 7 and all(row["speed"] > 0 for row in rows)
     assert {row["speed"] for row in rows if row["kind"] == "dense"} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "message"),
+    [
+        ([1, 2, -100, 3], ValueError, "tokens must lie between 0 and 36, got -100"),
+        ([1, 2, 3, 37], ValueError, "tokens must lie between 0 and 36, got 37"),  # the last is never read, only scored
+        ([-1, 2, 3], ValueError, "tokens must lie between 0 and 36, got -1"),
+        (np.array([1, 2**64 - 1], np.uint64), ValueError, "tokens must lie between 0 and 36, got 18446744073709551615"),
+        ([1.0, 2.0], TypeError, "tokens must be integers, got float64"),
+        ([True, False], TypeError, "tokens must be integers, got bool"),
+        ("abc", ValueError, r"tokens must be \(n,\), one axis, got shape \(\)"),
+        ([[1, 2, 3]], ValueError, r"tokens must be \(n,\), one axis, got shape \(1, 3\)"),
+        ([5], ValueError, "at least 2 tokens, got 1"),
+        ([], ValueError, "at least 2 tokens, got 0"),
+    ],
+)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_tokens_that_have_no_probability(name, tokens, error, message):
+    config = small_config()
+    model = load(name).from_weights(config, random_weights(config))
+    with pytest.raises(error, match=message):
+        load(name).perplexity(model, tokens)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("wrong", [-100, -1, 37, 10**9])
+def test_no_function_takes_a_token_that_is_not_there(name, wrong):
+    tg, config = load(name), small_config(positions="rotary")
+    model = tg.from_weights(config, random_weights(config))
+    good, bad = [[1, 2, 3]], [[1, wrong, 3]]
+    for one in (model, tg.accelerate(model)):
+
+        def step(one=one):
+            cache = one.new_cache(1, 8) if hasattr(one, "new_cache") else tg.KVCache(config, 1, 8)
+            tg.prefill(one, good, cache)
+            tg.decode(one, [wrong], cache)
+
+        for call in (
+            lambda one=one: one(bad),
+            lambda one=one: tg.prefill(one, bad, tg.KVCache(config, 1, 8)),
+            step,
+            lambda one=one: tg.generate(one, bad, 3),
+            lambda one=one: list(tg.stream(one, bad[0], 3)),
+            lambda one=one: tg.generate(one, good, 3, wrong),
+        ):
+            with pytest.raises(ValueError, match=f"between 0 and 36, got {wrong}|a stop token must"):
+                call()
+    for call in (
+        lambda: tg.beam_search(model, bad, 2, 3),
+        lambda: tg.speculative_generate(model, model, bad, 3),
+        lambda: tg.CompiledDecoder(model, 8).generate(bad, 3),
+        lambda: tg.attention_maps(model, np.array(bad)),
+    ):
+        with pytest.raises(ValueError, match=f"between 0 and 36, got {wrong}"):
+            call()

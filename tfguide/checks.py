@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfguide.config import ACTIVATIONS, GATED_ACTIVATIONS, ModelConfig
+from tfguide.parts import check_count as count
 
 Shape = tuple[int | None, ...]
 
@@ -132,14 +133,14 @@ def generation(model: ModelConfig, prompt_length: int, max_new_tokens: int) -> N
     length("the prompt and its continuation", prompt_length + max_new_tokens - 1, model.max_positions)
 
 
-def cache(model: ModelConfig, batch_size: int, max_length: int) -> None:
-    """Check the sizes of a KV cache. Raises TypeError or ValueError."""
+def cache(model: ModelConfig, batch_size: int, max_length: int) -> tuple[int, int]:
+    """The batch size and the length of a KV cache, checked. Raises TypeError or ValueError."""
     config(model)
     if model.kind == "encoder":
         raise ValueError("an encoder reads everything at once and has no KV cache; got kind 'encoder'")
-    count("batch_size", batch_size)
-    count("max_length", max_length)
+    batch_size, max_length = count("batch_size", batch_size), count("max_length", max_length)
     length("the cache", max_length, model.max_positions)
+    return batch_size, max_length
 
 
 def room(filled: int, n_tokens: int, max_length: int) -> None:
@@ -173,6 +174,18 @@ def prefill(model: ModelConfig, has_source: bool) -> None:
         raise ValueError(f"a model of kind {model.kind!r} takes {expected}, got {'one' if has_source else 'none'}")
 
 
+def text(tokens: Sequence[int] | np.ndarray, vocab_size: int) -> np.ndarray:
+    """The tokens of one text as int64 (n,), checked: TypeError where they are not integers, ValueError for the rest."""
+    array = np.asarray(tokens)
+    if array.ndim != 1:
+        raise ValueError(f"tokens must be (n,), one axis, got shape {array.shape}")
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"tokens must be integers, got {array.dtype}")
+    if array.size:
+        token_range("tokens", int(array.min()), int(array.max()), vocab_size)
+    return array.astype(np.int64)
+
+
 def lengths(values: Sequence[int] | np.ndarray | None, batch: int, n_tokens: int) -> np.ndarray:
     """The lengths of padded rows as int64 (B,), checked; all of them full where None is given."""
     if values is None:
@@ -203,14 +216,12 @@ def boolean(name: str, is_boolean: bool, dtype: object) -> None:
         raise TypeError(f"{name} must be boolean, True where a query may look, got {dtype}")
 
 
-def mask_sizes(n_queries: int, n_keys: int, window: int | None) -> None:
-    """Check the sizes of a causal mask. Raises TypeError or ValueError."""
-    count("n_queries", n_queries)
-    count("n_keys", n_keys)
+def mask_sizes(n_queries: int, n_keys: int, window: int | None) -> tuple[int, int, int | None]:
+    """The sizes of a causal mask, checked. Raises TypeError or ValueError."""
+    n_queries, n_keys = count("n_queries", n_queries), count("n_keys", n_keys)
     if n_queries > n_keys:
         raise ValueError(f"n_queries may be at most n_keys, got {n_queries} and {n_keys}")
-    if window is not None:
-        count("window", window)
+    return n_queries, n_keys, None if window is None else count("window", window)
 
 
 def activation(name: str, has_gate: bool) -> None:
@@ -248,10 +259,8 @@ def config(value: object, kind: str | None = None) -> None:
 
 def head_sizes(d_model: int, n_heads: int, n_kv_heads: int | None, d_head: int | None) -> tuple[int, int]:
     """The number of key/value heads and d_head, derived where they are None. Raises ValueError or TypeError."""
-    count("d_model", d_model)
-    count("n_heads", n_heads)
-    n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-    count("n_kv_heads", n_kv_heads)
+    d_model, n_heads = count("d_model", d_model), count("n_heads", n_heads)
+    n_kv_heads = count("n_kv_heads", n_heads if n_kv_heads is None else n_kv_heads)
     if n_heads % n_kv_heads:
         raise ValueError(f"n_kv_heads must divide n_heads, got n_kv_heads={n_kv_heads} and n_heads={n_heads}")
     if d_head is None:
@@ -261,16 +270,7 @@ def head_sizes(d_model: int, n_heads: int, n_kv_heads: int | None, d_head: int |
                 f"got d_model={d_model} and n_heads={n_heads}"
             )
         d_head = d_model // n_heads
-    count("d_head", d_head)
-    return n_kv_heads, d_head
-
-
-def count(name: str, value: int, least: int = 1) -> None:
-    """Check an integer of at least `least`. Raises TypeError or ValueError."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return n_kv_heads, count("d_head", d_head)
 
 
 def _check_rank(name, shape, letters):

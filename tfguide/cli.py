@@ -6,12 +6,14 @@ import argparse
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from tfguide.compress import Quantization
 from tfguide.inference.sampling import Sampling
 from tfguide.planner import add_commands
+from tfguide.text import pieces, read_tokenizer
 
 FRAMEWORKS = ("torch", "tensorflow")
 DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
@@ -52,6 +54,10 @@ def _parser():
         generate.add_argument(f"--{name}", type=kind)
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--stop", type=int, nargs="*", metavar="TOKEN", help="token ids that end the text")
+    generate.add_argument(
+        "--ignore", action="append", default=[], metavar="KEY",
+        help='a key of config.json to pass over, where you know that it does not matter ("outer.inner" inside another)',
+    )  # fmt: skip
     generate.add_argument("--plain", action="store_true", help="the readable model, without the C++ kernels")
 
     add_commands(commands)
@@ -146,7 +152,7 @@ def _check_cuda(options):
 
 def _generate(options):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    tokenizer = _tokenizer(options.checkpoint)
+    tokenizer = read_tokenizer(options.checkpoint)
     sampling = Sampling(
         temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
         repetition_penalty=options.repetition_penalty, seed=options.seed,
@@ -168,11 +174,14 @@ def _load(options):
     from importlib import import_module
 
     tg = import_module(f"tfguide.{options.framework}")
+    how = {"dtype": options.dtype or "float32"}
     if options.dtype in ("int8", "int4"):
-        how = Quantization(int(options.dtype[3:]), activation_bits=8)
-        model = tg.load_checkpoint(options.checkpoint, quantization=how)
-    else:
-        model = tg.load_checkpoint(options.checkpoint, dtype=options.dtype or "float32")
+        how = {"quantization": Quantization(int(options.dtype[3:]), activation_bits=8)}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        model = tg.load_checkpoint(options.checkpoint, options.ignore, **how)
+    for warning in caught:
+        print(f"tfguide: {warning.message}", file=sys.stderr)
     if not options.plain and model.config.kind == "decoder" and model.config.positions != "relative":
         from tfguide.native import NativeUnavailable
 
@@ -181,36 +190,6 @@ def _load(options):
         except NativeUnavailable as error:
             print(f"tfguide: going on without the C++ kernels: {error}", file=sys.stderr)
     return model, tg.stream
-
-
-def _tokenizer(folder):
-    file = os.path.join(folder, "tokenizer.json")
-    if not os.path.isfile(file):
-        raise ValueError(f"no tokenizer.json in {folder}: expected a folder as Hugging Face writes it")
-    try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError:
-        raise ImportError("text needs the package tokenizers: pip install 'tfguide[text]'") from None
-    return Tokenizer.from_file(file)
-
-
-def pieces(tokenizer, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]:
-    """The text of tokens as they come. A character whose bytes are not all there yet is held back until they are."""
-    seen, shown = list(prompt[-8:]), None  # some context: how a token is spelled depends on what stands before it
-    shown = tokenizer.decode(seen)
-    for token in tokens:
-        seen.append(token)
-        text = tokenizer.decode(seen)
-        if not text.endswith("\ufffd"):
-            if text.startswith(shown):
-                yield text[len(shown) :]
-            shown = text
-            if len(seen) > 64:  # a long text must not be spelled again for every token
-                seen = seen[-8:]
-                shown = tokenizer.decode(seen)
-    text = tokenizer.decode(seen)
-    if text != shown and text.startswith(shown):
-        yield text[len(shown) :]
 
 
 class Counted:

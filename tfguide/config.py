@@ -7,7 +7,16 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tfguide.parts import Experts, LatentAttention, RopeScaling, check_choice, check_count, check_number, nearest
+from tfguide.parts import (
+    Experts,
+    LatentAttention,
+    RopeScaling,
+    check_choice,
+    check_count,
+    check_number,
+    make_plain,
+    nearest,
+)
 
 KINDS = ("encoder", "decoder", "encoder-decoder")
 NORMS = ("layer", "rms")
@@ -77,6 +86,7 @@ class ModelConfig:
     decoder_start_token_id: int | None = None  # encoder-decoder: what generation starts from
 
     def __post_init__(self):
+        make_plain(self)
         for name, allowed in (
             ("kind", KINDS),
             ("norm", NORMS),
@@ -124,8 +134,9 @@ class ModelConfig:
         check_number("dropout", self.dropout)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
-        if isinstance(self.eos_token_id, list):  # as JSON gives it back
-            object.__setattr__(self, "eos_token_id", tuple(self.eos_token_id))
+        if isinstance(self.eos_token_id, (list, tuple)):  # a list: as JSON gives it back
+            tokens = tuple(check_count("eos_token_id", token, least=0) for token in self.eos_token_id)
+            object.__setattr__(self, "eos_token_id", tokens)
         tokens = [(name, getattr(self, name)) for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id")]
         for name, token in [*tokens, *(("eos_token_id", token) for token in self.eos_token_ids)]:
             if token is not None:

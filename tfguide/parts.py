@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import numbers
 from dataclasses import dataclass
+
+import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class RopeScaling:
     original_max_positions: int
 
     def __post_init__(self):
+        make_plain(self)
         for name in ("factor", "low_freq_factor", "high_freq_factor"):
             check_number(name, getattr(self, name), above=0.0)
         check_count("original_max_positions", self.original_max_positions)
@@ -55,6 +59,7 @@ class Experts:
     router_bias: bool = False
 
     def __post_init__(self):
+        make_plain(self)
         for name in ("n_experts", "per_token", "d_expert"):
             check_count(name, getattr(self, name))
         for name in ("n_shared", "n_dense_layers"):
@@ -79,6 +84,7 @@ class LatentAttention:
     query_rank: int | None = None
 
     def __post_init__(self):
+        make_plain(self)
         for name in ("kv_rank", "d_nope", "d_rope", "d_value"):
             check_count(name, getattr(self, name))
         if self.query_rank is not None:
@@ -95,12 +101,24 @@ def check_choice(name, value, allowed):
         )
 
 
-def check_count(name, value, least=1):
-    """Raises TypeError for what is not an integer, ValueError below the least."""
+def check_count(name, value, least=1) -> int:
+    """The integer that was given, NumPy's as Python's own. Raises TypeError for no integer, ValueError below the least.
+
+    NumPy's narrow integers would overflow in sums that Python's do not.
+    """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+    return int(value)
+
+
+def make_plain(instance) -> None:
+    """Turn NumPy's numbers among the fields of a frozen dataclass into Python's: JSON and sums want these."""
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(instance, field.name, value.item())
 
 
 def check_number(name, value, above=None):

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfguide.config import ModelConfig
 from tfguide.dtypes import NAMES
+from tfguide.parts import check_count
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -42,10 +43,7 @@ def init_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     """
     if not isinstance(config, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise TypeError(f"seed must be an integer, got {seed!r}")
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+    seed = check_count("seed", seed, least=0)
     return {name: _init(config, name, shape, seed) for name, shape in _weights(config)}
 
 

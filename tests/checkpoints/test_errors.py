@@ -30,7 +30,6 @@ class TestKeys:
             ("bert", "add_cross_attention", True, "expected false"),
             ("bert", "position_embedding_type", "relative_key", '"absolute"'),
             ("bert", "pruned_heads", {"0": [1]}, "expected {}"),
-            ("bert", "embedding_size", 11, "nothing here reads this key"),
             ("gpt2", "activation_function", "swish", "'gelu_new'"),
             ("gpt2", "activation_function", None, "'gelu_new'"),
             ("gpt2", "scale_attn_by_inverse_layer_idx", True, "expected false"),
@@ -39,10 +38,27 @@ class TestKeys:
             ("gpt2", "hidden_size", 14, "n_embd, which is 15"),
             ("llama-3", "hidden_act", "relu", "'silu'"),
             ("llama-3", "quantization_config", {"quant_method": "gptq"}, "not quantised"),
-            ("llama-3", "auto_map", {"AutoModel": "own--code.Model"}, "own code"),
-            ("llama-3", "sliding_window", 5, "nothing here reads this key"),
-            ("llama-3", "is_causal", False, "nothing here reads this key"),
-            ("llama-3", "per_layer_config", {"1": {}}, "nothing here reads this key"),
+            ("llama-3", "quantization_config", {}, "not quantised"),
+            ("llama-3", "sliding_window", 5, "expected null, attention to all positions"),
+            ("gpt2", "sliding_window", 5, "expected null, attention to all positions"),
+            ("llama-3", "attention_chunk_size", 5, "expected null, attention to all positions"),
+            ("llama-3", "layer_types", ["full_attention", "sliding_attention"], "expected 'full_attention'"),
+            ("llama-3", "layer_types", [], "expected 'full_attention'"),
+            ("llama-3", "layer_types", "full_attention", "expected 'full_attention'"),
+            ("llama-3", "kv_sharing_modes", ["reuse", "reuse"], "expected null"),
+            ("llama-3", "is_causal", False, "expected true"),
+            ("llama-3", "is_causal", None, "expected true"),
+            ("gpt2", "is_causal", None, "expected true"),
+            ("bert", "is_causal", True, "expected false"),
+            ("t5-1.0", "is_causal", True, "expected null"),
+            ("t5-1.0", "is_causal", False, "expected null"),
+            ("llama-3", "per_layer_config", {"1": {}}, "expected {}"),
+            ("llama-3", "text_config", {}, "expected null"),
+            ("t5-1.0", "decoder", {"d_model": 3}, "expected null"),
+            ("gpt2", "transformers_weights", "other.safetensors", "expected null"),
+            ("bert", "configuration_files", ["config.4.0.0.json"], "expected null"),
+            ("bert", "fusion_config", {"norm": True}, "expected null"),
+            ("llama-3", "default_rope_type", "axial", "expected null"),
             ("llama-3", "partial_rotary_factor", 0.5, "expected 1.0"),
             ("t5-1.0", "feed_forward_proj", "gated-relu", "'gated-gelu'"),
             ("t5-1.0", "feed_forward_proj", "silu", "'relu'"),
@@ -69,7 +85,8 @@ class TestKeys:
         folder = saved(case)
         expected = read_checkpoint(folder)
         hf.edit_config(folder, **{key: value})
-        received = read_checkpoint(folder, ignore=["something_else", key])
+        with pytest.warns(UserWarning, match=f"config.json: ignored as told: {key}={value!r}$"):
+            received = read_checkpoint(folder, ignore=["something_else", key])
         assert received[0] == expected[0]
         assert all((received[1][name] == array).all() for name, array in expected[1].items())
 
@@ -143,15 +160,23 @@ class TestRope:
     def test_a_key_that_is_missing(self, saved):
         refused(self.change(saved, "low_freq_factor"), "rope_parameters.low_freq_factor must be a finite number")
 
-    def test_a_key_that_is_not_known(self, saved):
+    def test_a_key_that_transformers_does_not_read_either(self, saved):
+        expected = read_checkpoint(self.change(saved))[0]
         folder = self.change(saved, attention_factor=1.5)
-        refused(
-            folder,
-            "rope_parameters.attention_factor=1.5",
-            "nothing here reads this key",
-            "ignore=('rope_parameters.attention",
-        )
-        assert read_checkpoint(folder, ignore=["rope_parameters.attention_factor"])[0].rope_scaling.factor == 4.0
+        with pytest.warns(UserWarning, match="passed over, as transformers does: rope_parameters.attention_factor=1.5"):
+            assert read_checkpoint(folder)[0] == expected
+
+    def test_a_set_of_numbers_for_each_kind_of_layer(self, saved):
+        folder = saved("llama-3")
+        hf.edit_config(folder, rope_parameters={"full_attention": hf.LLAMA3})
+        refused(folder, "rope_parameters.full_attention=", "expected one set of numbers for all layers")
+
+    def test_a_base_that_is_nowhere(self, saved):
+        folder = saved("llama-3")
+        hf.edit_config(folder, "rope_parameters", rope_theta=None)
+        refused(folder, "rope_theta must be a number where nothing else gives one, got None")
+        hf.edit_config(folder, rope_parameters={"rope_type": "default"}, rope_theta=None)
+        refused(folder, "rope_parameters.rope_theta must be a finite number, got None")
 
     def test_a_part_of_the_head(self, saved):
         refused(self.change(saved, partial_rotary_factor=0.5), "rope_parameters.partial_rotary_factor=0.5")
@@ -161,11 +186,6 @@ class TestRope:
 
     def test_factors_that_do_not_fit_together(self, saved):
         refused(self.change(saved, low_freq_factor=4.0), "config.json", "low_freq_factor must be below")
-
-    def test_both_spellings(self, saved):
-        folder = saved("llama-3")
-        hf.edit_config(folder, rope_scaling=hf.LLAMA3)
-        refused(folder, "rope_scaling", "rope_parameters", "got both")
 
 
 class TestTensors:

@@ -5,8 +5,12 @@ import errno
 import json
 import os
 import re
+import signal
 import stat
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from safetensors import safe_open
 import tfguide
 import tfguide.reference as ref
 from tests.support import random_weights
+from tfguide import temporary
 from tfguide.checkpoints import read_checkpoint, swap, write_checkpoint, writing
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.reading import FAMILIES
@@ -146,7 +151,7 @@ class TestFiles:
     def test_what_there_is(self, tmp_path):
         write_checkpoint(str(tmp_path / "new" / "m"), GPT2, WEIGHTS)
         folder = tmp_path / "new" / "m"
-        assert names(folder) == ["config.json", "model.safetensors"]
+        assert names(folder) == ["config.json", "generation_config.json", "model.safetensors"]
         keys = json.loads((folder / "config.json").read_text())
         expected = ("GPT2LMHeadModel", "gpt2", "float32")
         assert (*keys["architectures"], keys["model_type"], keys["dtype"]) == expected
@@ -310,7 +315,9 @@ class TestOverwriting:
     def test_the_old_model_goes_and_other_files_stay(self, folder):
         write_checkpoint(folder, GPT2, WEIGHTS, overwrite=True)
         assert equal(folder, GPT2, WEIGHTS)
-        assert names(folder) == ["1_Pooling", "config.json", "link", "model.safetensors", "tokenizer.json"]
+        assert names(folder) == [
+            "1_Pooling", "config.json", "generation_config.json", "link", "model.safetensors", "tokenizer.json",
+        ]  # fmt: skip
         assert (folder / "tokenizer.json").read_text() == "words" and (folder / "link").is_symlink()
         assert (folder / "1_Pooling" / "config.json").read_text() == "{}"
         assert names(folder.parent) == ["m"]
@@ -449,6 +456,83 @@ class TestFailures:
         files = {(tmp_path / "m" / name).stat().st_ino for name in names(tmp_path / "m")}
         assert len(files) > 3 and files <= set(before[:-1])
         assert before[-1] == (tmp_path / "m").stat().st_ino and after == [tmp_path.stat().st_ino]
+
+
+KILLED = """
+import importlib, json, os, signal, sys
+import numpy as np
+import tfguide
+from tfguide.checkpoints import write_checkpoint
+
+folder, (step, after), arrays, config, overwrite = json.loads(sys.argv[1])
+module, name = step.rsplit(".", 1)
+module = importlib.import_module(module)
+works, calls = getattr(module, name), []
+
+def call(*args, **options):
+    calls.append(name)
+    if len(calls) == after + 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return works(*args, **options)
+
+setattr(module, name, call)
+weights = dict(np.load(arrays))
+write_checkpoint(folder, tfguide.ModelConfig.from_dict(config), weights, overwrite, max_shard_bytes=8000)
+"""
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "weights.npz"
+    np.savez(file, **WEIGHTS)
+    return file
+
+
+@pytest.mark.skipif(temporary.fcntl is None, reason="without locks nothing is removed")
+class TestKills:
+    """The process is gone at once: no handler runs. The next write removes what it left."""
+
+    def killed(self, folder, step, arrays, overwrite=True):
+        argument = json.dumps([str(folder), step, str(arrays), GPT2.to_dict(), overwrite])
+        environment = {**os.environ, "PYTHONPATH": str(Path(tfguide.__file__).parents[1])}
+        done = subprocess.run([sys.executable, "-c", KILLED, argument], env=environment)
+        assert done.returncode == -signal.SIGKILL
+
+    @pytest.mark.parametrize(("step", "after"), [*STEPS, ("os.rename", 1), ("shutil.rmtree", 0), ("shutil.rmtree", 1)])
+    def test_while_overwriting(self, step, after, arrays, tmp_path):
+        folder = tmp_path / "m"
+        write_checkpoint(folder, OTHER, OTHER_WEIGHTS)
+        (folder / "tokenizer.json").write_text("words")
+        (folder / "more").mkdir()
+        self.killed(folder, (step, after), arrays)
+        left = names(tmp_path)
+        if (step, after) == ("os.rename", 1):  # between the two renames: all that there is lies beside
+            old, new = (tmp_path / name for name in sorted(left, reverse=True))
+            assert equal(old, OTHER, OTHER_WEIGHTS) and equal(new, GPT2, WEIGHTS)
+        elif step == "shutil.rmtree":
+            assert equal(folder, GPT2, WEIGHTS)
+        else:
+            assert equal(folder, OTHER, OTHER_WEIGHTS) and len(left) == 2
+        write_checkpoint(folder, GPT2, WEIGHTS, overwrite=True)
+        assert equal(folder, GPT2, WEIGHTS) and names(tmp_path) == ["m"]
+
+    def test_many_times_while_writing_anew(self, arrays, tmp_path):
+        for step in STEPS:
+            if not step[0].startswith("shutil"):
+                self.killed(tmp_path / "m", step, arrays, overwrite=False)
+                assert len(names(tmp_path)) == 1  # the last one's
+        write_checkpoint(tmp_path / "m", GPT2, WEIGHTS)
+        assert equal(tmp_path / "m", GPT2, WEIGHTS) and names(tmp_path) == ["m"]
+
+    def test_a_failure_after_a_kill_between_the_renames_leaves_both(self, arrays, tmp_path, monkeypatch):
+        folder = tmp_path / "m"
+        write_checkpoint(folder, OTHER, OTHER_WEIGHTS)
+        self.killed(folder, ("os.rename", 1), arrays)
+        left = names(tmp_path)
+        fail(monkeypatch, "os.fsync", 0, OSError(errno.ENOSPC, "disk full"))
+        with pytest.raises(OSError, match="disk full"):
+            write_checkpoint(folder, GPT2, WEIGHTS)
+        assert names(tmp_path) == left
 
 
 def fail(monkeypatch, step, after, error):

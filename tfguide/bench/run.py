@@ -17,6 +17,7 @@ from tfguide.bench.models import bytes_read, write_model
 from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops
+from tfguide.temporary import write_file
 
 # How far the logits after the prompt may be from those of the plain float32 model: root mean square, relative. Logits
 # that have nothing to do with each other differ by 1.4. Random weights have no structure that survives 4 bits well.
@@ -176,7 +177,4 @@ def table(result: dict) -> str:
 
 def write_json(result: dict, file: str) -> None:
     """Write a result under a temporary name and rename it: a reader never sees half of it."""
-    with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(os.path.abspath(file)), delete=False) as out:
-        json.dump(result, out, indent=1)
-    os.chmod(out.name, 0o644)
-    os.replace(out.name, file)
+    write_file(file, json.dumps(result, indent=1))

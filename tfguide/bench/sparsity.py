@@ -14,6 +14,7 @@ import statistics
 import sys
 
 from tfguide.bench.timing import machine, median_ratio, take_turns
+from tfguide.temporary import write_file
 
 SPARSITIES = (0.5, 0.75, 0.9, 0.95)
 
@@ -60,8 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     for row in results:
         print(f"{row['rows']:4} rows  {row['kind']:22} {row['seconds'] * 1e3:8.2f} ms  {row['speed']:5.2f} x dense")
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"machine": about, "sparsity": results}, file, indent=1)
+        write_file(options.json, json.dumps({"machine": about, "sparsity": results}, indent=1))
     return 0
 
 

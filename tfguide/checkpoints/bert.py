@@ -18,11 +18,13 @@ READS = "BertModel: the encoder and, where there is one, its pooler"
 HEADS = ("classifier", "qa_outputs")
 SKIPPED = re.compile(r"embeddings\.(position_ids|token_type_ids)|cls\..*")
 
-# The last line: keys of bert-base-chinese and its kin, which no version of transformers reads.
+# What the class reads for training, or for its heads; the last line: keys of bert-base-chinese and its kin, which no
+# version of transformers reads.
 _INERT = """
     attention_probs_dropout_prob classifier_dropout tie_word_embeddings
     directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
 """
+INERT = frozenset(_INERT.split())
 
 
 def plain(name: str) -> str:
@@ -35,6 +37,8 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json; the tensors tell whether there is a pooler."""
     fields.fixed("is_decoder", False, "an encoder that sees both sides")
     fields.fixed("is_encoder_decoder", False, "an encoder alone")
+    fields.fixed("is_causal", False, "an encoder that sees both sides")
+    # Version 5 does not read this one: it computes what version 4 called absolute, whatever the file says.
     fields.fixed("position_embedding_type", "absolute", "a learned vector for each position")
     if any(name.startswith("cls.") for name in tensors):
         warnings.warn(
@@ -60,7 +64,7 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
         dropout=fields.dropout("hidden_dropout_prob", 0.1),
         **fields.token_ids(vocab_size, pad_token_id=0),
     )
-    fields.finish(_INERT.split())
+    fields.finish(INERT)
     return config
 
 

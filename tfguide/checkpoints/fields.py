@@ -1,7 +1,12 @@
-"""The keys of a config.json: each is read by a family, known to change no result, or an error."""
+"""The keys of a config.json: read by a family, refused by name, or passed over because transformers does so too.
+
+What transformers reads was found by reading version 5.23 and by watching which attributes its classes ask for; a test
+repeats the watching, so that a key that a later version reads is noticed.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import warnings
@@ -9,13 +14,15 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 # Keys of every family that change neither hidden states nor logits: bookkeeping, training, and how text is drawn.
+# They are passed over without a word, since most files have some of them.
 _INERT = """
     architectures model_type transformers_version _name_or_path name_or_path _commit_hash dtype torch_dtype
     torchscript use_bfloat16 tf_legacy_loss gradient_checkpointing use_cache chunk_size_feed_forward tokenizer_class
     prefix sep_token_id task_specific_params finetuning_task problem_type id2label label2id num_labels _num_labels
     return_dict use_return_dict output_attentions output_hidden_states output_past output_scores
     return_dict_in_generate tie_last_hidden_states cross_attention_hidden_size initializer_range
-    attn_implementation _attn_implementation _attn_implementation_autoset unsloth_fixed unsloth_version
+    attn_implementation _attn_implementation _attn_implementation_autoset experts_implementation unsloth_fixed
+    unsloth_version output_cross_attentions mtp_layer_types
     max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
     typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
     num_return_sequences forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty
@@ -25,14 +32,28 @@ _INERT = """
     """
 INERT = frozenset(_INERT.split())
 
-# Keys of every family that change the result unless they have this value.
+# Keys that a class of any family reads and that change the result, or what is loaded, unless they have this value.
+_WHOLE = (None, "a model of its own, not a part of another one's configuration")
+_USUAL_FILES = (None, "the files by their usual names")
 FIXED = {
     "quantization_config": (None, "weights that are not quantised"),
-    "auto_map": (None, "the family's own code, never code that comes with a checkpoint"),
-    "pruned_heads": ({}, "all heads of a layer"),
+    "per_layer_config": ({}, "the same sizes in every layer"),
+    "sliding_window": (None, "attention to all positions; transformers keeps a window in this model's cache"),
+    "attention_chunk_size": (None, "attention to all positions; transformers keeps chunks in this model's cache"),
+    "kv_sharing_modes": (None, "keys and values of its own in every layer"),
+    "text_config": _WHOLE,
+    "text_encoder": _WHOLE,
+    "decoder": _WHOLE,
+    "generator": _WHOLE,
+    "transformers_weights": _USUAL_FILES,
+    "configuration_files": _USUAL_FILES,
+    "fusion_config": (None, "layers that are not fused"),
     "add_cross_attention": (False, "no cross-attention in this family"),
+    # What classes of version 4 read, and none of version 5 does.
+    "pruned_heads": ({}, "all heads of a layer"),
     "tie_encoder_decoder": (False, "an encoder and a decoder with weights of their own"),
 }
+FULL_ATTENTION = ("full_attention", "attention")  # the second is what transformers called it before
 
 # The activations of transformers that are the same function as one of ours.
 ACTIVATIONS = {
@@ -51,24 +72,26 @@ GATES = {"silu": "swiglu", "swish": "swiglu"} | {
 
 
 class Fields:
-    """A config.json being read: every key taken is checked, and `finish` refuses what is left.
+    """A config.json being read: every key taken is checked, and `finish` refuses or passes over what is left.
 
-    source: what errors call the file. ignore: keys treated as if they were absent; a key inside another is
-    "outer.inner". Every error is a ValueError that names the file, the key, what came and what is supported.
+    source: what errors call the file. ignore: keys treated as if they were absent, each with a warning; a key inside
+    another is "outer.inner". Every error is a ValueError that names the file, the key, what came and what is supported.
     """
 
-    def __init__(self, keys: Mapping[str, Any], source: str = "config.json", ignore: Iterable[str] = (), outer=""):
+    def __init__(self, keys: Mapping[str, Any], source: str = "config.json", ignore: Iterable[str] = ()):
         self.source = source
-        self._outer = outer
         self._ignore = frozenset(ignore)
-        self._keys = {key: value for key, value in keys.items() if outer + key not in self._ignore}
+        self._ignored: list[str] = []  # "key=value", for the warnings of `finish`
+        self._passed_over: list[str] = []
+        self._outer = ""
+        self._keys = self._without_ignored(keys)
 
     def unsupported(self, key: str, value: Any, supported: str) -> ValueError:
         """The error for a value that is not supported; says what is, and how to read the folder without the key."""
         key = self._outer + key
         return ValueError(
-            f"{self.source}: {key}={_short(value)} is not supported: {supported}; "
-            f"ignore=({key!r},) reads the folder as if the key were absent"
+            f"{self.source}: {key}={short(value)} is not supported: {supported}; "
+            f"ignore=({key!r},), or --ignore {key}, reads the folder as if the key were absent"
         )
 
     def count(self, key: str, default: int | None, least: int = 1) -> int | None:
@@ -80,9 +103,11 @@ class Fields:
             raise self._wrong(key, f"an integer of at least {least}", value)
         return value
 
-    def number(self, key: str, default: float | None) -> float:
-        """A finite number, as a float."""
+    def number(self, key: str, default: float | None, null: bool = False) -> float | None:
+        """A finite number, as a float; None where the key is null and `null` allows it."""
         value = self._take(key, default)
+        if value is None and null:
+            return None
         try:
             if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
                 return float(value)
@@ -104,10 +129,12 @@ class Fields:
             raise self.unsupported(key, value, f"expected one of {', '.join(map(repr, known))}")
         return known[value]
 
-    def fixed(self, key: str, value: Any, meaning: str) -> None:
-        """A key that may be absent, null or have this one value."""
+    def fixed(self, key: str, value: Any, meaning: str, null: bool = True) -> None:
+        """A key that may be absent, have this one value or, unless `null` is False, be null."""
         received = self._take(key, value)
-        if received is not None and (received != value or isinstance(received, bool) != isinstance(value, bool)):
+        if received is None and null:
+            return
+        if received != value or isinstance(received, bool) != isinstance(value, bool):
             raise self.unsupported(key, received, f"expected {json.dumps(value)}, {meaning}")
 
     def dropout(self, key: str, default: float) -> float:
@@ -122,7 +149,12 @@ class Fields:
         value = self._take(key, None)
         if value is not None and not isinstance(value, dict):
             raise self._wrong(key, "an object", value)
-        return Fields(value, self.source, self._ignore, f"{self._outer}{key}.") if value else None
+        if not value:
+            return None
+        inside = copy.copy(self)  # with the same lists, so that `finish` warns of everything at once
+        inside._outer = f"{self._outer}{key}."
+        inside._keys = inside._without_ignored(value)
+        return inside
 
     def alias(self, other: str, key: str) -> None:
         """Let `other` stand for `key`, as transformers does. Raises ValueError where both are given and differ."""
@@ -130,7 +162,7 @@ class Fields:
             return
         value = self._keys.pop(other)
         if self._keys.setdefault(key, value) != value:
-            raise self.unsupported(other, value, f"it is another name of {key}, which is {_short(self._keys[key])}")
+            raise self.unsupported(other, value, f"it is another name of {key}, which is {short(self._keys[key])}")
 
     def has(self, key: str) -> bool:
         """Whether a key is there and has not been taken yet."""
@@ -144,22 +176,49 @@ class Fields:
         names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
         return {name: self._token_id(name, defaults.get(name), vocab_size) for name in names}
 
+    def pass_over(self, key: str, why: str) -> None:
+        """Name a key in the warning of `finish`, with the reason why it has no effect."""
+        self._passed_over.append(f"{self._outer}{key} ({why})")
+
     def finish(self, inert: Collection[str] = ()) -> None:
-        """Raise ValueError for the first key that nobody has taken and that is not known to be inert."""
-        for key in self._keys:
+        """Check the keys that nobody has taken; warn once of those that were ignored, and of those passed over.
+
+        Raises ValueError for a key that transformers reads, with a value that would change the result.
+        """
+        for key, value in self._keys.items():
             if not self._outer and key in FIXED:
-                value, meaning = FIXED[key]
-                Fields({key: self._keys[key]}, self.source).fixed(key, value, meaning)
+                Fields({key: value}, self.source).fixed(key, *FIXED[key])
+            elif not self._outer and key == "layer_types":
+                self._check_layer_types(value)
+            elif self._outer and isinstance(value, dict):
+                raise self.unsupported(key, value, "expected one set of numbers for all layers")
             elif (self._outer or key not in INERT) and key not in inert:
-                raise self.unsupported(
-                    key, self._keys[key], "nothing here reads this key, and it may change the result"
-                )
+                self._passed_over.append(f"{self._outer}{key}={short(value)}")
+        if not self._outer:
+            self._warn()
+
+    def _check_layer_types(self, value):
+        if value is not None and not (isinstance(value, list) and value and all(v in FULL_ATTENTION for v in value)):
+            raise self.unsupported("layer_types", value, "expected 'full_attention' for every layer")
+
+    def _warn(self):
+        if self._ignored:
+            warnings.warn(f"{self.source}: ignored as told: {', '.join(self._ignored)}", stacklevel=2)
+        if self._passed_over:
+            keys = ", ".join(self._passed_over)
+            warnings.warn(f"{self.source}: passed over, as transformers does: {keys}", stacklevel=2)
+
+    def _without_ignored(self, keys):
+        self._ignored += [
+            f"{self._outer}{key}={short(value)}" for key, value in keys.items() if self._outer + key in self._ignore
+        ]
+        return {key: value for key, value in keys.items() if self._outer + key not in self._ignore}
 
     def _take(self, key, default):
         return self._keys.pop(key, default)
 
     def _wrong(self, key, expected, value):
-        return ValueError(f"{self.source}: {self._outer}{key} must be {expected}, got {_short(value)}")
+        return ValueError(f"{self.source}: {self._outer}{key} must be {expected}, got {short(value)}")
 
     def _token_id(self, name, default, vocab_size):
         given = name in self._keys
@@ -176,10 +235,11 @@ class Fields:
             return value
         if given:
             advice = f"not one of the {vocab_size} tokens of the vocabulary, read as None"
-            warnings.warn(f"{self.source}: {name}={_short(value)} is {advice}", stacklevel=2)
+            warnings.warn(f"{self.source}: {name}={short(value)} is {advice}", stacklevel=2)
         return None
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value for a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

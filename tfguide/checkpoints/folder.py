@@ -10,6 +10,7 @@ from typing import Any
 from tfguide.checkpoints.tensors import Tensor, read_headers, unique_keys
 
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 

@@ -18,10 +18,12 @@ READS = "GPT2Model and GPT2LMHeadModel"
 HEADS = ("score", "classifier", "qa_outputs", "multiple_choice_head")
 SKIPPED = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask, which old versions stored
 
+# What the class reads for training, or for its heads.
 _INERT = """
     attn_pdrop embd_pdrop n_ctx predict_special_tokens reorder_and_upcast_attn classifier_dropout hidden_dropout
     summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout is_decoder
 """
+INERT = frozenset(_INERT.split())
 
 
 def plain(name: str) -> str:
@@ -32,6 +34,7 @@ def plain(name: str) -> str:
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json."""
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
+    fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
     fields.fixed("scale_attn_by_inverse_layer_idx", False, "one scale of the scores for all layers")
     for other, key in (
         ("hidden_size", "n_embd"),
@@ -58,7 +61,7 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
         dropout=fields.dropout("resid_pdrop", 0.1),
         **fields.token_ids(vocab_size, bos_token_id=50256, eos_token_id=50256),
     )
-    fields.finish(_INERT.split())
+    fields.finish(INERT)
     return config
 
 

@@ -18,7 +18,7 @@ HEADS = ("score", "classifier", "qa_outputs")
 SKIPPED = re.compile(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")  # computed from rope_theta
 
 # pretraining_tp only cuts the same products into pieces; max_sequence_length is another name for a training length.
-_INERT = ("attention_dropout", "pretraining_tp", "max_sequence_length", "is_decoder")
+INERT = ("attention_dropout", "pretraining_tp", "max_sequence_length", "is_decoder")
 
 
 def plain(name: str) -> str:
@@ -29,6 +29,7 @@ def plain(name: str) -> str:
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json. Llama has no dropout of the kind that we have; one that we wrote is read."""
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
+    fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
     vocab_size = fields.count("vocab_size", 32000)
     attention_bias = fields.flag("attention_bias", False)
     max_positions = fields.count("max_position_embeddings", 2048)
@@ -59,7 +60,7 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
         dropout=fields.dropout("resid_pdrop", 0.0),
         **fields.token_ids(vocab_size, bos_token_id=1, eos_token_id=2),
     )
-    fields.finish(_INERT)
+    fields.finish(INERT)
     return config
 
 
@@ -104,18 +105,20 @@ def places(config: ModelConfig) -> dict[str, Place]:
 def _rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]:
     """The base and the scaling of the rotary frequencies, from `rope_parameters` or the older `rope_scaling`.
 
-    A base inside the object comes before `rope_theta` beside it, as in transformers.
+    Which of two comes first is as in transformers: the older object, if there is anything in it; a base inside the
+    object; a length of training beside it.
     """
     fields.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
-    theta = fields.number("rope_theta", 10_000.0)
+    for name in ("_rope_type_labels", "default_rope_type"):  # names for kinds of layers that Llama has not
+        fields.fixed(name, None, "one kind of rotation")
+    theta = fields.number("rope_theta", 10_000.0, null=True)
     older, rope = fields.inner("rope_scaling"), fields.inner("rope_parameters")
     if older is not None and rope is not None:
-        raise ValueError(
-            f"{fields.source}: rope_scaling is the older name of rope_parameters: expected one of them, got both; "
-            "ignore=('rope_scaling',) keeps rope_parameters"
-        )
-    rope = older if rope is None else rope
+        fields.pass_over("rope_parameters", "rope_scaling comes first")
+    rope = rope if older is None else older
     if rope is None:
+        if theta is None:
+            raise ValueError(f"{fields.source}: rope_theta must be a number where nothing else gives one, got None")
         return theta, None
     rope.alias("type", "rope_type")
     rope_type = rope.choice("rope_type", "default", {"default": "default", "llama3": "llama3"})
@@ -123,11 +126,12 @@ def _rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None
     theta = rope.number("rope_theta", theta)
     scaling = None
     if rope_type == "llama3":
+        trained = rope.count("original_max_position_embeddings", max_positions)
         scaling = RopeScaling(
             factor=rope.number("factor", None),
             low_freq_factor=rope.number("low_freq_factor", None),
             high_freq_factor=rope.number("high_freq_factor", None),
-            original_max_positions=rope.count("original_max_position_embeddings", max_positions),
+            original_max_positions=fields.count("original_max_position_embeddings", None) or trained,
         )
     rope.finish()
     return theta, scaling

@@ -13,9 +13,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tfguide.checkpoints.folder import CONFIG, WEIGHTS, as_folder, as_path, read_object
-from tfguide.checkpoints.swap import replacing, sync
+from tfguide.checkpoints.swap import replacing
 from tfguide.compress.quantization import Quantization
 from tfguide.config import ModelConfig
+from tfguide.temporary import sync
 from tfguide.weights import weight_shapes
 
 MODEL_TYPE = "tfguide-quantized"

@@ -12,6 +12,7 @@ import numpy as np
 from tfguide.checkpoints import bert, gpt2, llama, t5
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, as_folder, find_tensors, read_object
+from tfguide.checkpoints.generation import with_special_tokens
 from tfguide.checkpoints.layout import plain_names, read_weights
 from tfguide.config import ModelConfig
 
@@ -26,8 +27,10 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     not matter.
 
     Weights stored as float16, bfloat16 or float64 become float32. What transformers computes with these files in
-    float32 is what the configuration says; a key or a tensor that would make a difference is an error. Left out, with
-    a UserWarning: BERT's pretraining head, and special tokens outside the vocabulary.
+    float32 is what the configuration says. A key that transformers reads and that would make a difference is an error;
+    one that it does not read is passed over. Special tokens are those of generation_config.json, where there is one.
+    A UserWarning names what is passed over or ignored, what generation does not apply, BERT's pretraining head, and
+    special tokens outside the vocabulary.
 
     Raises ValueError for files that are corrupt or contradict each other, for keys and values that are not supported,
     and for tensors that are missing, unexpected or of another shape or type than expected; FileNotFoundError,
@@ -40,6 +43,7 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     family = _family(keys, source)
     tensors = plain_names(find_tensors(folder), family.plain)
     config = config_of(family, Fields(keys, source, ignore), tensors)
+    config = with_special_tokens(config, folder, keys)
     return config, read_weights(config, family, tensors, str(folder))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from tfguide.checkpoints.folder import CONFIG, INDEX, WEIGHTS, read_object
+from tfguide.temporary import beside, hidden_folder, remove_orphans, sync
 
 _OURS = re.compile(rf"{re.escape(CONFIG)}|{re.escape(WEIGHTS)}|{re.escape(INDEX)}|model-\d+-of-\d+\.safetensors")
 
@@ -19,8 +19,10 @@ _OURS = re.compile(rf"{re.escape(CONFIG)}|{re.escape(WEIGHTS)}|{re.escape(INDEX)
 def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
     """A new empty folder to write into, which takes the place of `folder` when the block ends without an error.
 
-    After an error, `folder` is as it was and nothing else is left. After a crash of the machine in the instant between
-    the two renames of an overwrite, the old checkpoint lies beside the new one as `.NAME.old-...`, both whole.
+    After an error, `folder` is as it was and nothing else is left. A crash may leave `.NAME.new-...` beside it, which
+    the next write removes (see `tfguide.temporary`). After a crash in the instant between the two renames of an
+    overwrite, the old checkpoint lies there too, as `.NAME.old-...`, both whole; the next write that succeeds removes
+    both.
     The old folder's files that are not its config.json or weights are copied into the new one.
 
     Raises FileExistsError where the folder is not empty, unless `overwrite` and it holds a checkpoint;
@@ -29,28 +31,14 @@ def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
     folder = folder.resolve()  # a link to a folder stays a link
     _check_free(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(4)
-    temporary = folder.parent / f".{folder.name}.new-{token}"
-    temporary.mkdir()
-    try:
+    remove_orphans(folder.parent, folder.name)
+    with hidden_folder(folder.parent, folder.name) as temporary:
         yield temporary
         _check_free(folder, overwrite)
         _keep_others(folder, temporary)
         sync(temporary)
-        _swap(temporary, folder, folder.parent / f".{folder.name}.old-{token}")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        _swap(temporary, folder, beside(temporary))
+    remove_orphans(folder.parent, folder.name, replaced=True)
 
 
 def _check_free(folder, overwrite):
@@ -79,7 +67,7 @@ def _is_checkpoint(folder):
 def _keep_others(folder, temporary):
     """Copy what is not ours: a tokeniser, a README, whatever the owner put there."""
     for entry in folder.iterdir() if folder.exists() else ():
-        if _OURS.fullmatch(entry.name) and not entry.is_dir():
+        if (_OURS.fullmatch(entry.name) and not entry.is_dir()) or (temporary / entry.name).exists():
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.copytree(entry, temporary / entry.name, symlinks=True)

@@ -19,8 +19,8 @@ HEADS = ("classification_head", "classifier", "qa_outputs")
 # The first T5 files hold a bias for cross-attention that no T5 uses.
 SKIPPED = re.compile(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight")
 
-# T5 looks up distances, not positions: n_positions is what it was trained on, not a limit.
-_INERT = ("initializer_factor", "classifier_dropout", "n_positions", "is_decoder")
+# T5 looks up distances, not positions: a number of positions is what it was trained on, not a limit.
+INERT = ("initializer_factor", "classifier_dropout", "n_positions", "max_position_embeddings", "is_decoder")
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # "gated-gelu" is T5 1.1 and means the tanh form; the exact form under a gate goes by "gelu_python".
 _PROJECTIONS = {
@@ -41,6 +41,7 @@ def plain(name: str) -> str:
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json; the tensors tell whether the head is tied (see `_head`)."""
     fields.fixed("is_encoder_decoder", True, "an encoder and a decoder")
+    fields.fixed("is_causal", None, "an encoder that sees both sides and a decoder that does not")
     for other, key in (
         ("hidden_size", "d_model"),
         ("num_attention_heads", "num_heads"),
@@ -76,7 +77,7 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
         dropout=fields.dropout("dropout_rate", 0.1),
         **fields.token_ids(vocab_size, pad_token_id=0, eos_token_id=1),
     )
-    fields.finish(_INERT)
+    fields.finish(INERT)
     return config
 
 

@@ -17,11 +17,13 @@ from safetensors.numpy import save_file
 
 from tfguide import checks
 from tfguide.checkpoints.fields import Fields
-from tfguide.checkpoints.folder import CONFIG, INDEX, WEIGHTS, as_path
+from tfguide.checkpoints.folder import CONFIG, GENERATION, INDEX, WEIGHTS, as_path
+from tfguide.checkpoints.generation import generation_config, tokens_of
 from tfguide.checkpoints.layout import hf_array, hf_tensors
 from tfguide.checkpoints.reading import FAMILIES
-from tfguide.checkpoints.swap import replacing, sync
+from tfguide.checkpoints.swap import replacing
 from tfguide.config import ModelConfig
+from tfguide.temporary import sync
 from tfguide.weights import check_weights
 
 Tensors = dict[str, tuple[tuple[int, ...], list[str]]]  # by name: the shape, and the canonical weights in it
@@ -34,39 +36,41 @@ def write_checkpoint(
     overwrite: bool = False,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write a folder that transformers loads with equal results: config.json and safetensors in float32.
+    """Write a folder that transformers loads with equal results: config.json, special tokens, safetensors in float32.
 
     The family (bert, gpt2, llama or t5) follows from the configuration. Weights larger than `max_shard_bytes` are
     divided into files with an index. Everything is written under a temporary name beside the folder and then renamed,
     so that a crash never leaves a broken folder.
 
-    overwrite: replace the checkpoint that is there. Its config.json and weights go, every other file in the folder
-    stays; a folder that is not empty and holds no checkpoint is refused even so.
+    overwrite: replace the checkpoint that is there. Its config.json and weights go, its generation_config.json gets the
+    special tokens of the configuration, every other file in the folder stays; a folder that is not empty and holds no
+    checkpoint is refused even so.
 
     Raises ValueError where no family can express the configuration, saying what keeps each from it, and for weights
     that do not fit the configuration; FileExistsError where the folder holds something; NotADirectoryError.
     """
     folder = as_path(folder)
     checks.config(config)
-    checks.count("max_shard_bytes", max_shard_bytes)
+    max_shard_bytes = checks.count("max_shard_bytes", max_shard_bytes)
     if not isinstance(overwrite, bool):
         raise TypeError(f"overwrite must be a bool, got {overwrite!r}")
     check_weights(config, weights)
     family = choose_family(config)
     with replacing(folder, overwrite) as temporary:
         _write_json(temporary / CONFIG, hf_config(config, family))
+        if config.kind != "encoder":
+            _write_json(temporary / GENERATION, generation_config(config, folder))
         _write_weights(temporary, config, family, weights, max_shard_bytes)
 
 
 def hf_config(config: ModelConfig, family: ModuleType) -> dict[str, Any]:
     """The config.json of a configuration."""
-    token_ids = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
     return {
         "architectures": [family.ARCHITECTURE],
         "model_type": family.MODEL_TYPE,
         "dtype": "float32",
         **family.config_to_hf(config),
-        **{name: getattr(config, name) for name in token_ids if getattr(config, name) is not None or name[0] != "d"},
+        **{name: token for name, token in tokens_of(config).items() if token is not None or name[0] != "d"},
     }
 
 

@@ -72,7 +72,7 @@ def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_hea
     Raises ValueError for more heads than there are, and for positions that belong to heads by number (ALiBi, T5).
     """
     check_weights(config, weights)
-    checks.count("n_kv_heads", n_kv_heads)
+    n_kv_heads = checks.count("n_kv_heads", n_kv_heads)
     K, G, d = config.n_kv_heads, config.n_groups, config.d_head
     if n_kv_heads > K:
         raise ValueError(f"n_kv_heads must be at most the model's {K}, got {n_kv_heads}")
@@ -104,7 +104,7 @@ def prune_neurons(config: ModelConfig, weights: Mapping[str, np.ndarray], d_ff: 
     they would give if their rows of the down matrix were 0. Raises ValueError for more neurons than there are.
     """
     check_weights(config, weights)
-    checks.count("d_ff", d_ff)
+    d_ff = checks.count("d_ff", d_ff)
     if d_ff > config.d_ff:
         raise ValueError(f"d_ff must be at most the model's {config.d_ff}, got {d_ff}")
     result = dict(weights)

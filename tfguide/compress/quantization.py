@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfguide.compress import packing
+from tfguide.parts import make_plain
 
 ACTIVATION_BLOCK = 32  # inputs that share a scale: one outlier spoils 31 neighbours, not the whole row
 LARGEST = 8 * 65504.0  # float16 scales of 4-bit weights end at 65504
@@ -29,6 +30,7 @@ class Quantization:
     group_size: int | None = 32
 
     def __post_init__(self):
+        make_plain(self)
         if self.weight_bits not in (8, 4) or isinstance(self.weight_bits, bool):
             raise ValueError(f"weight_bits must be 8 or 4, got {self.weight_bits!r}")
         if self.activation_bits not in (None, 8):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class BeamSearch:
 
     def __init__(self, n_beams: int, max_new_tokens: int, stop_tokens: frozenset[int], length_penalty: float):
         self.n_beams, self.max_new_tokens = n_beams, max_new_tokens
-        self.stop_tokens, self.length_penalty = stop_tokens, length_penalty
+        self.stop_tokens, self.length_penalty = stop_tokens, float(length_penalty)
         self.running: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
         self.ended: list[Beam] = []
 
@@ -80,14 +81,14 @@ class BeamSearch:
         return reach <= self.ended[-1].score
 
 
-def check_beams(n_beams: int, n_best: int, length_penalty: float) -> None:
-    """Raises ValueError or TypeError for a beam search that cannot be made."""
-    checks.count("n_beams", n_beams)
-    checks.count("n_best", n_best)
+def check_beams(n_beams: int, n_best: int, length_penalty: float) -> tuple[int, int]:
+    """The numbers of beams, checked. Raises ValueError or TypeError for a beam search that cannot be made."""
+    n_beams, n_best = checks.count("n_beams", n_beams), checks.count("n_best", n_best)
     if n_best > n_beams:
         raise ValueError(f"n_best must be at most n_beams={n_beams}, got {n_best}")
-    if not isinstance(length_penalty, (int, float)) or not math.isfinite(length_penalty):
+    if not isinstance(length_penalty, numbers.Real) or not math.isfinite(length_penalty):
         raise ValueError(f"length_penalty must be a finite number, got {length_penalty!r}")
+    return n_beams, n_best
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

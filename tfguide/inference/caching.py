@@ -50,14 +50,14 @@ def check_step(config: ModelConfig, cache, tokens: np.ndarray, filled: np.ndarra
     checks.room(int(filled.max()), 1, cache.max_length)
 
 
-def check_sliding(config: ModelConfig, window: int, n_sinks: int) -> None:
-    """Raises ValueError for a ring that a model cannot be given."""
-    checks.count("window", window)
-    checks.count("n_sinks", n_sinks, least=0)
+def check_sliding(config: ModelConfig, window: int, n_sinks: int) -> tuple[int, int]:
+    """The sizes of a ring, checked. Raises ValueError for one that a model cannot be given."""
+    window, n_sinks = checks.count("window", window), checks.count("n_sinks", n_sinks, least=0)
     if config.sliding_window is not None and (config.sliding_window != window or n_sinks):
         raise ValueError(
             f"the model has sliding_window={config.sliding_window} of its own, got window={window}, n_sinks={n_sinks}"
         )
+    return window, n_sinks
 
 
 def check_room(config: ModelConfig, filled: int, n_tokens: int) -> None:

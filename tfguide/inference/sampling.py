@@ -11,6 +11,7 @@ import numpy as np
 
 from tfguide import checks
 from tfguide.inference.greedy import greedy
+from tfguide.parts import make_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self):
+        make_plain(self)
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, numbers.Real) or isinstance(value, bool)):

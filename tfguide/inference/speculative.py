@@ -10,6 +10,7 @@ import numpy as np
 from tfguide import checks
 from tfguide.config import ModelConfig
 from tfguide.inference.sampling import Sampling, draw, most_likely, probabilities
+from tfguide.parts import make_plain
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class PromptLookup:
     ngram: int = 3
 
     def __post_init__(self):
+        make_plain(self)
         checks.count("ngram", self.ngram)
 
     def propose(self, text: Sequence[int], n_tokens: int) -> list[int]:
@@ -66,9 +68,9 @@ def check_positions(
         )
 
 
-def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: int) -> None:
-    """Raises ValueError for models that cannot work together; draft: None where it is no model."""
-    checks.count("draft_length", draft_length)
+def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: int) -> int:
+    """The draft's length, checked. Raises ValueError for models that cannot work together; draft: None for no model."""
+    draft_length = checks.count("draft_length", draft_length)
     for name, config in (("model", target), ("draft", draft)):
         if config is not None and config.kind != "decoder":
             raise ValueError(f"speculative decoding is for kind='decoder', got a {name} of kind {config.kind!r}")
@@ -76,6 +78,7 @@ def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: in
         raise ValueError(
             f"model and draft must have one vocabulary, got {target.vocab_size} tokens and {draft.vocab_size}"
         )
+    return draft_length
 
 
 def accept(target: np.ndarray, draft: np.ndarray, drafted: Sequence[int], uniforms: Sequence[float]) -> tuple[int, int]:

@@ -20,9 +20,8 @@ def windows_of(n_tokens: int, window: int, stride: int | None = None) -> Iterato
     >>> list(windows_of(7, 4, 2))
     [(0, 4, 1), (2, 6, 4), (4, 7, 6)]
     """
-    checks.count("window", window, least=2)
-    stride = window // 2 if stride is None else stride
-    checks.count("stride", stride)
+    window = checks.count("window", window, least=2)
+    stride = checks.count("stride", window // 2 if stride is None else stride)
     if stride >= window:
         raise ValueError(
             f"stride must be below window={window}, so that every token has something before it, got {stride}"

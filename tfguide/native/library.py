@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -9,9 +10,12 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
+
+from tfguide.temporary import hidden_folder, remove_orphans, sync
 
 SOURCES = ("vectors.h", "linear.h", "rowwise.h", "team.h", "decoder.cpp")
 COMPILERS = ("c++", "g++", "clang++")
@@ -28,15 +32,18 @@ def library() -> ctypes.CDLL:
     """The compiled kernels. The first call on a machine compiles for about 5 seconds and keeps the result.
 
     It is kept in the folder that TFGUIDE_CACHE names, or in tfguide of XDG_CACHE_HOME (~/.cache), under a name that
-    changes with the source, the compiler and the processor. CXX names another compiler; TFGUIDE_NATIVE=0 switches the
-    kernels off. Raises NativeUnavailable.
+    changes with the source, the compiler and the processor, and that has a digest of the file in it: what is not whole
+    is never loaded, but compiled again. CXX names another compiler; TFGUIDE_NATIVE=0 switches the kernels off.
+    Raises NativeUnavailable.
     """
     if os.environ.get("TFGUIDE_NATIVE", "1") == "0":
         raise NativeUnavailable("the C++ kernels are switched off by TFGUIDE_NATIVE=0")
     command = _command()
-    file = _folder() / f"kernels-{_key(command)}.so"
-    if not file.exists():
-        _compile(command, file)
+    name = f"kernels-{_key(command)}"
+    file = _find(_named_folder(), name)  # which may be one that others filled, and that cannot be written
+    if file is None:
+        folder = _writable_folder()
+        file = _find(folder, name) or _compile(command, folder, name)
     try:
         loaded = ctypes.CDLL(str(file))
     except OSError as error:
@@ -112,30 +119,91 @@ def _processor_line(*names):
         return None
 
 
-def _folder() -> Path:
-    named = os.environ.get("TFGUIDE_CACHE")
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = Path(named) if named else home / "tfguide"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        if named:
-            raise NativeUnavailable(f"TFGUIDE_CACHE names a folder that cannot be written: {error}") from error
-        return Path(tempfile.mkdtemp(prefix="tfguide-"))
+def _find(folder: Path | None, name: str) -> Path | None:
+    """The kernels of a name in a folder, if a whole file is there.
+
+    A file that was cut short by a full disk, once loaded, ends the process as soon as it reads what is not there.
+    """
+    if folder is None:
+        return None
+    with contextlib.suppress(OSError):
+        return next((file for file in sorted(folder.glob(f"{name}-*.so")) if _is_whole(file)), None)
+    return None
 
 
-def _compile(command, file):
-    """Compile beside the file and rename: another process that builds at the same time sees all of it or nothing."""
-    handle, built = tempfile.mkstemp(suffix=".so", dir=file.parent)
-    os.close(handle)
+def _is_whole(file):
     try:
-        source = str(Path(__file__).parent / "decoder.cpp")
-        done = subprocess.run([*command, source, "-o", built], capture_output=True, text=True)
-        if done.returncode:
-            last = "\n".join(done.stderr.strip().splitlines()[-5:])
-            raise NativeUnavailable(f"the C++ compiler {command[0]} failed on the kernels:\n{last}")
-        os.replace(built, file)
-    finally:
-        Path(built).unlink(missing_ok=True)
+        return file.stem.rpartition("-")[2] == _digest(file.read_bytes())
+    except OSError:  # a folder of that name, or a file of somebody else's
+        return False
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _named_folder() -> Path | None:
+    """Where the kernels are kept; None where there is no home folder."""
+    if named := os.environ.get("TFGUIDE_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfguide"
+    except RuntimeError:
+        return None
+
+
+def _writable_folder() -> Path:
+    """The same, made and tried; where it cannot be written and was not asked for, a folder of the user's in /tmp."""
+    folder, error = _named_folder(), "there is no home folder"
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError as reason:
+            error = reason
+    if os.environ.get("TFGUIDE_CACHE"):
+        raise NativeUnavailable(f"TFGUIDE_CACHE names a folder that cannot be written: {error}")
+    return _own_temporary_folder()
+
+
+def _own_temporary_folder() -> Path:
+    """One folder for each user, so that the next process finds what this one built; nobody else can have written it."""
+    if hasattr(os, "getuid"):
+        folder = Path(tempfile.gettempdir()) / f"tfguide-{os.getuid()}"
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+                return folder
+    return Path(tempfile.mkdtemp(prefix="tfguide-"))
+
+
+def _compile(command: list[str], folder: Path, name: str) -> Path:
+    """Compile under a hidden name and rename: another process that builds too sees all of it or nothing."""
+    remove_orphans(folder, name)
+    try:
+        with hidden_folder(folder, name) as hidden:
+            built = hidden / "kernels.so"
+            source = str(Path(__file__).parent / "decoder.cpp")
+            environment = {**os.environ, "TMPDIR": str(hidden)}  # what a killed compiler leaves lies there too
+            done = subprocess.run([*command, source, "-o", str(built)], capture_output=True, text=True, env=environment)
+            if done.returncode:
+                last = "\n".join(done.stderr.strip().splitlines()[-5:])
+                raise NativeUnavailable(f"the C++ compiler {command[0]} failed on the kernels:\n{last}")
+            sync(built)
+            file = folder / f"{name}-{_digest(built.read_bytes())}.so"
+            for wrong in folder.glob(f"{name}-*.so"):
+                if not _is_whole(wrong):
+                    _remove(wrong)
+            os.replace(built, file)
+    except OSError as error:
+        raise NativeUnavailable(f"the C++ kernels cannot be kept in {folder}: {error}") from error
+    return file
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
     [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
     """
     n_keys = n_queries if n_keys is None else n_keys
-    checks.mask_sizes(n_queries, n_keys, window)
+    n_queries, n_keys, window = checks.mask_sizes(n_queries, n_keys, window)
     query = np.arange(n_keys - n_queries, n_keys)[:, None]  # (T, 1)
     key = np.arange(n_keys)[None, :]  # (1, S)
     visible = key <= query

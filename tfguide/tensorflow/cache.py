@@ -22,7 +22,7 @@ class KVCache:
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, max_length: int, dtype=tf.float32):
-        checks.cache(config, batch_size, max_length)
+        batch_size, max_length = checks.cache(config, batch_size, max_length)
         self.config, self.batch_size, self.max_length = config, batch_size, max_length
         self.lengths = tf.zeros(batch_size, tf.int32)
         self.memory: tuple[tf.Tensor, tf.Tensor | None] | None = None  # an encoder's output and which of it is valid
@@ -75,6 +75,7 @@ class KVCache:
 
     def reorder(self, rows: tf.Tensor) -> None:
         """Let row i become what row `rows[i]` was, rows (B,) of any new number B: the step of a beam search."""
+        rows = tf.cast(tf.convert_to_tensor(rows), tf.int64)
         for tensors in self._tensors():
             tensors[:] = [tf.Variable(tf.gather(variable, rows), trainable=False) for variable in tensors]
         self.batch_size = len(rows)
@@ -146,7 +147,7 @@ class SlidingCache(KVCache):
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, window: int, n_sinks: int = 0, dtype=tf.float32):
-        check_sliding(config, window, n_sinks)
+        window, n_sinks = check_sliding(config, window, n_sinks)
         self.window, self.n_sinks = window, n_sinks
         super().__init__(config, batch_size, 1, dtype)
         self._allocate(window + n_sinks, tf.as_dtype(dtype))
@@ -199,7 +200,7 @@ class SlidingCache(KVCache):
     def reorder(self, rows: tf.Tensor) -> None:
         """Let row i become what row `rows[i]` was, rows (B,) of any new number B: the step of a beam search."""
         super().reorder(rows)
-        self._slots = tf.gather(self._slots, rows)
+        self._slots = tf.gather(self._slots, tf.cast(tf.convert_to_tensor(rows), tf.int64))
 
     def _append(self, index, positions, key, value):
         self._new[index], self._new_positions = (key, value), positions

@@ -33,14 +33,14 @@ class CompiledDecoder:
 
     def __init__(self, model: Decoder, max_length: int, batch_size: int = 1):
         native.check(model.config)
-        checks.cache(model.config, batch_size, max_length)
+        batch_size, max_length = checks.cache(model.config, batch_size, max_length)
         self.model, self.config = model, model.config
         self.max_length, self.batch_size = max_length, batch_size
         self._loop = tf.function(self._plain_loop, jit_compile=True)
         self._first = True
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, stop_tokens: Sequence[int] | None = None
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, stop_tokens: Sequence[int] | int | None = None
     ) -> list[list[int]]:
         """Continue each of `batch_size` prompts greedily: the new tokens of each row, as `generate` returns them.
 
@@ -48,6 +48,7 @@ class CompiledDecoder:
         """
         tokens, lengths = pad_prompts(prompts, self.config.vocab_size)
         stops = stop_set(self.config, max_new_tokens, stop_tokens)
+        max_new_tokens = int(max_new_tokens)
         check_fits(self, len(tokens), int(lengths.max()) + max_new_tokens - 1)
         cache = KVCache(self.config, self.batch_size, self.max_length, self.model.compute_dtype)
         logits = prefill(self.model, tokens, cache, lengths)

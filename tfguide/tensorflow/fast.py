@@ -36,7 +36,7 @@ class FastDecoder:
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
         self.model, self.config = model, model.config
-        self.threads = threads or _threads()
+        self.threads = _threads() if threads is None else checks.count("threads", threads)
         vectors = {}
         for name in weight_shapes(model.config):
             if _is_vector(name):
@@ -145,7 +145,7 @@ class _FastCache(KVCache):
             mine[:, : new.shape[1]] = new.numpy()
 
     def reorder(self, rows):
-        rows = np.asarray(rows)
+        rows = np.asarray(rows, np.int64)
         for arrays in (self.keys, self.values):
             arrays[:] = [array[rows] for array in arrays]
         self.batch_size = len(rows)

@@ -36,7 +36,7 @@ def prefill(
     B, T = tokens.shape
     lengths = checks.lengths(lengths, B, T)
     if chunk_size is not None:
-        checks.count("chunk_size", chunk_size)
+        chunk_size = checks.count("chunk_size", chunk_size)
     if source is not None:
         source, source_valid = as_tokens(model, source, source_valid, "source")
         cache.memory = (model.encode(source, source_valid), source_valid)
@@ -69,7 +69,7 @@ def generate(
     model: Decoder | EncoderDecoder,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int = 64,
-    stop_tokens: Sequence[int] | None = None,
+    stop_tokens: Sequence[int] | int | None = None,
     sampling: Sampling | None = None,
     cache: KVCache | None = None,
     chunk_size: int | None = None,
@@ -77,8 +77,8 @@ def generate(
     """Continue each prompt: the new tokens of each row, a list of lists.
 
     prompts: sequences of token ids, of any lengths; for an encoder-decoder they are the sources.
-    A row ends after `max_new_tokens`, or with the first of `stop_tokens`, which is kept; None stands for the
-    configuration's `eos_token_id`, an empty sequence for no such token.
+    A row ends after `max_new_tokens`, or with the first of `stop_tokens`, one or several, which is kept; None stands
+    for the configuration's `eos_token_id`, an empty sequence for no such token.
     sampling: how tokens are chosen; None takes the most likely one. cache: an empty one of any kind with room for all
     positions; None makes a `KVCache`. chunk_size: as in `prefill`.
 
@@ -103,7 +103,7 @@ def stream(
     model: Decoder | EncoderDecoder,
     prompt: Sequence[int],
     max_new_tokens: int = 64,
-    stop_tokens: Sequence[int] | None = None,
+    stop_tokens: Sequence[int] | int | None = None,
     sampling: Sampling | None = None,
     cache: KVCache | None = None,
     chunk_size: int | None = None,
@@ -118,6 +118,7 @@ def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_s
     config = model.config
     tokens, lengths = pad_prompts(prompts, config.vocab_size)
     stop_tokens = stop_set(config, max_new_tokens, stop_tokens)
+    max_new_tokens = int(max_new_tokens)  # NumPy's narrow integers overflow
     checks.generation(config, int(lengths.max()), max_new_tokens)
     choose = Chooser(sampling, len(tokens))
     read = lengths if config.kind == "decoder" else np.ones_like(lengths)  # a decoder after an encoder reads its start

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
+from tfguide import checks
 from tfguide.inference.windows import text_log_probability, windows_of
 from tfguide.tensorflow.models import Decoder
 
@@ -18,9 +18,10 @@ def perplexity(model: Decoder, tokens: Sequence[int], window: int = 256, stride:
     tokens: (n,); window: how many the model reads at once; stride: by how many the windows move on, half a window
     unless told. Every token but the first counts once, in the first window that holds it. Sums are in float64.
 
-    Raises ValueError for fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
+    Raises TypeError for tokens that are not integers, ValueError for one outside the vocabulary (there is no number for
+    tokens to leave out), fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
     """
-    tokens = np.asarray(tokens)
+    tokens = checks.text(tokens, model.config.vocab_size)
     total = 0.0
     for start, stop, first in windows_of(len(tokens), window, stride):
         logits = model(tf.constant(tokens[None, start : stop - 1]))[0]

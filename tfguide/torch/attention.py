@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +23,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
     [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
     """
     n_keys = n_queries if n_keys is None else n_keys
-    checks.mask_sizes(n_queries, n_keys, window)
+    n_queries, n_keys, window = checks.mask_sizes(n_queries, n_keys, window)
     query = torch.arange(n_keys - n_queries, n_keys)[:, None]  # (T, 1)
     key = torch.arange(n_keys)[None, :]  # (1, S)
     visible = key <= query
@@ -33,7 +34,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
 
 def padding_mask(valid: Tensor) -> Tensor:
     """The visibility of padded keys: `valid` (B, S), True at real tokens, becomes (B, 1, S) for every query."""
-    valid = torch.as_tensor(valid)
+    valid = as_tensor(valid)
     checks.valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(valid.shape))
     return valid[:, None, :]
 
@@ -193,6 +194,23 @@ class MultiHeadAttention(nn.Module):
 
     def _split(self, x, n_heads):
         return x.unflatten(2, (n_heads, self.d_head))
+
+
+def as_tensor(values, device=None) -> Tensor:
+    """A tensor as it is, anything else as NumPy reads it; on a device where one is named. Integers become int64.
+
+    The array is copied: PyTorch takes none with negative strides or another byte order, and warns of one that cannot be
+    written; it does not compute with unsigned integers.
+    """
+    if not isinstance(values, Tensor):
+        array = np.asarray(values)
+        if array.dtype == np.uint64:
+            array = np.minimum(array, np.uint64(2**63 - 1))
+        dtype = np.int64 if array.dtype.kind in "iu" else array.dtype.newbyteorder("=")
+        values = torch.from_numpy(np.array(array, dtype, order="C"))
+    elif values.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        values = values.long()
+    return values.to(device)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def beam_search(
     prompts: Sequence[Sequence[int]],
     n_beams: int = 4,
     max_new_tokens: int = 64,
-    stop_tokens: Sequence[int] | None = None,
+    stop_tokens: Sequence[int] | int | None = None,
     length_penalty: float = 1.0,
     n_best: int = 1,
 ) -> list[list[Beam]]:
@@ -34,7 +34,8 @@ def beam_search(
     config = model.config
     pad_prompts(prompts, config.vocab_size)
     stops = stop_set(config, max_new_tokens, stop_tokens)
-    check_beams(n_beams, n_best, length_penalty)
+    n_beams, n_best = check_beams(n_beams, n_best, length_penalty)
+    max_new_tokens = int(max_new_tokens)
     return [_search(model, prompt, n_beams, max_new_tokens, stops, length_penalty).best(n_best) for prompt in prompts]
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from tfguide import checks
 from tfguide.config import ModelConfig
 from tfguide.inference.caching import check_room, check_sliding, kept_lengths
+from tfguide.torch.attention import as_tensor
 
 
 class KVCache:
@@ -21,7 +22,7 @@ class KVCache:
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, max_length: int, dtype=torch.float32, device=None):
-        checks.cache(config, batch_size, max_length)
+        batch_size, max_length = checks.cache(config, batch_size, max_length)
         self.config, self.batch_size, self.max_length = config, batch_size, max_length
         self.lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)
         self.memory: tuple[Tensor, Tensor | None] | None = None  # an encoder's output and which of it is valid
@@ -75,7 +76,7 @@ class KVCache:
 
     def reorder(self, rows: Tensor) -> None:
         """Let row i become what row `rows[i]` was, rows (B,) of any new number B: the step of a beam search."""
-        rows = torch.as_tensor(rows, device=self.lengths.device)
+        rows = as_tensor(rows, self.lengths.device).long()
         for tensors in self._tensors():
             tensors[:] = [tensor[rows] for tensor in tensors]
         self.batch_size = len(rows)
@@ -152,7 +153,7 @@ class SlidingCache(KVCache):
     def __init__(
         self, config: ModelConfig, batch_size: int, window: int, n_sinks: int = 0, dtype=torch.float32, device=None
     ):
-        check_sliding(config, window, n_sinks)
+        window, n_sinks = check_sliding(config, window, n_sinks)
         self.window, self.n_sinks = window, n_sinks
         super().__init__(config, batch_size, 1, dtype, device)
         self._allocate(window + n_sinks, dtype, device)
@@ -204,7 +205,7 @@ class SlidingCache(KVCache):
     def reorder(self, rows: Tensor) -> None:
         """Let row i become what row `rows[i]` was, rows (B,) of any new number B: the step of a beam search."""
         super().reorder(rows)
-        self._slots = self._slots[torch.as_tensor(rows, device=self._slots.device)]
+        self._slots = self._slots[as_tensor(rows, self._slots.device).long()]
 
     def _append(self, index, positions, key, value):
         self._new[index], self._new_positions = (key, value), positions

@@ -21,7 +21,8 @@ def load_checkpoint(
 ) -> Encoder | Decoder | EncoderDecoder:
     """The model in a folder with config.json and safetensors, as Hugging Face writes them: bert, gpt2, llama or t5.
 
-    ignore: keys of config.json to pass over, where you know that they do not matter.
+    ignore: keys of config.json to pass over, each with a warning, where you know that they do not matter; a key inside
+    another is "outer.inner".
     dtype: of the weights and activations, as in `from_weights`; a quantised model that `save_checkpoint` wrote keeps
     its integers and has the rest in this type.
     quantization: quantise while reading, as `quantize` does with a model, but without holding the whole of it.

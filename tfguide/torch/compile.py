@@ -34,7 +34,7 @@ class CompiledDecoder:
 
     def __init__(self, model: Decoder, max_length: int, batch_size: int = 1):
         native.check(model.config)
-        checks.cache(model.config, batch_size, max_length)
+        batch_size, max_length = checks.cache(model.config, batch_size, max_length)
         self.model, self.config = model, model.config
         self.max_length, self.batch_size = max_length, batch_size
         self._step = torch.compile(self._plain_step, dynamic=False)
@@ -42,7 +42,7 @@ class CompiledDecoder:
 
     @torch.inference_mode()  # all of it: a tensor made outside would have other guards, and compile the step again
     def generate(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, stop_tokens: Sequence[int] | None = None
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, stop_tokens: Sequence[int] | int | None = None
     ) -> list[list[int]]:
         """Continue each of `batch_size` prompts greedily: the new tokens of each row, as `generate` returns them.
 
@@ -50,6 +50,7 @@ class CompiledDecoder:
         """
         tokens, lengths = pad_prompts(prompts, self.config.vocab_size)
         stops = stop_set(self.config, max_new_tokens, stop_tokens)
+        max_new_tokens = int(max_new_tokens)
         check_fits(self, len(tokens), int(lengths.max()) + max_new_tokens - 1)
         weight = self.model.embedding.token.weight
         cache = KVCache(self.config, self.batch_size, self.max_length, weight.dtype, weight.device)

@@ -36,7 +36,7 @@ class FastDecoder:
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
         self.model, self.config = model, model.config
-        self.threads = threads or _threads()
+        self.threads = _threads() if threads is None else checks.count("threads", threads)
         vectors = {}
         for name in weight_shapes(model.config):
             if _is_vector(name):

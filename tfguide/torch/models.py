@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from tfguide import checks
 from tfguide.config import ModelConfig
+from tfguide.torch.attention import as_tensor
 from tfguide.torch.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.weights import attention_names, check_dtype, check_weights, stays_float32, weight_shapes
 
@@ -194,7 +195,7 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
     if valid is None:
         mean = hidden.mean(dim=1)
     else:
-        valid = torch.as_tensor(valid, device=hidden.device)
+        valid = as_tensor(valid, hidden.device)
         checks.real_tokens(bool(valid.any(dim=1).all()))
         mean = torch.einsum("btd,bt->bd", hidden, valid.to(hidden.dtype)) / valid.sum(dim=1, keepdim=True)
     return mean / mean.norm(dim=1, keepdim=True)
@@ -203,12 +204,12 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
 def as_tokens(model, tokens, valid=None, name="tokens"):
     """Token ids and their padding mask as tensors beside the model, checked against its configuration."""
     device = model.embedding.token.weight.device
-    tokens = torch.as_tensor(tokens, device=device)
+    tokens = as_tensor(tokens, device)
     integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
     checks.tokens(name, tuple(tokens.shape), integer, tokens.dtype, model.config.max_positions)
     _check_range(name, tokens, model.config.vocab_size)
     if valid is not None:
-        valid = torch.as_tensor(valid, device=device)
+        valid = as_tensor(valid, device)
         checks.valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(tokens.shape))
     return tokens.long(), valid
 
@@ -217,7 +218,7 @@ def as_token_types(model, tokens, token_types):
     """Token types as a tensor beside the model, checked against the model and the tokens; None stays None."""
     if token_types is None:
         return None
-    token_types = torch.as_tensor(token_types, device=tokens.device)
+    token_types = as_tensor(token_types, tokens.device)
     integer = not (token_types.is_floating_point() or token_types.dtype == torch.bool)
     checks.tokens("token_types", tuple(token_types.shape), integer, token_types.dtype)
     checks.token_types(model.config, tuple(token_types.shape), tuple(tokens.shape))

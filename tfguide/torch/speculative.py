@@ -21,7 +21,7 @@ def speculative_generate(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int = 64,
     draft_length: int = 4,
-    stop_tokens: Sequence[int] | None = None,
+    stop_tokens: Sequence[int] | int | None = None,
     sampling: Sampling | None = None,
 ) -> SpeculativeResult:
     """Continue each prompt as `generate` does, with fewer calls of the model.
@@ -34,10 +34,12 @@ def speculative_generate(
     Raises ValueError for a draft of another vocabulary, a model that is not decoder-only, `draft_length` below 1, and
     as `generate`.
     """
-    check_draft(model.config, None if isinstance(draft, PromptLookup) else draft.config, draft_length)
+    other = None if isinstance(draft, PromptLookup) else draft.config
+    draft_length = check_draft(model.config, other, draft_length)
     pad_prompts(prompts, model.config.vocab_size)
     stops = stop_set(model.config, max_new_tokens, stop_tokens)
-    check_positions(model.config, None if isinstance(draft, PromptLookup) else draft.config, prompts, max_new_tokens)
+    max_new_tokens = int(max_new_tokens)
+    check_positions(model.config, other, prompts, max_new_tokens)
     result = SpeculativeResult()
     for row, prompt in enumerate(prompts):
         chooser = Chooser(sampling, row + 1)

@@ -1,10 +1,11 @@
 """Numbers by chapter, read off the names of the pages, and captions where they stand in the source.
 
-`book/06_inference.md` is chapter 6 and `book/06l_many_devices.md` its section 6.12, whether or not the pages between them
-are written; the appendices are A, B, C in their order. Headings inside a page have no number. Equations, figures, tables
-and exercises count through a chapter, laboratories included: (6.1), Figure 6.1, Table 6.1, Exercise 6.1.
+`book/06_inference.md` is chapter 6 and `book/06l_many_devices.md` its section 6.12, whether or not the pages between
+them are written; the appendices are A, B, C in their order. Headings inside a page have no number. Equations, figures,
+tables and exercises count through a chapter, laboratories included: (6.1), Figure 6.1, Table 6.1, Exercise 6.1.
 
-A paragraph that is emphasised as a whole, directly below a table or a cell that shows a figure or a table, is its caption:
+A paragraph that is emphasised as a whole, directly below a table or a cell that shows a figure or a table, is its
+caption:
 
     *What the figure shows.*
 

@@ -26,7 +26,8 @@ UNFOLD = """() => {
 
 # Each finding is [kind, name, pixels out of sight].
 MEASURE = r"""() => {
-  const article = document.querySelector("article") || document.body, wide = document.documentElement.clientWidth, found = [];
+  const article = document.querySelector("article") || document.body, found = [];
+  const wide = document.documentElement.clientWidth;
   const style = (node) => getComputedStyle(node);
   const seen = (box) => box.width > 0 && box.height > 0;
   const text = (node) =>

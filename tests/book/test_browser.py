@@ -151,6 +151,26 @@ def test_the_search_finds_multi_head(desk, site):
         page.close()
 
 
+ABBREVIATIONS = ("GQA", "MQA", "MHA", "MLA", "FFN", "KV", "RoPE", "TTFT", "TPOT", "MFU", "LLM", "NLP", "FLOP")
+
+
+@pytest.mark.parametrize("short", ABBREVIATIONS)
+def test_the_search_for_an_abbreviation_finds_the_glossary(short, desk, site):
+    page = desk.new_page()
+    page.goto(f"{site}/search.html?q={short}", wait_until="load")
+    page.locator("#search-results ul.search li").first.wait_for()
+    links = page.locator(f'#search-results ul.search a[href*="glossary.html#term-{short}"]')
+    try:
+        links.first.wait_for()
+    except sync_api.TimeoutError:
+        results = page.locator("#search-results ul.search li").all_inner_texts()
+        pytest.fail(f"the search for {short} finds no entry of the glossary: {results[:10]}")
+    address = links.first.get_attribute("href")
+    page.goto(f"{site}/{address}", wait_until="load")
+    assert page.locator(f'[id="{address.partition("#")[2]}"]').is_visible()
+    page.close()
+
+
 def test_figures_follow_the_theme(desk, site, html_folder):
     """The letters of a figure contrast with the page by 4.5 to 1 at least, in light and in dark."""
     seen = 0

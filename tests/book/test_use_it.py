@@ -17,7 +17,7 @@ def named(capsys, *command):
     """The commands that the help of `tfguide` or of one of its commands lists."""
     with pytest.raises(SystemExit):
         cli.main([*command, "--help"])
-    return re.findall(r"^    (\w+) ", capsys.readouterr().out, flags=re.MULTILINE)
+    return re.findall(r"^    (\w+)(?: |$)", capsys.readouterr().out, flags=re.MULTILINE)
 
 
 def test_every_command_runs_on_the_page(capsys):

@@ -30,6 +30,6 @@ def quantise_accelerate_and_stream(folder, text):
 
 def quantise_and_save(folder, target):
     model = tg.load_checkpoint(folder)
-    small = tg.quantize(model, weight_bits=4, activation_bits=8, group_size=16)
+    small = tg.quantize(model, weight_bits=4, activation_bits=8)
     tg.save_checkpoint(small, target)
     return tg.load_checkpoint(target).quantization

@@ -36,7 +36,7 @@ def write(folder: Path, steps: int = 100) -> None:
     """Train the model on the text, and write the folder as Hugging Face would."""
     tokenizer = train_tokenizer(zen())
     config = tfguide.ModelConfig(
-        kind="decoder", d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=176,
+        kind="decoder", d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=192,
         vocab_size=tokenizer.get_vocab_size(), max_positions=512, norm="rms", positions="rotary",
         activation="swiglu", qkv_bias=False, output_bias=False,
         ffn_bias=False, tied_head=False,

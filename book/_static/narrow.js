@@ -1,5 +1,6 @@
-// A table that is wider than its column becomes a card for each row, each cell beside the head of its column.
-// Without this script such a table scrolls inside its box.
+// A table that is wider than its column becomes a card for each row, each cell beside the head of its column. What a cell
+// printed in columns is set smaller until its lines fit, as long as it can be read; else its lines break.
+// Without this script such a table scrolls inside its box, and lines that are too long break.
 (() => {
   // The heads of each column, from the top: a head that spans columns belongs to all of them.
   const heads = (table) => {
@@ -42,7 +43,21 @@
     table.dataset.labelled = "";
   };
 
+  const LEAST = 7; // pixels of the page; a telephone draws such letters with twenty of its own
+
+  const shrink = (output) => {
+    output.style.fontSize = "";
+    output.style.whiteSpace = "pre";
+    const style = getComputedStyle(output);
+    const [size, left, right] = ["fontSize", "paddingLeft", "paddingRight"].map((name) => parseFloat(style[name]));
+    const room = output.clientWidth - left - right, needed = output.scrollWidth - left - right;
+    output.style.whiteSpace = "";
+    const smaller = Math.floor(((10 * size * room) / needed)) / 10;
+    if (output.clientWidth && needed > room && smaller >= LEAST) output.style.fontSize = `${smaller}px`;
+  };
+
   const fit = () => {
+    document.querySelectorAll("article .cell_output pre").forEach(shrink);
     for (const table of document.querySelectorAll("article table:not(.indextable)")) {
       table.classList.remove("cards");
       const box = table.parentElement;

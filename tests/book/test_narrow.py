@@ -6,6 +6,7 @@ longer than a phone is wide: such a listing shows by its shaded edge that it goe
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -143,4 +144,36 @@ def test_what_fits_passes(phone, tmp_path):
         '<div style="width: 500px">x = 1</div></pre></article>'
     )
     with serving(tmp_path) as address:
+        assert measure(phone, f"{address}/page.html") == []
+
+
+SCRIPT = Path(__file__).resolve().parents[2] / "book" / "_static" / "narrow.js"
+HEADS = "".join(f"<th>{name}</th>" for name in ("model", "parameters", "measured", "predicted", "difference", "source"))
+ROW = "".join(
+    f"<td>{value}</td>" for value in ("gpt2", "124,439,808", "90.25", "92.5", "exact,&nbsp;yes", "a&nbsp;paper")
+)
+
+
+def test_a_wide_table_becomes_cards_and_printed_columns_stay_in_line(phone, tmp_path):
+    """The script of the book, on a page with a table and an output that are too wide, and with two that fit."""
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><style>{LOOK}</style><body><article>"
+        f"<div><table id=wide><thead><tr>{HEADS}<tbody><tr>{ROW}</table></div>"
+        "<div><table id=slim><thead><tr><th>a<tbody><tr><td>1</table></div>"
+        f"<div class=cell_output><pre id=long>{'column ' * 10}</pre><pre id=longer>{'column ' * 30}</pre>"
+        "<pre id=short>column</pre></div></article>"
+        f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+    )
+    with serving(tmp_path) as address:
+        page = phone.new_page()
+        page.goto(f"{address}/page.html", wait_until="load")
+        page.wait_for_selector("html[data-fitted]")
+        assert page.locator("#wide.cards").count() == 1 and page.locator("#slim.cards").count() == 0
+        cells = page.locator("#wide tbody td").all_inner_texts()
+        assert [" ".join(cell.split()) for cell in cells][:3] == ["gpt2", "parameters124,439,808", "measured90.25"]
+        sizes = {
+            name: page.locator(f"#{name}").evaluate("e => e.style.fontSize") for name in ("long", "longer", "short")
+        }
+        page.close()
+        assert sizes["longer"] == sizes["short"] == "" and 7 <= float(sizes["long"].removesuffix("px")) < 11
         assert measure(phone, f"{address}/page.html") == []

@@ -1,9 +1,16 @@
 # Two commands are enough: `make book` and `make test`. Each does its own set-up.
 
 PYTHON ?= python3
-VENV   ?= .venv
 PORT   ?= 8000
 JOBS   ?= 2
+
+# UNPINNED=1: the newest versions that the ranges of pyproject.toml allow, in environments of their own.
+VENV   ?= .venv$(if $(UNPINNED),-unpinned)
+PINS   := $(if $(UNPINNED),,--constraint constraints.txt)
+
+# Where PyTorch comes from: an index by its URL, or `registry` for what pip finds by itself. tools/install.py chooses
+# where nothing is named.
+TORCH_INDEX ?=
 
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
@@ -17,6 +24,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # JOBS test workers share the cores, so every worker computes with one thread.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
+, := ,
+
 # $(call venv,folder): an environment in the folder, made by a Python that the project supports.
 define venv
 $(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit( \
@@ -25,18 +34,30 @@ $(1)/bin/python -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info[:2
     || $(PYTHON) -m venv --clear $(1)
 endef
 
-.PHONY: help setup book serve lab test test-single lint format clean
+# $(call install,folder,extras): this package and its extras in the environment of the folder.
+define install
+@$(call venv,$(1))
+@$(1)/bin/python tools/install.py --extras $(2) $(PINS) --torch-index '$(TORCH_INDEX)'
+@touch $(1)/.installed
+endef
+
+INPUTS := pyproject.toml constraints.txt tools/install.py
+
+.PHONY: help setup triton book serve lab test test-some test-single lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## create .venv and install the pinned versions
+setup: $(STAMP) ## create .venv and install the pinned versions (TORCH_INDEX=... for another PyTorch, UNPINNED=1)
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(call venv,$(VENV))
-	$(PY) -m pip install --quiet --editable '.[all]' --constraint constraints.txt
-	@touch $@
+$(STAMP): $(INPUTS)
+	$(call install,$(VENV),all)
+
+# PyTorch's CUDA build brings triton. The tests of the import orders want a real one beside the CPU build, too.
+triton: $(STAMP) ## install triton into a folder of .venv, for the tests of the import orders
+	@$(PY) -c 'import triton' 2>/dev/null || test -d $(VENV)/triton \
+	    || $(PY) -m pip install --quiet --no-deps --target $(VENV)/triton $(PINS) triton
 
 book: $(STAMP) ## execute the notebooks and build the HTML
 	@$(PY) tools/build_book.py
@@ -48,19 +69,28 @@ serve: book ## serve the HTML on 127.0.0.1:8000 (PORT=... for another port)
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab notebooks
 
+# A test, a cell or a kernel that hangs is a failure, by name: see pyproject.toml and conftest.py.
+PYTEST := $(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --nbval
+
 test: $(STAMP) ## run every test: pytest, doctests, and strict nbval over the notebooks
-	@$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --nbval tests tfguide notebooks
+	@$(PYTEST) tests tfguide notebooks
 
-test-single: .venv-torch/.installed .venv-tensorflow/.installed ## run tests/single with one framework installed only, each in turn
+# One file of every folder of tests, each with one framework hidden, and two notebooks: for another Python or another build.
+SOME := tests/structure/test_import_orders.py tests/test_single.py tests/test_layers.py tests/checkpoints/test_logits.py \
+    tests/conformance/test_models.py tests/cost/test_cost.py tests/inference tests/book/test_chinese.py \
+    notebooks/03a_attention.ipynb notebooks/04_mathematics.ipynb
+
+test-some: $(STAMP) ## run some tests of every folder, the import orders and two notebooks
+	@$(PYTEST) $(SOME)
+
+test-single: $(VENV)-torch/.installed $(VENV)-tensorflow/.installed ## run tests/single with one framework installed only, each in turn
 	@echo "== only PyTorch installed"
-	@$(ONE_THREAD) .venv-torch/bin/python -m pytest tests/single
+	@$(ONE_THREAD) $(VENV)-torch/bin/python -m pytest tests/single
 	@echo "== only TensorFlow installed"
-	@$(ONE_THREAD) .venv-tensorflow/bin/python -m pytest tests/single
+	@$(ONE_THREAD) $(VENV)-tensorflow/bin/python -m pytest tests/single
 
-.venv-%/.installed: pyproject.toml constraints.txt
-	@$(call venv,.venv-$*)
-	.venv-$*/bin/python -m pip install --quiet --editable '.[$*,test]' --constraint constraints.txt
-	@touch $@
+$(VENV)-%/.installed: $(INPUTS)
+	$(call install,$(VENV)-$*,$*$(,)test)
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check .

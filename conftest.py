@@ -1,12 +1,72 @@
 """What holds for every test, the notebooks included."""
 
 import os
+import signal
+import threading
+from collections.abc import Generator
 
 import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+from xdist.scheduler import LoadFileScheduling
 
 # Before any test imports a framework. Make sets the same, so this serves a bare `pytest`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+from tfguide.triton import load_triton
+
+load_triton()  # a test may import TensorFlow first, and transformers, which compiles, before the package
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a notebook writes to stderr is not compared: frameworks log there what depends on the machine."""
+    for notebook in {item.parent for item in items if isinstance(item.parent, IPyNbFile)}:
+        notebook.skip_compare = (*notebook.skip_compare, "stderr")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """A cell whose kernel dies fails at once and says so; nbval itself waits until the time of the cell is up."""
+    main = threading.current_thread() is threading.main_thread()  # the only one that may handle a signal
+    if not (main and hasattr(signal, "SIGCHLD") and isinstance(item, IPyNbCell) and item.parent.kernel.is_alive()):
+        return (yield)
+    kernel = item.parent.kernel.km.provisioner.pid
+
+    def on_end_of_a_child(*_) -> None:
+        ended = os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is not None and not item.parent.timed_out:  # else nbval has killed it
+            item.parent.timed_out = True  # nbval expects the cells that follow to fail
+            killed = ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+            by = signal.Signals(ended.si_status).name if killed else f"exit status {ended.si_status}"
+            item.raise_cell_error(f"The kernel died: {by}.")
+
+    before = signal.signal(signal.SIGCHLD, on_end_of_a_child)
+    try:
+        return (yield)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+class _EachOnce(LoadFileScheduling):
+    """Where a worker dies in a test, another one goes on behind it. pytest-xdist's own would die there again."""
+
+    def remove_node(self, node):
+        workload, self.assigned_work[node] = self.assigned_work[node], {}
+        super().remove_node(node)
+        left = {scope: [test for test, done in unit.items() if not done] for scope, unit in workload.items()}
+        crashed = next((test for tests in left.values() for test in tests), None)
+        for scope, tests in left.items():
+            remaining = {test: False for test in tests if test != crashed}
+            if remaining:
+                self.workqueue[scope] = remaining
+        if crashed is not None:
+            self.schedule()
+        return crashed
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> LoadFileScheduling | None:
+    """For --dist loadfile, which keeps the cells of a notebook together, the one above; else pytest-xdist's own."""
+    return _EachOnce(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

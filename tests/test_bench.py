@@ -41,6 +41,12 @@ def test_it_is_timed_beside_the_peer(name, task):
     assert result["machine"]["processor"] in text and PEERS[name] in text
 
 
+def test_a_prompt_is_timed_whatever_number_of_new_tokens_is_named():
+    """One is the number that a prompt is timed with; it was taken off itself, and the speed divided by zero seconds."""
+    [row] = run.bench("prefill", TINY, ["torch"], ["float32"], False, [7], 1, 1)["rows"]
+    assert row["seconds"] > 0 and np.isfinite(row["tokens_per_second"])
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "int4"])
 def test_every_type_is_timed(dtype):
     [row] = run.bench("decode", TINY, ["torch"], [dtype], False, [7], 3, 1)["rows"]

@@ -21,7 +21,7 @@ DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 where all went well, 2 for a mistake in what was asked for, 130 where it was interrupted."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         done = options.run(options)
         sys.stdout.flush()
@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _parser():
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line, with every command."""
     parser = argparse.ArgumentParser(prog="tfguide", description=__doc__.split(":", 1)[1].strip())
     commands = parser.add_subparsers(required=True, metavar="command")
     generate = commands.add_parser("generate", help="stream text from a checkpoint", description="Stream text.")

@@ -91,7 +91,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpt2-medium": _gpt2(1024, 24, 16),
     "gpt2-large": _gpt2(1280, 36, 20),
     "gpt2-xl": _gpt2(1600, 48, 25),
-    # Devlin et al. 2018
+    # Devlin et al. 2019
     "bert-base": _bert(768, 12, 12),
     "bert-large": _bert(1024, 24, 16),
     # Wang et al. 2020, as published by sentence-transformers

@@ -37,7 +37,7 @@ def alibi_slopes(n_heads: int) -> np.ndarray:
     """The H slopes of ALiBi: a geometric sequence from `2 ** (-8 / H)` where H is a power of two.
 
     For another H the slopes of the next smaller power of two come first, then every second one of twice that power.
-    Source: Press et al. 2021, section 3, and its published code.
+    Source: Press et al. 2022, section 3, and its published code.
     """
     power = 2 ** math.floor(math.log2(n_heads))
     slopes = 2.0 ** (-8.0 / power * np.arange(1, power + 1))

@@ -1,13 +1,15 @@
-"""Docstrings as they stand in the source, read by Sphinx.
+"""Docstrings and signatures as they stand in the source, read by Sphinx.
 
 The docstrings of tfguide are plain text. Single backticks mark code (`default_role` in _config.yml), and an indented
 block after a colon is shown as it was typed, which reStructuredText would call a quotation and set as running text.
 Lines that begin with the name of a parameter and a colon are a list, one item for each.
 """
 
+import inspect
 import re
 
 from sphinx.application import Sphinx
+from sphinx.util.inspect import stringify_signature
 
 
 def keep_indented_blocks(app, what, name, obj, options, lines: list[str]) -> None:
@@ -40,7 +42,23 @@ def list_parameters(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = out
 
 
+def sign_classes(app, what, name, obj, options, signature, annotation) -> tuple[str, str] | None:
+    """The parameters of a class's `__init__`: Keras puts a `__new__(*args, **kwargs)` in front, which says nothing."""
+    if what != "class" or "__init__" not in vars(obj):
+        return None
+    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]  # without self
+    return stringify_signature(inspect.Signature(parameters), unqualified_typehints=True), annotation
+
+
+def skip_borrowed(app, what, name, obj, skip, options) -> bool | None:
+    """Leave out of a class what was not written in it: a function of the module under a second name, an empty place."""
+    borrowed = obj is None or (inspect.isfunction(obj) and "." not in obj.__qualname__)
+    return True if what == "class" and borrowed else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", keep_indented_blocks)
     app.connect("autodoc-process-docstring", list_parameters)
+    app.connect("autodoc-process-signature", sign_classes)
+    app.connect("autodoc-skip-member", skip_borrowed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,13 +1,25 @@
 """The built book, for the tests of this folder."""
 
+import faulthandler
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.book.chromium import CHROMIUM, FLAGS, serving
+
 ROOT = Path(__file__).resolve().parents[2]
+BUILD_SECONDS = 2400
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that wants the book waits for its build, in which each cell has a time of its own."""
+    for item in items:
+        if "build" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS + 60))
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +29,7 @@ def build() -> subprocess.CompletedProcess:
     Two test workers may ask at once; build_book.py holds a lock, and the second finds the HTML current.
     """
     pytest.importorskip("jupyter_book", reason="the book extra is not installed")
+    faulthandler.cancel_dump_traceback_later()  # the limit of pyproject.toml is for tests, not for a build
     # The workers compute with one thread each; a page measures with the threads that a reader has.
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
     return subprocess.run(
@@ -26,6 +39,7 @@ def build() -> subprocess.CompletedProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=BUILD_SECONDS,
         check=False,
     )
 
@@ -36,3 +50,22 @@ def html_folder(build) -> Path:
     if build.returncode:
         pytest.fail("there is no HTML to read; test_the_book_builds says why", pytrace=False)
     return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """A browser of playwright with an empty profile."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(html_folder) -> Iterator[str]:
+    """The address of the built book on a loopback server."""
+    with serving(html_folder) as address:
+        yield address

@@ -151,3 +151,47 @@ def _complaints(fetched: list[tuple[str, str]], path: Path, root: Path) -> list[
             elif not (path.parent / local).exists():
                 found.append(f"{name}: {what} {address} does not exist")
     return found
+
+
+class _Anchors(HTMLParser):
+    """Collects what a page can be entered at, and where its links lead."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.targets: set[str] = set()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        self.targets |= {attributes[name] for name in ("id", "name") if attributes.get(name)}
+        if tag == "a" and "href" in attributes:
+            self.links.append(attributes["href"])
+
+
+def anchors(html: str) -> set[str]:
+    """The places that a page can be entered at."""
+    page = _Anchors()
+    page.feed(html)
+    page.close()
+    return page.targets
+
+
+def dead_links(root: Path) -> list[str]:
+    """Every link of every page under `root` that leads to no page of the book, or to no place in that page."""
+    pages = {path.resolve(): _Anchors() for path in sorted(root.rglob("*.html"))}
+    for path, page in pages.items():
+        page.feed(path.read_text(encoding="utf-8"))
+        page.close()
+    found = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            place = unquote(parts.fragment)
+            if not target.exists():
+                found.append(f"{path.relative_to(root.resolve())}: {link} leads to no file")
+            elif place and target in pages and place not in pages[target].targets:
+                found.append(f"{path.relative_to(root.resolve())}: {link} leads to no place in the page")
+    return sorted(set(found))

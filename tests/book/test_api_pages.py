@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,59 @@ def test_shared_page_has_every_public_name(package):
     assert table == described
     elsewhere = {"PromptLookup", "Sampling", "ACTIVATION_BLOCK"}  # on the page of the package, or a number
     assert set(public) - elsewhere <= set(described)
+
+
+class Signatures(HTMLParser):
+    """The text of every signature of an API page, by the name that it documents."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: dict[str, str] = {}
+        self._name = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "dt":
+            attributes = dict(attrs)
+            self._name = attributes.get("id") or "" if "sig-object" in (attributes.get("class") or "") else ""
+            self.found |= {self._name: ""} if self._name else {}
+
+    def handle_endtag(self, tag: str) -> None:
+        self._name = "" if tag == "dt" else self._name
+
+    def handle_data(self, data: str) -> None:
+        if self._name:
+            self.found[self._name] += data
+
+
+def signatures(html_folder, package):
+    """The signatures of a page without what the frameworks must say differently: their own names and types."""
+    html = (html_folder / f"book/appendices/api_{package}.html").read_text(encoding="utf-8")
+    found = {}
+    for name, text in Signatures(html).found.items():
+        text = " ".join(text.split()).removesuffix("#").replace(f"tfguide.{package}.", "")
+        text = text.replace("( ", "(").replace(", )", ")")  # how a long line was broken
+        text = text.replace("dtype=torch.", "dtype=").replace("dtype=tf.", "dtype=").replace(", device=None", "")
+        text = re.sub(r"^forward\b|^call\b", "call", text)
+        found[name.removeprefix(f"tfguide.{package}.").replace(".forward", ".call")] = text
+    return found
+
+
+def test_frameworks_show_the_same_signatures(html_folder):
+    one, other = (signatures(html_folder, package) for package in ("torch", "tensorflow"))
+    assert len(one) > 60
+    assert one.keys() == other.keys()
+    assert [(name, one[name], other[name]) for name in one if one[name] != other[name]] == []
+
+
+@pytest.mark.parametrize("page", ["api_reference", "api_torch", "api_tensorflow", "api_shared", "api_cost", "api"])
+def test_every_signature_names_its_parameters(html_folder, page):
+    """`*args, **kwargs` says nothing; only `attention_maps` passes on what any of three models takes."""
+    found = Signatures((html_folder / f"book/appendices/{page}.html").read_text(encoding="utf-8")).found
+    assert found
+    assert [n for n, t in found.items() if "**kwargs" in t or ("*args" in t and not n.endswith("attention_maps"))] == []
+
+
+def test_a_class_that_keras_wraps_shows_its_own_parameters(html_folder):
+    shown = signatures(html_folder, "tensorflow")["MultiHeadAttention"]
+    assert shown.startswith("class MultiHeadAttention(d_model: int, n_heads: int, n_kv_heads: int | None = None")

@@ -1,43 +1,18 @@
 """The built pages in a real browser: an installed Chromium, headless, with an empty profile, on a loopback server."""
 
-import functools
-import http.server
 import re
-import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.book.chromium import PAGES, complain, serving
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = {"desk": 1280, "phone": 390}
-TOC = (Path(__file__).resolve().parents[2] / "_toc.yml").read_text()
-PAGES = [
-    *re.findall(r"^\s*(?:- )?(?:root|file):\s*(\S+)", TOC, flags=re.MULTILINE),
-    "genindex",
-    "py-modindex",
-    "search",
-]
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-extensions",
-    "--disable-sync",
-    "--no-first-run",
-    # Whatever a page may ask for, nothing but loopback answers.
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-]
 
 # Formulas that are not typeset, and what is wider than the page. Returns complaints.
 READ_PAGE = r"""() => {
@@ -84,39 +59,6 @@ BOXES_BEHIND_A_FIGURE = """() => {
 }"""
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """The address of a server of this folder on loopback."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def site(html_folder) -> Iterator[str]:
-    with serving(html_folder) as address:
-        yield address
-
-
 @pytest.fixture(scope="module", params=WIDTHS)
 def window(request, browser) -> Iterator["sync_api.BrowserContext"]:
     context = browser.new_context(viewport={"width": WIDTHS[request.param], "height": 900})
@@ -149,10 +91,6 @@ def visit(page: "sync_api.Page", address: str) -> list[str]:
     page.goto(address, wait_until="load")
     page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
     return found + page.evaluate(READ_PAGE)
-
-
-def complain(found: list[str]) -> None:
-    assert not found, "\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -211,6 +149,26 @@ def test_the_search_finds_multi_head(desk, site):
         pytest.fail(f"no result says multi-head: {results.all_inner_texts()}")
     finally:
         page.close()
+
+
+ABBREVIATIONS = ("GQA", "MQA", "MHA", "MLA", "FFN", "KV", "RoPE", "TTFT", "TPOT", "MFU", "LLM", "NLP", "FLOP")
+
+
+@pytest.mark.parametrize("short", ABBREVIATIONS)
+def test_the_search_for_an_abbreviation_finds_the_glossary(short, desk, site):
+    page = desk.new_page()
+    page.goto(f"{site}/search.html?q={short}", wait_until="load")
+    page.locator("#search-results ul.search li").first.wait_for()
+    links = page.locator(f'#search-results ul.search a[href*="glossary.html#term-{short}"]')
+    try:
+        links.first.wait_for()
+    except sync_api.TimeoutError:
+        results = page.locator("#search-results ul.search li").all_inner_texts()
+        pytest.fail(f"the search for {short} finds no entry of the glossary: {results[:10]}")
+    address = links.first.get_attribute("href")
+    page.goto(f"{site}/{address}", wait_until="load")
+    assert page.locator(f'[id="{address.partition("#")[2]}"]').is_visible()
+    page.close()
 
 
 def test_figures_follow_the_theme(desk, site, html_folder):

@@ -1,11 +1,12 @@
 """The built pages load nothing from elsewhere, read off every file."""
 
+import posixpath
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.book.html_check import check_css, check_page, check_script, is_external, page_addresses
+from tests.book.html_check import anchors, check_css, check_page, check_script, dead_links, is_external, page_addresses
 
 
 def complain(found: list[str]) -> None:
@@ -137,3 +138,37 @@ def test_the_checker_reads_files(page):
     assert not check_script("// https://example.org/licence\nvar a = 1", page, page.parent)
     assert is_external("ftp://example.org/x") and not is_external("x.png")
     assert page_addresses("<p>nothing</p>") == []
+
+
+def test_every_link_leads_somewhere(html_folder):
+    """Between pages, inside a page, and from the indexes: the file is there, and the place in it."""
+    complain(dead_links(html_folder))
+
+
+def test_every_object_of_the_search_has_its_place(html_folder):
+    """The search links to functions by their anchors, which no page shows as links."""
+    InventoryFile = pytest.importorskip("sphinx.util.inventory").InventoryFile
+    inventory = InventoryFile.load((html_folder / "objects.inv").open("rb"), "", posixpath.join)
+    pages, found = {}, []
+    for kind, objects in inventory.items():
+        for name, (_, _, address, _) in objects.items():
+            page, _, place = address.partition("#")
+            if page not in pages:
+                pages[page] = anchors((html_folder / page).read_text(encoding="utf-8"))
+            if place and place not in pages[page]:
+                found.append(f"{kind} {name}: {address} leads to no place in the page")
+    assert pages
+    complain(found)
+
+
+def test_a_dead_link_is_seen(tmp_path):
+    (tmp_path / "one.html").write_text(
+        '<p id="here"><a href="#here">sound</a><a href="two.html#there">sound</a><a href="https://example.org/#x">out</a>'
+        '<a href="#nowhere">dead</a><a href="two.html#nowhere">dead</a><a href="three.html">dead</a>'
+    )
+    (tmp_path / "two.html").write_text('<p><a name="there">named</a>')
+    assert dead_links(tmp_path) == [
+        "one.html: #nowhere leads to no place in the page",
+        "one.html: three.html leads to no file",
+        "one.html: two.html#nowhere leads to no place in the page",
+    ]

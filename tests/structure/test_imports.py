@@ -21,6 +21,7 @@ SHARED = {
     "inference",
     "compress",
     "native",
+    "triton",
 }
 FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "parts", "temporary"]
 
@@ -51,7 +52,11 @@ def test_these_import_no_framework(part):
         names = list(imports(path))
         outside = {name.split(".")[0] for name in names}
         # tokenizers are an extra, imported in the function that needs them
-        allowed = BASE | ({"tokenizers"} if part in ("tasks", "text") else set())
+        allowed = BASE | {
+            "tasks": {"tokenizers"},
+            "text": {"tokenizers"},
+            "triton": {"triton"},
+        }.get(part, set())
         assert outside <= allowed, f"{path.name} imports {outside - allowed}"
         assert not parts(names) & {"torch", "tensorflow", "bench", "figures"}, path
 

@@ -11,8 +11,8 @@ import tfguide.tensorflow
 import tfguide.torch
 
 PACKAGE = Path(tfguide.torch.__file__).parents[1]
-# linear.py: Keras layers with weights from the start, as nn.Linear has them; startup.py: TensorFlow's import.
-ONE_SIDED_FILES = {"linear.py", "startup.py"}
+# Keras layers with weights from the start, as nn.Linear has them.
+ONE_SIDED_FILES = {"linear.py"}
 # Where a tensor lives is PyTorch's to say; Keras has a policy for the type.
 ONE_SIDED_PARAMETERS = {(cache, "device") for cache in ("KVCache", "QuantizedKVCache", "SlidingCache")}
 NAMES = sorted(tfguide.torch.__all__)

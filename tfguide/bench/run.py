@@ -97,7 +97,7 @@ def _round(task, config, reader, found, framework, dtype, folder, prompt, truth,
     net = {}
     for name in running:
         first = seconds[name, 1]
-        whole = seconds.get((name, n_new))
+        whole = seconds[name, n_new] if task == "decode" else None
         net[name] = first if whole is None else [b - a for a, b in zip(first, whole, strict=True)]
     for row in rows:
         if row["name"] in net:

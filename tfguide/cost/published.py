@@ -19,7 +19,7 @@ from tfguide.cost.step import bandwidth_seconds, mfu, parameters_read, step
 
 POPE = "Pope et al. 2022"
 SCALING = "scaling-book, inference chapter"
-LEVIATHAN = "Leviathan et al. 2022, table 2"
+LEVIATHAN = "Leviathan et al. 2023, table 2"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from tfguide.parts import check_count, check_number
 def speculative_tokens(acceptance: float, draft_length: int) -> float:
     """The tokens that one pass of the target yields on average: (1 - a^(g + 1)) / (1 - a).
 
-    acceptance: a, in [0, 1]; draft_length: g, tokens drafted for each pass. Source: Leviathan et al. 2022, equation 1.
+    acceptance: a, in [0, 1]; draft_length: g, tokens drafted for each pass. Source: Leviathan et al. 2023, equation 1.
     Raises ValueError out of range.
 
     >>> round(speculative_tokens(0.75, 7), 3)
@@ -26,7 +26,7 @@ def speculative_speedup(acceptance: float, draft_length: int, draft_cost: float)
 
     draft_cost: c, the time of the draft's step over the target's. Left out: that to check g + 1 tokens may take longer
     than one step, and that neighbouring acceptances are not independent; measured gains lie up to a quarter below
-    and half above. Source: Leviathan et al. 2022, theorem 3.8. Raises ValueError out of range.
+    and half above. Source: Leviathan et al. 2023, theorem 3.8. Raises ValueError out of range.
     """
     check_number("draft_cost", draft_cost)
     if draft_cost < 0:

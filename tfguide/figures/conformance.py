@@ -15,7 +15,7 @@ def difference_histogram(differences: Mapping[str, Sequence[float]], limit: floa
     edges = np.logspace(np.floor(np.log10(min(values))), np.ceil(np.log10(max(limit, *values))), 45)
     with style():
         fig, axes = plt.subplots(
-            len(differences), 1, figsize=size(0.3 * len(differences), 5.4), sharex=True, sharey=True, squeeze=False
+            len(differences), 1, figsize=size(0.31 * len(differences)), sharex=True, sharey=True, squeeze=False
         )
         for ax, (name, some), colour in zip(axes[:, 0], differences.items(), (BLUE, GOLD), strict=False):
             ax.hist(some, edges, color=colour)

@@ -40,14 +40,14 @@ DIVERGING = "RdBu_r"
 # this colour for data.
 _INK = "#0a0b0c"
 
-_WIDTH = 7.2  # inches; the measure of a page
+_WIDTH = 5.2  # inches: 70% of it, the least that a figure shrinks to, is the width of a telephone
 
 
 def size(aspect: float = 0.5, width: float = _WIDTH) -> tuple[float, float]:
     """The size of a figure in inches for `figsize`: `width`, and a height of `aspect` times the width.
 
     >>> size(0.5)
-    (7.2, 3.6)
+    (5.2, 2.6)
     """
     return width, round(width * aspect, 3)
 

@@ -38,40 +38,53 @@ struct Call {
   int32_t cache_type, unused;
 };
 
-// What one thread needs of its own, and what all share.
+constexpr int64_t STEP_ROWS = 16;  // as MAX_ROWS in decoder.py: more rows are a prompt
+constexpr int QUERIES = 4;         // of a prompt that look at a key while it is in a register
+
+// What one thread needs of its own, and what all share. With few rows every thread normalises and rounds all of them
+// for itself, which is cheaper than to wait for another one's result; with many, each does its share.
 struct Step {
   const Model& m;
   const Call& call;
   Team& team;
   int64_t rows;
+  bool many;
   float *x, *q, *k, *v, *heads, *gate, *up;  // shared, (rows, ...)
+  float* h;                                  // the normalised rows, shared where there are many
+  char* input;                               // and what they are rounded to
   float* partial;                                           // two sets of one (rows, widest) for each thread
   int64_t widest, share;  // the most outputs of any layer, and of one thread
-  int64_t most_heads;     // of one row, for one thread
+  int64_t most_heads;     // of one row, for one thread; or the queries of one head
   char* own;              // bytes_each for each thread
   int64_t bytes_each;
 
   Step(const Model& model, const Call& c, Team& t, std::vector<char>& memory) : m(model), call(c), team(t) {
     rows = call.batch * call.n_tokens;
+    many = rows > STEP_ROWS;
     const int64_t D = m.d_model, Hd = int64_t(m.n_heads) * m.d_head, Kd = int64_t(m.n_kv_heads) * m.d_head;
     widest = std::max({D, Hd, int64_t(m.d_ff)});
     bool columns = false;
     for (int l = 0; l < m.n_layers; ++l) columns |= is_columns(m.layers[l].query) || is_columns(m.layers[l].down);
     share = padded(widest / team.size() + LANES, LANES);
-    most_heads = std::min<int64_t>(m.n_heads, rows * m.n_heads / team.size() + 1);
-    bytes_each = padded(rows * (D + share) * 4 + Input::bytes(rows, widest) +
+    most_heads = many ? QUERIES : std::min<int64_t>(m.n_heads, rows * m.n_heads / team.size() + 1);
+    const int64_t normed = padded(rows * D * 4, 64), rounded = padded(Input::bytes(rows, widest), 64);
+    bytes_each = padded((many ? 0 : normed + rounded) + rows * share * 4 +
                             most_heads * (padded(call.max_length, LANES) + padded(m.d_head, LANES)) * 4, 64) + 64;
     const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff};
     float** places[] = {&x, &q, &k, &v, &heads, &gate, &up};
     int64_t total = 0;
     for (int64_t size : sizes) total += padded(rows * size, LANES) * 4;
     const int64_t partials = columns ? 2 * team.size() * padded(rows * widest, LANES) * 4 : 0;
-    memory.resize(total + partials + team.size() * bytes_each + 64);
+    const int64_t together = many ? normed + rounded : 0;
+    memory.resize(total + together + partials + team.size() * bytes_each + 64);
     char* at = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
     for (int i = 0; i < 7; ++i) {
       *places[i] = reinterpret_cast<float*>(at);
       at += padded(rows * sizes[i], LANES) * 4;
     }
+    h = reinterpret_cast<float*>(at);
+    input = at + normed;
+    at += together;
     partial = reinterpret_cast<float*>(at);
     own = at + partials;
   }
@@ -93,12 +106,12 @@ const Floats COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 class Worker {
  public:
   Worker(Step& step, int id) : s(step), m(step.m), id(id), size(step.team.size()) {
-    char* at = s.own + id * s.bytes_each;
-    h = reinterpret_cast<float*>(at);
-    products = h + s.rows * m.d_model;
+    products = reinterpret_cast<float*>(s.own + id * s.bytes_each);
     scores = products + s.rows * s.share;
     queries = scores + s.most_heads * padded(s.call.max_length, LANES);
-    for_input = queries + s.most_heads * padded(m.d_head, LANES);
+    float* rest = queries + s.most_heads * padded(m.d_head, LANES);
+    h = s.many ? s.h : rest;
+    for_input = s.many ? static_cast<void*>(s.input) : h + s.rows * m.d_model;
   }
 
   void run() {
@@ -112,7 +125,8 @@ class Worker {
   Step& s;
   const Model& m;
   const int id, size;
-  float *h, *products, *scores, *queries, *for_input;
+  float *h, *products, *scores, *queries;
+  void* for_input;
   int set = 0;
 
   float* x(int64_t r) { return s.x + r * m.d_model; }
@@ -147,10 +161,17 @@ class Worker {
     if (m.placement == POST) after(layer.feed_forward_norm);
   }
 
-  // What a sublayer reads. Every thread normalises for itself: cheaper than to wait for another one's result.
+  // Every row here, or where there are many this thread's share of them, and then all may read all.
+  template <class F>
+  void own_rows(F&& act) {
+    for (int64_t r = s.many ? id : 0; r < s.rows; r += s.many ? size : 1) act(r);
+    if (s.many) s.team.barrier();
+  }
+
+  // What a sublayer reads.
   const float* normalised(const Norm& norm) {
     if (m.placement == POST) return s.x;
-    for (int64_t r = 0; r < s.rows; ++r) normalise(m, norm, x(r), h + r * m.d_model);
+    own_rows([&](int64_t r) { normalise(m, norm, x(r), h + r * m.d_model); });
     return h;
   }
 
@@ -183,10 +204,10 @@ class Worker {
       }
   }
 
-  // The input as the format of these weights wants it: again every thread for itself.
+  // The input as the format of these weights wants it.
   Input prepared(const Linear& w, const float* x) {
     Input input(x, s.rows, w.in, for_input);
-    for (int64_t r = 0; r < s.rows; ++r) input.prepare(w, r);
+    own_rows([&](int64_t r) { input.prepare(w, r); });
     return input;
   }
 
@@ -203,6 +224,7 @@ class Worker {
       for (int64_t u = units * id / size; u < units * (id + 1) / size; ++u)
         append(u / m.n_kv_heads, u % m.n_kv_heads, keys, values);
       s.team.barrier();
+      if (s.many) return attend_prompt(keys, values);
       const int64_t all = s.rows * m.n_heads, last = all * (id + 1) / size;
       for (int64_t u = all * id / size; u < last;) {  // the heads of one row together
         const int64_t r = u / m.n_heads, head = u % m.n_heads, n = std::min(last - u, m.n_heads - head);
@@ -260,7 +282,8 @@ class Worker {
     for (int64_t i = 0; i < n; i += LANES)
       for (int64_t h = 0; h < n_heads; ++h) {
         const T* from = key + i * ld + (head + h) / group * d;
-        const Floats found = score(queries + h * wide, from, ld, std::min<int64_t>(LANES, n - i));
+        Floats found;
+        score<1>(queries + h * wide, wide, from, ld, std::min<int64_t>(LANES, n - i), &found);
         write(scores + h * room + i, m.slopes ? found - m.slopes[head + h] * (float(n - 1 - i) - COUNT) : found);
       }
     for (int64_t h = 0; h < n_heads; ++h) softmax(scores + h * room, n);
@@ -269,30 +292,86 @@ class Worker {
       for (int64_t h = 0; h < n_heads; ++h) {
         const float* weights = scores + h * room + i;
         const T* from = value + i * ld + (head + h) / group * d;
-        const int64_t some = std::min<int64_t>(LANES, n - i);
-        int64_t j = 0;
-        for (; j + 4 * LANES <= d; j += 4 * LANES) add<4>(from + j, ld, some, weights, to + h * d + j);
-        for (; j + LANES <= d; j += LANES) add<1>(from + j, ld, some, weights, to + h * d + j);
-        for (; j < d; ++j)
-          for (int64_t k = 0; k < some; ++k) to[h * d + j] += weights[k] * to_float(from[k * ld + j]);
+        add_all<1>(from, ld, std::min<int64_t>(LANES, n - i), weights, 0, to + h * d, 0);
       }
   }
 
-  // A query with up to 16 keys.
+  // A prompt: a few queries of one head after the other, which look at the same keys but for the last ones. What is
+  // computed for a query is what `attend` computes, in the same order, so that no result depends on the other rows.
   template <class T>
-  Floats score(const float* query, const T* key, int64_t ld, int64_t n) const {
-    const int64_t d = m.d_head;
-    Floats parts[LANES];
-    for (int64_t i = 0; i < n; ++i) {
-      const T* at = key + i * ld;
-      fetch_position(at + POSITIONS_AHEAD * ld, d);
-      parts[i] = Floats{};
-      int64_t j = 0;
-      for (; j + LANES <= d; j += LANES) parts[i] += load(query + j) * load(at + j);
-      for (; j < d; ++j) parts[i][0] += query[j] * to_float(at[j]);
+  void attend_prompt(const T* keys, const T* values) {
+    const int64_t tiles = (s.call.n_tokens + QUERIES - 1) / QUERIES, units = s.call.batch * tiles * m.n_heads;
+    for (int64_t u = id; u < units; u += size) {  // in turns: the later a query, the more keys it sees
+      const int64_t head = u % m.n_heads, tile = u / m.n_heads, first = tile % tiles * QUERIES;
+      const int64_t r = tile / tiles * s.call.n_tokens + first, n = std::min<int64_t>(QUERIES, s.call.n_tokens - first);
+      if (n == QUERIES && !(m.window && position(r + n - 1) >= m.window)) {
+        attend_together<QUERIES>(r, head, keys, values);
+      } else {
+        for (int64_t i = 0; i < n; ++i) attend(r + i, head, 1, keys, values);
+      }
     }
-    for (int64_t i = n; i < LANES; ++i) parts[i] = Floats{};
-    return sums(parts) * m.attention_scale;
+  }
+
+  template <int Q, class T>
+  void attend_together(int64_t r, int64_t head, const T* keys, const T* values) {
+    const int64_t d = m.d_head, p = position(r), group = m.n_heads / m.n_kv_heads, all_see = p + 1, n = p + Q;
+    const int64_t ld = int64_t(m.n_kv_heads) * d, room = padded(n, LANES), wide = padded(d, LANES);
+    const T *key = slot(keys, r, 0, head / group), *value = slot(values, r, 0, head / group);
+    float* to = s.heads + (r * m.n_heads + head) * d;
+    const int64_t next = int64_t(m.n_heads) * d;
+
+    for (int q = 0; q < Q; ++q) rotate(p + q, s.q + ((r + q) * m.n_heads + head) * d, queries + q * wide);
+    for (int64_t i = 0; i < n; i += LANES) {
+      Floats found[Q];
+      score<Q>(queries, wide, key + i * ld, ld, std::min<int64_t>(LANES, n - i), found);
+      for (int q = 0; q < Q; ++q)
+        write(scores + q * room + i, m.slopes ? found[q] - m.slopes[head] * (float(p + q - i) - COUNT) : found[q]);
+    }
+    for (int q = 0; q < Q; ++q) {
+      softmax(scores + q * room, all_see + q);
+      std::memset(to + q * next, 0, d * sizeof(float));
+    }
+    add_all<Q>(value, ld, all_see, scores, room, to, next);
+    for (int q = 1; q < Q; ++q)
+      add_all<1>(value + all_see * ld, ld, q, scores + q * room + all_see, room, to + q * next, next);
+  }
+
+  // Q queries, `wide` numbers apart, with up to 16 keys.
+  template <int Q, class T>
+  void score(const float* query, int64_t wide, const T* key, int64_t ld, int64_t n, Floats* found) const {
+    Floats parts[Q][LANES];
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) dots<Q, 4>(query, wide, key, ld, i, parts);  // what is loaded serves four times
+    for (; i < n; ++i) dots<Q, 1>(query, wide, key, ld, i, parts);
+    for (int q = 0; q < Q; ++q) {
+      for (i = n; i < LANES; ++i) parts[q][i] = Floats{};
+      found[q] = sums(parts[q]) * m.attention_scale;
+    }
+  }
+
+  // parts[q][i + k], whose sum is the product of query q and key i + k.
+  template <int Q, int K, class T>
+  void dots(const float* query, int64_t wide, const T* key, int64_t ld, int64_t i, Floats (*parts)[LANES]) const {
+    const int64_t d = m.d_head;
+    const T* at = key + i * ld;
+    for (int k = 0; Q == 1 && k < K; ++k) fetch_position(at + (k + POSITIONS_AHEAD) * ld, d);
+    Floats acc[Q][K] = {};
+    int64_t j = 0;
+    for (; j + LANES <= d; j += LANES) {
+      Floats some[K];
+      for (int k = 0; k < K; ++k) some[k] = load(at + k * ld + j);
+      for (int q = 0; q < Q; ++q) {
+        const Floats one = load(query + q * wide + j);
+        for (int k = 0; k < K; ++k) acc[q][k] += one * some[k];
+      }
+    }
+    for (int q = 0; q < Q; ++q)
+      for (int k = 0; k < K; ++k) {
+        float rest = 0;  // std::fma: the compiler may contract a product and a sum for one Q and not for another
+        for (int64_t o = j; o < d; ++o) rest = std::fma(query[q * wide + o], to_float(at[k * ld + o]), rest);
+        acc[q][k][0] += rest;
+        parts[q][i + k] = acc[q][k];
+      }
   }
 
   // n scores to weights that add up to 1; what pads them to a multiple of 16 to 0.
@@ -310,16 +389,34 @@ class Worker {
     for (int64_t i = 0; i < n; i += LANES) write(x + i, load(x + i) * factor);
   }
 
-  // to += the weighted sum of n values.
-  template <int N, class T>
-  void add(const T* value, int64_t ld, int64_t n, const float* weights, float* to) const {
-    Floats acc[N];
-    for (int c = 0; c < N; ++c) acc[c] = load(to + c * LANES);
+  // to += the weighted sum of n values, for Q queries: their weights lie `room` apart, their results `next`.
+  template <int Q, class T>
+  void add_all(const T* value, int64_t ld, int64_t n, const float* weights, int64_t room, float* to, int64_t next) const {
+    const int64_t d = m.d_head;
+    int64_t j = 0;
+    for (; j + 4 * LANES <= d; j += 4 * LANES) add<Q, 4>(value + j, ld, n, weights, room, to + j, next);
+    for (; j + LANES <= d; j += LANES) add<Q, 1>(value + j, ld, n, weights, room, to + j, next);
+    for (; j < d; ++j)
+      for (int q = 0; q < Q; ++q) {
+        float* sum = to + q * next + j;
+        for (int64_t k = 0; k < n; ++k) *sum = std::fma(weights[q * room + k], to_float(value[k * ld + j]), *sum);
+      }
+  }
+
+  template <int Q, int N, class T>
+  void add(const T* value, int64_t ld, int64_t n, const float* weights, int64_t room, float* to, int64_t next) const {
+    Floats acc[Q][N];
+    for (int q = 0; q < Q; ++q)
+      for (int c = 0; c < N; ++c) acc[q][c] = load(to + q * next + c * LANES);
     for (int64_t i = 0; i < n; ++i) {
-      fetch_position(value + (i + POSITIONS_AHEAD) * ld, N * LANES);
-      for (int c = 0; c < N; ++c) acc[c] += load(value + i * ld + c * LANES) * weights[i];
+      if (Q == 1) fetch_position(value + (i + POSITIONS_AHEAD) * ld, N * LANES);
+      for (int c = 0; c < N; ++c) {
+        const Floats some = load(value + i * ld + c * LANES);
+        for (int q = 0; q < Q; ++q) acc[q][c] += some * weights[q * room + i];
+      }
     }
-    for (int c = 0; c < N; ++c) write(to + c * LANES, acc[c]);
+    for (int q = 0; q < Q; ++q)
+      for (int c = 0; c < N; ++c) write(to + q * next + c * LANES, acc[q][c]);
   }
 
   void feed_forward(const Layer& layer, const float* from) {
@@ -345,7 +442,6 @@ class Worker {
   }
 };
 
-constexpr int64_t STEP_ROWS = 16;  // as MAX_ROWS in decoder.py: more is a prompt, between products of the framework
 constexpr int64_t CHUNK = 128;     // rows of a product at a time: what they are rounded to stays in the cache
 std::mutex one_at_a_time;
 std::unique_ptr<Team> current;

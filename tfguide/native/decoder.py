@@ -27,6 +27,7 @@ FORMATS = (
     "int4 a8",
 )  # fmt: skip
 MAX_ROWS = 16  # more new tokens than this in one call are the work of a matrix product, which the frameworks do better
+AT_ONCE = 128  # rows of a prompt in one pass of the kernels over the weights
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,25 @@ class NativeDecoder:
         self._model = self._describe(embedding)
         self._tables = _PositionTables(0, {})
         self.head = matrices.get("head")
+        # Integers times integers: no library multiplies them as fast, so there the kernels read prompts of any length.
+        self.reads_prompts = all(matrix.format.endswith("a8") for matrix in matrices.values())
 
     def step(self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache) -> np.ndarray:
         """The hidden states (B, T, D), float32, of new tokens (B, T) whose rows begin at positions `starts` (B,).
 
         Their keys and values are written into the cache. Tokens and positions must have been checked. Nothing of a
-        call is kept for the next one, so every thread may have a cache of its own.
+        call is kept for the next one, so every thread may have a cache of its own. What is computed for a token does
+        not depend on the others that come with it, to the last bit where the weights have 8-bit activations.
         """
-        tokens = np.ascontiguousarray(tokens, np.int64)
         starts = np.ascontiguousarray(starts, np.int64)
+        length = max(1, AT_ONCE // len(tokens))
+        parts = [
+            self._pass(tokens[:, at : at + length], starts + at, cache) for at in range(0, tokens.shape[1], length)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _pass(self, tokens, starts, cache):
+        tokens = np.ascontiguousarray(tokens, np.int64)
         hidden = np.empty((*tokens.shape, self.config.d_model), np.float32)
         by_position = self._position_tables(cache.max_length)  # held here: another thread may put others in their place
         at = by_position.addresses

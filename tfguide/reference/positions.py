@@ -37,7 +37,7 @@ def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
 def alibi_bias(query_positions: np.ndarray, key_positions: np.ndarray, n_heads: int) -> np.ndarray:
     """ALiBi: what is `distance` away loses `slope * distance`, with a slope for each head; bias (B, H, T, S).
 
-    query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2021, section 3.
+    query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """
     distance = np.abs(query_positions[:, :, None] - key_positions[:, None, :])  # (B, T, S)
     return -tables.alibi_slopes(n_heads)[None, :, None, None] * distance[:, None]

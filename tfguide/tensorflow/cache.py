@@ -141,7 +141,7 @@ class SlidingCache(KVCache):
     A query sees itself, the `window - 1` positions before it, and the sinks, however long the text; with n_sinks = 0
     and a model of that `sliding_window` the result is the model's own. Positions stay those of the text: a rotated key
     keeps its rotation. StreamingLLM counts positions within the cache instead, which helps a model far beyond the
-    lengths it was trained on. Source: Xiao et al. 2023, "Efficient Streaming Language Models with Attention Sinks".
+    lengths it was trained on. Source: Xiao et al. 2024, "Efficient Streaming Language Models with Attention Sinks".
 
     Raises ValueError for a window below 1, fewer than 0 sinks, or a model with another window of its own.
     """

@@ -19,14 +19,14 @@ class FastDecoder:
     """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
 
     Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
-    type of the weights; more tokens, other caches and attention maps by the framework, with kernels in parts of it (see
-    prompts.py). The weights are the model's own, not a copy, so the model must stay as it is. Threads may share a fast
-    decoder, each with a cache of its own.
+    type of the weights, and so are prompts of any length where activations have 8 bits; more tokens, other caches and
+    attention maps by the framework, with kernels in parts of it (see prompts.py). The weights are the model's own, not
+    a copy, so the model must stay as it is. Threads may share a fast decoder, each with a cache of its own.
 
-    Which of the two computes depends on how many tokens come together, so a row of a batch may be rounded otherwise
-    than the row alone: with activations in float32, as quantised models have them unless told, by the order of sums,
-    some 1e-6 of the largest logit; with 8-bit activations also by a number that falls to the next integer, below 2%;
-    with activations in bfloat16 or float16 by a few roundings to that type. Two logits that are nearer than that may
+    With 8-bit activations the result for a row is the same to the last bit, whatever stands in the other rows and
+    however a prompt is cut into chunks. Otherwise the number of tokens in a call decides who computes, and a row in a
+    batch may be rounded otherwise than the row alone: with activations in float32 by the order of sums, some 1e-6 of
+    the largest logit; in bfloat16 or float16 by a few roundings to that type. Two logits that are nearer than that may
     change places.
 
     Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
@@ -61,7 +61,7 @@ class FastDecoder:
             with self._prompt_kernels.in_place():
                 return self.model.hidden(tokens, valid, token_types, record, cache)
         positions = next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
-        if tokens.shape.num_elements() <= native.MAX_ROWS:
+        if tokens.shape.num_elements() <= native.MAX_ROWS or self._decoder.reads_prompts:
             hidden = self._decoder.step(tokens.numpy(), cache.filled, self._places(cache))
             hidden = tf.constant(hidden)
         elif int(tf.reduce_max(positions)) < tokens.shape[1]:  # nothing stands before the tokens
@@ -89,7 +89,7 @@ class FastDecoder:
         caches of its code, and each first call of a function would wait for the memory. Raises as `decode` does.
         """
         tokens = np.asarray(tokens)
-        if type(cache) is not _FastCache or tokens.size > native.MAX_ROWS:
+        if type(cache) is not _FastCache or not (tokens.size <= native.MAX_ROWS or self._decoder.reads_prompts):
             checks.decode(tokens.shape, cache.batch_size, int(tf.reduce_min(cache.lengths)))
             return to_numpy(self(tokens[:, None], cache=cache)[:, -1])
         check_step(self.config, cache, tokens, cache.filled)

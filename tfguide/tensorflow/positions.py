@@ -40,7 +40,7 @@ def rotate(x: tf.Tensor, cos: tf.Tensor, sin: tf.Tensor) -> tf.Tensor:
 def alibi_bias(query_positions: tf.Tensor, key_positions: tf.Tensor, n_heads: int) -> tf.Tensor:
     """ALiBi: what is `distance` away loses `slope * distance`, with a slope for each head; bias (B, H, T, S).
 
-    query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2021, section 3.
+    query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """
     distance = tf.abs(query_positions[:, :, None] - key_positions[:, None, :])  # (B, T, S)
     slopes = tf.constant(tables.alibi_slopes(n_heads), tf.float32)

@@ -8,6 +8,8 @@ import shutil
 import sys
 import tempfile
 
+from tfguide.triton import load_triton
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # before Keras is imported: it chooses its backend once
 
 
@@ -33,6 +35,7 @@ def _held_stderr():
             os.close(kept)
 
 
+load_triton()  # before TensorFlow
 _wants_silence = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") > "0"
 try:
     with _held_stderr() if _wants_silence else contextlib.nullcontext():

@@ -1,11 +1,6 @@
 """The Transformer in PyTorch: the same names, parameters and numbers as `tfguide.tensorflow`."""
 
-try:
-    import torch  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise ImportError("tfguide.torch needs PyTorch: install it with pip install 'tfguide[torch]'") from error
+from tfguide.torch import startup  # noqa: F401, I001  before anything that imports PyTorch
 
 from tfguide.torch.attention import (
     MultiHeadAttention,

@@ -87,8 +87,8 @@ def generate(
     positions; None makes a `KVCache`. chunk_size: as in `prefill`.
 
     The tokens of a row do not depend on the other rows, but for rounding: a product of more rows may add up in another
-    order, and where two tokens are equally likely within that, the other one may be chosen. How much it is in a fast
-    decoder stands at `FastDecoder`.
+    order, and where two tokens are equally likely within that, the other one may be chosen. `FastDecoder` says how much
+    that is, and where it is nothing.
 
     Raises TypeError for tokens that are not integers; ValueError for an empty batch or prompt, a token outside the
     vocabulary, `max_new_tokens` below 1, more positions than the model or the cache has, an encoder, or logits that

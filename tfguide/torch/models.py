@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tfguide import checks
 from tfguide.config import ModelConfig
@@ -147,8 +148,20 @@ def from_weights(
 
 def empty_model(config):
     """A model whose weights are shapes only: no memory and no random numbers for what is about to be replaced."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         return {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Within it, the functions of torch.nn.init leave a tensor as it is.
+
+    The meta device needs PyTorch's compiler for a normal distribution, which takes seconds to import.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:

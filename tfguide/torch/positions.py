@@ -38,7 +38,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def alibi_bias(query_positions: Tensor, key_positions: Tensor, n_heads: int) -> Tensor:
     """ALiBi: what is `distance` away loses `slope * distance`, with a slope for each head; bias (B, H, T, S).
 
-    query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2021, section 3.
+    query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """
     distance = (query_positions[:, :, None] - key_positions[:, None, :]).abs()  # (B, T, S)
     slopes = torch.as_tensor(tables.alibi_slopes(n_heads), dtype=torch.float32, device=distance.device)

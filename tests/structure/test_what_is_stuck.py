@@ -1,0 +1,92 @@
+"""A dead kernel, a cell that hangs and a test that hangs are failures, by name, and what follows is still run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FOREVER = "import time; time.sleep(3600)"
+FOREVER_IN_C = "import itertools; sum(itertools.repeat(1))"  # never looks for a signal
+
+
+def run(folder, *options):
+    """Run pytest as `make test` does, with this repository's settings, on the tests and notebooks of a folder."""
+    return subprocess.run(
+        [
+            sys.executable, "-m", "pytest", f"--rootdir={ROOT}", f"--config-file={ROOT / 'pyproject.toml'}",
+            "-p", "conftest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-n", "2", "--dist", "loadfile",
+            "--color=no", "--nbval", *options, str(folder),
+        ],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def write_notebook(path, *sources, output="1\n"):
+    """A notebook of some cells, stored as executed; the last one prints its `output`."""
+    cells = [nbformat.v4.new_code_cell(source, execution_count=i) for i, source in enumerate(sources, 1)]
+    cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=output)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+def test_the_limits_are_minutes(pytestconfig):
+    assert pytestconfig.getoption("nbval_cell_timeout") <= 300
+    assert float(pytestconfig.getini("timeout")) <= 600
+    assert float(pytestconfig.getini("faulthandler_timeout")) <= 660
+    assert pytestconfig.getini("faulthandler_exit_on_timeout")
+
+
+def test_kernels_that_die_and_cells_that_hang(tmp_path):
+    write_notebook(tmp_path / "exits.ipynb", "import os", "os._exit(3)", "print(1)")
+    write_notebook(tmp_path / "crashes.ipynb", "import ctypes", "ctypes.string_at(0)", "print(1)")
+    write_notebook(tmp_path / "hangs.ipynb", "x = 1", FOREVER, "print(1)")
+    write_notebook(tmp_path / "hangs_in_c.ipynb", "x = 1", FOREVER_IN_C, "print(1)")
+    write_notebook(tmp_path / "works.ipynb", "x = 1", "print(x)")
+    done = run(tmp_path, "--nbval-cell-timeout=10")
+    failed = re.findall(r"^FAILED \S*?(\w+).ipynb::Cell (\d)", done.stdout, re.MULTILINE)
+    assert sorted(failed) == [("crashes", "1"), ("exits", "1"), ("hangs", "1"), ("hangs_in_c", "1")], done.stdout
+    assert "The kernel died: exit status 3." in done.stdout
+    assert "The kernel died: SIGSEGV." in done.stdout
+    assert len(re.findall("Timeout of 10 seconds exceeded", done.stdout)) == 2
+    assert "4 failed" in done.stdout
+
+
+def test_a_kernel_that_dies_later_is_found_as_well(tmp_path):
+    write_notebook(
+        tmp_path / "later.ipynb", "import os, threading", "threading.Timer(1, os._exit, (3,)).start()", FOREVER
+    )
+    done = run(tmp_path, "--nbval-cell-timeout=60")
+    assert "later.ipynb::Cell 2" in done.stdout
+    assert "The kernel died: exit status 3." in done.stdout
+
+
+def test_stderr_is_not_compared_and_stdout_is(tmp_path):
+    log = "import os, sys; os.write(2, b'I0000 from C'); print('from Python', file=sys.stderr); print(1)"
+    write_notebook(tmp_path / "logs.ipynb", log)
+    write_notebook(tmp_path / "differs.ipynb", log, output="2\n")
+    done = run(tmp_path)
+    assert re.findall(r"^FAILED \S*?(\w+).ipynb", done.stdout, re.MULTILINE) == ["differs"], done.stdout
+
+
+@pytest.mark.parametrize(("stuck", "says"), [(FOREVER, "from pytest-timeout"), (FOREVER_IN_C, "crashed while running")])
+def test_a_test_that_hangs(tmp_path, stuck, says):
+    (tmp_path / "test_it.py").write_text(
+        f"def test_before(): pass\ndef test_stuck(): {stuck}\ndef test_after(): pass\n"
+    )
+    done = run(tmp_path, "--timeout=5", "-o", "faulthandler_timeout=10")
+    assert done.returncode == 1
+    assert re.findall(r"^FAILED \S*::(\w+)", done.stdout, re.MULTILINE) == ["test_stuck"], done.stdout + done.stderr
+    assert says in done.stdout
+    assert "1 failed, 2 passed" in done.stdout
+
+
+def test_a_test_that_hangs_in_c_is_named_without_workers(tmp_path):
+    (tmp_path / "test_it.py").write_text(f"def test_stuck(): {FOREVER_IN_C}\n")
+    done = run(tmp_path, "-n", "0", "--timeout=5", "-o", "faulthandler_timeout=10")
+    assert done.returncode == 1
+    assert "in test_stuck" in done.stderr

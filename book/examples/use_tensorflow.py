@@ -1,15 +1,13 @@
 """From a folder to text in TensorFlow: the listings of the page "Use it"."""
 
-from tokenizers import Tokenizer
-
 import tfguide.tensorflow as tg
 from tfguide import Sampling
-from tfguide.cli import pieces
 from tfguide.compress import Quantization
+from tfguide.text import pieces, read_tokenizer
 
 
 def load_and_generate(folder, text):
-    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+    tokenizer = read_tokenizer(folder)
     model = tg.load_checkpoint(folder)  # float32, or dtype="bfloat16"
     prompt = tokenizer.encode(text).ids
     [new] = tg.generate(model, [prompt], max_new_tokens=24)
@@ -17,7 +15,7 @@ def load_and_generate(folder, text):
 
 
 def quantise_accelerate_and_stream(folder, text):
-    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+    tokenizer = read_tokenizer(folder)
     # Eight bits while reading: the floats are never in memory all at once.
     how = Quantization(weight_bits=8, activation_bits=8)
     model = tg.load_checkpoint(folder, quantization=how)

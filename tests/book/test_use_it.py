@@ -56,4 +56,6 @@ def test_what_the_page_promises_was_printed(html_folder):
     learnt = " better than ugly.\nExplicit is better than implicit."
     assert html.count(learnt) >= 3  # PyTorch, TensorFlow, the command
     assert "sliding_window=4096 is not supported" in html and "ignore=('sliding_window',)" in html
-    assert html.count("tokens read in") >= 2
+    assert "ignored as told: sliding_window=4096" in html
+    assert "passed over, as transformers does: trained_by='me'" in html
+    assert html.count("tokens read in") >= 3

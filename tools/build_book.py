@@ -59,6 +59,9 @@ def drop_what_is_stale() -> None:
     if recorded("execution") != execution:
         print("tfguide or its pins have changed: every page is executed again", flush=True)
         shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
+    if recorded("html") != digest(EXECUTION + SHELL + PAGES):
+        # Sphinx would forget the index entries of the pages that it does not read again, and the search with them.
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
     if recorded("execution") != execution or recorded("shell") != shell:
         # A page that Sphinx does not read again is not executed again; a page that left the book must leave the HTML.
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)

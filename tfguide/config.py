@@ -62,9 +62,7 @@ class ModelConfig:
     relative_buckets: int = 32  # T5
     relative_max_distance: int = 128  # T5
     sliding_window: int | None = None  # a position sees itself and the window - 1 before it
-    sliding_layers: tuple[int, ...] | None = (
-        None  # the layers with that window, where others see all; None: all have it
-    )
+    sliding_layers: tuple[int, ...] | None = None  # those with the window, where others see all; None: all layers
 
     activation: str = "gelu"  # see ACTIVATIONS; swiglu, geglu and geglu_tanh are gated: three matrices
     qkv_bias: bool = True

@@ -53,33 +53,33 @@ def record(name: str, value: str) -> None:
     (BUILD / f"{name}.sha256").write_text(value)
 
 
-def drop_what_is_stale() -> None:
-    """Remove the execution cache when the package has changed, and the pages when the frame around them has."""
+def drop_what_is_stale(html: str) -> None:
+    """Remove the execution cache when the package has changed, and the HTML when the frame around the pages has.
+
+    html: the hash of all that the HTML is made of.
+    """
     execution, shell = digest(EXECUTION), digest(SHELL)
     if recorded("execution") != execution:
         print("tfguide or its pins have changed: every page is executed again", flush=True)
         shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
-    if recorded("html") != digest(EXECUTION + SHELL + PAGES):
-        # Sphinx would forget the index entries of the pages that it does not read again, and the search with them.
+    if recorded("html") != html:
+        # A page that Sphinx does not read again is not executed again, does not repeat its warnings, and loses its
+        # entries in the index, and the search with them.
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
     if recorded("execution") != execution or recorded("shell") != shell:
-        # A page that Sphinx does not read again is not executed again; a page that left the book must leave the HTML.
-        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
-        shutil.rmtree(HTML, ignore_errors=True)
+        shutil.rmtree(HTML, ignore_errors=True)  # a page that left the book must leave the HTML
     record("execution", execution)
     record("shell", shell)
 
 
 def build() -> int:
     """Run Jupyter Book and return its exit status."""
-    drop_what_is_stale()
     html = digest(EXECUTION + SHELL + PAGES)
+    drop_what_is_stale(html)
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     status = subprocess.run(COMMAND, cwd=ROOT, env=environment, check=False).returncode
     if status:
-        # Sphinx repeats a warning only when it reads the page again, so the next build must read all of them.
-        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
-        (BUILD / "html.sha256").unlink(missing_ok=True)
+        (BUILD / "html.sha256").unlink(missing_ok=True)  # so that the next build reads every page
         for report in sorted(HTML.glob("reports/**/*.log")):
             print(f"\n--- {report.relative_to(ROOT)}\n{report.read_text()}", file=sys.stderr)
         print("The book was not built; the warnings above say why.", file=sys.stderr)

@@ -24,7 +24,7 @@ def ffn_communication(
 ) -> dict[str, float]:
     """The elements that one chip sends for a feed-forward layer, by term; the sum times the bytes is the traffic.
 
-    mesh: (X, Y, Z). gated: three matrices in place of the paper's two. exact: with the factor (p - 1) / p of a
+    mesh: (X, Y, Z). gated: three matrices instead of the paper's two. exact: with the factor (p - 1) / p of a
     collective over p chips, which the paper drops; the simulated mesh counts these numbers.
     Source: Pope et al. 2022, section 3.2 and appendix A. Raises ValueError for an unknown layout, with the nearest
     names, for counts below 1, and for a mesh that is not three counts.

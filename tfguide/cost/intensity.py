@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.flops import decode_flops
-from tfguide.cost.memory import kv_bytes
+from tfguide.cost.memory import first_count, kv_bytes
 from tfguide.cost.step import parameters_read
 from tfguide.dtypes import dtype_bytes
 
@@ -44,7 +44,7 @@ def critical_batch(
     wanted = as_chip(chip).critical_intensity
     if intensity_ceiling(config, context, kv) <= wanted:
         return None
-    return _first(lambda batch: decode_intensity(config, context, batch, weights, kv) >= wanted)
+    return first_count(lambda batch: decode_intensity(config, context, batch, weights, kv) >= wanted, _MOST)
 
 
 def critical_context(config: ModelConfig, chip: Chip | str, kv: str = "bfloat16") -> int | None:
@@ -53,18 +53,5 @@ def critical_context(config: ModelConfig, chip: Chip | str, kv: str = "bfloat16"
     Raises as `decode_intensity`.
     """
     wanted = as_chip(chip).critical_intensity
-    beyond = _first(lambda context: intensity_ceiling(config, context, kv) <= wanted)
+    beyond = first_count(lambda context: intensity_ceiling(config, context, kv) <= wanted, _MOST)
     return None if beyond is None else beyond - 1
-
-
-def _first(holds):
-    """The first count from which on something holds; None where that is never."""
-    last, found = 0, 1
-    while not holds(found):
-        last, found = found, 2 * found
-        if found > _MOST:
-            return None
-    while found - last > 1:
-        middle = (last + found) // 2
-        last, found = (last, middle) if holds(middle) else (middle, found)
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
@@ -117,14 +118,19 @@ def longest_context(config: ModelConfig, batch: int, share: float, room: float, 
     def fits(context):
         return kv_bytes(config, batch, context, dtype) * share <= room
 
-    if not fits(1):
-        return 0
     if config.n_sliding_layers == config.n_layers and fits(config.sliding_window):
         return None
-    shortest, longest = 1, 2  # the first fits, and the second is moved until it does not
-    while fits(longest):
-        shortest, longest = longest, 2 * longest
-    while longest - shortest > 1:
-        middle = (shortest + longest) // 2
-        shortest, longest = (middle, longest) if fits(middle) else (shortest, middle)
-    return shortest
+    return first_count(lambda context: not fits(context)) - 1
+
+
+def first_count(holds: Callable[[int], bool], most: float = math.inf) -> int | None:
+    """The first count from which on something holds, by doubling and halving; None where that is beyond `most`."""
+    last, found = 0, 1
+    while not holds(found):
+        last, found = found, 2 * found
+        if found > most:
+            return None
+    while found - last > 1:
+        middle = (last + found) // 2
+        last, found = (last, middle) if holds(middle) else (middle, found)
+    return found

@@ -73,7 +73,7 @@ def step(
 
     Decoding is `new_tokens=1`, a whole prompt `new_tokens=context`. weights, kv: types, see `tfguide.dtypes`; products
     are bfloat16 whatever the weights are. layout: see `ffn_communication`; attention: "batch" or "head", see
-    `kv_share`. mesh: (X, Y, Z) with `chips` in all; unless told, the one that sends the fewest bytes, of equals the one
+    `kv_share`. mesh: (X, Y, Z) with `chips` in all; by default the one that sends the fewest bytes, of equals the one
     nearest to a cube.
 
     Left out: norms, softmax and other passes over activations, the sampling, the host, latency of a message, the

@@ -15,7 +15,6 @@ from tfguide.figures.style import DASHES, PALETTE, ink, size, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH = 5.2  # inches: on a telephone the figure shrinks to the screen, and its labels must still be read
 _MARKERS = "osD^v<>PX*"
 
 
@@ -58,7 +57,7 @@ def roofline(
     ends = [x for _, x, _ in points]
     x = np.geomspace(min([0.25, *ends]) / 1.5, 2 * max([*ends, max(peaks.values()) / slow]), 400)
     with style():
-        fig, ax = plt.subplots(figsize=size(0.95, _WIDTH))
+        fig, ax = plt.subplots(figsize=size(0.95))
         for index, (name, peak) in enumerate(peaks.items()):
             look = {"color": ink(), "linestyle": DASHES[index], "linewidth": 1.2}
             for bandwidth in bandwidths:
@@ -84,7 +83,7 @@ def intensity(config: ModelConfig, chip: cost.Chip, contexts: Sequence[int], bat
     A curve is solid as far as the sequences fit into the memory of one chip, and dotted beyond. Types are bfloat16.
     """
     with style():
-        fig, ax = plt.subplots(figsize=size(0.8, _WIDTH))
+        fig, ax = plt.subplots(figsize=size(0.8))
         for index, context in enumerate(contexts):
             most = rows_that_fit(config, chip, context)
             every = np.unique(np.geomspace(1, batches, 120).astype(int))
@@ -124,7 +123,7 @@ def predictions(rows: Sequence[tuple[str, float, float]]) -> Figure:
     high = 1.4 * max(max(m, p) for _, m, p in rows)
     ends = np.array([low, high])
     with style():
-        fig, ax = plt.subplots(figsize=size(1.15, _WIDTH))
+        fig, ax = plt.subplots(figsize=size(1.15))
         ax.loglog(ends, ends, color=ink(), linewidth=1.0, linestyle="-")
         for factor in (0.75, 1.25):
             ax.loglog(ends, factor * ends, color=ink(), linewidth=0.8, linestyle=(0, (1, 2)))

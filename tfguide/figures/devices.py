@@ -18,7 +18,6 @@ from tfguide.figures.style import DASHES, PALETTE, ink, size, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH = 5.2  # inches: on a telephone the figure shrinks to the screen, and its labels must still be read
 _LAYOUT_NAMES = {
     "1d-ws": "1D weight-stationary", "2d-ws": "2D weight-stationary", "wg-x": "weights gathered over X",
     "wg-xy": "weights gathered over X, Y", "wg-xyz": "weights gathered over all",
@@ -35,7 +34,7 @@ def communication_volume() -> Figure:
     d_model, d_ff, mesh = FIGURE_3_SIZES
     tokens = np.geomspace(1_000, 4_000_000, 200)
     with style():
-        fig, ax = plt.subplots(figsize=size(0.75, _WIDTH))
+        fig, ax = plt.subplots(figsize=size(0.75))
         for index, layout in enumerate(LAYOUTS[1:]):
             at = {"color": PALETTE[index], "linestyle": DASHES[index]}
             gigabytes = [2e-9 * sum(ffn_communication(layout, int(t), d_model, d_ff, mesh).values()) for t in tokens]
@@ -53,7 +52,7 @@ def latency_by_chips() -> Figure:
     """Figure 6 of Pope et al.: what was measured, the sum of the parts, and the roofline, by chips."""
     chips = np.array(list(FIGURE_6))
     with style():
-        fig, axes = plt.subplots(2, 1, figsize=size(1.05, _WIDTH), sharex=True, sharey=True)
+        fig, axes = plt.subplots(2, 1, figsize=size(1.05), sharex=True, sharey=True)
         for ax, column, layout in ((axes[0], 0, "2d-ws"), (axes[1], 1, "1d-ws")):
             steps = [step(palm(), "tpu-v4", int(n), 512, 2048, layout=layout) for n in chips]
             ax.plot(chips, [FIGURE_6[n][column] for n in chips], "o", color=PALETTE[2], linestyle="-", label="measured")
@@ -79,7 +78,7 @@ def collectives() -> Figure:
     The colour of a cell says which chip its values came from, the letter which piece of the array it is.
     """
     with style():
-        fig, axes = plt.subplots(3, 1, figsize=size(1.52, _WIDTH))
+        fig, axes = plt.subplots(3, 1, figsize=size(1.52))
         for ax, (name, states) in zip(axes, moves().items(), strict=True):
             for left, state, title in ((0.0, states[0], "before"), (5.9, states[1], "after")):
                 ax.text(left + _CHIPS / 2, -0.2, title, ha="center", va="bottom", fontsize=10)

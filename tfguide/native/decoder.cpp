@@ -35,7 +35,7 @@ struct Call {
   float* hidden;                      // (B, T, D), the result
   const float* positions;             // (max_length, D), added by position, or null
   const float *cos, *sin;             // (max_length, d / 2), or null
-  int32_t cache_type, unused;
+  int32_t cache_type;
 };
 
 constexpr int64_t STEP_ROWS = 16;  // as MAX_ROWS in decoder.py: more rows are a prompt

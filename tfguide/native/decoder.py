@@ -19,6 +19,7 @@ import numpy as np
 
 from tfguide import tables
 from tfguide.config import ACTIVATIONS, PLACEMENTS, ModelConfig
+from tfguide.dtypes import BITS
 from tfguide.native.library import library, use_huge_pages
 
 TYPES = ("float32", "bfloat16", "float16")
@@ -46,8 +47,7 @@ class Matrix:
     @property
     def n_bytes(self) -> int:
         """The bytes of the weight; scales are not counted."""
-        bits = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int4": 4}[self.format.split()[0]]
-        return self.d_in * self.d_out * bits // 8
+        return self.d_in * self.d_out * BITS[self.format.split()[0]] // 8
 
 
 class _Linear(Structure):
@@ -82,7 +82,7 @@ class _Call(Structure):
     _fields_ = [
         ("tokens", c_void_p), ("starts", c_void_p), ("batch", c_int64), ("n_tokens", c_int64), ("max_length", c_int64),
         *((name, c_void_p) for name in ("keys", "values", "hidden", "positions", "cos", "sin")),
-        ("cache_type", c_int32), ("unused", c_int32),
+        ("cache_type", c_int32),
     ]  # fmt: skip
 
 
@@ -112,9 +112,12 @@ class NativeDecoder:
         self._layers = (_Layer * config.n_layers)(*(self._layer(i, matrices) for i in range(config.n_layers)))
         self._model = self._describe(embedding)
         self._tables = _PositionTables(0, {})
-        self.head = matrices.get("head")
         # Integers times integers: no library multiplies them as fast, so there the kernels read prompts of any length.
-        self.reads_prompts = all(matrix.format.endswith("a8") for matrix in matrices.values())
+        self._most = math.inf if all(matrix.format.endswith("a8") for matrix in matrices.values()) else MAX_ROWS
+
+    def takes(self, n_tokens: int) -> bool:
+        """Whether the kernels are the right ones to read so many new tokens, of all rows together."""
+        return n_tokens <= self._most
 
     def step(self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache) -> np.ndarray:
         """The hidden states (B, T, D), float32, of new tokens (B, T) whose rows begin at positions `starts` (B,).

@@ -61,7 +61,7 @@ class FastDecoder:
             with self._prompt_kernels.in_place():
                 return self.model.hidden(tokens, valid, token_types, record, cache)
         positions = next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
-        if tokens.shape.num_elements() <= native.MAX_ROWS or self._decoder.reads_prompts:
+        if self._decoder.takes(tokens.shape.num_elements()):
             hidden = self._decoder.step(tokens.numpy(), cache.filled, self._places(cache))
             hidden = tf.constant(hidden)
         elif int(tf.reduce_max(positions)) < tokens.shape[1]:  # nothing stands before the tokens
@@ -89,7 +89,7 @@ class FastDecoder:
         caches of its code, and each first call of a function would wait for the memory. Raises as `decode` does.
         """
         tokens = np.asarray(tokens)
-        if type(cache) is not _FastCache or not (tokens.size <= native.MAX_ROWS or self._decoder.reads_prompts):
+        if type(cache) is not _FastCache or not self._decoder.takes(tokens.size):
             checks.decode(tokens.shape, cache.batch_size, int(tf.reduce_min(cache.lengths)))
             return to_numpy(self(tokens[:, None], cache=cache)[:, -1])
         check_step(self.config, cache, tokens, cache.filled)

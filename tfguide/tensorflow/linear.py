@@ -12,7 +12,7 @@ _leaving_out = contextvars.ContextVar("leaving_out", default=False)
 
 
 def linear(d_in: int, d_out: int, bias: bool = True, dtype: str | None = None) -> keras.layers.Layer:
-    """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out); dtype: that of the policy unless told."""
+    """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out); dtype: by default that of the policy."""
     if _leaving_out.get():
         return keras.layers.Identity()
     layer = keras.layers.Dense(d_out, use_bias=bias, dtype=dtype)

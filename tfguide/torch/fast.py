@@ -55,8 +55,8 @@ class FastDecoder:
     def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
         """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
         tokens, valid = as_tokens(self.model, tokens, valid)
-        fits = tokens.numel() <= native.MAX_ROWS or self._decoder.reads_prompts
-        if type(cache) is not KVCache or not fits or token_types is not None or record is not None:
+        ours = type(cache) is KVCache and self._decoder.takes(tokens.numel())
+        if not ours or token_types is not None or record is not None:
             model = self.model if torch.is_grad_enabled() else self._prompt_model
             return model.hidden(tokens, valid, token_types, record, cache)
         next_positions(self.model, tokens, valid, cache, record)  # raises where the tokens do not fit
@@ -80,7 +80,7 @@ class FastDecoder:
         caches of its code, and each first call of a function would wait for the memory. Raises as `decode` does.
         """
         tokens = np.asarray(tokens)
-        if type(cache) is not KVCache or not (tokens.size <= native.MAX_ROWS or self._decoder.reads_prompts):
+        if type(cache) is not KVCache or not self._decoder.takes(tokens.size):
             checks.decode(tokens.shape, cache.batch_size, int(cache.lengths.min()))
             return self(tokens[:, None], cache=cache)[:, -1].float().numpy()
         filled = cache.lengths.numpy()

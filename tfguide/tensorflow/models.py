@@ -208,7 +208,7 @@ def as_tokens(model, tokens, valid=None, name="tokens"):
     """Token ids and their padding mask as tensors, checked against the model's configuration."""
     tokens = tf.convert_to_tensor(tokens)
     checks.tokens(name, tuple(tokens.shape), tokens.dtype.is_integer, tokens.dtype.name, model.config.max_positions)
-    _check_range(name, tokens, model.config.vocab_size)
+    tokens = _in_range(name, tokens, model.config.vocab_size)
     if valid is not None:
         valid = tf.convert_to_tensor(valid)
         checks.valid("valid", tuple(valid.shape), valid.dtype == tf.bool, valid.dtype.name, tuple(tokens.shape))
@@ -222,7 +222,7 @@ def as_token_types(model, tokens, token_types):
     token_types = tf.convert_to_tensor(token_types)
     checks.tokens("token_types", tuple(token_types.shape), token_types.dtype.is_integer, token_types.dtype.name)
     checks.token_types(model.config, tuple(token_types.shape), tuple(tokens.shape))
-    _check_range("token_types", token_types, model.config.n_token_types)
+    token_types = _in_range("token_types", token_types, model.config.n_token_types)
     return tf.cast(token_types, tf.int32)
 
 
@@ -241,13 +241,18 @@ def count_valid(valid):
     return tf.reduce_sum(tf.cast(valid, tf.int32), axis=1)
 
 
-def _check_range(name, tokens, vocab_size):
+def _in_range(name, tokens, vocab_size):
+    """The tokens, checked. A traced graph has no values to look at yet: there the check runs before their first use."""
     if tf.executing_eagerly():
         checks.token_range(name, int(tf.reduce_min(tokens)), int(tf.reduce_max(tokens)), vocab_size)
-    else:  # a traced graph has no values to look at yet: the check becomes part of it
-        message = f"{name} must lie between 0 and {vocab_size - 1}"
-        tf.debugging.assert_non_negative(tokens, message)
-        tf.debugging.assert_less(tokens, tf.cast(vocab_size, tokens.dtype), message)
+        return tokens
+    message = f"{name} must lie between 0 and {vocab_size - 1}"
+    within = [
+        tf.debugging.assert_non_negative(tokens, message),
+        tf.debugging.assert_less(tokens, tf.cast(vocab_size, tokens.dtype), message),
+    ]
+    with tf.control_dependencies([check for check in within if check is not None]):  # None: settled while tracing
+        return tf.identity(tokens)
 
 
 def to_numpy(value) -> np.ndarray:

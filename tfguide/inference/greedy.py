@@ -20,19 +20,23 @@ def greedy(logits: np.ndarray) -> np.ndarray:
     return np.argmax(logits, axis=-1)
 
 
-def stop_set(config: ModelConfig, max_new_tokens: int, stop_tokens: Sequence[int] | int | None) -> frozenset[int]:
-    """The tokens that end a row: those given, one or several, or the configuration's `eos_token_ids` where None is.
+def stopping(
+    config: ModelConfig, max_new_tokens: int, stop_tokens: Sequence[int] | int | None
+) -> tuple[int, frozenset[int]]:
+    """When a row ends: after how many tokens, a plain integer, and with which tokens.
+
+    stop_tokens: one or several; None stands for the configuration's `eos_token_ids`.
 
     Raises ValueError where `max_new_tokens` is below 1 or a stop token lies outside the vocabulary, TypeError for what
     is not an integer.
     """
-    checks.count("max_new_tokens", max_new_tokens)
+    max_new_tokens = checks.count("max_new_tokens", max_new_tokens)
     if stop_tokens is None:
-        return frozenset(config.eos_token_ids)
+        return max_new_tokens, frozenset(config.eos_token_ids)
     if isinstance(stop_tokens, np.ndarray):
         stop_tokens = np.atleast_1d(stop_tokens).tolist()
     several = stop_tokens if isinstance(stop_tokens, Iterable) else (stop_tokens,)
     found = frozenset(checks.count("a stop token", token, least=0) for token in several)
     if found:
         checks.token_range("a stop token", min(found), max(found), config.vocab_size)
-    return found
+    return max_new_tokens, found

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfguide import checks
 from tfguide.config import ModelConfig
-from tfguide.inference import greedy, pad_prompts, stop_set
+from tfguide.inference import greedy, pad_prompts, stopping
 from tfguide.reference.linear import Linear, assign
 from tfguide.reference.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.weights import attention_names, check_weights
@@ -148,7 +148,7 @@ def generate(
     Arguments, result and errors: as in `tfguide.torch.generate`.
     """
     tokens, lengths = pad_prompts(prompts, model.config.vocab_size)
-    stop_tokens = stop_set(model.config, max_new_tokens, stop_tokens)
+    max_new_tokens, stop_tokens = stopping(model.config, max_new_tokens, stop_tokens)
     checks.generation(model.config, int(lengths.max()), max_new_tokens)
     rows = []
     for prompt, length in zip(tokens, lengths, strict=True):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfguide import checks
 from tfguide.inference import Beam, BeamSearch, pad_prompts
 from tfguide.inference.beams import check_beams, log_softmax
-from tfguide.inference.greedy import stop_set
+from tfguide.inference.greedy import stopping
 from tfguide.tensorflow.generate import decode, new_cache, start_generation
 from tfguide.tensorflow.models import Decoder, EncoderDecoder
 
@@ -34,9 +34,8 @@ def beam_search(
     """
     config = model.config
     pad_prompts(prompts, config.vocab_size)
-    stops = stop_set(config, max_new_tokens, stop_tokens)
+    max_new_tokens, stops = stopping(config, max_new_tokens, stop_tokens)
     n_beams, n_best = check_beams(n_beams, n_best, length_penalty)
-    max_new_tokens = int(max_new_tokens)
     return [_search(model, prompt, n_beams, max_new_tokens, stops, length_penalty).best(n_best) for prompt in prompts]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide import checks, native
-from tfguide.inference import pad_prompts, stop_set
+from tfguide.inference import pad_prompts, stopping
 from tfguide.inference.compiled import as_rows, check_fits, told
 from tfguide.tensorflow.cache import KVCache
 from tfguide.tensorflow.generate import prefill
@@ -47,8 +47,7 @@ class CompiledDecoder:
         Raises ValueError where prompt and continuation do not fit into `max_length`, and as `generate`.
         """
         tokens, lengths = pad_prompts(prompts, self.config.vocab_size)
-        stops = stop_set(self.config, max_new_tokens, stop_tokens)
-        max_new_tokens = int(max_new_tokens)
+        max_new_tokens, stops = stopping(self.config, max_new_tokens, stop_tokens)
         check_fits(self, len(tokens), int(lengths.max()) + max_new_tokens - 1)
         cache = KVCache(self.config, self.batch_size, self.max_length, self.model.compute_dtype)
         logits = prefill(self.model, tokens, cache, lengths)

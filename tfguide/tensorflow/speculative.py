@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide.inference import Chooser, PromptLookup, Sampling, SpeculativeResult, pad_prompts
-from tfguide.inference.greedy import stop_set
+from tfguide.inference.greedy import stopping
 from tfguide.inference.sampling import one_hot
 from tfguide.inference.speculative import check_draft, check_positions, guess, verify
 from tfguide.tensorflow.generate import decode, new_cache, prefill
@@ -37,8 +37,7 @@ def speculative_generate(
     other = None if isinstance(draft, PromptLookup) else draft.config
     draft_length = check_draft(model.config, other, draft_length)
     pad_prompts(prompts, model.config.vocab_size)
-    stops = stop_set(model.config, max_new_tokens, stop_tokens)
-    max_new_tokens = int(max_new_tokens)
+    max_new_tokens, stops = stopping(model.config, max_new_tokens, stop_tokens)
     check_positions(model.config, other, prompts, max_new_tokens)
     result = SpeculativeResult()
     for row, prompt in enumerate(prompts):

@@ -9,7 +9,7 @@ import numpy as np
 from tfguide import checks
 from tfguide.inference import Beam, BeamSearch, pad_prompts
 from tfguide.inference.beams import check_beams, log_softmax
-from tfguide.inference.greedy import stop_set
+from tfguide.inference.greedy import stopping
 from tfguide.torch.generate import decode, new_cache, start_generation
 from tfguide.torch.models import Decoder, EncoderDecoder
 
@@ -33,9 +33,8 @@ def beam_search(
     """
     config = model.config
     pad_prompts(prompts, config.vocab_size)
-    stops = stop_set(config, max_new_tokens, stop_tokens)
+    max_new_tokens, stops = stopping(config, max_new_tokens, stop_tokens)
     n_beams, n_best = check_beams(n_beams, n_best, length_penalty)
-    max_new_tokens = int(max_new_tokens)
     return [_search(model, prompt, n_beams, max_new_tokens, stops, length_penalty).best(n_best) for prompt in prompts]
 
 

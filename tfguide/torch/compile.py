@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from tfguide import checks, native
-from tfguide.inference import greedy, pad_prompts, stop_set
+from tfguide.inference import greedy, pad_prompts, stopping
 from tfguide.inference.compiled import check_fits, told
 from tfguide.torch.cache import KVCache
 from tfguide.torch.generate import prefill
@@ -49,8 +49,7 @@ class CompiledDecoder:
         Raises ValueError where prompt and continuation do not fit into `max_length`, and as `generate`.
         """
         tokens, lengths = pad_prompts(prompts, self.config.vocab_size)
-        stops = stop_set(self.config, max_new_tokens, stop_tokens)
-        max_new_tokens = int(max_new_tokens)
+        max_new_tokens, stops = stopping(self.config, max_new_tokens, stop_tokens)
         check_fits(self, len(tokens), int(lengths.max()) + max_new_tokens - 1)
         weight = self.model.embedding.token.weight
         cache = KVCache(self.config, self.batch_size, self.max_length, weight.dtype, weight.device)

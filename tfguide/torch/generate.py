@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tfguide import checks
-from tfguide.inference import Chooser, Sampling, pad_prompts, stop_set
+from tfguide.inference import Chooser, Sampling, pad_prompts, stopping
 from tfguide.inference.caching import check_given
 from tfguide.torch.attention import as_tensor
 from tfguide.torch.cache import KVCache
@@ -121,8 +121,7 @@ def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_s
     """The next token of every row, again and again: None for a row that has ended."""
     config = model.config
     tokens, lengths = pad_prompts(prompts, config.vocab_size)
-    stop_tokens = stop_set(config, max_new_tokens, stop_tokens)
-    max_new_tokens = int(max_new_tokens)  # NumPy's narrow integers overflow
+    max_new_tokens, stop_tokens = stopping(config, max_new_tokens, stop_tokens)
     checks.generation(config, int(lengths.max()), max_new_tokens)
     choose = Chooser(sampling, len(tokens))
     read = lengths if config.kind == "decoder" else np.ones_like(lengths)  # a decoder after an encoder reads its start

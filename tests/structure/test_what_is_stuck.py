@@ -1,5 +1,6 @@
 """A dead kernel, a cell that hangs and a test that hangs are failures, by name, and what follows is still run."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# Where CI is set, pytest repeats each failure in its summary, and a message is there twice.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
 
 FOREVER = "import time; time.sleep(3600)"
 FOREVER_IN_C = "import itertools; sum(itertools.repeat(1))"  # never looks for a signal
@@ -22,7 +26,7 @@ def run(folder, *options):
             "-p", "conftest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-n", "2", "--dist", "loadfile",
             "--color=no", "--nbval", *options, str(folder),
         ],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT,
     )  # fmt: skip
 
 

@@ -81,10 +81,10 @@ def windowed(reference, tokens, window, n_sinks):
     query, key = np.arange(T)[:, None], np.arange(T)[None]
     visible = (key <= query) & ((query - key < window) | (key < n_sinks))
     x = reference.embedding(tokens, np.arange(T)[None])
-    from tfguide import tables
+    from tfguide.frequencies import rotary_frequencies
     from tfguide.reference.positions import rotary_angles
 
-    rotation = rotary_angles(np.arange(T)[None], tables.rotary_frequencies(config.d_head, config.rope_theta, None))
+    rotation = rotary_angles(np.arange(T)[None], rotary_frequencies(config.d_head, config.rope_theta, None))
     for layer in reference.decoder.layers:
         x = layer(x, visible, None, rotation)
     return reference.logits(reference.decoder.final_norm(x))

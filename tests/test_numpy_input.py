@@ -9,7 +9,7 @@ import pytest
 import tfguide
 from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, small_config, tensor
 from tfguide.compress import Quantization
-from tfguide.inference import PromptLookup
+from tfguide.generation import PromptLookup
 
 NARROW = (np.int64, np.int32, np.uint64, np.uint8, np.int8)
 TOKENS = np.random.default_rng(0).integers(0, 37, (3, 7))

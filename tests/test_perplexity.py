@@ -8,7 +8,7 @@ import pytest
 import tfguide
 import tfguide.reference as ref
 from tests.support import FRAMEWORKS, load, random_weights, small_config
-from tfguide.inference.windows import windows_of
+from tfguide.generation.perplexity import windows_of
 from tfguide.tasks import text
 
 STREAM = np.random.default_rng(0)

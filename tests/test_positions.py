@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.support import FRAMEWORKS, load, numpy, tensor
-from tfguide import RopeScaling, tables
+from tfguide import RopeScaling
+from tfguide.frequencies import alibi_slopes, relative_bucket_table, rotary_frequencies
 
 IMPLEMENTATIONS = ("reference", *FRAMEWORKS)
 
@@ -24,7 +25,7 @@ def test_sinusoids_are_the_formula(name):
 def test_rotated_products_depend_on_the_distance_only(name):
     module, stream = load(name), np.random.default_rng(0)
     query, key = stream.normal(size=(1, 1, 3, 10)), stream.normal(size=(1, 1, 3, 10))
-    frequencies = tables.rotary_frequencies(10)
+    frequencies = rotary_frequencies(10)
 
     def product(m, n):
         turned = [
@@ -40,7 +41,7 @@ def test_rotated_products_depend_on_the_distance_only(name):
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_angles_keep_their_digits_far_out(name):
-    positions, frequencies = np.array([[100_003]]), tables.rotary_frequencies(64)
+    positions, frequencies = np.array([[100_003]]), rotary_frequencies(64)
     exact = np.cos(positions[..., None] * frequencies)
     cos, _ = load(name).rotary_angles(tensor(name, positions), frequencies)
     assert np.abs(numpy(cos) - exact).max() < 1e-6
@@ -54,21 +55,21 @@ def test_llama3_frequencies_are_those_of_transformers():
                "original_max_position_embeddings": 8192}  # fmt: skip
     config = LlamaConfig(hidden_size=128, num_attention_heads=1, rope_parameters={**scaling, "rope_theta": 500_000.0})
     expected, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
-    ours = tables.rotary_frequencies(
+    ours = rotary_frequencies(
         128, 500_000.0, RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192)
     )
     np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-5)
-    plain = tables.rotary_frequencies(128, 500_000.0)
+    plain = rotary_frequencies(128, 500_000.0)
     assert (ours[:20] == plain[:20]).all()
     np.testing.assert_allclose(ours[-1], plain[-1] / 8)
 
 
 def test_alibi_slopes_are_those_of_the_paper():
-    np.testing.assert_allclose(tables.alibi_slopes(8), [2.0**-i for i in range(1, 9)])
-    np.testing.assert_allclose(tables.alibi_slopes(16)[:2], [2**-0.5, 2**-1.0])
+    np.testing.assert_allclose(alibi_slopes(8), [2.0**-i for i in range(1, 9)])
+    np.testing.assert_allclose(alibi_slopes(16)[:2], [2**-0.5, 2**-1.0])
     # its code for 6 heads: those of 4, then every second one of 8
-    np.testing.assert_allclose(tables.alibi_slopes(6), [2**-2.0, 2**-4.0, 2**-6.0, 2**-8.0, 2**-1.0, 2**-3.0])
-    assert all(len(tables.alibi_slopes(n)) == n for n in range(1, 40))
+    np.testing.assert_allclose(alibi_slopes(6), [2**-2.0, 2**-4.0, 2**-6.0, 2**-8.0, 2**-1.0, 2**-3.0])
+    assert all(len(alibi_slopes(n)) == n for n in range(1, 40))
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -79,7 +80,7 @@ def test_relative_buckets_are_those_of_transformers(bidirectional, n_buckets, ma
 
     relative = torch.arange(-2 * max_distance, 2 * max_distance + 1)
     expected = T5Attention._relative_position_bucket(relative, bidirectional, n_buckets, max_distance).numpy()
-    table = tables.relative_bucket_table(bidirectional, n_buckets, max_distance)
+    table = relative_bucket_table(bidirectional, n_buckets, max_distance)
     clipped = np.clip(relative.numpy(), -max_distance, max_distance) + max_distance
     np.testing.assert_array_equal(table[clipped], expected)
 
@@ -93,7 +94,7 @@ def test_biases_fall_with_the_distance(name):
     np.testing.assert_allclose(bias[0, 0, 0], [-3 / 16, -2 / 16, -1 / 16, 0, -1 / 16])
     table = np.arange(8.0).reshape(4, 2)
     bias = numpy(module.relative_bias(query, key, tensor(name, table), False, 8))
-    buckets = tables.relative_bucket_table(False, 4, 8)
+    buckets = relative_bucket_table(False, 4, 8)
     for t, s, h in np.ndindex(2, 5, 2):
         assert bias[0, h, t, s] == table[buckets[np.clip(s - 3 - t, -8, 8) + 8], h]
 

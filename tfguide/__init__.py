@@ -18,8 +18,8 @@ left: `x @ W`. A mask is boolean and called `visible`: True means "may look".
 """
 
 from tfguide.config import ModelConfig
-from tfguide.inference.sampling import Sampling
-from tfguide.inference.speculative import PromptLookup
+from tfguide.generation.choose import Sampling
+from tfguide.generation.speculative import PromptLookup
 from tfguide.parts import Experts, LatentAttention, RopeScaling
 from tfguide.presets import PRESETS
 from tfguide.weights import check_weights, init_weights, weight_shapes

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from tfguide.compress import Quantization
-from tfguide.inference.sampling import Sampling
+from tfguide.generation.choose import Sampling
 from tfguide.planner import add_commands
 from tfguide.text import pieces, read_tokenizer
 

@@ -7,16 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tfguide.parts import (
-    Experts,
-    LatentAttention,
-    RopeScaling,
-    check_choice,
-    check_count,
-    check_number,
-    make_plain,
-    nearest,
-)
+from tfguide.checks.values import check_choice, check_count, check_number, make_plain, nearest
+from tfguide.parts import Experts, LatentAttention, RopeScaling
 
 KINDS = ("encoder", "decoder", "encoder-decoder")
 NORMS = ("layer", "rms")

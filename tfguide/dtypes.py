@@ -6,7 +6,7 @@ blocks of small numbers (one of 8 bits for each 32 in mxfp4) are counted where t
 
 from __future__ import annotations
 
-from tfguide.parts import nearest
+from tfguide.checks.values import nearest
 
 #: The bits of one number, by the name that this package uses.
 BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "float8": 8, "int8": 8, "float4": 4, "int4": 4}

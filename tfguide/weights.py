@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.dtypes import NAMES
-from tfguide.parts import check_count
 
 DTYPES = ("float32", "bfloat16", "float16")
 

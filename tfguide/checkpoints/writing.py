@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from tfguide import checks
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, GENERATION, INDEX, WEIGHTS, as_path
 from tfguide.checkpoints.generation import generation_config, tokens_of
 from tfguide.checkpoints.layout import hf_array, hf_tensors
 from tfguide.checkpoints.reading import FAMILIES
 from tfguide.checkpoints.swap import replacing
+from tfguide.checks.shapes import check_config
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.temporary import sync
 from tfguide.weights import check_weights
@@ -50,8 +51,8 @@ def write_checkpoint(
     that do not fit the configuration; FileExistsError where the folder holds something; NotADirectoryError.
     """
     folder = as_path(folder)
-    checks.config(config)
-    max_shard_bytes = checks.count("max_shard_bytes", max_shard_bytes)
+    check_config(config)
+    max_shard_bytes = check_count("max_shard_bytes", max_shard_bytes)
     if not isinstance(overwrite, bool):
         raise TypeError(f"overwrite must be a bool, got {overwrite!r}")
     check_weights(config, weights)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.weights import check_weights
 
@@ -23,7 +23,7 @@ def pool_kv_heads(
     Raises ValueError where `n_kv_heads` does not divide the model's.
     """
     check_weights(config, weights)
-    n_kv_heads = checks.count("n_kv_heads", n_kv_heads)
+    n_kv_heads = check_count("n_kv_heads", n_kv_heads)
     K, d = config.n_kv_heads, config.d_head
     if K % n_kv_heads:
         raise ValueError(f"n_kv_heads must divide the {K} key/value heads of the model, got {n_kv_heads}")

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfguide import checks
 from tfguide.checkpoints.quantized import is_linear
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.weights import check_weights
 
@@ -72,7 +72,7 @@ def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_hea
     Raises ValueError for more heads than there are, and for positions that belong to heads by number (ALiBi, T5).
     """
     check_weights(config, weights)
-    n_kv_heads = checks.count("n_kv_heads", n_kv_heads)
+    n_kv_heads = check_count("n_kv_heads", n_kv_heads)
     K, G, d = config.n_kv_heads, config.n_groups, config.d_head
     if n_kv_heads > K:
         raise ValueError(f"n_kv_heads must be at most the model's {K}, got {n_kv_heads}")
@@ -104,7 +104,7 @@ def prune_neurons(config: ModelConfig, weights: Mapping[str, np.ndarray], d_ff: 
     they would give if their rows of the down matrix were 0. Raises ValueError for more neurons than there are.
     """
     check_weights(config, weights)
-    d_ff = checks.count("d_ff", d_ff)
+    d_ff = check_count("d_ff", d_ff)
     if d_ff > config.d_ff:
         raise ValueError(f"d_ff must be at most the model's {config.d_ff}, got {d_ff}")
     result = dict(weights)
@@ -130,7 +130,7 @@ def prune_layers(
     """
     check_weights(config, weights)
     for layer in layers:
-        checks.count("a layer", layer, least=0)
+        check_count("a layer", layer, least=0)
     if len(set(layers)) != len(layers) or any(layer >= config.n_layers for layer in layers):
         raise ValueError(f"layers must be different numbers from 0 to {config.n_layers - 1}, got {list(layers)}")
     kept = [layer for layer in range(config.n_layers) if layer not in set(layers)]

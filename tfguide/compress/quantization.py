@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfguide.checks.values import make_plain
 from tfguide.compress import packing
-from tfguide.parts import make_plain
 
 ACTIVATION_BLOCK = 32  # inputs that share a scale: one outlier spoils 31 neighbours, not the whole row
 LARGEST = 8 * 65504.0  # float16 scales of 4-bit weights end at 65504

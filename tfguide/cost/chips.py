@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfguide.parts import check_number, nearest
+from tfguide.checks.values import check_number, nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.cost.parameters import attention_parameters, feed_forward_parameters
-from tfguide.parts import check_count
 
 
 def prefill_flops(config: ModelConfig, tokens: int, batch: int = 1) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfguide.checks.values import nearest
 from tfguide.config import ModelConfig
-from tfguide.parts import Experts, LatentAttention, nearest
+from tfguide.parts import Experts, LatentAttention
 from tfguide.presets import PRESETS
 
 _LLAMA = dict(

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tfguide.checks.values import check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops_by_term
 from tfguide.cost.memory import kv_bytes
 from tfguide.cost.step import parameters_read
 from tfguide.dtypes import dtype_bytes
-from tfguide.parts import check_count, check_number
 
 
 @dataclass(frozen=True, kw_only=True)

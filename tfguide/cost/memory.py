@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from tfguide.checks.values import check_choice, check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
 from tfguide.dtypes import BITS, dtype_bytes
-from tfguide.parts import check_choice, check_count, check_number
 
 BYTES = {name: bits / 8 for name, bits in BITS.items()}
 ATTENTIONS = ("batch", "head")

@@ -11,8 +11,8 @@ from itertools import product
 
 import numpy as np
 
+from tfguide.checks.values import check_choice
 from tfguide.cost.communication import LAYOUTS, check_mesh
-from tfguide.parts import check_choice
 
 X, Y, Z = 0, 1, 2
 ALL = (X, Y, Z)

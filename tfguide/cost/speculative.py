@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfguide.parts import check_count, check_number
+from tfguide.checks.values import check_count, check_number
 
 
 def speculative_tokens(acceptance: float, draft_length: int) -> float:

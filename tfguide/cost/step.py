@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tfguide.checks.values import check_choice, check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.communication import LAYOUTS, check_mesh, ffn_communication, meshes
@@ -12,7 +13,6 @@ from tfguide.cost.flops import seen_pairs, terms
 from tfguide.cost.memory import ATTENTIONS, attention_share, kv_bytes, kv_share
 from tfguide.cost.parameters import attention_parameters, parameters, parameters_by_part
 from tfguide.dtypes import dtype_bytes
-from tfguide.parts import check_choice, check_count, check_number
 
 ACTIVATION_BYTES = 2.0  # what travels between chips is bfloat16
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from tfguide import tables
 from tfguide.figures import style
+from tfguide.frequencies import alibi_slopes, relative_bucket_table, rotary_frequencies, sinusoidal_frequencies
 from tfguide.reference import alibi_bias, sinusoidal_positions
 
 _WIDTH = 5.2  # inches; the text stays readable on a telephone
@@ -49,7 +49,7 @@ def dot_products(offsets: np.ndarray, products: Mapping[str, np.ndarray]) -> Fig
 
 def clocks(positions: Sequence[int] = (3, 8), offset: int = 4, d_model: int = 12) -> Figure:
     """Each pair of features as the hand of a clock: the step from p to p + offset is one turn for every p."""
-    frequencies = tables.sinusoidal_frequencies(d_model)[:3]
+    frequencies = sinusoidal_frequencies(d_model)[:3]
     with style.style():
         fig, axes = plt.subplots(
             len(positions), len(frequencies), figsize=(_WIDTH, 1.75 * len(positions) + 0.4), squeeze=False
@@ -99,8 +99,8 @@ def rope(query: np.ndarray, key: np.ndarray, places: Sequence[tuple[int, int]], 
 
 def llama3_wavelengths(d_head: int, theta: float, scaling) -> Figure:
     """The wavelength of each pair of features before and after Llama 3's stretch."""
-    plain = 2 * np.pi / tables.rotary_frequencies(d_head, theta)
-    stretched = 2 * np.pi / tables.rotary_frequencies(d_head, theta, scaling)
+    plain = 2 * np.pi / rotary_frequencies(d_head, theta)
+    stretched = 2 * np.pi / rotary_frequencies(d_head, theta, scaling)
     old = scaling.original_max_positions
     with style.style():
         fig, ax = plt.subplots(figsize=(_WIDTH, 3.9))
@@ -129,7 +129,7 @@ def alibi(n_heads: int = 8, n_positions: int = 32) -> Figure:
         fig, ax = plt.subplots(figsize=(_WIDTH, 3.4))
         distance = n_positions - 1 - np.arange(n_positions)
         for number, head in enumerate(range(0, n_heads, 2)):
-            slope = tables.alibi_slopes(n_heads)[head]
+            slope = alibi_slopes(n_heads)[head]
             ax.plot(
                 distance,
                 weights[head],
@@ -152,7 +152,7 @@ def t5_buckets(n_buckets: int = 32, max_distance: int = 128) -> Figure:
             (True, "encoder: both directions", style.BLUE, "-"),
             (False, "decoder: what came before", style.RED, (0, (5, 1.5))),
         ):
-            buckets = tables.relative_bucket_table(both, n_buckets, max_distance)
+            buckets = relative_bucket_table(both, n_buckets, max_distance)
             ax.step(relative, buckets, where="mid", label=name, color=colour, linestyle=dash, linewidth=1.4)
         ax.set_xlabel("key position minus query position")
         ax.set_title("Bucket")

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from tfguide import tables
 from tfguide.config import ACTIVATIONS, PLACEMENTS, ModelConfig
 from tfguide.dtypes import BITS
+from tfguide.frequencies import alibi_slopes, rotary_frequencies, sinusoidal_frequencies
 from tfguide.native.library import library, use_huge_pages
 
 TYPES = ("float32", "bfloat16", "float16")
@@ -157,7 +157,7 @@ class NativeDecoder:
         if config.n_token_types:
             model.added = self._address("embedding.token_type.weight")
         if config.positions == "alibi":
-            slopes = np.asarray(tables.alibi_slopes(config.n_heads), np.float32)
+            slopes = np.asarray(alibi_slopes(config.n_heads), np.float32)
             model.slopes = self._keep(slopes).ctypes.data
         if config.embedding_norm:
             model.embedding_norm = self._norm("embedding.norm")
@@ -236,10 +236,10 @@ def _position_tables(config, length, vectors):
     if config.positions == "learned":
         return _PositionTables(config.max_positions, {"positions": vectors["embedding.position.weight"]})
     if config.positions == "rotary":
-        angles = positions * tables.rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+        angles = positions * rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
         return _PositionTables(length, {"cos": np.cos(angles), "sin": np.sin(angles)})
     if config.positions == "sinusoidal":
-        angles = positions * tables.sinusoidal_frequencies(config.d_model)
+        angles = positions * sinusoidal_frequencies(config.d_model)
         table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, config.d_model)
         return _PositionTables(length, {"positions": table})
     return _PositionTables(length, {})

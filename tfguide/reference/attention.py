@@ -6,7 +6,14 @@ import math
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.shapes import (
+    check_attention,
+    check_boolean,
+    check_head_sizes,
+    check_hidden,
+    check_mask_sizes,
+    check_valid,
+)
 from tfguide.reference.linear import Linear
 from tfguide.reference.positions import rotate
 
@@ -21,7 +28,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
     [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
     """
     n_keys = n_queries if n_keys is None else n_keys
-    n_queries, n_keys, window = checks.mask_sizes(n_queries, n_keys, window)
+    n_queries, n_keys, window = check_mask_sizes(n_queries, n_keys, window)
     query = np.arange(n_keys - n_queries, n_keys)[:, None]  # (T, 1)
     key = np.arange(n_keys)[None, :]  # (1, S)
     visible = key <= query
@@ -33,7 +40,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
 def padding_mask(valid: np.ndarray) -> np.ndarray:
     """The visibility of padded keys: `valid` (B, S), True at real tokens, becomes (B, 1, S) for every query."""
     valid = np.asarray(valid)
-    checks.valid("valid", valid.shape, valid.dtype == bool, valid.dtype, valid.shape)
+    check_valid("valid", valid.shape, valid.dtype == bool, valid.dtype, valid.shape)
     return valid[:, None, :]
 
 
@@ -114,7 +121,7 @@ class MultiHeadAttention:
         output_bias: bool = True,
         scale: float | None = None,
     ):
-        n_kv_heads, d_head = checks.head_sizes(d_model, n_heads, n_kv_heads, d_head)
+        n_kv_heads, d_head = check_head_sizes(d_model, n_heads, n_kv_heads, d_head)
         self.d_model, self.n_heads, self.n_kv_heads, self.d_head = d_model, n_heads, n_kv_heads, d_head
         self.scale = scale
         self.query = Linear(d_model, n_heads * d_head, qkv_bias)
@@ -139,7 +146,7 @@ class MultiHeadAttention:
     def keys_values(self, x, rotation=None):
         """The keys and the values of `x` (B, S, D): two arrays (B, S, K, d). This is what a KV cache keeps."""
         x = _float(x)
-        checks.hidden("memory", x.shape, self.d_model)
+        check_hidden("memory", x.shape, self.d_model)
         key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
         value = self._split(self.value(x), self.n_kv_heads)
         return (key if rotation is None else rotate(key, *rotation)), value
@@ -151,7 +158,7 @@ class MultiHeadAttention:
 
     def _queries(self, x, rotation):
         x = _float(x)
-        checks.hidden("x", x.shape, self.d_model)
+        check_hidden("x", x.shape, self.d_model)
         query = self._split(self.query(x), self.n_heads)  # (B, T, H, d)
         return query if rotation is None else rotate(query, *rotation)
 
@@ -168,10 +175,10 @@ def _checked(query, key, value, visible, bias):
     query, key = _float(query), _float(key)
     if visible is not None:
         visible = np.asarray(visible)
-        checks.boolean("visible", visible.dtype == bool, visible.dtype)
+        check_boolean("visible", visible.dtype == bool, visible.dtype)
     bias = None if bias is None else _float(bias)
     shapes = [None if array is None else array.shape for array in (visible, bias)]
-    checks.attention(query.shape, key.shape, np.shape(value), *shapes)
+    check_attention(query.shape, key.shape, np.shape(value), *shapes)
     if visible is not None and visible.ndim == 3:
         visible = visible[:, None]  # (B, 1, T, S): the same for every head
     return query, key, visible, bias

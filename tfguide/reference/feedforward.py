@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.shapes import check_activation, check_feed_forward
 from tfguide.config import GATED_ACTIVATIONS
 from tfguide.reference.linear import Linear
 
@@ -20,7 +20,7 @@ def activate(activation: str, up: np.ndarray, gate: np.ndarray | None = None) ->
     "geglu_tanh". Raises ValueError for an unknown activation, or a gate where there should be none or the reverse.
     Source: Hendrycks & Gimpel 2016; gates: Shazeer 2020.
     """
-    checks.activation(activation, gate is not None)
+    check_activation(activation, gate is not None)
     if activation == "relu":
         return np.maximum(up, 0)
     if activation == "gelu":
@@ -41,7 +41,7 @@ class FeedForward:
     """
 
     def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True, wide: bool = False):
-        checks.feed_forward(d_model, d_ff, activation)
+        check_feed_forward(d_model, d_ff, activation)
         self.activation = activation
         self.gate = Linear(d_model, d_ff, bias) if activation in GATED_ACTIVATIONS else None
         self.up = Linear(d_model, d_ff, bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.shapes import check_config, check_cross, check_features
 from tfguide.config import ModelConfig
 from tfguide.reference.attention import MultiHeadAttention
 from tfguide.reference.feedforward import FeedForward
@@ -38,7 +38,7 @@ class LayerNorm:
 
     def __call__(self, x):
         """x: (..., D) to the same shape."""
-        checks.features("x", np.shape(x), len(self.weight))
+        check_features("x", np.shape(x), len(self.weight))
         return layer_norm(x, self.weight, self.bias, self.eps)
 
 
@@ -51,7 +51,7 @@ class RMSNorm:
 
     def __call__(self, x):
         """x: (..., D) to the same shape."""
-        checks.features("x", np.shape(x), len(self.weight))
+        check_features("x", np.shape(x), len(self.weight))
         return rms_norm(x, self.weight, self.eps)
 
 
@@ -63,7 +63,7 @@ class EncoderBlock:
     """
 
     def __init__(self, config: ModelConfig):
-        checks.config(config)
+        check_config(config)
         self.placement = config.norm_placement
         self.self_attention_norm = make_norm(config)
         self.self_attention = make_attention(config)
@@ -114,7 +114,7 @@ class DecoderBlock(EncoderBlock):
 
         memory: (B, S, D), the encoder's output; memory_visible: which of its positions may be seen.
         """
-        checks.cross(self.crosses, memory is not None)
+        check_cross(self.crosses, memory is not None)
 
         def attend(h):
             if record is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.shapes import check_features
 
 
 class Linear:
@@ -16,7 +16,7 @@ class Linear:
 
     def __call__(self, x):
         """x: (..., in) to (..., out)."""
-        checks.features("x", np.shape(x), len(self.weight))
+        check_features("x", np.shape(x), len(self.weight))
         x = x @ self.weight
         return x if self.bias is None else x + self.bias
 

@@ -6,9 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.shapes import (
+    check_config,
+    check_memory,
+    check_pooler,
+    check_real_tokens,
+    check_token_range,
+    check_token_types,
+    check_tokens,
+    check_valid,
+)
 from tfguide.config import ModelConfig
-from tfguide.inference import greedy, pad_prompts, stopping
+from tfguide.generation import greedy, pad_prompts, stopping
+from tfguide.generation.caching import check_generation
 from tfguide.reference.linear import Linear, assign
 from tfguide.reference.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.weights import attention_names, check_weights
@@ -18,7 +28,7 @@ class Encoder:
     """Tokens (B, T) to hidden states (B, T, D) in which every position has seen every other: BERT's family."""
 
     def __init__(self, config: ModelConfig):
-        checks.config(config, "encoder")
+        check_config(config, "encoder")
         self.config = config
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_layers)
@@ -34,7 +44,7 @@ class Encoder:
 
     def pool(self, hidden):
         """BERT's summary of a sequence, from its hidden states (B, T, D): tanh of a map of the first one, (B, D)."""
-        checks.pooler(self.config)
+        check_pooler(self.config)
         return np.tanh(self.pooler(hidden[:, 0]))
 
 
@@ -42,7 +52,7 @@ class Decoder:
     """Tokens (B, T) to logits (B, T, V) in which a position has seen only what came before: GPT's family."""
 
     def __init__(self, config: ModelConfig):
-        checks.config(config, "decoder")
+        check_config(config, "decoder")
         self.config = config
         self.embedding = Embeddings(config)
         self.decoder = DecoderStack(config, config.n_layers)
@@ -69,7 +79,7 @@ class EncoderDecoder:
     logits = Decoder.logits
 
     def __init__(self, config: ModelConfig):
-        checks.config(config, "encoder-decoder")
+        check_config(config, "encoder-decoder")
         self.config = config
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_encoder_layers)
@@ -95,7 +105,7 @@ class EncoderDecoder:
     def decode(self, target, memory, target_valid=None, source_valid=None, record=None):
         """Target tokens (B, T) and the memory (B, S, D) to logits (B, T, V)."""
         target, target_valid = as_tokens(self.config, target, target_valid, "target")
-        checks.memory(memory.shape, (*target.shape, self.config.d_model), self.config.d_model)
+        check_memory(memory.shape, (*target.shape, self.config.d_model), self.config.d_model)
         positions = np.arange(target.shape[1])[None]
         x = self.embedding(target, positions)
         return self.logits(self.decoder(x, positions, target_valid, memory, source_valid, record=record))
@@ -129,10 +139,10 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
 
     Source: Reimers & Gurevych 2019. Raises ValueError where a row has no real token.
     """
-    checks.config(model.config, "encoder")
+    check_config(model.config, "encoder")
     hidden = model(tokens, valid, token_types)
     valid = np.ones(hidden.shape[:2], bool) if valid is None else np.asarray(valid)
-    checks.real_tokens(valid.any(axis=1).all())
+    check_real_tokens(valid.any(axis=1).all())
     mean = np.einsum("btd,bt->bd", hidden, valid) / valid.sum(axis=1, keepdims=True)
     return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
@@ -149,7 +159,7 @@ def generate(
     """
     tokens, lengths = pad_prompts(prompts, model.config.vocab_size)
     max_new_tokens, stop_tokens = stopping(model.config, max_new_tokens, stop_tokens)
-    checks.generation(model.config, int(lengths.max()), max_new_tokens)
+    check_generation(model.config, int(lengths.max()), max_new_tokens)
     rows = []
     for prompt, length in zip(tokens, lengths, strict=True):
         source = prompt[None, :length]
@@ -166,11 +176,11 @@ def generate(
 def as_tokens(config, tokens, valid=None, name="tokens"):
     """Token ids and their padding mask as arrays, checked against the configuration."""
     tokens = np.asarray(tokens)
-    checks.tokens(name, tokens.shape, tokens.dtype.kind in "iu", tokens.dtype, config.max_positions)
-    checks.token_range(name, tokens.min(), tokens.max(), config.vocab_size)
+    check_tokens(name, tokens.shape, tokens.dtype.kind in "iu", tokens.dtype, config.max_positions)
+    check_token_range(name, tokens.min(), tokens.max(), config.vocab_size)
     if valid is not None:
         valid = np.asarray(valid)
-        checks.valid("valid", valid.shape, valid.dtype == bool, valid.dtype, tokens.shape)
+        check_valid("valid", valid.shape, valid.dtype == bool, valid.dtype, tokens.shape)
     return tokens, valid
 
 
@@ -179,7 +189,7 @@ def as_token_types(config, tokens, token_types):
     if token_types is None:
         return None
     token_types = np.asarray(token_types)
-    checks.tokens("token_types", token_types.shape, token_types.dtype.kind in "iu", token_types.dtype)
-    checks.token_types(config, token_types.shape, tokens.shape)
-    checks.token_range("token_types", token_types.min(), token_types.max(), config.n_token_types)
+    check_tokens("token_types", token_types.shape, token_types.dtype.kind in "iu", token_types.dtype)
+    check_token_types(config, token_types.shape, tokens.shape)
+    check_token_range("token_types", token_types.min(), token_types.max(), config.n_token_types)
     return token_types

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfguide import tables
+from tfguide.frequencies import alibi_slopes, relative_bucket_table, sinusoidal_frequencies
 
 
 def sinusoidal_positions(positions: np.ndarray, d_model: int) -> np.ndarray:
@@ -13,7 +13,7 @@ def sinusoidal_positions(positions: np.ndarray, d_model: int) -> np.ndarray:
     Feature 2i is `sin(position * 10000 ** (-2i / D))`, feature 2i + 1 its cosine.
     Raises ValueError for an odd D. Source: Vaswani et al. 2017, section 3.5.
     """
-    angles = np.asarray(positions)[..., None] * tables.sinusoidal_frequencies(d_model)  # (B, T, D / 2)
+    angles = np.asarray(positions)[..., None] * sinusoidal_frequencies(d_model)  # (B, T, D / 2)
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(*angles.shape[:-1], d_model)
 
 
@@ -40,7 +40,7 @@ def alibi_bias(query_positions: np.ndarray, key_positions: np.ndarray, n_heads: 
     query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """
     distance = np.abs(query_positions[:, :, None] - key_positions[:, None, :])  # (B, T, S)
-    return -tables.alibi_slopes(n_heads)[None, :, None, None] * distance[:, None]
+    return -alibi_slopes(n_heads)[None, :, None, None] * distance[:, None]
 
 
 def relative_bias(
@@ -54,7 +54,7 @@ def relative_bias(
 
     query_positions: (B, T), key_positions: (B, S), table: (buckets, H). Source: Raffel et al. 2020, section 2.1.
     """
-    buckets = tables.relative_bucket_table(bidirectional, len(table), max_distance)
+    buckets = relative_bucket_table(bidirectional, len(table), max_distance)
     relative = key_positions[:, None, :] - query_positions[:, :, None]  # (B, T, S)
     relative = np.clip(relative, -max_distance, max_distance) + max_distance
     return np.einsum("btsh->bhts", table[buckets[relative]])

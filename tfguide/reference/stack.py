@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfguide import tables
 from tfguide.config import ModelConfig
+from tfguide.frequencies import rotary_frequencies
 from tfguide.reference.attention import causal_mask, padding_mask
 from tfguide.reference.layers import DecoderBlock, EncoderBlock, make_norm
 from tfguide.reference.linear import Embedding
@@ -65,7 +65,7 @@ class EncoderStack:
         """The bias (1, H, T, T) on the scores and the angles of the heads, where the model has them."""
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
-            frequencies = tables.rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+            frequencies = rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
             rotation = rotary_angles(positions, frequencies)
         if config.positions == "alibi":
             bias = alibi_bias(positions, positions, config.n_heads)

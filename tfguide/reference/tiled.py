@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.values import check_count
 from tfguide.reference.attention import _checked
 
 
@@ -23,7 +23,7 @@ def tiled_attention(query, key, value, visible=None, bias=None, scale=None, tile
     """
     query, key, visible, bias = _checked(query, key, value, visible, bias)
     value = np.asarray(value, np.float64)
-    tile = checks.count("tile", tile)
+    tile = check_count("tile", tile)
     B, T, H, d = query.shape
     S, K = key.shape[1:3]
     scale = 1 / math.sqrt(d) if scale is None else scale

@@ -7,7 +7,14 @@ import math
 import keras
 import tensorflow as tf
 
-from tfguide import checks
+from tfguide.checks.shapes import (
+    check_attention,
+    check_boolean,
+    check_head_sizes,
+    check_hidden,
+    check_mask_sizes,
+    check_valid,
+)
 from tfguide.tensorflow.linear import linear
 from tfguide.tensorflow.positions import rotate
 
@@ -22,7 +29,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
     [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
     """
     n_keys = n_queries if n_keys is None else n_keys
-    n_queries, n_keys, window = checks.mask_sizes(n_queries, n_keys, window)
+    n_queries, n_keys, window = check_mask_sizes(n_queries, n_keys, window)
     query = tf.range(n_keys - n_queries, n_keys)[:, None]  # (T, 1)
     key = tf.range(n_keys)[None, :]  # (1, S)
     visible = key <= query
@@ -34,7 +41,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
 def padding_mask(valid: tf.Tensor) -> tf.Tensor:
     """The visibility of padded keys: `valid` (B, S), True at real tokens, becomes (B, 1, S) for every query."""
     valid = tf.convert_to_tensor(valid)
-    checks.valid("valid", shape_of(valid), valid.dtype == tf.bool, valid.dtype.name, shape_of(valid))
+    check_valid("valid", shape_of(valid), valid.dtype == tf.bool, valid.dtype.name, shape_of(valid))
     return valid[:, None, :]
 
 
@@ -150,7 +157,7 @@ class MultiHeadAttention(keras.layers.Layer):
         scale: float | None = None,
     ):
         super().__init__(autocast=False)  # the angles and the bias are float32 in any model
-        n_kv_heads, d_head = checks.head_sizes(d_model, n_heads, n_kv_heads, d_head)
+        n_kv_heads, d_head = check_head_sizes(d_model, n_heads, n_kv_heads, d_head)
         self.d_model, self.n_heads, self.n_kv_heads, self.d_head = d_model, n_heads, n_kv_heads, d_head
         self.scale = scale
         self.query = linear(d_model, n_heads * d_head, bias=qkv_bias)
@@ -175,7 +182,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def keys_values(self, x, rotation=None):
         """The keys and the values of `x` (B, S, D): two tensors (B, S, K, d). This is what a KV cache keeps."""
-        checks.hidden("memory", shape_of(x), self.d_model)
+        check_hidden("memory", shape_of(x), self.d_model)
         key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
         value = self._split(self.value(x), self.n_kv_heads)
         return (key if rotation is None else rotate(key, *rotation)), value
@@ -186,7 +193,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)
 
     def _queries(self, x, rotation):
-        checks.hidden("x", shape_of(x), self.d_model)
+        check_hidden("x", shape_of(x), self.d_model)
         query = self._split(self.query(x), self.n_heads)  # (B, T, H, d)
         return query if rotation is None else rotate(query, *rotation)
 
@@ -215,9 +222,9 @@ def _checked(query, key, value, visible, bias):
     query, key, value = (tf.convert_to_tensor(tensor) for tensor in (query, key, value))
     if visible is not None:
         visible = tf.convert_to_tensor(visible)
-        checks.boolean("visible", visible.dtype == tf.bool, visible.dtype.name)
+        check_boolean("visible", visible.dtype == tf.bool, visible.dtype.name)
     shapes = [None if tensor is None else shape_of(tensor) for tensor in (visible, bias)]
-    checks.attention(shape_of(query), shape_of(key), shape_of(value), *shapes)
+    check_attention(shape_of(query), shape_of(key), shape_of(value), *shapes)
     if visible is not None and len(visible.shape) < 4:  # (B or 1, 1, T, S): every head alike
         visible = visible[:, None] if len(visible.shape) == 3 else visible[None, None]
     return query, key, value, visible

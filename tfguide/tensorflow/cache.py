@@ -6,9 +6,8 @@ import math
 
 import tensorflow as tf
 
-from tfguide import checks
 from tfguide.config import ModelConfig
-from tfguide.inference.caching import check_room, check_sliding, kept_lengths
+from tfguide.generation.caching import check_cache_sizes, check_positions_left, check_room, check_sliding, kept_lengths
 
 
 class KVCache:
@@ -22,7 +21,7 @@ class KVCache:
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, max_length: int, dtype=tf.float32):
-        batch_size, max_length = checks.cache(config, batch_size, max_length)
+        batch_size, max_length = check_cache_sizes(config, batch_size, max_length)
         self.config, self.batch_size, self.max_length = config, batch_size, max_length
         self.lengths = tf.zeros(batch_size, tf.int32)
         self.memory: tuple[tf.Tensor, tf.Tensor | None] | None = None  # an encoder's output and which of it is valid
@@ -50,7 +49,7 @@ class KVCache:
 
     def positions(self, n_tokens: int) -> tf.Tensor:
         """Where the next `n_tokens` of each row stand: (B, T). Raises ValueError where they do not fit."""
-        checks.room(int(tf.reduce_max(self.lengths)), n_tokens, self.max_length)
+        check_room(int(tf.reduce_max(self.lengths)), n_tokens, self.max_length)
         return self.lengths[:, None] + tf.range(n_tokens)
 
     def key_positions(self, positions: tf.Tensor) -> tf.Tensor:
@@ -158,7 +157,7 @@ class SlidingCache(KVCache):
 
     def positions(self, n_tokens: int) -> tf.Tensor:
         """Where the next `n_tokens` of each row stand: (B, T). Raises ValueError beyond the model's own positions."""
-        check_room(self.config, int(tf.reduce_max(self.lengths)), n_tokens)
+        check_positions_left(self.config, int(tf.reduce_max(self.lengths)), n_tokens)
         return self.lengths[:, None] + tf.range(n_tokens)
 
     def key_positions(self, positions: tf.Tensor) -> tf.Tensor:

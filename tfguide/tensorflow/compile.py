@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfguide import checks, native
-from tfguide.inference import pad_prompts, stopping
-from tfguide.inference.compiled import as_rows, check_fits, told
+from tfguide import native
+from tfguide.generation import pad_prompts, stopping
+from tfguide.generation.caching import check_cache_sizes
+from tfguide.generation.compiled import as_rows, check_fits, told
 from tfguide.tensorflow.cache import KVCache
 from tfguide.tensorflow.generate import prefill
 from tfguide.tensorflow.models import Decoder
@@ -33,7 +34,7 @@ class CompiledDecoder:
 
     def __init__(self, model: Decoder, max_length: int, batch_size: int = 1):
         native.check(model.config)
-        batch_size, max_length = checks.cache(model.config, batch_size, max_length)
+        batch_size, max_length = check_cache_sizes(model.config, batch_size, max_length)
         self.model, self.config = model, model.config
         self.max_length, self.batch_size = max_length, batch_size
         self._loop = tf.function(self._plain_loop, jit_compile=True)

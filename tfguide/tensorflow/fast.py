@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfguide import checks, native
-from tfguide.inference.caching import check_step
+from tfguide import native
+from tfguide.checks.values import check_count
+from tfguide.generation.caching import check_decode, check_step
 from tfguide.tensorflow.cache import KVCache
 from tfguide.tensorflow.models import Decoder, as_tokens, count_valid, next_positions, to_numpy, variable_of
 from tfguide.tensorflow.prompts import PromptKernels
@@ -36,7 +37,7 @@ class FastDecoder:
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
         self.model, self.config = model, model.config
-        self.threads = _threads() if threads is None else checks.count("threads", threads)
+        self.threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {}
         for name in weight_shapes(model.config):
             if _is_vector(name):
@@ -90,7 +91,7 @@ class FastDecoder:
         """
         tokens = np.asarray(tokens)
         if type(cache) is not _FastCache or not self._decoder.takes(tokens.size):
-            checks.decode(tokens.shape, cache.batch_size, int(tf.reduce_min(cache.lengths)))
+            check_decode(tokens.shape, cache.batch_size, int(tf.reduce_min(cache.lengths)))
             return to_numpy(self(tokens[:, None], cache=cache)[:, -1])
         check_step(self.config, cache, tokens, cache.filled)
         hidden = self._decoder.step(tokens[:, None], cache.filled, self._places(cache))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tfguide import checks
+from tfguide.checks.shapes import check_activation, check_features, check_feed_forward
 from tfguide.config import GATED_ACTIVATIONS
 from tfguide.tensorflow.linear import linear
 
@@ -17,7 +17,7 @@ def activate(activation: str, up: tf.Tensor, gate: tf.Tensor | None = None) -> t
     "geglu_tanh". Raises ValueError for an unknown activation, or a gate where there should be none or the reverse.
     Source: Hendrycks & Gimpel 2016; gates: Shazeer 2020.
     """
-    checks.activation(activation, gate is not None)
+    check_activation(activation, gate is not None)
     if activation == "relu":
         return tf.nn.relu(up)
     if activation == "gelu":
@@ -39,7 +39,7 @@ class FeedForward(keras.layers.Layer):
 
     def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True, wide: bool = False):
         super().__init__()
-        checks.feed_forward(d_model, d_ff, activation)
+        check_feed_forward(d_model, d_ff, activation)
         self.d_model = d_model
         self.activation = activation
         self.gate = linear(d_model, d_ff, bias=bias) if activation in GATED_ACTIVATIONS else None
@@ -51,7 +51,7 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, x):
         """x: (B, T, D) to (B, T, D)."""
-        checks.features("x", tuple(x.shape), self.d_model)
+        check_features("x", tuple(x.shape), self.d_model)
         gate = None if self.gate is None else self.gate(x)  # (B, T, F)
         h = activate(self.activation, self.up(x), gate)
         return self.down(tf.cast(h, tf.float32) if self.wide else h)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfguide import checks
-from tfguide.inference import Chooser, Sampling, pad_prompts, stopping
-from tfguide.inference.caching import check_given
+from tfguide.checks.values import check_count
+from tfguide.generation import Chooser, Sampling, pad_prompts, stopping
+from tfguide.generation.caching import check_decode, check_generation, check_given, check_lengths, check_prefill
 from tfguide.tensorflow.cache import KVCache
 from tfguide.tensorflow.models import Decoder, EncoderDecoder, as_tokens
 
@@ -31,12 +31,12 @@ def prefill(
 
     Raises ValueError where the prompt does not fit into the cache, or a length is not between 1 and T.
     """
-    checks.prefill(model.config, source is not None)
+    check_prefill(model.config, source is not None)
     tokens, _ = as_tokens(plain(model), tokens)
     B, T = tokens.shape
-    lengths = checks.lengths(lengths, B, T)
+    lengths = check_lengths(lengths, B, T)
     if chunk_size is not None:
-        chunk_size = checks.count("chunk_size", chunk_size)
+        chunk_size = check_count("chunk_size", chunk_size)
     if source is not None:
         source, source_valid = as_tokens(model, source, source_valid, "source")
         cache.memory = (model.encode(source, source_valid), source_valid)
@@ -61,7 +61,7 @@ def decode(model: Decoder | EncoderDecoder, tokens: tf.Tensor, cache: KVCache) -
     if hasattr(model, "step"):
         return tf.constant(model.step(np.asarray(tokens), cache))
     tokens = tf.convert_to_tensor(tokens)
-    checks.decode(tuple(tokens.shape), cache.batch_size, int(tf.reduce_min(cache.lengths)))
+    check_decode(tuple(tokens.shape), cache.batch_size, int(tf.reduce_min(cache.lengths)))
     return model.logits(_hidden(model, tokens[:, None], cache)[:, -1])
 
 
@@ -118,7 +118,7 @@ def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_s
     config = model.config
     tokens, lengths = pad_prompts(prompts, config.vocab_size)
     max_new_tokens, stop_tokens = stopping(config, max_new_tokens, stop_tokens)
-    checks.generation(config, int(lengths.max()), max_new_tokens)
+    check_generation(config, int(lengths.max()), max_new_tokens)
     choose = Chooser(sampling, len(tokens))
     read = lengths if config.kind == "decoder" else np.ones_like(lengths)  # a decoder after an encoder reads its start
     needed = int(read.max()) + max_new_tokens - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tfguide import checks
+from tfguide.checks.shapes import check_config, check_cross, check_features
 from tfguide.config import ModelConfig
 from tfguide.tensorflow.attention import MultiHeadAttention, at_least_float32
 from tfguide.tensorflow.feedforward import FeedForward
@@ -45,7 +45,7 @@ class LayerNorm(keras.layers.Layer):
 
     def call(self, x):
         """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
-        checks.features("x", tuple(x.shape), self.weight.shape[0])
+        check_features("x", tuple(x.shape), self.weight.shape[0])
         return tf.cast(layer_norm(x, self.weight, self.bias, self.eps), self.compute_dtype)
 
 
@@ -60,7 +60,7 @@ class RMSNorm(keras.layers.Layer):
 
     def call(self, x):
         """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
-        checks.features("x", tuple(x.shape), self.weight.shape[0])
+        check_features("x", tuple(x.shape), self.weight.shape[0])
         return tf.cast(rms_norm(x, self.weight, self.eps), self.compute_dtype)
 
 
@@ -73,7 +73,7 @@ class EncoderBlock(keras.layers.Layer):
 
     def __init__(self, config: ModelConfig):
         super().__init__(autocast=False)
-        checks.config(config)
+        check_config(config)
         self.placement = config.norm_placement
         self.self_attention_norm = make_norm(config)
         self.self_attention = make_attention(config)
@@ -131,7 +131,7 @@ class DecoderBlock(EncoderBlock):
         memory: (B, S, D), the encoder's output; memory_visible: which of its positions may be seen.
         cache: this layer's part of a `KVCache`; what it holds already is seen as well, and what is new is added to it.
         """
-        checks.cross(self.crosses, memory is not None)
+        check_cross(self.crosses, memory is not None)
 
         def attend(h):
             if record is not None:

@@ -8,8 +8,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfguide import checks
+from tfguide.checks.shapes import (
+    check_config,
+    check_memory,
+    check_pooler,
+    check_real_tokens,
+    check_token_range,
+    check_token_types,
+    check_tokens,
+    check_valid,
+)
 from tfguide.config import ModelConfig
+from tfguide.generation.caching import check_cached_call, check_padding_at_end
 from tfguide.tensorflow.linear import linear
 from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.weights import attention_names, check_dtype, check_weights, weight_shapes
@@ -36,7 +46,7 @@ class Encoder(_Model):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        checks.config(config, "encoder")
+        check_config(config, "encoder")
         self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_layers)
@@ -53,7 +63,7 @@ class Encoder(_Model):
 
     def pool(self, hidden):
         """BERT's summary of a sequence, from its hidden states (B, T, D): tanh of a map of the first one, (B, D)."""
-        checks.pooler(self.config)
+        check_pooler(self.config)
         return tf.tanh(self.pooler(hidden[:, 0]))
 
 
@@ -62,7 +72,7 @@ class Decoder(_Model):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        checks.config(config, "decoder")
+        check_config(config, "decoder")
         self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.decoder = DecoderStack(config, config.n_layers)
@@ -104,7 +114,7 @@ class EncoderDecoder(_Model):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        checks.config(config, "encoder-decoder")
+        check_config(config, "encoder-decoder")
         self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_encoder_layers)
@@ -135,7 +145,7 @@ class EncoderDecoder(_Model):
     def hidden(self, target, memory, target_valid=None, source_valid=None, record=None, cache=None):
         """The hidden states (B, T, D) that the head turns into logits; arguments as in `decode`."""
         target, target_valid = as_tokens(self, target, target_valid, "target")
-        checks.memory(tuple(memory.shape), (*target.shape, self.config.d_model), self.config.d_model)
+        check_memory(tuple(memory.shape), (*target.shape, self.config.d_model), self.config.d_model)
         positions = next_positions(self, target, target_valid, cache, record)
         x = self.embedding(target, positions)
         x = self.decoder(x, positions, target_valid, memory, source_valid, record=record, cache=cache)
@@ -191,14 +201,14 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
 
     Source: Reimers & Gurevych 2019. Raises ValueError where a row has no real token.
     """
-    checks.config(model.config, "encoder")
+    check_config(model.config, "encoder")
     hidden = model(tokens, valid=valid, token_types=token_types)
     if valid is None:
         mean = tf.reduce_mean(hidden, axis=1)
     else:
         valid = tf.convert_to_tensor(valid)
         if tf.executing_eagerly():
-            checks.real_tokens(bool(tf.reduce_all(tf.reduce_any(valid, axis=1))))
+            check_real_tokens(bool(tf.reduce_all(tf.reduce_any(valid, axis=1))))
         valid = tf.cast(valid, hidden.dtype)
         mean = tf.einsum("btd,bt->bd", hidden, valid) / tf.reduce_sum(valid, axis=1, keepdims=True)
     return mean / tf.norm(mean, axis=1, keepdims=True)
@@ -207,11 +217,11 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
 def as_tokens(model, tokens, valid=None, name="tokens"):
     """Token ids and their padding mask as tensors, checked against the model's configuration."""
     tokens = tf.convert_to_tensor(tokens)
-    checks.tokens(name, tuple(tokens.shape), tokens.dtype.is_integer, tokens.dtype.name, model.config.max_positions)
+    check_tokens(name, tuple(tokens.shape), tokens.dtype.is_integer, tokens.dtype.name, model.config.max_positions)
     tokens = _in_range(name, tokens, model.config.vocab_size)
     if valid is not None:
         valid = tf.convert_to_tensor(valid)
-        checks.valid("valid", tuple(valid.shape), valid.dtype == tf.bool, valid.dtype.name, tuple(tokens.shape))
+        check_valid("valid", tuple(valid.shape), valid.dtype == tf.bool, valid.dtype.name, tuple(tokens.shape))
     return tf.cast(tokens, tf.int32), valid
 
 
@@ -220,8 +230,8 @@ def as_token_types(model, tokens, token_types):
     if token_types is None:
         return None
     token_types = tf.convert_to_tensor(token_types)
-    checks.tokens("token_types", tuple(token_types.shape), token_types.dtype.is_integer, token_types.dtype.name)
-    checks.token_types(model.config, tuple(token_types.shape), tuple(tokens.shape))
+    check_tokens("token_types", tuple(token_types.shape), token_types.dtype.is_integer, token_types.dtype.name)
+    check_token_types(model.config, tuple(token_types.shape), tuple(tokens.shape))
     token_types = _in_range("token_types", token_types, model.config.n_token_types)
     return tf.cast(token_types, tf.int32)
 
@@ -230,9 +240,9 @@ def next_positions(model, tokens, valid, cache, record):
     """Where new tokens stand: (1, T) from 0, or (B, T) behind what a cache holds. Raises ValueError."""
     if cache is None:
         return tf.range(tf.shape(tokens)[1])[None]
-    checks.cached_call(model.config, cache.config, cache.batch_size, tokens.shape[0], record is not None)
+    check_cached_call(model.config, cache.config, cache.batch_size, tokens.shape[0], record is not None)
     if valid is not None:
-        checks.padding_at_end(bool(tf.reduce_all(valid[:, :-1] | ~valid[:, 1:])))
+        check_padding_at_end(bool(tf.reduce_all(valid[:, :-1] | ~valid[:, 1:])))
     return cache.positions(tokens.shape[1])
 
 
@@ -244,7 +254,7 @@ def count_valid(valid):
 def _in_range(name, tokens, vocab_size):
     """The tokens, checked. A traced graph has no values to look at yet: there the check runs before their first use."""
     if tf.executing_eagerly():
-        checks.token_range(name, int(tf.reduce_min(tokens)), int(tf.reduce_max(tokens)), vocab_size)
+        check_token_range(name, int(tf.reduce_min(tokens)), int(tf.reduce_max(tokens)), vocab_size)
         return tokens
     message = f"{name} must lie between 0 and {vocab_size - 1}"
     within = [

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfguide import checks
-from tfguide.inference.windows import text_log_probability, windows_of
+from tfguide.generation.caching import check_text_tokens
+from tfguide.generation.perplexity import text_log_probability, windows_of
 from tfguide.tensorflow.models import Decoder
 
 
@@ -21,7 +21,7 @@ def perplexity(model: Decoder, tokens: Sequence[int], window: int = 256, stride:
     Raises TypeError for tokens that are not integers, ValueError for one outside the vocabulary (there is no number for
     tokens to leave out), fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
     """
-    tokens = checks.text(tokens, model.config.vocab_size)
+    tokens = check_text_tokens(tokens, model.config.vocab_size)
     total = 0.0
     for start, stop, first in windows_of(len(tokens), window, stride):
         logits = model(tf.constant(tokens[None, start : stop - 1]))[0]

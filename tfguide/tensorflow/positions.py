@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfguide import tables
+from tfguide.frequencies import alibi_slopes, relative_bucket_table, sinusoidal_frequencies
 
 
 def sinusoidal_positions(positions: tf.Tensor, d_model: int) -> tf.Tensor:
@@ -13,7 +13,7 @@ def sinusoidal_positions(positions: tf.Tensor, d_model: int) -> tf.Tensor:
     Feature 2i is `sin(position * 10000 ** (-2i / D))`, feature 2i + 1 its cosine.
     Raises ValueError for an odd D. Source: Vaswani et al. 2017, section 3.5.
     """
-    angles = _angles(positions, tables.sinusoidal_frequencies(d_model))  # (B, T, D / 2)
+    angles = _angles(positions, sinusoidal_frequencies(d_model))  # (B, T, D / 2)
     pairs = tf.stack([tf.sin(angles), tf.cos(angles)], axis=-1)
     return tf.cast(tf.reshape(pairs, tf.concat([tf.shape(angles)[:-1], [d_model]], axis=0)), tf.float32)
 
@@ -43,7 +43,7 @@ def alibi_bias(query_positions: tf.Tensor, key_positions: tf.Tensor, n_heads: in
     query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """
     distance = tf.abs(query_positions[:, :, None] - key_positions[:, None, :])  # (B, T, S)
-    slopes = tf.constant(tables.alibi_slopes(n_heads), tf.float32)
+    slopes = tf.constant(alibi_slopes(n_heads), tf.float32)
     return -slopes[None, :, None, None] * tf.cast(distance, tf.float32)[:, None]
 
 
@@ -58,7 +58,7 @@ def relative_bias(
 
     query_positions: (B, T), key_positions: (B, S), table: (buckets, H). Source: Raffel et al. 2020, section 2.1.
     """
-    buckets = tf.constant(tables.relative_bucket_table(bidirectional, table.shape[0], max_distance))
+    buckets = tf.constant(relative_bucket_table(bidirectional, table.shape[0], max_distance))
     relative = key_positions[:, None, :] - query_positions[:, :, None]  # (B, T, S)
     relative = tf.clip_by_value(relative, -max_distance, max_distance) + max_distance
     return tf.einsum("btsh->bhts", tf.gather(table, tf.gather(buckets, relative)))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfguide.inference import Chooser, PromptLookup, Sampling, SpeculativeResult, pad_prompts
-from tfguide.inference.greedy import stopping
-from tfguide.inference.sampling import one_hot
-from tfguide.inference.speculative import check_draft, check_positions, guess, verify
+from tfguide.generation import Chooser, PromptLookup, Sampling, SpeculativeResult, pad_prompts
+from tfguide.generation.choose import one_hot
+from tfguide.generation.greedy import stopping
+from tfguide.generation.speculative import check_draft, check_positions, guess, verify
 from tfguide.tensorflow.generate import decode, new_cache, prefill
 from tfguide.tensorflow.models import Decoder
 

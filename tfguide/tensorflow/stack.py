@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tfguide import tables
 from tfguide.config import ModelConfig
+from tfguide.frequencies import rotary_frequencies
 from tfguide.tensorflow.attention import padding_mask
 from tfguide.tensorflow.layers import DecoderBlock, EncoderBlock, make_norm
 from tfguide.tensorflow.linear import embedding
@@ -71,7 +71,7 @@ class EncoderStack(keras.layers.Layer):
         """The bias (B, H, T, S) on the scores and the angles of the heads, where the model has them."""
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
-            frequencies = tables.rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+            frequencies = rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
             rotation = rotary_angles(positions, frequencies)
         if config.positions == "alibi":
             bias = alibi_bias(positions, key_positions, config.n_heads)

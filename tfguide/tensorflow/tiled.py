@@ -11,7 +11,7 @@ import math
 
 import tensorflow as tf
 
-from tfguide import checks
+from tfguide.checks.values import check_count
 from tfguide.tensorflow.attention import _checked, at_least_float32, sizes_of
 
 
@@ -30,7 +30,7 @@ def tiled_attention(
     shapes and the errors are those of `scaled_dot_product_attention`; ValueError for a tile below 1 as well.
     """
     query, key, value, visible = _checked(query, key, value, visible, bias)
-    tile = checks.count("tile", tile)
+    tile = check_count("tile", tile)
     B, T, H, d = sizes_of(query)
     S, K, d_value = key.shape[1], key.shape[2], value.shape[3]
     scale = 1 / math.sqrt(d) if scale is None else scale

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tfguide import checks
+from tfguide.checks.shapes import (
+    check_attention,
+    check_boolean,
+    check_head_sizes,
+    check_hidden,
+    check_mask_sizes,
+    check_valid,
+)
 from tfguide.torch.positions import rotate
 
 
@@ -23,7 +30,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
     [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
     """
     n_keys = n_queries if n_keys is None else n_keys
-    n_queries, n_keys, window = checks.mask_sizes(n_queries, n_keys, window)
+    n_queries, n_keys, window = check_mask_sizes(n_queries, n_keys, window)
     query = torch.arange(n_keys - n_queries, n_keys)[:, None]  # (T, 1)
     key = torch.arange(n_keys)[None, :]  # (1, S)
     visible = key <= query
@@ -35,7 +42,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
 def padding_mask(valid: Tensor) -> Tensor:
     """The visibility of padded keys: `valid` (B, S), True at real tokens, becomes (B, 1, S) for every query."""
     valid = as_tensor(valid)
-    checks.valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(valid.shape))
+    check_valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(valid.shape))
     return valid[:, None, :]
 
 
@@ -152,7 +159,7 @@ class MultiHeadAttention(nn.Module):
         scale: float | None = None,
     ):
         super().__init__()
-        n_kv_heads, d_head = checks.head_sizes(d_model, n_heads, n_kv_heads, d_head)
+        n_kv_heads, d_head = check_head_sizes(d_model, n_heads, n_kv_heads, d_head)
         self.d_model, self.n_heads, self.n_kv_heads, self.d_head = d_model, n_heads, n_kv_heads, d_head
         self.scale = scale
         self.query = nn.Linear(d_model, n_heads * d_head, bias=qkv_bias)
@@ -177,7 +184,7 @@ class MultiHeadAttention(nn.Module):
 
     def keys_values(self, x, rotation=None):
         """The keys and the values of `x` (B, S, D): two tensors (B, S, K, d). This is what a KV cache keeps."""
-        checks.hidden("memory", tuple(x.shape), self.d_model)
+        check_hidden("memory", tuple(x.shape), self.d_model)
         key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
         value = self._split(self.value(x), self.n_kv_heads)
         return (key if rotation is None else self.rotate(key, *rotation)), value
@@ -188,7 +195,7 @@ class MultiHeadAttention(nn.Module):
         return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)
 
     def _queries(self, x, rotation):
-        checks.hidden("x", tuple(x.shape), self.d_model)
+        check_hidden("x", tuple(x.shape), self.d_model)
         query = self._split(self.query(x), self.n_heads)  # (B, T, H, d)
         return query if rotation is None else self.rotate(query, *rotation)
 
@@ -221,9 +228,9 @@ def at_least_float32(x: Tensor) -> Tensor:
 def _checked(query, key, value, visible, bias):
     """Check what attention is given; the mask as (B or 1, H or 1, T, S). Raises TypeError or ValueError."""
     if visible is not None:
-        checks.boolean("visible", visible.dtype == torch.bool, visible.dtype)
+        check_boolean("visible", visible.dtype == torch.bool, visible.dtype)
     shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (visible, bias)]
-    checks.attention(tuple(query.shape), tuple(key.shape), tuple(value.shape), *shapes)
+    check_attention(tuple(query.shape), tuple(key.shape), tuple(value.shape), *shapes)
     if visible is None or visible.ndim == 4:
         return visible
     return visible[:, None] if visible.ndim == 3 else visible[None, None]  # (B or 1, 1, T, S): every head alike

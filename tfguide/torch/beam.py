@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfguide import checks
-from tfguide.inference import Beam, BeamSearch, pad_prompts
-from tfguide.inference.beams import check_beams, log_softmax
-from tfguide.inference.greedy import stopping
+from tfguide.generation import Beam, BeamSearch, pad_prompts
+from tfguide.generation.beam import check_beams, log_softmax
+from tfguide.generation.caching import check_generation
+from tfguide.generation.greedy import stopping
 from tfguide.torch.generate import decode, new_cache, start_generation
 from tfguide.torch.models import Decoder, EncoderDecoder
 
@@ -40,7 +40,7 @@ def beam_search(
 
 def _search(model, prompt, n_beams, max_new_tokens, stops, length_penalty):
     tokens, lengths = pad_prompts([prompt], model.config.vocab_size)
-    checks.generation(model.config, int(lengths[0]), max_new_tokens)
+    check_generation(model.config, int(lengths[0]), max_new_tokens)
     search = BeamSearch(n_beams, max_new_tokens, stops, length_penalty)
     read = int(lengths[0]) if model.config.kind == "decoder" else 1
     cache = new_cache(model, 1, read + max_new_tokens - 1)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tfguide import checks
 from tfguide.config import ModelConfig
-from tfguide.inference.caching import check_room, check_sliding, kept_lengths
+from tfguide.generation.caching import check_cache_sizes, check_positions_left, check_room, check_sliding, kept_lengths
 from tfguide.torch.attention import as_tensor
 
 
@@ -22,7 +21,7 @@ class KVCache:
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, max_length: int, dtype=torch.float32, device=None):
-        batch_size, max_length = checks.cache(config, batch_size, max_length)
+        batch_size, max_length = check_cache_sizes(config, batch_size, max_length)
         self.config, self.batch_size, self.max_length = config, batch_size, max_length
         self.lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)
         self.memory: tuple[Tensor, Tensor | None] | None = None  # an encoder's output and which of it is valid
@@ -51,7 +50,7 @@ class KVCache:
 
     def positions(self, n_tokens: int) -> Tensor:
         """Where the next `n_tokens` of each row stand: (B, T). Raises ValueError where they do not fit."""
-        checks.room(int(self.lengths.max()), n_tokens, self.max_length)
+        check_room(int(self.lengths.max()), n_tokens, self.max_length)
         return self.lengths[:, None] + torch.arange(n_tokens, device=self.lengths.device)
 
     def key_positions(self, positions: Tensor) -> Tensor:
@@ -164,7 +163,7 @@ class SlidingCache(KVCache):
 
     def positions(self, n_tokens: int) -> Tensor:
         """Where the next `n_tokens` of each row stand: (B, T). Raises ValueError beyond the model's own positions."""
-        check_room(self.config, int(self.lengths.max()), n_tokens)
+        check_positions_left(self.config, int(self.lengths.max()), n_tokens)
         return self.lengths[:, None] + torch.arange(n_tokens, device=self.lengths.device)
 
     def key_positions(self, positions: Tensor) -> Tensor:

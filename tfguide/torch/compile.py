@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
-from tfguide import checks, native
-from tfguide.inference import greedy, pad_prompts, stopping
-from tfguide.inference.compiled import check_fits, told
+from tfguide import native
+from tfguide.generation import greedy, pad_prompts, stopping
+from tfguide.generation.caching import check_cache_sizes
+from tfguide.generation.compiled import check_fits, told
 from tfguide.torch.cache import KVCache
 from tfguide.torch.generate import prefill
 from tfguide.torch.models import Decoder
@@ -34,7 +35,7 @@ class CompiledDecoder:
 
     def __init__(self, model: Decoder, max_length: int, batch_size: int = 1):
         native.check(model.config)
-        batch_size, max_length = checks.cache(model.config, batch_size, max_length)
+        batch_size, max_length = check_cache_sizes(model.config, batch_size, max_length)
         self.model, self.config = model, model.config
         self.max_length, self.batch_size = max_length, batch_size
         self._step = torch.compile(self._plain_step, dynamic=False)

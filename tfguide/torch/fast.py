@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfguide import checks, native
-from tfguide.inference.caching import check_step
+from tfguide import native
+from tfguide.checks.values import check_count
+from tfguide.generation.caching import check_decode, check_step
 from tfguide.torch.cache import KVCache
 from tfguide.torch.models import Decoder, as_tokens, next_positions
 from tfguide.torch.prompts import prompt_model
@@ -36,7 +37,7 @@ class FastDecoder:
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
         self.model, self.config = model, model.config
-        self.threads = _threads() if threads is None else checks.count("threads", threads)
+        self.threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {}
         for name in weight_shapes(model.config):
             if _is_vector(name):
@@ -81,7 +82,7 @@ class FastDecoder:
         """
         tokens = np.asarray(tokens)
         if type(cache) is not KVCache or not self._decoder.takes(tokens.size):
-            checks.decode(tokens.shape, cache.batch_size, int(cache.lengths.min()))
+            check_decode(tokens.shape, cache.batch_size, int(cache.lengths.min()))
             return self(tokens[:, None], cache=cache)[:, -1].float().numpy()
         filled = cache.lengths.numpy()
         check_step(self.config, cache, tokens, filled)

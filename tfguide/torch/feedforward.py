@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tfguide import checks
+from tfguide.checks.shapes import check_activation, check_features, check_feed_forward
 from tfguide.config import GATED_ACTIVATIONS
 
 
@@ -17,7 +17,7 @@ def activate(activation: str, up: Tensor, gate: Tensor | None = None) -> Tensor:
     "geglu_tanh". Raises ValueError for an unknown activation, or a gate where there should be none or the reverse.
     Source: Hendrycks & Gimpel 2016; gates: Shazeer 2020.
     """
-    checks.activation(activation, gate is not None)
+    check_activation(activation, gate is not None)
     if activation == "relu":
         return F.relu(up)
     if activation == "gelu":
@@ -41,7 +41,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True, wide: bool = False):
         super().__init__()
-        checks.feed_forward(d_model, d_ff, activation)
+        check_feed_forward(d_model, d_ff, activation)
         self.d_model, self.activation, self.wide = d_model, activation, wide
         self.gate = nn.Linear(d_model, d_ff, bias=bias) if activation in GATED_ACTIVATIONS else None
         self.up = nn.Linear(d_model, d_ff, bias=bias)
@@ -49,7 +49,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x):
         """x: (B, T, D) to (B, T, D)."""
-        checks.features("x", tuple(x.shape), self.d_model)
+        check_features("x", tuple(x.shape), self.d_model)
         gate = None if self.gate is None else self.gate(x)  # (B, T, F)
         h = self.activate(self.activation, self.up(x), gate)
         return self.down(h.float() if self.wide and h.dtype == torch.float16 else h)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tfguide import checks
+from tfguide.checks.shapes import check_config, check_cross, check_features
 from tfguide.config import ModelConfig
 from tfguide.torch.attention import MultiHeadAttention
 from tfguide.torch.feedforward import FeedForward
@@ -39,7 +39,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x):
         """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
-        checks.features("x", tuple(x.shape), len(self.weight))
+        check_features("x", tuple(x.shape), len(self.weight))
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return layer_norm(x, self.weight.to(x.dtype), bias, self.eps).to(self.weight.dtype)
 
@@ -54,7 +54,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x):
         """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
-        checks.features("x", tuple(x.shape), len(self.weight))
+        check_features("x", tuple(x.shape), len(self.weight))
         return rms_norm(x, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
 
 
@@ -67,7 +67,7 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        checks.config(config)
+        check_config(config)
         self.placement = config.norm_placement
         self.self_attention_norm = make_norm(config)
         self.self_attention = make_attention(config)
@@ -124,7 +124,7 @@ class DecoderBlock(EncoderBlock):
         memory: (B, S, D), the encoder's output; memory_visible: which of its positions may be seen.
         cache: this layer's part of a `KVCache`; what it holds already is seen as well, and what is new is added to it.
         """
-        checks.cross(self.crosses, memory is not None)
+        check_cross(self.crosses, memory is not None)
 
         def attend(h):
             if record is not None:

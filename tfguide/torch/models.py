@@ -9,8 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tfguide import checks
+from tfguide.checks.shapes import (
+    check_config,
+    check_memory,
+    check_pooler,
+    check_real_tokens,
+    check_token_range,
+    check_token_types,
+    check_tokens,
+    check_valid,
+)
 from tfguide.config import ModelConfig
+from tfguide.generation.caching import check_cached_call, check_padding_at_end
 from tfguide.torch.attention import as_tensor
 from tfguide.torch.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.weights import attention_names, check_dtype, check_weights, stays_float32, weight_shapes
@@ -21,7 +31,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        checks.config(config, "encoder")
+        check_config(config, "encoder")
         self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_layers)
@@ -37,7 +47,7 @@ class Encoder(nn.Module):
 
     def pool(self, hidden):
         """BERT's summary of a sequence, from its hidden states (B, T, D): tanh of a map of the first one, (B, D)."""
-        checks.pooler(self.config)
+        check_pooler(self.config)
         return torch.tanh(self.pooler(hidden[:, 0]))
 
 
@@ -46,7 +56,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        checks.config(config, "decoder")
+        check_config(config, "decoder")
         self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.decoder = DecoderStack(config, config.n_layers)
@@ -86,7 +96,7 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        checks.config(config, "encoder-decoder")
+        check_config(config, "encoder-decoder")
         self.config, self.quantization = config, None
         self.embedding = Embeddings(config)
         self.encoder = EncoderStack(config, config.n_encoder_layers)
@@ -116,7 +126,7 @@ class EncoderDecoder(nn.Module):
     def hidden(self, target, memory, target_valid=None, source_valid=None, record=None, cache=None):
         """The hidden states (B, T, D) that the head turns into logits; arguments as in `decode`."""
         target, target_valid = as_tokens(self, target, target_valid, "target")
-        checks.memory(tuple(memory.shape), (*target.shape, self.config.d_model), self.config.d_model)
+        check_memory(tuple(memory.shape), (*target.shape, self.config.d_model), self.config.d_model)
         positions = next_positions(self, target, target_valid, cache, record)
         x = self.embedding(target, positions)
         x = self.decoder(x, positions, target_valid, memory, source_valid, record=record, cache=cache)
@@ -190,13 +200,13 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
 
     Source: Reimers & Gurevych 2019. Raises ValueError where a row has no real token.
     """
-    checks.config(model.config, "encoder")
+    check_config(model.config, "encoder")
     hidden = model(tokens, valid, token_types)
     if valid is None:
         mean = hidden.mean(dim=1)
     else:
         valid = as_tensor(valid, hidden.device)
-        checks.real_tokens(bool(valid.any(dim=1).all()))
+        check_real_tokens(bool(valid.any(dim=1).all()))
         mean = torch.einsum("btd,bt->bd", hidden, valid.to(hidden.dtype)) / valid.sum(dim=1, keepdim=True)
     return mean / mean.norm(dim=1, keepdim=True)
 
@@ -206,11 +216,11 @@ def as_tokens(model, tokens, valid=None, name="tokens"):
     device = model.embedding.token.weight.device
     tokens = as_tensor(tokens, device)
     integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
-    checks.tokens(name, tuple(tokens.shape), integer, tokens.dtype, model.config.max_positions)
+    check_tokens(name, tuple(tokens.shape), integer, tokens.dtype, model.config.max_positions)
     _check_range(name, tokens, model.config.vocab_size)
     if valid is not None:
         valid = as_tensor(valid, device)
-        checks.valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(tokens.shape))
+        check_valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(tokens.shape))
     return tokens.long(), valid
 
 
@@ -220,8 +230,8 @@ def as_token_types(model, tokens, token_types):
         return None
     token_types = as_tensor(token_types, tokens.device)
     integer = not (token_types.is_floating_point() or token_types.dtype == torch.bool)
-    checks.tokens("token_types", tuple(token_types.shape), integer, token_types.dtype)
-    checks.token_types(model.config, tuple(token_types.shape), tuple(tokens.shape))
+    check_tokens("token_types", tuple(token_types.shape), integer, token_types.dtype)
+    check_token_types(model.config, tuple(token_types.shape), tuple(tokens.shape))
     _check_range("token_types", token_types, model.config.n_token_types)
     return token_types.long()
 
@@ -230,16 +240,16 @@ def next_positions(model, tokens, valid, cache, record):
     """Where new tokens stand: (1, T) from 0, or (B, T) behind what a cache holds. Raises ValueError."""
     if cache is None:
         return torch.arange(tokens.shape[1], device=tokens.device)[None]
-    checks.cached_call(model.config, cache.config, cache.batch_size, tokens.shape[0], record is not None)
+    check_cached_call(model.config, cache.config, cache.batch_size, tokens.shape[0], record is not None)
     if valid is not None:
-        checks.padding_at_end(bool((valid[:, 1:] <= valid[:, :-1]).all()))
+        check_padding_at_end(bool((valid[:, 1:] <= valid[:, :-1]).all()))
     return cache.positions(tokens.shape[1])
 
 
 def _check_range(name, tokens, vocab_size):
     if not torch.compiler.is_compiling():  # a traced graph has no values to look at
         lowest, highest = tokens.aminmax()
-        checks.token_range(name, int(lowest), int(highest), vocab_size)
+        check_token_range(name, int(lowest), int(highest), vocab_size)
 
 
 def _owner(model, name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tfguide import tables
+from tfguide.frequencies import alibi_slopes, relative_bucket_table, sinusoidal_frequencies
 
 
 def sinusoidal_positions(positions: Tensor, d_model: int) -> Tensor:
@@ -14,7 +14,7 @@ def sinusoidal_positions(positions: Tensor, d_model: int) -> Tensor:
     Feature 2i is `sin(position * 10000 ** (-2i / D))`, feature 2i + 1 its cosine.
     Raises ValueError for an odd D. Source: Vaswani et al. 2017, section 3.5.
     """
-    angles = _angles(positions, tables.sinusoidal_frequencies(d_model))  # (B, T, D / 2)
+    angles = _angles(positions, sinusoidal_frequencies(d_model))  # (B, T, D / 2)
     return torch.stack([torch.sin(angles), torch.cos(angles)], dim=-1).flatten(-2).float()
 
 
@@ -41,7 +41,7 @@ def alibi_bias(query_positions: Tensor, key_positions: Tensor, n_heads: int) -> 
     query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """
     distance = (query_positions[:, :, None] - key_positions[:, None, :]).abs()  # (B, T, S)
-    slopes = torch.as_tensor(tables.alibi_slopes(n_heads), dtype=torch.float32, device=distance.device)
+    slopes = torch.as_tensor(alibi_slopes(n_heads), dtype=torch.float32, device=distance.device)
     return -slopes[None, :, None, None] * distance[:, None]
 
 
@@ -56,7 +56,7 @@ def relative_bias(
 
     query_positions: (B, T), key_positions: (B, S), table: (buckets, H). Source: Raffel et al. 2020, section 2.1.
     """
-    buckets = tables.relative_bucket_table(bidirectional, len(table), max_distance)
+    buckets = relative_bucket_table(bidirectional, len(table), max_distance)
     buckets = torch.as_tensor(buckets, device=table.device)
     relative = key_positions[:, None, :] - query_positions[:, :, None]  # (B, T, S)
     relative = relative.clamp(-max_distance, max_distance) + max_distance

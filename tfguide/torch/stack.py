@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tfguide import tables
 from tfguide.config import ModelConfig
+from tfguide.frequencies import rotary_frequencies
 from tfguide.torch.attention import padding_mask
 from tfguide.torch.layers import DecoderBlock, EncoderBlock, make_norm
 from tfguide.torch.positions import alibi_bias, relative_bias, rotary_angles, sinusoidal_positions
@@ -68,7 +68,7 @@ class EncoderStack(nn.Module):
         """The bias (B, H, T, S) on the scores and the angles of the heads, where the model has them."""
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
-            frequencies = tables.rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+            frequencies = rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
             rotation = rotary_angles(positions, frequencies)
         if config.positions == "alibi":
             bias = alibi_bias(positions, key_positions, config.n_heads)

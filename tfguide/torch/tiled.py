@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from tfguide import checks
+from tfguide.checks.values import check_count
 from tfguide.torch.attention import _checked, at_least_float32
 
 
@@ -31,7 +31,7 @@ def tiled_attention(
     shapes and the errors are those of `scaled_dot_product_attention`; ValueError for a tile below 1 as well.
     """
     visible = _checked(query, key, value, visible, bias)
-    tile = checks.count("tile", tile)
+    tile = check_count("tile", tile)
     B, T, H, d = query.shape
     S, K = key.shape[1:3]
     scale = 1 / math.sqrt(d) if scale is None else scale

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfguide import PromptLookup
-from tfguide.inference import accept
+from tfguide.generation import accept
 
 
 def distributions(stream, n, size):

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfguide import checks
-from tfguide.inference.greedy import greedy
-from tfguide.parts import make_plain
+from tfguide.checks.values import check_count, make_plain
+from tfguide.generation.greedy import greedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +42,14 @@ class Sampling:
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be at least 0 and finite, got {self.temperature}")
         if self.top_k is not None:
-            checks.count("top_k", self.top_k)
+            check_count("top_k", self.top_k)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
         if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
             raise ValueError(f"repetition_penalty must be above 0 and finite, got {self.repetition_penalty}")
-        checks.count("seed", self.seed, least=0)
+        check_count("seed", self.seed, least=0)
 
 
 GREEDY = Sampling(temperature=0.0)

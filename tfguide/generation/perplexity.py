@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tfguide import checks
-from tfguide.inference.beams import log_softmax
+from tfguide.checks.values import check_count
+from tfguide.generation.beam import log_softmax
 
 _ROWS = 16  # of V numbers in float64 at a time: a window of all would be gigabytes
 
@@ -20,8 +20,8 @@ def windows_of(n_tokens: int, window: int, stride: int | None = None) -> Iterato
     >>> list(windows_of(7, 4, 2))
     [(0, 4, 1), (2, 6, 4), (4, 7, 6)]
     """
-    window = checks.count("window", window, least=2)
-    stride = checks.count("stride", window // 2 if stride is None else stride)
+    window = check_count("window", window, least=2)
+    stride = check_count("stride", window // 2 if stride is None else stride)
     if stride >= window:
         raise ValueError(
             f"stride must be below window={window}, so that every token has something before it, got {stride}"

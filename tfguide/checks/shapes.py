@@ -1,21 +1,19 @@
-"""What a caller may pass, checked on plain shapes so that all three implementations raise the same errors.
+"""Shapes, types and sizes that a caller may pass, checked on plain tuples: all three implementations raise alike.
 
-A size of None is one that a traced graph does not know yet; it is left to the run.
+A size of None is one that a traced graph does not know yet; it is checked while the graph runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
+from tfguide.checks.values import check_count
 from tfguide.config import ACTIVATIONS, GATED_ACTIVATIONS, ModelConfig
-from tfguide.parts import check_count as count
 
 Shape = tuple[int | None, ...]
 
 
-def attention(query: Shape, key: Shape, value: Shape, visible: Shape | None = None, bias: Shape | None = None) -> None:
+def check_attention(
+    query: Shape, key: Shape, value: Shape, visible: Shape | None = None, bias: Shape | None = None
+) -> None:
     """Check query (B, T, H, d), key (B, S, K, d), value (B, S, K, d) and what masks them. Raises ValueError."""
     for name, shape, letters in (("query", query, "(B, T, H, d)"), ("key", key, "(B, S, K, d)")):
         _check_rank(name, shape, letters)
@@ -49,7 +47,7 @@ def check_visible(visible: Shape, full: Shape) -> None:
     _check_broadcast("visible", visible, full)
 
 
-def hidden(name: str, shape: Shape, d_model: int) -> None:
+def check_hidden(name: str, shape: Shape, d_model: int) -> None:
     """Check activations (B, T, D). Raises ValueError."""
     _check_rank(name, shape, "(B, T, D)")
     if _differ(shape[2], d_model):
@@ -57,42 +55,42 @@ def hidden(name: str, shape: Shape, d_model: int) -> None:
     _check_not_empty(name, shape, "(B, T, D)")
 
 
-def memory(shape: Shape, x: Shape, d_model: int) -> None:
+def check_memory(shape: Shape, x: Shape, d_model: int) -> None:
     """Check that activations to attend to fit the activations that attend, x. Raises ValueError."""
-    hidden("memory", shape, d_model)
+    check_hidden("memory", shape, d_model)
     if _differ(shape[0], x[0]):
         raise ValueError(f"memory and x must have the same batch size, got {shape} and {x}")
 
 
-def features(name: str, shape: Shape, d_in: int) -> None:
+def check_features(name: str, shape: Shape, d_in: int) -> None:
     """Check that the last axis of activations is the expected one. Raises ValueError."""
     if not shape or _differ(shape[-1], d_in):
         raise ValueError(f"{name} must end in {d_in} features, got shape {shape}")
 
 
-def tokens(name: str, shape: Shape, integer: bool, dtype: object, max_positions: int | None = None) -> None:
+def check_tokens(name: str, shape: Shape, integer: bool, dtype: object, max_positions: int | None = None) -> None:
     """Check token ids (B, T): TypeError where they are not integers, ValueError for the shape or the length."""
     if not integer:
         raise TypeError(f"{name} must be integers, got {dtype}")
     _check_rank(name, shape, "(B, T)")
     _check_not_empty(name, shape, "(B, T)")
-    length(name, shape[1], max_positions)
+    check_length(name, shape[1], max_positions)
 
 
-def length(name: str, n_positions: int | None, max_positions: int | None) -> None:
+def check_length(name: str, n_positions: int | None, max_positions: int | None) -> None:
     """Check a sequence's length against the longest that the model knows. Raises ValueError."""
     if max_positions is not None and n_positions is not None and n_positions > max_positions:
         raise ValueError(f"{name} may have at most max_positions={max_positions} positions, got {n_positions}")
 
 
-def token_range(name: str, lowest: int, highest: int, vocab_size: int) -> None:
+def check_token_range(name: str, lowest: int, highest: int, vocab_size: int) -> None:
     """Check that token ids lie in the vocabulary. Raises ValueError."""
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
         raise ValueError(f"{name} must lie between 0 and {vocab_size - 1}, got {wrong}")
 
 
-def valid(name: str, shape: Shape, boolean: bool, dtype: object, expected: Shape) -> None:
+def check_valid(name: str, shape: Shape, boolean: bool, dtype: object, expected: Shape) -> None:
     """Check a padding mask (B, T), True at real tokens: TypeError where it is not boolean, ValueError for its shape."""
     if not boolean:
         raise TypeError(f"{name} must be boolean, True at real tokens, got {dtype}")
@@ -100,7 +98,7 @@ def valid(name: str, shape: Shape, boolean: bool, dtype: object, expected: Shape
         raise ValueError(f"{name} must have the shape of the tokens, {expected}, got {shape}")
 
 
-def token_types(model: ModelConfig, shape: Shape, expected: Shape) -> None:
+def check_token_types(model: ModelConfig, shape: Shape, expected: Shape) -> None:
     """Check that a model has token types, and that they have the shape of the tokens. Raises ValueError."""
     if not model.n_token_types:
         raise ValueError("this model has no token types (n_token_types=0), but token_types was given")
@@ -108,123 +106,33 @@ def token_types(model: ModelConfig, shape: Shape, expected: Shape) -> None:
         raise ValueError(f"token_types must have the shape of the tokens, {expected}, got {shape}")
 
 
-def real_tokens(every_row: bool) -> None:
+def check_real_tokens(every_row: bool) -> None:
     """Check that each row of a batch has a real token to take the mean of. Raises ValueError."""
     if not every_row:
         raise ValueError("valid must be True at one token of each row at least, got a row of padding only")
 
 
-def pooler(model: ModelConfig) -> None:
+def check_pooler(model: ModelConfig) -> None:
     """Check that a model has a pooler. Raises ValueError."""
     if not model.pooler:
         raise ValueError("this model has no pooler (pooler=False in its configuration)")
 
 
-def generation(model: ModelConfig, prompt_length: int, max_new_tokens: int) -> None:
-    """Check that a model can generate, and that prompt and continuation fit into its positions. Raises ValueError."""
-    if model.kind == "encoder":
-        raise ValueError("an encoder has no head to generate from: expected kind 'decoder' or 'encoder-decoder'")
-    if model.kind == "encoder-decoder":
-        length("the prompt", prompt_length, model.max_positions)
-        if model.decoder_start_token_id is None:
-            raise ValueError("generation needs decoder_start_token_id in the configuration, got None")
-        prompt_length = 1
-    # The last token is returned, never read: it needs no position.
-    length("the prompt and its continuation", prompt_length + max_new_tokens - 1, model.max_positions)
-
-
-def cache(model: ModelConfig, batch_size: int, max_length: int) -> tuple[int, int]:
-    """The batch size and the length of a KV cache, checked. Raises TypeError or ValueError."""
-    config(model)
-    if model.kind == "encoder":
-        raise ValueError("an encoder reads everything at once and has no KV cache; got kind 'encoder'")
-    batch_size, max_length = count("batch_size", batch_size), count("max_length", max_length)
-    length("the cache", max_length, model.max_positions)
-    return batch_size, max_length
-
-
-def room(filled: int, n_tokens: int, max_length: int) -> None:
-    """Check that new tokens fit into a cache. Raises ValueError."""
-    if filled + n_tokens > max_length:
-        raise ValueError(f"the cache has room for {max_length} positions: {filled} are filled, {n_tokens} more came")
-
-
-def cached_call(model: ModelConfig, cached: ModelConfig, cached_batch: int, batch: int, has_record: bool) -> None:
-    """Check that a cache was made for this model and this batch. Raises ValueError."""
-    if model != cached:
-        raise ValueError("the cache was made for another configuration than the model's")
-    if batch != cached_batch:
-        raise ValueError(f"the cache holds {cached_batch} rows, got {batch} rows of tokens")
-    if has_record:
-        raise ValueError("attention maps are computed without a cache: expected record=None or cache=None")
-
-
-def padding_at_end(is_at_end: bool) -> None:
-    """Check that padding comes after the real tokens of a row, as a cache needs it. Raises ValueError."""
-    if not is_at_end:
-        raise ValueError("with a cache, padding stands at the end of a row: got a real token after padding")
-
-
-def prefill(model: ModelConfig, has_source: bool) -> None:
-    """Check that a model generates, and has a source if and only if it reads one. Raises ValueError."""
-    if model.kind == "encoder":
-        raise ValueError("an encoder has no cache to fill: expected kind 'decoder' or 'encoder-decoder'")
-    if has_source != (model.kind == "encoder-decoder"):
-        expected = "a source" if model.kind == "encoder-decoder" else "no source"
-        raise ValueError(f"a model of kind {model.kind!r} takes {expected}, got {'one' if has_source else 'none'}")
-
-
-def text(tokens: Sequence[int] | np.ndarray, vocab_size: int) -> np.ndarray:
-    """The tokens of one text as int64 (n,), checked: TypeError where they are not integers, ValueError for the rest."""
-    array = np.asarray(tokens)
-    if array.ndim != 1:
-        raise ValueError(f"tokens must be (n,), one axis, got shape {array.shape}")
-    if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"tokens must be integers, got {array.dtype}")
-    if array.size:
-        token_range("tokens", int(array.min()), int(array.max()), vocab_size)
-    return array.astype(np.int64)
-
-
-def lengths(values: Sequence[int] | np.ndarray | None, batch: int, n_tokens: int) -> np.ndarray:
-    """The lengths of padded rows as int64 (B,), checked; all of them full where None is given."""
-    if values is None:
-        return np.full(batch, n_tokens, np.int64)
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"lengths must be integers, got {array.dtype}")
-    if array.shape != (batch,):
-        raise ValueError(f"lengths must be one number for each of {batch} rows, got shape {array.shape}")
-    if array.min() < 1 or array.max() > n_tokens:
-        raise ValueError(f"lengths must lie between 1 and {n_tokens}, got {array.tolist()}")
-    return array.astype(np.int64)
-
-
-def decode(shape: Shape, batch: int, filled: int) -> None:
-    """Check the tokens of one decoding step, (B,), and that a prompt came before them. Raises ValueError."""
-    if len(shape) != 1:
-        raise ValueError(f"decode takes one token of each row, (B,), got shape {shape}")
-    if _differ(shape[0], batch):
-        raise ValueError(f"the cache holds {batch} rows, got {shape[0]} tokens")
-    if filled < 1:
-        raise ValueError("the cache is empty: prefill a prompt before decode")
-
-
-def boolean(name: str, is_boolean: bool, dtype: object) -> None:
+def check_boolean(name: str, is_boolean: bool, dtype: object) -> None:
     """Check that a mask is boolean. Raises TypeError: a float mask of zeros and -inf belongs in `bias`."""
     if not is_boolean:
         raise TypeError(f"{name} must be boolean, True where a query may look, got {dtype}")
 
 
-def mask_sizes(n_queries: int, n_keys: int, window: int | None) -> tuple[int, int, int | None]:
+def check_mask_sizes(n_queries: int, n_keys: int, window: int | None) -> tuple[int, int, int | None]:
     """The sizes of a causal mask, checked. Raises TypeError or ValueError."""
-    n_queries, n_keys = count("n_queries", n_queries), count("n_keys", n_keys)
+    n_queries, n_keys = check_count("n_queries", n_queries), check_count("n_keys", n_keys)
     if n_queries > n_keys:
         raise ValueError(f"n_queries may be at most n_keys, got {n_queries} and {n_keys}")
-    return n_queries, n_keys, None if window is None else count("window", window)
+    return n_queries, n_keys, None if window is None else check_count("window", window)
 
 
-def activation(name: str, has_gate: bool) -> None:
+def check_activation(name: str, has_gate: bool) -> None:
     """Check the name of an activation, and that it has a gate where it needs one. Raises ValueError."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
@@ -233,14 +141,14 @@ def activation(name: str, has_gate: bool) -> None:
         raise ValueError(f"activation {name!r} takes {wanted}, got {got}")
 
 
-def feed_forward(d_model: int, d_ff: int, name: str) -> None:
+def check_feed_forward(d_model: int, d_ff: int, name: str) -> None:
     """Check the sizes and the activation of a feed-forward network. Raises TypeError or ValueError."""
-    count("d_model", d_model)
-    count("d_ff", d_ff)
-    activation(name, name in GATED_ACTIVATIONS)
+    check_count("d_model", d_model)
+    check_count("d_ff", d_ff)
+    check_activation(name, name in GATED_ACTIVATIONS)
 
 
-def cross(crosses: bool, has_memory: bool) -> None:
+def check_cross(crosses: bool, has_memory: bool) -> None:
     """Check that a decoder block is given an encoder's output if and only if it has cross-attention."""
     if crosses and not has_memory:
         raise ValueError("this block has cross-attention: expected memory (B, S, D), got None")
@@ -248,7 +156,7 @@ def cross(crosses: bool, has_memory: bool) -> None:
         raise ValueError("this block has no cross-attention (its kind is not 'encoder-decoder'): expected no memory")
 
 
-def config(value: object, kind: str | None = None) -> None:
+def check_config(value: object, kind: str | None = None) -> None:
     """Check that a value is a ModelConfig, of one kind where one is named. Raises TypeError or ValueError."""
     if not isinstance(value, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(value).__name__}")
@@ -257,10 +165,10 @@ def config(value: object, kind: str | None = None) -> None:
         raise ValueError(f"this model needs a configuration of kind {kind!r}, got {value.kind!r}")
 
 
-def head_sizes(d_model: int, n_heads: int, n_kv_heads: int | None, d_head: int | None) -> tuple[int, int]:
+def check_head_sizes(d_model: int, n_heads: int, n_kv_heads: int | None, d_head: int | None) -> tuple[int, int]:
     """The number of key/value heads and d_head, derived where they are None. Raises ValueError or TypeError."""
-    d_model, n_heads = count("d_model", d_model), count("n_heads", n_heads)
-    n_kv_heads = count("n_kv_heads", n_heads if n_kv_heads is None else n_kv_heads)
+    d_model, n_heads = check_count("d_model", d_model), check_count("n_heads", n_heads)
+    n_kv_heads = check_count("n_kv_heads", n_heads if n_kv_heads is None else n_kv_heads)
     if n_heads % n_kv_heads:
         raise ValueError(f"n_kv_heads must divide n_heads, got n_kv_heads={n_kv_heads} and n_heads={n_heads}")
     if d_head is None:
@@ -270,7 +178,7 @@ def head_sizes(d_model: int, n_heads: int, n_kv_heads: int | None, d_head: int |
                 f"got d_model={d_model} and n_heads={n_heads}"
             )
         d_head = d_model // n_heads
-    return n_kv_heads, count("d_head", d_head)
+    return n_kv_heads, check_count("d_head", d_head)
 
 
 def _check_rank(name, shape, letters):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.values import check_count
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class BeamSearch:
 
 def check_beams(n_beams: int, n_best: int, length_penalty: float) -> tuple[int, int]:
     """The numbers of beams, checked. Raises ValueError or TypeError for a beam search that cannot be made."""
-    n_beams, n_best = checks.count("n_beams", n_beams), checks.count("n_best", n_best)
+    n_beams, n_best = check_count("n_beams", n_beams), check_count("n_best", n_best)
     if n_best > n_beams:
         raise ValueError(f"n_best must be at most n_beams={n_beams}, got {n_best}")
     if not isinstance(length_penalty, numbers.Real) or not math.isfinite(length_penalty):

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.shapes import check_token_range
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 
 
@@ -30,13 +31,13 @@ def stopping(
     Raises ValueError where `max_new_tokens` is below 1 or a stop token lies outside the vocabulary, TypeError for what
     is not an integer.
     """
-    max_new_tokens = checks.count("max_new_tokens", max_new_tokens)
+    max_new_tokens = check_count("max_new_tokens", max_new_tokens)
     if stop_tokens is None:
         return max_new_tokens, frozenset(config.eos_token_ids)
     if isinstance(stop_tokens, np.ndarray):
         stop_tokens = np.atleast_1d(stop_tokens).tolist()
     several = stop_tokens if isinstance(stop_tokens, Iterable) else (stop_tokens,)
-    found = frozenset(checks.count("a stop token", token, least=0) for token in several)
+    found = frozenset(check_count("a stop token", token, least=0) for token in several)
     if found:
-        checks.token_range("a stop token", min(found), max(found), config.vocab_size)
+        check_token_range("a stop token", min(found), max(found), config.vocab_size)
     return max_new_tokens, found

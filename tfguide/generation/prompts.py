@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.shapes import check_token_range
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]] | np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,5 +42,5 @@ def _row(index, prompt, vocab_size):
         raise TypeError(f"prompt {index} must hold integer token ids, got {row.dtype}")
     if row.ndim != 1:
         raise ValueError(f"prompts must be one sequence of token ids each, got shape {row.shape} for prompt {index}")
-    checks.token_range(f"prompt {index}", int(row.min()), int(row.max()), vocab_size)
+    check_token_range(f"prompt {index}", int(row.min()), int(row.max()), vocab_size)
     return row

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 import tfguide
-from tfguide.inference import Chooser, draw, probabilities
+from tfguide.generation import Chooser, draw, probabilities
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (5, 53))
 TEXTS = [np.random.default_rng(i).integers(0, 53, 11).tolist() for i in range(5)]

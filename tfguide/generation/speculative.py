@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfguide import checks
+from tfguide.checks.values import check_count, make_plain
 from tfguide.config import ModelConfig
-from tfguide.inference.sampling import Sampling, draw, most_likely, probabilities
-from tfguide.parts import make_plain
+from tfguide.generation.caching import check_generation
+from tfguide.generation.choose import Sampling, draw, most_likely, probabilities
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PromptLookup:
 
     def __post_init__(self):
         make_plain(self)
-        checks.count("ngram", self.ngram)
+        check_count("ngram", self.ngram)
 
     def propose(self, text: Sequence[int], n_tokens: int) -> list[int]:
         """Up to `n_tokens` tokens that may come next; none where nothing matches."""
@@ -59,7 +59,7 @@ def check_positions(
 ) -> None:
     """Raises ValueError where a prompt and its continuation do not fit into the positions of the model or the draft."""
     longest = max(map(len, prompts))
-    checks.generation(target, longest, max_new_tokens)
+    check_generation(target, longest, max_new_tokens)
     most = None if draft is None else draft.max_positions
     needed = longest + max_new_tokens - 2  # the last two tokens are the model's alone: nothing is guessed after them
     if most is not None and max_new_tokens > 1 and needed > most:
@@ -70,7 +70,7 @@ def check_positions(
 
 def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: int) -> int:
     """The draft's length, checked. Raises ValueError for models that cannot work together; draft: None for no model."""
-    draft_length = checks.count("draft_length", draft_length)
+    draft_length = check_count("draft_length", draft_length)
     for name, config in (("model", target), ("draft", draft)):
         if config is not None and config.kind != "decoder":
             raise ValueError(f"speculative decoding is for kind='decoder', got a {name} of kind {config.kind!r}")

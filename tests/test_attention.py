@@ -254,8 +254,11 @@ def test_inference_by_the_fused_kernel_is_the_formula(changes):
     model = load("torch").from_weights(config, random_weights(config))
     tokens = np.random.default_rng(0).integers(0, 37, (2, 13))
     valid = np.arange(13) < np.array([[13], [6]])
-    with torch.inference_mode():
-        fused = numpy(model(tokens, valid=valid))
+    fused = numpy(model(tokens, valid=valid))
+    with torch.inference_mode():  # whether gradients are recorded does not choose the program
+        np.testing.assert_allclose(numpy(model(tokens, valid=valid)), fused, atol=2e-7)
+    for layer in model.decoder.layers:
+        layer.self_attention.attention = load("torch").scaled_dot_product_attention
     formula = numpy(model(tokens, valid=valid))
     assert (fused != formula).any()  # two programs, or this compares one with itself
     np.testing.assert_allclose(fused, formula, atol=5e-6)

@@ -270,29 +270,29 @@ def test_caches(models, name):
         module.KVCache(small_config("encoder"), 2, 3)
     cache = module.KVCache(model.config, 2, 4)
     with pytest.raises(ValueError, match="the cache is empty: prefill a prompt before decode"):
-        module.decode(model, tokens[:, 0], cache)
-    module.prefill(model, tokens, cache)
-    module.decode(model, tokens[:, 0], cache)
+        model.decode(tokens[:, 0], cache)
+    model.prefill(tokens, cache)
+    model.decode(tokens[:, 0], cache)
     with pytest.raises(ValueError, match="the cache has room for 4 positions: 4 are filled, 1 more came"):
-        module.decode(model, tokens[:, 0], cache)
+        model.decode(tokens[:, 0], cache)
     with pytest.raises(ValueError, match="the cache holds 2 rows, got 3"):
-        module.decode(model, tensor(name, np.ones(3, int)), cache)
+        model.decode(tensor(name, np.ones(3, int)), cache)
     with pytest.raises(ValueError, match=r"decode takes one token of each row, \(B,\), got shape \(2, 3\)"):
-        module.decode(model, tokens, cache)
+        model.decode(tokens, cache)
     with pytest.raises(ValueError, match="room for 2 positions: 0 are filled, 3 more came"):
-        module.prefill(model, tokens, module.KVCache(model.config, 2, 2))
+        model.prefill(tokens, module.KVCache(model.config, 2, 2))
     with pytest.raises(ValueError, match="the cache holds 1 rows, got 2 rows of tokens"):
-        module.prefill(model, tokens, module.KVCache(model.config, 1, 4))
+        model.prefill(tokens, module.KVCache(model.config, 1, 4))
     with pytest.raises(ValueError, match="made for another configuration"):
-        module.prefill(model, tokens, module.KVCache(small_config(n_kv_heads=2), 2, 4))
+        model.prefill(tokens, module.KVCache(small_config(n_kv_heads=2), 2, 4))
     for lengths, error in [([0, 1], ValueError), ([1, 4], ValueError), ([1], ValueError), ([1.0, 2.0], TypeError)]:
         with pytest.raises(error, match="lengths must"):
-            module.prefill(model, tokens, module.KVCache(model.config, 2, 4), lengths)
+            model.prefill(tokens, module.KVCache(model.config, 2, 4), lengths)
     with pytest.raises(ValueError, match="padding stands at the end of a row"):
         valid = np.array([[False, True, True], [True, True, True]])
         model(tokens, valid=tensor(name, valid), cache=module.KVCache(model.config, 2, 4))
     with pytest.raises(ValueError, match="takes no source, got one"):
-        module.prefill(model, tokens, module.KVCache(model.config, 2, 4), source=tokens)
+        model.prefill(tokens, module.KVCache(model.config, 2, 4), source=tokens)
     both = models[name, "encoder-decoder"]
     with pytest.raises(ValueError, match="takes a source, got none"):
-        module.prefill(both, tokens, module.KVCache(both.config, 2, 4))
+        both.prefill(tokens, module.KVCache(both.config, 2, 4))

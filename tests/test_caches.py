@@ -172,3 +172,41 @@ def test_a_cache_may_be_named_by_type(name, dtype):
     cache = load(name).KVCache(small_config(), 2, 5, dtype)
     assert dtype in str(cache.keys[0].dtype)
     assert cache.nbytes == 2 * 2 * 2 * 5 * 6 * 10 * 2
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_cache_takes_a_storage_of_its_size(name):
+    """8 bits in a ring: what is kept of a position and how it is kept are two things."""
+    module = load(name)
+    model, reference = make(name)
+    storage = module.QuantizedStorage(model.config, 3, 4 + 1)
+    cache = module.SlidingCache(model.config, 3, 4, 1, storage=storage)
+    near = read(name, model, cache, (3, 9, 1, 4))
+    want = windowed(reference, TOKENS, 4, 1)
+    assert 0 < np.abs(near - want).max() < 0.02 * np.abs(want).max()
+    assert cache.nbytes == storage.nbytes == 2 * 2 * 3 * 5 * 2 * (10 + 4)
+    for wrong in (module.Storage(model.config, 3, 4), module.Storage(make(name, n_kv_heads=1)[0].config, 3, 5)):
+        with pytest.raises(ValueError, match=r"the storage must have 2 tensors 'key' of shape \(3, 5, 2, 10\)"):
+            module.SlidingCache(model.config, 3, 4, 1, storage=wrong)
+    with pytest.raises(ValueError, match=r"of shape \(3, 7, 2, 10\), got \[\(3, 5, 2, 10\)\]"):
+        module.KVCache(model.config, 3, 7, storage=storage)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_attention_layer_names_what_it_caches(name):
+    model, _ = make(name)
+    attention = model.decoder.layers[0].self_attention
+    assert attention.cached == model.config.cached == {"key": (2, 10), "value": (2, 10)}
+    parts = attention.keys_values(tensor(name, np.zeros((3, 5, 22))))
+    assert [tuple(part.shape) for part in parts] == [(3, 5, *shape) for shape in attention.cached.values()]
+
+
+@pytest.mark.parametrize("kind", ["plain", "8 bits", "ring"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_rows_that_are_not_there_are_refused(name, kind):
+    cache = caches(load(name), small_config(n_kv_heads=2))[kind]
+    for rows in ([3], [-1], [[0]], []):
+        with pytest.raises((ValueError, TypeError), match="rows must be"):
+            cache.reorder(np.array(rows))
+    with pytest.raises(TypeError, match="rows must be integers, got float64"):
+        cache.reorder(np.array([0.5]))

@@ -51,8 +51,8 @@ def test_a_prompt_may_be_read_in_chunks_of_any_size(name, chunk_size):
     for row, prompt in zip(tokens, PROMPTS, strict=True):
         row[: len(prompt)] = prompt
     whole, chunked = module.KVCache(model.config, 3, 9), module.KVCache(model.config, 3, 9)
-    want = numpy(module.prefill(model, tensor(name, tokens), whole, lengths))
-    got = numpy(module.prefill(model, tensor(name, tokens), chunked, lengths, chunk_size=chunk_size))
+    want = numpy(model.prefill(tensor(name, tokens), whole, lengths))
+    got = numpy(model.prefill(tensor(name, tokens), chunked, lengths, chunk_size=chunk_size))
     np.testing.assert_allclose(got, want, atol=1e-5)
     assert numpy(chunked.lengths).tolist() == lengths
     assert module.generate(model, PROMPTS, 6, chunk_size=chunk_size) == module.generate(model, PROMPTS, 6)

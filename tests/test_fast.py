@@ -163,17 +163,17 @@ def test_errors_are_those_of_the_model(name):
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_step_on_arrays_is_decode_and_raises_as_it_does(name):
+def test_a_step_of_the_kernels_is_decode_and_raises_as_it_does(name):
     module = load(name)
     model, _ = make(name, positions="rotary", logit_scale=0.5)
     fast, prompt = module.accelerate(model), tensor(name, TOKENS[:, :6])
     caches = [fast.new_cache(2, 8), fast.new_cache(2, 8), module.SlidingCache(fast.config, 2, 8)]
     for cache in caches:
-        module.prefill(fast, prompt, cache, lengths=[6, 4])
+        fast.prefill(prompt, cache, lengths=[6, 4])
     with no_gradients(name):
-        want = to_float(module.decode(model, tensor(name, TOKENS[:, 6]), caches[0]))
+        want = to_float(model.decode(tensor(name, TOKENS[:, 6]), caches[0]))
         for cache in caches[1:]:
-            got = fast.step(TOKENS[:, 6], cache)
+            got = fast.decode(TOKENS[:, 6], cache)
             assert isinstance(got, np.ndarray) and got.dtype == np.float32
             np.testing.assert_allclose(got, want, atol=2e-5)
             assert [int(n) for n in cache.lengths] == [7, 5]
@@ -186,12 +186,12 @@ def test_a_step_on_arrays_is_decode_and_raises_as_it_does(name):
         (np.array([[1], [2]]), ValueError, r"\(B,\), got shape \(2, 1\)"),
     ):
         with pytest.raises(error, match=message):
-            fast.step(tokens, cache)
+            fast.decode(tokens, cache)
     with pytest.raises(ValueError, match="prefill a prompt before decode"):
-        fast.step(TOKENS[:, 6], fast.new_cache(2, 8))
-    fast.step(TOKENS[:, 7], cache)
+        fast.decode(TOKENS[:, 6], fast.new_cache(2, 8))
+    fast.decode(TOKENS[:, 7], cache)
     with pytest.raises(ValueError, match="room for 8 positions: 8 are filled"):
-        fast.step(TOKENS[:, 8], cache)
+        fast.decode(TOKENS[:, 8], cache)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_row_in_a_batch_is_the_row_alone_within_the_bound(name, quantization, 
 
     With 8-bit activations the bound is 0: one that falls to the next integer would change all that comes after it.
     """
-    monkeypatch.setattr(import_module(f"tfguide.{name}.prompts"), "MANY_ROWS", 32)
+    monkeypatch.setattr(import_module(f"tfguide.{name}.fast.tree"), "MANY_ROWS", 32)
     sizes = dict(d_model=72, d_ff=40, d_head=8, positions="rotary", activation="swiglu", norm="rms", qkv_bias=True)
     model, _ = make(name, dtype, quantization, **sizes)
     fast = load(name).accelerate(model)

@@ -66,10 +66,10 @@ def test_prefill_and_decode_read_the_last_real_token(name):
     model, reference = pair(name, positions="rotary")
     tokens = np.array([[5, 3, 2, 11], [7, 1, 0, 0]])
     cache = module.KVCache(model.config, 2, 9)
-    logits = numpy(module.prefill(model, tensor(name, tokens), cache, lengths=[4, 2]))
+    logits = numpy(model.prefill(tensor(name, tokens), cache, lengths=[4, 2]))
     np.testing.assert_allclose(logits[0], reference(tokens[:1])[0, -1], atol=1e-5)
     np.testing.assert_allclose(logits[1], reference(tokens[1:, :2])[0, -1], atol=1e-5)
-    logits = numpy(module.decode(model, tensor(name, np.array([13, 17])), cache))
+    logits = numpy(model.decode(tensor(name, np.array([13, 17])), cache))
     np.testing.assert_allclose(logits[0], reference(np.array([[5, 3, 2, 11, 13]]))[0, -1], atol=1e-5)
     np.testing.assert_allclose(logits[1], reference(np.array([[7, 1, 17]]))[0, -1], atol=1e-5)
     assert numpy(cache.lengths).tolist() == [5, 3]

@@ -122,8 +122,8 @@ def test_caches(name, text):
     ):
         with limits(500):
             kept = make()
-            module.prefill(model, np.stack([text[:1000]] * 2), kept, chunk_size=250)
-            logits = module.decode(model, [1, 2], kept)
+            model.prefill(np.stack([text[:1000]] * 2), kept, chunk_size=250)
+            logits = model.decode([1, 2], kept)
             kept.rewind(900 if not isinstance(kept, module.SlidingCache) else 1001)
             kept.reorder([1, 0])
         assert tuple(logits.shape) == (2, V)

@@ -84,11 +84,11 @@ class TestArrays(Quiet):
 
         def prefill(tokens, lengths, step, rows, kept):
             cache = model.new_cache(3, 9) if fast else tg.KVCache(model.config, 3, 9)
-            first = tg.prefill(model, tokens, cache, lengths)
+            first = model.prefill(tokens, cache, lengths)
             cache.reorder(rows)
-            second = tg.decode(model, step, cache)
+            second = model.decode(step, cache)
             cache.rewind(kept)
-            return np.concatenate([numpy(first), numpy(second), numpy(tg.decode(model, step, cache))])
+            return np.concatenate([numpy(first), numpy(second), numpy(model.decode(step, cache))])
 
         self.check(prefill, TOKENS, LENGTHS, TOKENS[:, 0], np.array([2, 0, 1]), np.array([4, 2, 1]))
 

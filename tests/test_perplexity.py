@@ -141,13 +141,13 @@ def test_no_function_takes_a_token_that_is_not_there(name, wrong):
     for one in (model, tg.accelerate(model)):
 
         def step(one=one):
-            cache = one.new_cache(1, 8) if hasattr(one, "new_cache") else tg.KVCache(config, 1, 8)
-            tg.prefill(one, good, cache)
-            tg.decode(one, [wrong], cache)
+            cache = one.new_cache(1, 8)
+            one.prefill(good, cache)
+            one.decode([wrong], cache)
 
         for call in (
             lambda one=one: one(bad),
-            lambda one=one: tg.prefill(one, bad, tg.KVCache(config, 1, 8)),
+            lambda one=one: one.prefill(bad, tg.KVCache(config, 1, 8)),
             step,
             lambda one=one: tg.generate(one, bad, 3),
             lambda one=one: list(tg.stream(one, bad[0], 3)),

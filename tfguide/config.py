@@ -225,6 +225,15 @@ class ModelConfig:
         return self.n_heads // self.n_kv_heads
 
     @property
+    def cached(self) -> dict[str, tuple[int, ...]]:
+        """What an attention layer keeps of each position for later queries: shapes by name.
+
+        >>> ModelConfig.from_preset("llama-3-8b").cached
+        {'key': (8, 128), 'value': (8, 128)}
+        """
+        return {"key": (self.n_kv_heads, self.d_head), "value": (self.n_kv_heads, self.d_head)}
+
+    @property
     def final_norm(self) -> bool:
         """Whether each stack ends in a norm: blocks that normalise what goes in leave their sum as it is."""
         return self.norm_placement != "post"

@@ -6,7 +6,7 @@ import pytest
 import tfguide.reference as ref
 from tests.support import batch, load, random_weights, small_config
 from tfguide import weight_shapes
-from tfguide.tensorflow.models import variable_of
+from tfguide.tensorflow.weighted import variable_of
 
 tf = pytest.importorskip("tensorflow")
 torch = pytest.importorskip("torch")

@@ -35,14 +35,7 @@ class Ours:
         return self.tg.generate(self.model, self.prompt, n, stop_tokens=[])[0]
 
     def logits(self) -> np.ndarray:
-        cache = self._cache(self.prompt.shape[1])
-        logits = self.tg.prefill(self.model, self.prompt, cache)[0]
-        return np.asarray(logits.float().cpu().numpy() if self.framework == "torch" else logits, np.float32)
-
-    def _cache(self, length):
-        from importlib import import_module
-
-        return import_module(f"tfguide.{self.framework}.generate").new_cache(self.model, 1, length)
+        return self.model.prefill(self.prompt, self.model.new_cache(1, self.prompt.shape[1]))[0]
 
 
 class HuggingFace:

@@ -24,7 +24,7 @@ def matrix_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:
     except ModuleNotFoundError:
         a = np.ones((size, size), np.float32)
         return _best(lambda: a @ a, size, repeats)
-    from tfguide.torch.prompts import faster_product
+    from tfguide.torch.fast.tree import faster_product
 
     a = torch.ones(size, size, dtype=getattr(torch, dtype))
     product = faster_product() if dtype == "float32" else None

@@ -1,12 +1,16 @@
-"""What generation shares between the frameworks: plain arithmetic on NumPy arrays and lists, no tensors."""
+"""Generation over a model's verbs, written once for both frameworks: NumPy arrays and lists, no tensors."""
 
-from tfguide.generation.beam import Beam, BeamSearch
-from tfguide.generation.choose import Chooser, Sampling, draw, probabilities
-from tfguide.generation.greedy import greedy, stopping
-from tfguide.generation.prompts import pad_prompts
-from tfguide.generation.speculative import PromptLookup, SpeculativeResult, accept
+from tfguide.generation.beam import Beam, BeamSearch, beam_search
+from tfguide.generation.choose import Chooser, Sampling, draw, greedy, probabilities
+from tfguide.generation.generate import generate, stream
+from tfguide.generation.interfaces import Cache
+from tfguide.generation.perplexity import perplexity
+from tfguide.generation.prompts import pad_prompts, stopping
+from tfguide.generation.speculative import PromptLookup, SpeculativeResult, accept, speculative_generate
+from tfguide.generation.verbs import Generator
 
 __all__ = [
-    "Beam", "BeamSearch", "Chooser", "PromptLookup", "Sampling", "SpeculativeResult", "accept", "draw", "greedy",
-    "pad_prompts", "probabilities", "stopping",
+    "Beam", "BeamSearch", "Cache", "Chooser", "Generator", "PromptLookup", "Sampling", "SpeculativeResult", "accept",
+    "beam_search", "draw", "generate", "greedy", "pad_prompts", "perplexity", "probabilities", "speculative_generate",
+    "stopping", "stream",
 ]  # fmt: skip

@@ -1,14 +1,20 @@
-"""The bookkeeping of a beam search over one prompt."""
+"""Beam search: several continuations at a time, and the best of those that end."""
 
 from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tfguide.checks.values import check_count
+from tfguide.generation.checks import check_generation
+from tfguide.generation.choose import log_softmax
+from tfguide.generation.generate import start_generation
+from tfguide.generation.prompts import pad_prompts, stopping
+from tfguide.generation.verbs import Generator
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,40 @@ def check_beams(n_beams: int, n_best: int, length_penalty: float) -> tuple[int, 
     return n_beams, n_best
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """The log probabilities of logits (B, V), in float64. Raises ValueError where a logit is NaN."""
-    logits = np.asarray(logits, np.float64)
-    if np.isnan(logits).any():
-        raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+def beam_search(
+    model: Generator,
+    prompts: Sequence[Sequence[int]],
+    n_beams: int = 4,
+    max_new_tokens: int = 64,
+    stop_tokens: Sequence[int] | int | None = None,
+    length_penalty: float = 1.0,
+    n_best: int = 1,
+) -> list[list[Beam]]:
+    """The `n_best` continuations of each prompt by score, best first, each a `Beam` with its tokens and its score.
+
+    A score is the sum of the tokens' log probabilities over length ** `length_penalty`, the stop token counted: 0
+    favours short continuations, 1 compares means. The search of a prompt ends when no running beam could come among the
+    best any more. stop_tokens: as in `generate`. Source: Wu et al. 2016, section 7, with Hugging Face's length penalty.
+
+    Raises ValueError for `n_beams` below 1 or `n_best` above it, and as `generate`.
+    """
+    config = model.config
+    pad_prompts(prompts, config.vocab_size)
+    max_new_tokens, stops = stopping(config, max_new_tokens, stop_tokens)
+    n_beams, n_best = check_beams(n_beams, n_best, length_penalty)
+    return [_search(model, prompt, n_beams, max_new_tokens, stops, length_penalty).best(n_best) for prompt in prompts]
+
+
+def _search(model, prompt, n_beams, max_new_tokens, stops, length_penalty):
+    tokens, lengths = pad_prompts([prompt], model.config.vocab_size)
+    check_generation(model.config, int(lengths[0]), max_new_tokens)
+    search = BeamSearch(n_beams, max_new_tokens, stops, length_penalty)
+    read = int(lengths[0]) if model.config.kind == "decoder" else 1
+    cache = model.new_cache(1, read + max_new_tokens - 1)
+    logits = start_generation(model, tokens, lengths, cache)
+    while True:
+        parents, last = search.step(log_softmax(logits))
+        if not last:
+            return search
+        cache.reorder(np.array(parents))
+        logits = model.decode(np.array(last), cache)

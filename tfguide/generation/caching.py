@@ -1,161 +1,236 @@
-"""What KV caches check, whatever tensors they are made of."""
+"""KV caches without their tensors: which positions of which row are filled, and what a call on a cache may see.
+
+The tensors lie in a storage, each framework's own (`tfguide.torch.Storage`), which is passed in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tfguide.checks.shapes import Shape, check_config, check_length, check_token_range
-from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
+from tfguide.generation.checks import (
+    check_cache_sizes,
+    check_positions_left,
+    check_room,
+    check_rows,
+    check_sliding,
+    check_storage,
+    kept_lengths,
+)
 
 
-def kept_lengths(wanted, filled: np.ndarray, window: int | None = None, n_sinks: int = 0) -> np.ndarray:
-    """The lengths (B,) that a cache is rewound to, checked against the lengths it has.
+class DenseCache:
+    """A cache in which position p of a row stands in slot p; `KVCache` of each framework.
 
-    Raises ValueError where a row would become longer or shorter than 0, or where a ring of `window` positions no longer
-    holds what the next token of a row would see.
+    `lengths`: int64 (B,), how many positions of each row are filled. `memory`: an encoder's output and which of it is
+    valid, for a decoder that attends to it; else None. `max_length`: the most positions of a row; None: any number.
+
+    Raises ValueError for an encoder, a size below 1, or a length beyond the model's `max_positions`.
     """
-    kept = np.broadcast_to(np.asarray(wanted), filled.shape).astype(filled.dtype)
-    if np.asarray(wanted).dtype.kind not in "iu":
-        raise TypeError(f"lengths must be integers, got {np.asarray(wanted).dtype}")
-    for row, (new, old) in enumerate(zip(kept.tolist(), filled.tolist(), strict=True)):
-        if not 0 <= new <= old:
-            raise ValueError(f"a cache is rewound to between 0 and what it holds: row {row} has {old}, got {new}")
-        if window is not None and new < old and max(new - window + 1, n_sinks) < old - window:
-            raise ValueError(
-                f"row {row} cannot go back from {old} to {new}: the ring of {window} positions has overwritten what "
-                "the next token would see"
-            )
-    return kept.copy()
+
+    dense = True  # whether position p stands in slot p, as the C++ kernels and compiled steps need it
+
+    def __init__(
+        self, config: ModelConfig, batch_size: int, max_length: int | None, storage: Any, n_slots: int | None = None
+    ):
+        self.config, self.storage = config, storage
+        self.batch_size, self.max_length = check_cache_sizes(config, batch_size, max_length)
+        if storage is not None:
+            check_storage(storage, config, self.batch_size, n_slots or self.max_length)
+        self.lengths = np.zeros(self.batch_size, np.int64)
+        self.memory: tuple[Any, Any] | None = None
+        self._crossed: list[Any] = [None] * config.n_layers  # each layer's keys and values of the memory
+
+    @property
+    def keys(self) -> list[Any]:
+        """The keys of each layer, as the storage has them."""
+        return self.storage.tensors["key"]
+
+    @property
+    def values(self) -> list[Any]:
+        """The values of each layer, as the storage has them."""
+        return self.storage.tensors["value"]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the keys and values, filled or not; an encoder's are not counted."""
+        return self.storage.nbytes
+
+    def check_room(self, n_tokens: int) -> None:
+        """Raises ValueError where `n_tokens` more tokens of each row do not fit."""
+        check_room(int(self.lengths.max()), n_tokens, self.max_length)
+
+    def extend(self, n_tokens: int) -> View:
+        """A call that adds `n_tokens` tokens to each row. Raises ValueError where they do not fit."""
+        self.check_room(n_tokens)
+        return View(self, self.lengths[:, None] + np.arange(n_tokens))
+
+    def advance(self, counts: np.ndarray | int) -> None:
+        """Count tokens that have just been written as filled: `counts` of each row, (B,), or one number for all."""
+        self.lengths = self.lengths + np.asarray(counts, np.int64)
+
+    def rewind(self, lengths: np.ndarray | int) -> None:
+        """Forget all positions from `lengths` on: (B,), or one number for all rows.
+
+        Raises ValueError where a row would become longer, or shorter than 0.
+        """
+        self.lengths = kept_lengths(lengths, self.lengths)
+
+    def reorder(self, rows: np.ndarray) -> None:
+        """Let row i become what row `rows[i]` was, rows (B,) of any new number B: the step of a beam search.
+
+        Raises TypeError for rows that are not integers, ValueError for a row that is not there.
+        """
+        rows = check_rows(rows, self.batch_size)
+        self.storage.reorder(rows)
+        self.batch_size, self.lengths = len(rows), self.lengths[rows]
+        take = self.storage.take
+        self._crossed = [None if parts is None else tuple(take(x, rows) for x in parts) for parts in self._crossed]
+        if self.memory is not None:
+            self.memory = tuple(None if x is None else take(x, rows) for x in self.memory)
+
+    def remember(self, memory: Any, valid: Any) -> None:
+        """Keep an encoder's output (B, S, D) and which of it is valid (B, S), or None, for the decoder's steps."""
+        self.memory = memory, valid
+        self._crossed = [None] * self.config.n_layers
+
+    def cross(self, layer: int, attention: Any, memory: Any) -> tuple[Any, ...]:
+        """The keys and values of an encoder's output, (B, S, K, d): they never change, so they are computed once."""
+        if self._crossed[layer] is None:
+            self._crossed[layer] = attention.keys_values(memory)
+        return self._crossed[layer]
 
 
-def check_given(config: ModelConfig, cache, batch_size: int, needed: int) -> None:
-    """Raises ValueError where a cache that the caller made does not serve a generation."""
-    if cache.config != config:
-        raise ValueError("the cache was made for another configuration than the model's")
-    if cache.batch_size != batch_size:
-        raise ValueError(f"the cache has {cache.batch_size} rows, got {batch_size} prompts")
-    if int(np.max(np.asarray(cache.lengths))) > 0:
-        raise ValueError("the cache must be empty: it holds positions already; cache.rewind(0) empties it")
-    if cache.max_length is not None and cache.max_length < needed:
-        raise ValueError(f"the cache has room for {cache.max_length} positions, the generation needs {needed}")
+class View:
+    """One call on a cache: where its tokens stand, which keys they are given, and where theirs are kept.
+
+    `positions`: (B, T), of the new tokens; `key_positions`: (B or 1, S), of the keys, -1 where there is none; tensors.
+    `is_first`: whether nothing stands before the new tokens in any row.
+    """
+
+    def __init__(self, cache: DenseCache, positions: np.ndarray):
+        self._cache, self._storage, self._new = cache, cache.storage, positions
+        self._end = int(positions.max()) + 1
+        self.is_first = self._end == positions.shape[1]
+        self._places = self._storage.places(np.arange(len(positions))[:, None], positions)
+        self.positions = self._storage.as_tensor(positions)
+        self.key_positions = self._storage.as_tensor(self._keys_at())
+
+    def visible(self, distance: Any) -> Any:
+        """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
+        return distance >= 0
+
+    def layer(self, index: int) -> LayerPart:
+        """One layer's part of this call."""
+        return LayerPart(self, index)
+
+    def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Keep what is new, each (B, T, ...); all that the new queries may see, each (B, S, ...)."""
+        self._storage.write(layer, self._places, parts)
+        return self._storage.read(layer, self._end, parts[0].dtype)
+
+    def cross(self, layer: int, attention: Any, memory: Any) -> tuple[Any, ...]:
+        """The keys and values of an encoder's output, computed in the first call."""
+        return self._cache.cross(layer, attention, memory)
+
+    def commit(self, counts: np.ndarray | int) -> None:
+        """Count the new tokens as filled: `counts` of each row, (B,), or one number for all."""
+        self._cache.advance(counts)
+
+    def _keys_at(self):
+        return np.arange(self._end)[None]
 
 
-def check_step(config: ModelConfig, cache, tokens: np.ndarray, filled: np.ndarray) -> None:
-    """All checks of a decoding step with a `KVCache`, on arrays: tokens (B,), filled positions of each row (B,)."""
-    check_decode(tokens.shape, cache.batch_size, int(filled.min()))
-    if not np.issubdtype(tokens.dtype, np.integer):
-        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
-    check_token_range("tokens", int(tokens.min()), int(tokens.max()), config.vocab_size)
-    check_cached_call(config, cache.config, cache.batch_size, len(tokens), False)
-    check_room(int(filled.max()), 1, cache.max_length)
+class LayerPart:
+    """One layer's part of a call on a cache, which is what a block is given."""
+
+    def __init__(self, view: Any, layer: int):
+        self._view, self._layer = view, layer
+
+    def append(self, *parts: Any) -> tuple[Any, ...]:
+        """Keep what is new, each (B, T, ...); all that the new queries may see, each (B, S, ...)."""
+        return self._view.append(self._layer, parts)
+
+    def cross(self, attention: Any, memory: Any) -> tuple[Any, ...]:
+        """The keys and values of an encoder's output, computed in the first call."""
+        return self._view.cross(self._layer, attention, memory)
 
 
-def check_sliding(config: ModelConfig, window: int, n_sinks: int) -> tuple[int, int]:
-    """The sizes of a ring, checked. Raises ValueError for one that a model cannot be given."""
-    window, n_sinks = check_count("window", window), check_count("n_sinks", n_sinks, least=0)
-    if config.sliding_window is not None and (config.sliding_window != window or n_sinks):
-        raise ValueError(
-            f"the model has sliding_window={config.sliding_window} of its own, got window={window}, n_sinks={n_sinks}"
-        )
-    return window, n_sinks
+class RingCache(DenseCache):
+    """A cache of the last `window` positions and the first `n_sinks`; `SlidingCache` of each framework.
+
+    A sink has a slot of its own; another position p stands in slot `n_sinks + (p - n_sinks) % window`.
+    `ring`: (B, window + n_sinks), the position in each slot, -1 where it is empty.
+    Raises ValueError for a window below 1, fewer than 0 sinks, or a model with another window of its own.
+    """
+
+    dense = False
+
+    def __init__(self, config: ModelConfig, batch_size: int, window: int, n_sinks: int, storage: Any):
+        self.window, self.n_sinks = check_sliding(config, window, n_sinks)
+        super().__init__(config, batch_size, config.max_positions, storage, self.window + self.n_sinks)
+        self.ring = np.full((self.batch_size, self.window + self.n_sinks), -1, np.int64)
+
+    def check_room(self, n_tokens: int) -> None:
+        """Raises ValueError where `n_tokens` more tokens of each row stand beyond the model's own positions."""
+        check_positions_left(self.config, int(self.lengths.max()), n_tokens)
+
+    def extend(self, n_tokens: int) -> View:
+        """A call that adds `n_tokens` tokens to each row. Raises ValueError beyond the model's own positions."""
+        self.check_room(n_tokens)
+        return _RingView(self, self.lengths[:, None] + np.arange(n_tokens))
+
+    def rewind(self, lengths: np.ndarray | int) -> None:
+        """Forget all positions from `lengths` on: (B,), or one number for all rows.
+
+        Raises ValueError where a row would become longer or shorter than 0, or needs positions that the ring has
+        overwritten.
+        """
+        self.lengths = kept_lengths(lengths, self.lengths, self.window, self.n_sinks)
+        self.ring = np.where(self.ring >= self.lengths[:, None], -1, self.ring)
+
+    def reorder(self, rows: np.ndarray) -> None:
+        """Let row i become what row `rows[i]` was, rows (B,) of any new number B: the step of a beam search."""
+        super().reorder(rows)
+        self.ring = self.ring[np.asarray(rows)]
+
+    def place(self, new: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give slots to those of the new positions (B, T) that stay: their rows, columns and slots, (n,) each.
+
+        Padding, which stands at or beyond a row's length, pushes nothing out of the ring.
+        """
+        lengths = self.lengths[:, None]
+        stays = (new < lengths) & ((new >= lengths - self.window) | (new < self.n_sinks))
+        rows, columns = stays.nonzero()
+        kept = new[rows, columns]
+        slots = np.where(kept < self.n_sinks, kept, self.n_sinks + (kept - self.n_sinks) % self.window)
+        self.ring[rows, slots] = kept
+        return rows, columns, slots
 
 
-def check_positions_left(config: ModelConfig, filled: int, n_tokens: int) -> None:
-    """Raises ValueError where new tokens would stand beyond the model's positions."""
-    if config.max_positions is not None and filled + n_tokens > config.max_positions:
-        raise ValueError(
-            f"the model has max_positions={config.max_positions} positions, got {filled} filled and {n_tokens} new"
-        )
+class _RingView(View):
+    def __init__(self, cache, positions):
+        super().__init__(cache, positions)
+        self._parts: dict[int, tuple[Any, ...]] = {}
 
+    def _keys_at(self):
+        return np.concatenate([self._cache.ring, self._new], axis=1)
 
-def check_generation(model: ModelConfig, prompt_length: int, max_new_tokens: int) -> None:
-    """Check that a model can generate, and that prompt and continuation fit into its positions. Raises ValueError."""
-    if model.kind == "encoder":
-        raise ValueError("an encoder has no head to generate from: expected kind 'decoder' or 'encoder-decoder'")
-    if model.kind == "encoder-decoder":
-        check_length("the prompt", prompt_length, model.max_positions)
-        if model.decoder_start_token_id is None:
-            raise ValueError("generation needs decoder_start_token_id in the configuration, got None")
-        prompt_length = 1
-    # The last token is returned, never read: it needs no position.
-    check_length("the prompt and its continuation", prompt_length + max_new_tokens - 1, model.max_positions)
+    def visible(self, distance: Any) -> Any:
+        keys, cache = self.key_positions[:, None, :], self._cache  # (B, 1, S)
+        return (distance >= 0) & (keys >= 0) & ((distance < cache.window) | (keys < cache.n_sinks))
 
+    def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._parts[layer] = parts
+        kept = self._storage.read(layer, self._cache.ring.shape[1], parts[0].dtype)
+        return self._storage.join(kept, parts)
 
-def check_cache_sizes(model: ModelConfig, batch_size: int, max_length: int) -> tuple[int, int]:
-    """The batch size and the length of a KV cache, checked. Raises TypeError or ValueError."""
-    check_config(model)
-    if model.kind == "encoder":
-        raise ValueError("an encoder reads everything at once and has no KV cache; got kind 'encoder'")
-    batch_size, max_length = check_count("batch_size", batch_size), check_count("max_length", max_length)
-    check_length("the cache", max_length, model.max_positions)
-    return batch_size, max_length
-
-
-def check_room(filled: int, n_tokens: int, max_length: int) -> None:
-    """Check that new tokens fit into a cache. Raises ValueError."""
-    if filled + n_tokens > max_length:
-        raise ValueError(f"the cache has room for {max_length} positions: {filled} are filled, {n_tokens} more came")
-
-
-def check_cached_call(model: ModelConfig, cached: ModelConfig, cached_batch: int, batch: int, has_record: bool) -> None:
-    """Check that a cache was made for this model and this batch. Raises ValueError."""
-    if model != cached:
-        raise ValueError("the cache was made for another configuration than the model's")
-    if batch != cached_batch:
-        raise ValueError(f"the cache holds {cached_batch} rows, got {batch} rows of tokens")
-    if has_record:
-        raise ValueError("attention maps are computed without a cache: expected record=None or cache=None")
-
-
-def check_padding_at_end(is_at_end: bool) -> None:
-    """Check that padding comes after the real tokens of a row, as a cache needs it. Raises ValueError."""
-    if not is_at_end:
-        raise ValueError("with a cache, padding stands at the end of a row: got a real token after padding")
-
-
-def check_prefill(model: ModelConfig, has_source: bool) -> None:
-    """Check that a model generates, and has a source if and only if it reads one. Raises ValueError."""
-    if model.kind == "encoder":
-        raise ValueError("an encoder has no cache to fill: expected kind 'decoder' or 'encoder-decoder'")
-    if has_source != (model.kind == "encoder-decoder"):
-        expected = "a source" if model.kind == "encoder-decoder" else "no source"
-        raise ValueError(f"a model of kind {model.kind!r} takes {expected}, got {'one' if has_source else 'none'}")
-
-
-def check_text_tokens(tokens: Sequence[int] | np.ndarray, vocab_size: int) -> np.ndarray:
-    """The tokens of one text as int64 (n,), checked: TypeError where they are not integers, ValueError for the rest."""
-    array = np.asarray(tokens)
-    if array.ndim != 1:
-        raise ValueError(f"tokens must be (n,), one axis, got shape {array.shape}")
-    if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"tokens must be integers, got {array.dtype}")
-    if array.size:
-        check_token_range("tokens", int(array.min()), int(array.max()), vocab_size)
-    return array.astype(np.int64)
-
-
-def check_lengths(values: Sequence[int] | np.ndarray | None, batch: int, n_tokens: int) -> np.ndarray:
-    """The lengths of padded rows as int64 (B,), checked; all of them full where None is given."""
-    if values is None:
-        return np.full(batch, n_tokens, np.int64)
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"lengths must be integers, got {array.dtype}")
-    if array.shape != (batch,):
-        raise ValueError(f"lengths must be one number for each of {batch} rows, got shape {array.shape}")
-    if array.min() < 1 or array.max() > n_tokens:
-        raise ValueError(f"lengths must lie between 1 and {n_tokens}, got {array.tolist()}")
-    return array.astype(np.int64)
-
-
-def check_decode(shape: Shape, batch: int, filled: int) -> None:
-    """Check the tokens of one decoding step, (B,), and that a prompt came before them. Raises ValueError."""
-    if len(shape) != 1:
-        raise ValueError(f"decode takes one token of each row, (B,), got shape {shape}")
-    if shape[0] not in (None, batch):
-        raise ValueError(f"the cache holds {batch} rows, got {shape[0]} tokens")
-    if filled < 1:
-        raise ValueError("the cache is empty: prefill a prompt before decode")
+    def commit(self, counts: np.ndarray | int) -> None:
+        super().commit(counts)
+        # Only now is it known which tokens are real: padding must not push anything out of the ring.
+        rows, columns, slots = self._cache.place(self._new)
+        places = self._storage.places(rows, slots)
+        for layer, parts in self._parts.items():
+            self._storage.write(layer, places, tuple(self._storage.pick(part, rows, columns) for part in parts))

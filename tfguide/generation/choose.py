@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfguide.checks.values import check_count, make_plain
-from tfguide.generation.greedy import greedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +52,16 @@ class Sampling:
 
 
 GREEDY = Sampling(temperature=0.0)
+
+
+def greedy(logits: np.ndarray) -> np.ndarray:
+    """The most likely token of each row: (B, V) to int64 (B,); the lowest id where two are equal.
+
+    Raises ValueError where a logit is NaN: an argmax over NaN would be a token that nothing chose.
+    """
+    if np.isnan(logits).any():
+        raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
+    return np.argmax(logits, axis=-1)
 
 
 def probabilities(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequence[int]] | None = None) -> np.ndarray:
@@ -117,6 +126,15 @@ class Chooser:
     def uniforms(self) -> np.ndarray:
         """The next random number of every row, in [0, 1)."""
         return np.array([stream.random() for stream in self.streams])
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """The log probabilities of logits (B, V), in float64. Raises ValueError where a logit is NaN."""
+    logits = np.asarray(logits, np.float64)
+    if np.isnan(logits).any():
+        raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
 def _penalised(logits, sampling, texts):

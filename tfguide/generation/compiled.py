@@ -19,6 +19,16 @@ def check_fits(decoder, n_rows: int, needed: int) -> None:
         raise ValueError(f"compiled for {decoder.max_length} positions, the generation needs {needed}")
 
 
+def check_compiled_cache(decoder, cache) -> None:
+    """Raises ValueError for a cache of another size than the one that was compiled for."""
+    wanted, got = (decoder.batch_size, decoder.max_length), (cache.batch_size, cache.max_length)
+    if wanted != got or not cache.dense:
+        raise ValueError(
+            f"compiled for a KVCache of {wanted[0]} rows and {wanted[1]} positions, got a {type(cache).__name__} of "
+            f"{got[0]} and {got[1]}: use new_cache"
+        )
+
+
 def as_rows(tokens: np.ndarray, stops: frozenset[int]) -> list[list[int]]:
     """Chosen tokens (B, n) as lists that end with the first stop token."""
     rows = []

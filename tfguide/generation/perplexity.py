@@ -1,15 +1,35 @@
-"""Windows over a long text."""
+"""How well a model predicts a text, read in windows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tfguide.checks.values import check_count
-from tfguide.generation.beam import log_softmax
+from tfguide.generation.checks import check_text_tokens
+from tfguide.generation.choose import log_softmax
+from tfguide.generation.verbs import Generator
 
 _ROWS = 16  # of V numbers in float64 at a time: a window of all would be gigabytes
+
+
+def perplexity(model: Generator, tokens: Sequence[int], window: int = 256, stride: int | None = None) -> float:
+    """exp of the mean negative log probability of each token of a text, given those before it in its window.
+
+    tokens: (n,); window: how many the model reads at once; stride: by how many the windows move on, half a window
+    unless told. Every token but the first counts once, in the first window that holds it. Sums are in float64.
+
+    Raises TypeError for tokens that are not integers, ValueError for one outside the vocabulary (there is no number for
+    tokens to leave out), fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
+    """
+    tokens = check_text_tokens(tokens, model.config.vocab_size)
+    total = 0.0
+    for start, stop, first in windows_of(len(tokens), window, stride):
+        logits = model.score(tokens[None, start : stop - 1])[0, first - start - 1 :]
+        total -= text_log_probability(logits, tokens[first:stop])
+    return math.exp(total / (len(tokens) - 1))
 
 
 def windows_of(n_tokens: int, window: int, stride: int | None = None) -> Iterator[tuple[int, int, int]]:

@@ -1,12 +1,15 @@
-"""Prompts of unequal lengths as one rectangle."""
+"""Prompts of unequal lengths as one rectangle, read in chunks, and when their continuations end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
 
 import numpy as np
 
 from tfguide.checks.shapes import check_token_range
+from tfguide.checks.values import check_count
+from tfguide.config import ModelConfig
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]] | np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +25,7 @@ def pad_prompts(prompts: Sequence[Sequence[int]] | np.ndarray, vocab_size: int) 
     >>> tokens.tolist(), lengths.tolist()
     ([[5, 3, 2], [7, 0, 0]], [3, 1])
     """
-    if isinstance(prompts, (str, bytes)) or not hasattr(prompts, "__len__"):
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Sized):
         raise TypeError(f"prompts must be a sequence of sequences of token ids, got {type(prompts).__name__}")
     if len(prompts) == 0:
         raise ValueError("prompts must hold at least one prompt, got an empty batch")
@@ -32,6 +35,54 @@ def pad_prompts(prompts: Sequence[Sequence[int]] | np.ndarray, vocab_size: int) 
     for row, prompt in zip(tokens, rows, strict=True):
         row[: len(prompt)] = prompt
     return tokens, lengths
+
+
+def stopping(
+    config: ModelConfig, max_new_tokens: int, stop_tokens: Sequence[int] | int | None
+) -> tuple[int, frozenset[int]]:
+    """When a row ends: after how many tokens, a plain integer, and with which tokens.
+
+    stop_tokens: one or several; None stands for the configuration's `eos_token_ids`.
+
+    Raises ValueError where `max_new_tokens` is below 1 or a stop token lies outside the vocabulary, TypeError for what
+    is not an integer.
+    """
+    max_new_tokens = check_count("max_new_tokens", max_new_tokens)
+    if stop_tokens is None:
+        return max_new_tokens, frozenset(config.eos_token_ids)
+    if isinstance(stop_tokens, np.ndarray):
+        stop_tokens = np.atleast_1d(stop_tokens).tolist()
+    several = stop_tokens if isinstance(stop_tokens, Iterable) else (stop_tokens,)
+    found = frozenset(check_count("a stop token", token, least=0) for token in several)
+    if found:
+        check_token_range("a stop token", min(found), max(found), config.vocab_size)
+    return max_new_tokens, found
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some columns of padded prompts, which are read in one call.
+
+    start, stop: the columns; valid: (B, n), True at real tokens, or None where all are; last: (B,), the column within
+    the chunk of each row's last token, where that is in it; ends: (B,), whether it is.
+    """
+
+    start: int
+    stop: int
+    valid: np.ndarray | None
+    last: np.ndarray
+    ends: np.ndarray
+
+
+def split_prompts(lengths: np.ndarray, n_tokens: int, chunk_size: int | None = None) -> Iterator[Chunk]:
+    """The chunks of prompts (B, n_tokens) whose rows have `lengths` (B,) real tokens; None: one chunk."""
+    for start in range(0, n_tokens, chunk_size or n_tokens):
+        stop = min(start + (chunk_size or n_tokens), n_tokens)
+        valid = np.arange(start, stop) < lengths[:, None]
+        yield Chunk(
+            start, stop, None if valid.all() else valid, np.clip(lengths - 1 - start, 0, stop - start - 1),
+            (lengths > start) & (lengths <= stop),
+        )  # fmt: skip
 
 
 def _row(index, prompt, vocab_size):

@@ -62,7 +62,7 @@ def attention_weights(
     Raises ValueError for shapes that do not fit, TypeError where `visible` is not boolean.
     Source: Vaswani et al. 2017, equation 1; grouped heads: Ainslie et al. 2023.
     """
-    query, key, visible, bias = _checked(query, key, key, visible, bias)
+    query, key, visible, bias = check_inputs(query, key, key, visible, bias)
     B, T, H, d = query.shape
     S, K = key.shape[1:3]
     scale = 1 / math.sqrt(d) if scale is None else scale
@@ -91,7 +91,7 @@ def scaled_dot_product_attention(
     value: (B, S, K, d_v); the other arguments and the errors are those of `attention_weights`.
     The output of a query that may look at nothing is 0.
     """
-    _checked(query, key, value, visible, bias)
+    check_inputs(query, key, value, visible, bias)
     weights = attention_weights(query, key, visible, bias, scale)  # (B, H, T, S)
     B, H, T, S = weights.shape
     value = _float(value)
@@ -171,7 +171,7 @@ def _softmax(scores):
     return scores / scores.sum(axis=-1, keepdims=True)
 
 
-def _checked(query, key, value, visible, bias):
+def check_inputs(query, key, value, visible, bias):
     query, key = _float(query), _float(key)
     if visible is not None:
         visible = np.asarray(visible)

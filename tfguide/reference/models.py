@@ -18,7 +18,7 @@ from tfguide.checks.shapes import (
 )
 from tfguide.config import ModelConfig
 from tfguide.generation import greedy, pad_prompts, stopping
-from tfguide.generation.caching import check_generation
+from tfguide.generation.checks import check_generation
 from tfguide.reference.linear import Linear, assign
 from tfguide.reference.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.weights import attention_names, check_weights

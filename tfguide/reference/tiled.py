@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from tfguide.checks.values import check_count
-from tfguide.reference.attention import _checked
+from tfguide.reference.attention import check_inputs
 
 
 def tiled_attention(query, key, value, visible=None, bias=None, scale=None, tile=128):
@@ -21,7 +21,7 @@ def tiled_attention(query, key, value, visible=None, bias=None, scale=None, tile
     tile: how many keys are looked at together; memory grows with T * tile in place of T * S. The other arguments, the
     shapes and the errors are those of `scaled_dot_product_attention`; ValueError for a tile below 1 as well.
     """
-    query, key, visible, bias = _checked(query, key, value, visible, bias)
+    query, key, visible, bias = check_inputs(query, key, value, visible, bias)
     value = np.asarray(value, np.float64)
     tile = check_count("tile", tile)
     B, T, H, d = query.shape

@@ -1,54 +1,28 @@
-"""Scaled dot-product attention over grouped heads, its masks, and multi-head attention."""
+"""Scaled dot-product attention over grouped heads, and multi-head attention."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from tfguide.checks.shapes import (
     check_attention,
-    check_boolean,
     check_head_sizes,
     check_hidden,
-    check_mask_sizes,
-    check_valid,
 )
 from tfguide.tensorflow.linear import linear
+from tfguide.tensorflow.masks import Mask
 from tfguide.tensorflow.positions import rotate
-
-
-def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = None) -> tf.Tensor:
-    """Which keys each query may see when it may not look ahead: boolean (T, S), True = may look.
-
-    The queries are the last `n_queries` of the `n_keys` positions. With a `window`, a query sees itself and the
-    `window - 1` positions before it. Raises ValueError for sizes below 1 or more queries than keys.
-
-    >>> tf.cast(causal_mask(3), tf.int32).numpy().tolist()
-    [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
-    """
-    n_keys = n_queries if n_keys is None else n_keys
-    n_queries, n_keys, window = check_mask_sizes(n_queries, n_keys, window)
-    query = tf.range(n_keys - n_queries, n_keys)[:, None]  # (T, 1)
-    key = tf.range(n_keys)[None, :]  # (1, S)
-    visible = key <= query
-    if window is not None:
-        visible &= key > query - window
-    return visible
-
-
-def padding_mask(valid: tf.Tensor) -> tf.Tensor:
-    """The visibility of padded keys: `valid` (B, S), True at real tokens, becomes (B, 1, S) for every query."""
-    valid = tf.convert_to_tensor(valid)
-    check_valid("valid", shape_of(valid), valid.dtype == tf.bool, valid.dtype.name, shape_of(valid))
-    return valid[:, None, :]
+from tfguide.tensorflow.tensors import at_least_float32, shape_of, sizes_of
 
 
 def attention_weights(
     query: tf.Tensor,
     key: tf.Tensor,
-    visible: tf.Tensor | None = None,
+    visible: tf.Tensor | Mask | None = None,
     bias: tf.Tensor | None = None,
     scale: float | None = None,
 ) -> tf.Tensor:
@@ -57,24 +31,24 @@ def attention_weights(
     query: (B, T, H, d); key: (B, S, K, d), K dividing H: query head h uses key head `h // (H / K)`.
     visible: boolean (T, S), (B, T, S) or (B, H, T, S); True = may look.
     bias: (H, T, S) or (B, H, T, S), added to the scores.
-    scale: `1 / sqrt(d)` unless told.
+    scale: default `1 / sqrt(d)`.
 
     Each row sums to 1. The weights of a query that may look at nothing are all 0, never NaN.
     Raises ValueError for shapes that do not fit, TypeError where `visible` is not boolean.
     Source: Vaswani et al. 2017, equation 1; grouped heads: Ainslie et al. 2023.
     """
-    query, key, _, visible = _checked(query, key, key, visible, bias)
-    weights = tf.nn.softmax(_scores(query, key, visible, bias, scale))
-    if visible is None:
+    query, key, _, mask = check_inputs(query, key, key, visible, bias)
+    weights = tf.nn.softmax(_scores(query, key, mask, bias, scale))
+    if mask is None:
         return weights
-    return tf.where(visible, weights, 0.0)  # only a query that sees nothing has weight on a hidden key
+    return tf.where(mask.visible, weights, 0.0)  # only a query that sees nothing has weight on a hidden key
 
 
 def scaled_dot_product_attention(
     query: tf.Tensor,
     key: tf.Tensor,
     value: tf.Tensor,
-    visible: tf.Tensor | None = None,
+    visible: tf.Tensor | Mask | None = None,
     bias: tf.Tensor | None = None,
     scale: float | None = None,
 ) -> tf.Tensor:
@@ -83,20 +57,20 @@ def scaled_dot_product_attention(
     value: (B, S, K, d_v); the other arguments and the errors are those of `attention_weights`.
     The output of a query that may look at nothing is 0.
     """
-    query, key, value, visible = _checked(query, key, value, visible, bias)
-    weights = tf.nn.softmax(_scores(query, key, visible, bias, scale))  # (B, H, T, S)
+    query, key, value, mask = check_inputs(query, key, value, visible, bias)
+    weights = tf.nn.softmax(_scores(query, key, mask, bias, scale))  # (B, H, T, S)
     B, H, T, S = sizes_of(weights)
     K, d_v = value.shape[2:]
     weights = tf.reshape(weights, (B, K, H // K, T, S))
     output = tf.einsum("bkgts,bskd->btkgd", weights, at_least_float32(value))  # (B, T, K, G, d)
     output = tf.cast(tf.reshape(output, (B, T, H, d_v)), value.dtype)
-    if visible is None:
+    if mask is None:
         return output
-    sees_something = tf.transpose(tf.reduce_any(visible, axis=-1), (0, 2, 1))  # sizes of 1 where all are alike
+    sees_something = tf.transpose(tf.reduce_any(mask.visible, axis=-1), (0, 2, 1))  # sizes of 1 where all are alike
     return tf.where(sees_something[..., None], output, tf.zeros((), output.dtype))
 
 
-def _scores(query, key, visible, bias, scale):
+def _scores(query, key, mask, bias, scale):
     """The scores (B, H, T, S), the lowest number where a key is hidden."""
     B, T, H, d = sizes_of(query)
     S, K = sizes_of(key)[1:3]
@@ -107,17 +81,17 @@ def _scores(query, key, visible, bias, scale):
     scores = tf.reshape(scores, (B, H, T, S))
     if bias is not None:
         scores += tf.cast(bias, scores.dtype)
-    if visible is None:
+    if mask is None:
         return scores
     lowest = scores.dtype.min  # not -inf, which makes NaN of a row with nothing to see
-    return scores + tf.where(visible, tf.zeros((), scores.dtype), lowest)
+    return scores + tf.where(mask.visible, tf.zeros((), scores.dtype), lowest)
 
 
 def fused_attention(
     query: tf.Tensor,
     key: tf.Tensor,
     value: tf.Tensor,
-    visible: tf.Tensor | None = None,
+    visible: tf.Tensor | Mask | None = None,
     bias: tf.Tensor | None = None,
     scale: float | None = None,
 ) -> tf.Tensor:
@@ -127,8 +101,10 @@ def fused_attention(
     that the weights (B, H, T, S) are never in memory (Dao et al. 2022). TensorFlow: the formula compiled by XLA, once
     for each combination of shapes, which saves the passes between its steps but not the weights.
     """
-    query, key, value, visible = _checked(query, key, value, visible, bias)
-    return _by_xla(query, key, value, visible, bias, 1 / math.sqrt(query.shape[3]) if scale is None else scale)
+    query, key, value, mask = check_inputs(query, key, value, visible, bias)
+    return _by_xla(
+        query, key, value, mask and mask.visible, bias, 1 / math.sqrt(query.shape[3]) if scale is None else scale
+    )
 
 
 _by_xla = tf.function(scaled_dot_product_attention, jit_compile=True, autograph=False)
@@ -138,7 +114,8 @@ class MultiHeadAttention(keras.layers.Layer):
     """Multi-head attention: project to heads, attend in each, and project their concatenation back to D.
 
     `n_kv_heads` = `n_heads` is multi-head, 1 is multi-query, a divisor between is grouped-query attention.
-    `query`, `key`, `value`: D to heads; `output`: heads to D. Source: Vaswani et al. 2017, section 3.2.2.
+    `query`, `key`, `value`: D to heads; `output`: heads to D. attention: `scaled_dot_product_attention`, or
+    `fused_attention`, which compiles once for each shape. Source: Vaswani et al. 2017, section 3.2.2.
 
     Raises ValueError where `n_kv_heads` does not divide `n_heads`, or where `d_head` is not given and `n_heads` does
     not divide `d_model`; TypeError for sizes that are not integers.
@@ -155,11 +132,12 @@ class MultiHeadAttention(keras.layers.Layer):
         qkv_bias: bool = True,
         output_bias: bool = True,
         scale: float | None = None,
+        attention: Callable[..., tf.Tensor] = scaled_dot_product_attention,
     ):
         super().__init__(autocast=False)  # the angles and the bias are float32 in any model
         n_kv_heads, d_head = check_head_sizes(d_model, n_heads, n_kv_heads, d_head)
         self.d_model, self.n_heads, self.n_kv_heads, self.d_head = d_model, n_heads, n_kv_heads, d_head
-        self.scale = scale
+        self.scale, self.attention = scale, attention
         self.query = linear(d_model, n_heads * d_head, bias=qkv_bias)
         self.key = linear(d_model, n_kv_heads * d_head, bias=qkv_bias)
         self.value = linear(d_model, n_kv_heads * d_head, bias=qkv_bias)
@@ -176,16 +154,25 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def attend(self, x, key, value, visible=None, bias=None, rotation=None):
         """Attend from `x` (B, T, D) to keys and values that are already projected, (B, S, K, d); (B, T, D)."""
-        heads = scaled_dot_product_attention(self._queries(x, rotation), key, value, visible, bias, self.scale)
+        heads = self.attention(self._queries(x, rotation), key, value, visible, bias, self.scale)
         B, T, H, d = sizes_of(heads)
         return self.output(tf.reshape(heads, (B, T, H * d)))
+
+    @property
+    def cached(self) -> dict[str, tuple[int, ...]]:
+        """What a cache keeps of each position, in the order of `keys_values`: shapes by name."""
+        return {"key": (self.n_kv_heads, self.d_head), "value": (self.n_kv_heads, self.d_head)}
+
+    def rotated(self, heads, rotation):
+        """Queries or keys (B, T, H, d) turned by the angles of their positions, where the model has such."""
+        return heads if rotation is None else rotate(heads, *rotation)
 
     def keys_values(self, x, rotation=None):
         """The keys and the values of `x` (B, S, D): two tensors (B, S, K, d). This is what a KV cache keeps."""
         check_hidden("memory", shape_of(x), self.d_model)
         key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
         value = self._split(self.value(x), self.n_kv_heads)
-        return (key if rotation is None else rotate(key, *rotation)), value
+        return self.rotated(key, rotation), value
 
     def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
         """The attention weights (B, H, T, S) behind the output, to look at; arguments as in the call."""
@@ -194,37 +181,17 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def _queries(self, x, rotation):
         check_hidden("x", shape_of(x), self.d_model)
-        query = self._split(self.query(x), self.n_heads)  # (B, T, H, d)
-        return query if rotation is None else rotate(query, *rotation)
+        return self.rotated(self._split(self.query(x), self.n_heads), rotation)  # (B, T, H, d)
 
     def _split(self, x, n_heads):
         B, T, _ = sizes_of(x)
         return tf.reshape(x, (B, T, n_heads, self.d_head))
 
 
-def at_least_float32(x: tf.Tensor) -> tf.Tensor:
-    """x in float32, or as it is where it is wider: half precision has too few digits for a sum of exponentials."""
-    return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
-
-
-def shape_of(x) -> tuple[int | None, ...]:
-    """The shape as far as it is known before the run: a size is None in a graph that serves any size."""
-    return tuple(x.shape)
-
-
-def sizes_of(x: tf.Tensor) -> list:
-    """The size of every axis: an int where it is known, else a scalar tensor."""
-    sizes = tf.shape(x) if None in x.shape else x.shape
-    return [sizes[i] if size is None else size for i, size in enumerate(x.shape)]
-
-
-def _checked(query, key, value, visible, bias):
+def check_inputs(query, key, value, visible, bias):
+    """Check what attention is given: three tensors and the mask by head, or None. Raises TypeError or ValueError."""
     query, key, value = (tf.convert_to_tensor(tensor) for tensor in (query, key, value))
-    if visible is not None:
-        visible = tf.convert_to_tensor(visible)
-        check_boolean("visible", visible.dtype == tf.bool, visible.dtype.name)
-    shapes = [None if tensor is None else shape_of(tensor) for tensor in (visible, bias)]
+    mask = Mask.of(visible)
+    shapes = [None if tensor is None else shape_of(tensor) for tensor in (mask and mask.visible, bias)]
     check_attention(shape_of(query), shape_of(key), shape_of(value), *shapes)
-    if visible is not None and len(visible.shape) < 4:  # (B or 1, 1, T, S): every head alike
-        visible = visible[:, None] if len(visible.shape) == 3 else visible[None, None]
-    return query, key, value, visible
+    return query, key, value, mask and mask.by_head()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from tfguide.checkpoints import is_quantized, read_checkpoint, read_quantized, write_checkpoint, write_quantized
 from tfguide.checkpoints.quantized import pack_checkpoint
 from tfguide.compress import Quantization
-from tfguide.tensorflow.models import Decoder, Encoder, EncoderDecoder, from_weights, to_weights
-from tfguide.tensorflow.quantize import from_quantized, to_quantized
+from tfguide.tensorflow.models import Decoder, Encoder, EncoderDecoder, from_weights
+from tfguide.tensorflow.quantized import from_quantized, to_quantized
 from tfguide.weights import check_dtype
 
 
@@ -53,6 +53,6 @@ def save_checkpoint(
     the families can express; see `tfguide.checkpoints.write_checkpoint`.
     """
     if model.quantization is None:
-        write_checkpoint(folder, model.config, to_weights(model), overwrite)
+        write_checkpoint(folder, model.config, model.to_weights(), overwrite)
     else:
         write_quantized(folder, model.config, model.quantization, to_quantized(model), overwrite)

@@ -1,4 +1,4 @@
-"""The feed-forward network: widen each position to F features, bend, and narrow back to D."""
+"""The feed-forward network: widen each position to F features, apply a non-linearity, and narrow back to D."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def activate(activation: str, up: tf.Tensor, gate: tf.Tensor | None = None) -> t
 class FeedForward(keras.layers.Layer):
     """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
 
-    `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
+    `up` (and `gate`): D to F; `down`: F to D. Each position is transformed by itself, with the same weights.
     wide: in a model of float16, `down` and its output are float32, for networks whose output float16 cannot hold (T5).
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
@@ -49,9 +49,13 @@ class FeedForward(keras.layers.Layer):
         self.wide = half
         self.built = True
 
+    def activated(self, up, gate=None):
+        """The non-linearity of this network, of `up` and of the gate (B, T, F) where it has one."""
+        return activate(self.activation, up, gate)
+
     def call(self, x):
         """x: (B, T, D) to (B, T, D)."""
         check_features("x", tuple(x.shape), self.d_model)
         gate = None if self.gate is None else self.gate(x)  # (B, T, F)
-        h = activate(self.activation, self.up(x), gate)
+        h = self.activated(self.up(x), gate)
         return self.down(tf.cast(h, tf.float32) if self.wide else h)

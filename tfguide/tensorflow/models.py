@@ -8,21 +8,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfguide.checks.shapes import (
-    check_config,
-    check_memory,
-    check_pooler,
-    check_real_tokens,
-    check_token_range,
-    check_token_types,
-    check_tokens,
-    check_valid,
-)
+from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
 from tfguide.config import ModelConfig
-from tfguide.generation.caching import check_cached_call, check_padding_at_end
+from tfguide.tensorflow.inputs import as_token_types, as_tokens, count_tokens, extend, positions_of
 from tfguide.tensorflow.linear import linear
 from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
-from tfguide.weights import attention_names, check_dtype, check_weights, weight_shapes
+from tfguide.tensorflow.tensors import to_float32
+from tfguide.tensorflow.verbs import Generator
+from tfguide.tensorflow.weighted import Weighted, fill, policy
+from tfguide.weights import attention_names, check_dtype, check_weights
 
 
 class _Model(keras.Model):
@@ -41,7 +35,7 @@ def _as_tensor(value):
     return None if value is None else tf.convert_to_tensor(value)
 
 
-class Encoder(_Model):
+class Encoder(Weighted, _Model):
     """Tokens (B, T) to hidden states (B, T, D) in which every position has seen every other: BERT's family."""
 
     def __init__(self, config: ModelConfig):
@@ -67,7 +61,7 @@ class Encoder(_Model):
         return tf.tanh(self.pooler(hidden[:, 0]))
 
 
-class Decoder(_Model):
+class Decoder(Generator, Weighted, _Model):
     """Tokens (B, T) to logits (B, T, V) in which a position has seen only what came before: GPT's family."""
 
     def __init__(self, config: ModelConfig):
@@ -92,12 +86,30 @@ class Decoder(_Model):
         """The hidden states (B, T, D) that the head turns into logits; arguments as in the call."""
         tokens, valid = as_tokens(self, tokens, valid)
         token_types = as_token_types(self, tokens, token_types)
-        positions = next_positions(self, tokens, valid, cache, record)
-        x = self.embedding(tokens, positions, token_types)
-        x = self.decoder(x, positions, valid, record=record, cache=cache)
-        if cache is not None:
-            cache.advance(tokens.shape[1] if valid is None else count_valid(valid))
+        view = extend(self, tokens, valid, cache, record)
+        x = self.trunk(tokens, positions_of(tokens, view), valid, token_types, record, view)
+        if view is not None:
+            view.commit(count_tokens(tokens, valid))
         return x
+
+    def trunk(self, tokens, positions, valid=None, token_types=None, record=None, cache=None, watch=None):
+        """The forward pass below the head, of tensors that have been checked: hidden states (B, T, D).
+
+        positions: (B or 1, T); cache: a `View`; watch: as in `DecoderStack`; the rest as in the call.
+        """
+        x = self.embedding(tokens, positions, token_types)
+        return self.decoder(x, positions, valid, record=record, cache=cache, watch=watch)
+
+    def read(self, tokens, cache=None, valid=None):
+        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
+        return self.hidden(tokens, valid, cache=cache)
+
+    def hidden_states(self, tokens) -> list[np.ndarray]:
+        """What goes into the first block for tokens (B, T) and what comes out of each, (B, T, D), float32 arrays."""
+        tokens, _ = as_tokens(self, tokens)
+        states = []
+        self.trunk(tokens, positions_of(tokens, None), watch=states.append)
+        return [to_float32(x) for x in states]
 
     def logits(self, hidden):
         """The head: hidden states (..., D) to logits (..., V)."""
@@ -107,7 +119,7 @@ class Decoder(_Model):
         return self.head(hidden)
 
 
-class EncoderDecoder(_Model):
+class EncoderDecoder(Generator, Weighted, _Model):
     """Source (B, S) and target (B, T) tokens to logits (B, T, V): T5's family, and the original Transformer."""
 
     logits = Decoder.logits
@@ -130,7 +142,7 @@ class EncoderDecoder(_Model):
         """
         source, source_valid = as_tokens(self, source, source_valid, "source")
         memory = self.encode(source, source_valid, record)
-        return self.decode(target, memory, target_valid, source_valid, record)
+        return self.logits(self.hidden(target, memory, target_valid, source_valid, record))
 
     def encode(self, source, source_valid=None, record=None):
         """Source tokens (B, S) to the encoder's hidden states (B, S, D), the memory of the decoder."""
@@ -138,20 +150,25 @@ class EncoderDecoder(_Model):
         positions = tf.range(tf.shape(source)[1])[None]
         return self.encoder(self.embedding(source, positions), positions, source_valid, record=record)
 
-    def decode(self, target, memory, target_valid=None, source_valid=None, record=None, cache=None):
-        """Target tokens (B, T) and the memory (B, S, D) to logits (B, T, V); cache: as in `Decoder`."""
-        return self.logits(self.hidden(target, memory, target_valid, source_valid, record, cache))
-
     def hidden(self, target, memory, target_valid=None, source_valid=None, record=None, cache=None):
-        """The hidden states (B, T, D) that the head turns into logits; arguments as in `decode`."""
+        """Target tokens (B, T) and the memory (B, S, D) to the hidden states (B, T, D) that the head turns into logits.
+
+        cache: as in `Decoder`; the masks as in the call.
+        """
         target, target_valid = as_tokens(self, target, target_valid, "target")
         check_memory(tuple(memory.shape), (*target.shape, self.config.d_model), self.config.d_model)
-        positions = next_positions(self, target, target_valid, cache, record)
+        view = extend(self, target, target_valid, cache, record)
+        positions = positions_of(target, view)
         x = self.embedding(target, positions)
-        x = self.decoder(x, positions, target_valid, memory, source_valid, record=record, cache=cache)
-        if cache is not None:
-            cache.advance(target.shape[1] if target_valid is None else count_valid(target_valid))
+        x = self.decoder(x, positions, target_valid, memory, source_valid, record=record, cache=view)
+        if view is not None:
+            view.commit(count_tokens(target, target_valid))
         return x
+
+    def read(self, tokens, cache, valid=None):
+        """The hidden states (B, T, D) of target tokens behind what the cache holds, over the memory that it holds."""
+        memory, memory_valid = cache.memory
+        return self.hidden(tokens, memory, valid, memory_valid, cache=cache)
 
 
 def from_weights(
@@ -165,20 +182,13 @@ def from_weights(
     """
     check_weights(config, weights)
     check_dtype(dtype)
-    model = empty_model(config, dtype)
-    for name in weight_shapes(config):
-        variable_of(model, name).assign(weights[name])
-    return model
+    return fill(empty_model(config, dtype), weights)
 
 
-def empty_model(config, dtype="float32"):
+def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decoder | EncoderDecoder:
     """A model with weights of a type, of no particular values."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype)
-    try:
+    with policy(dtype):
         return {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
-    finally:
-        keras.config.set_dtype_policy(policy)
 
 
 def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:
@@ -186,7 +196,7 @@ def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarra
 
     Of a quantised model: what its weights stand for.
     """
-    return {name: to_numpy(variable_of(model, name)).copy() for name in weight_shapes(model.config)}
+    return model.to_weights()
 
 
 def attention_maps(model, *inputs, **masks) -> dict[str, tf.Tensor]:
@@ -212,72 +222,3 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
         valid = tf.cast(valid, hidden.dtype)
         mean = tf.einsum("btd,bt->bd", hidden, valid) / tf.reduce_sum(valid, axis=1, keepdims=True)
     return mean / tf.norm(mean, axis=1, keepdims=True)
-
-
-def as_tokens(model, tokens, valid=None, name="tokens"):
-    """Token ids and their padding mask as tensors, checked against the model's configuration."""
-    tokens = tf.convert_to_tensor(tokens)
-    check_tokens(name, tuple(tokens.shape), tokens.dtype.is_integer, tokens.dtype.name, model.config.max_positions)
-    tokens = _in_range(name, tokens, model.config.vocab_size)
-    if valid is not None:
-        valid = tf.convert_to_tensor(valid)
-        check_valid("valid", tuple(valid.shape), valid.dtype == tf.bool, valid.dtype.name, tuple(tokens.shape))
-    return tf.cast(tokens, tf.int32), valid
-
-
-def as_token_types(model, tokens, token_types):
-    """Token types as a tensor, checked against the model and the tokens; None stays None."""
-    if token_types is None:
-        return None
-    token_types = tf.convert_to_tensor(token_types)
-    check_tokens("token_types", tuple(token_types.shape), token_types.dtype.is_integer, token_types.dtype.name)
-    check_token_types(model.config, tuple(token_types.shape), tuple(tokens.shape))
-    token_types = _in_range("token_types", token_types, model.config.n_token_types)
-    return tf.cast(token_types, tf.int32)
-
-
-def next_positions(model, tokens, valid, cache, record):
-    """Where new tokens stand: (1, T) from 0, or (B, T) behind what a cache holds. Raises ValueError."""
-    if cache is None:
-        return tf.range(tf.shape(tokens)[1])[None]
-    check_cached_call(model.config, cache.config, cache.batch_size, tokens.shape[0], record is not None)
-    if valid is not None:
-        check_padding_at_end(bool(tf.reduce_all(valid[:, :-1] | ~valid[:, 1:])))
-    return cache.positions(tokens.shape[1])
-
-
-def count_valid(valid):
-    """How many tokens of each row are real: boolean (B, T) to int32 (B,)."""
-    return tf.reduce_sum(tf.cast(valid, tf.int32), axis=1)
-
-
-def _in_range(name, tokens, vocab_size):
-    """The tokens, checked. A traced graph has no values to look at yet: there the check runs before their first use."""
-    if tf.executing_eagerly():
-        check_token_range(name, int(tf.reduce_min(tokens)), int(tf.reduce_max(tokens)), vocab_size)
-        return tokens
-    message = f"{name} must lie between 0 and {vocab_size - 1}"
-    within = [
-        tf.debugging.assert_non_negative(tokens, message),
-        tf.debugging.assert_less(tokens, tf.cast(vocab_size, tokens.dtype), message),
-    ]
-    with tf.control_dependencies([check for check in within if check is not None]):  # None: settled while tracing
-        return tf.identity(tokens)
-
-
-def to_numpy(value) -> np.ndarray:
-    """A variable, a tensor or an array as float32, copied only where the type changes."""
-    return np.asarray(value.numpy() if hasattr(value, "numpy") else value, np.float32)
-
-
-def variable_of(model, name):
-    """The Keras variable behind a canonical name, which is the path of attributes that leads to it."""
-    *path, last = name.split(".")
-    layer = model
-    for step in path:
-        layer = layer[int(step)] if step.isdigit() else getattr(layer, step)
-    if last == "weight" and hasattr(layer, "kernel"):  # a dense layer, quantised or not
-        last = "kernel"
-    if last == "weight" and isinstance(layer, keras.layers.Embedding):
-        last = "embeddings"
-    return getattr(layer, last)

@@ -12,24 +12,26 @@ import math
 import tensorflow as tf
 
 from tfguide.checks.values import check_count
-from tfguide.tensorflow.attention import _checked, at_least_float32, sizes_of
+from tfguide.tensorflow.attention import check_inputs
+from tfguide.tensorflow.masks import Mask
+from tfguide.tensorflow.tensors import at_least_float32, sizes_of
 
 
 def tiled_attention(
     query: tf.Tensor,
     key: tf.Tensor,
     value: tf.Tensor,
-    visible: tf.Tensor | None = None,
+    visible: tf.Tensor | Mask | None = None,
     bias: tf.Tensor | None = None,
     scale: float | None = None,
     tile: int = 128,
 ) -> tf.Tensor:
     """`scaled_dot_product_attention` in tiles of keys: the same result within rounding, without the (T, S) matrix.
 
-    tile: how many keys are looked at together; memory grows with T * tile in place of T * S. The other arguments, the
+    tile: how many keys are looked at together; memory grows with T * tile instead of T * S. The other arguments, the
     shapes and the errors are those of `scaled_dot_product_attention`; ValueError for a tile below 1 as well.
     """
-    query, key, value, visible = _checked(query, key, value, visible, bias)
+    query, key, value, mask = check_inputs(query, key, value, visible, bias)
     tile = check_count("tile", tile)
     B, T, H, d = sizes_of(query)
     S, K, d_value = key.shape[1], key.shape[2], value.shape[3]
@@ -44,8 +46,8 @@ def tiled_attention(
         scores = tf.reshape(scores, (B, H, T, -1))  # (B, H, T, tile)
         if bias is not None:
             scores = scores + tf.cast(bias[..., part], scores.dtype)
-        if visible is not None:
-            scores = tf.where(visible[..., part], scores, -math.inf)
+        if mask is not None:
+            scores = tf.where(mask.visible[..., part], scores, -math.inf)
         higher = tf.maximum(maximum, tf.reduce_max(scores, axis=-1, keepdims=True))
         finite = tf.where(higher == -math.inf, 0.0, higher)  # nothing seen yet: exp(-inf - 0) is 0, never NaN
         weights = tf.exp(scores - finite)

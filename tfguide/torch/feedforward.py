@@ -1,4 +1,4 @@
-"""The feed-forward network: widen each position to F features, bend, and narrow back to D."""
+"""The feed-forward network: widen each position to F features, apply a non-linearity, and narrow back to D."""
 
 from __future__ import annotations
 
@@ -32,12 +32,10 @@ def activate(activation: str, up: Tensor, gate: Tensor | None = None) -> Tensor:
 class FeedForward(nn.Module):
     """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
 
-    `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
+    `up` (and `gate`): D to F; `down`: F to D. Each position is transformed by itself, with the same weights.
     wide: in a model of float16, `down` and its output are float32, for networks whose output float16 cannot hold (T5).
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
-
-    activate = staticmethod(activate)  # a fast decoder's copy of a model has a kernel here
 
     def __init__(self, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True, wide: bool = False):
         super().__init__()
@@ -47,9 +45,13 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(d_model, d_ff, bias=bias)
         self.down = nn.Linear(d_ff, d_model, bias=bias)
 
+    def activated(self, up, gate=None):
+        """The non-linearity of this network, of `up` and of the gate (B, T, F) where it has one."""
+        return activate(self.activation, up, gate)
+
     def forward(self, x):
         """x: (B, T, D) to (B, T, D)."""
         check_features("x", tuple(x.shape), self.d_model)
         gate = None if self.gate is None else self.gate(x)  # (B, T, F)
-        h = self.activate(self.activation, self.up(x), gate)
+        h = self.activated(self.up(x), gate)
         return self.down(h.float() if self.wide and h.dtype == torch.float16 else h)

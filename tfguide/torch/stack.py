@@ -7,8 +7,9 @@ from torch import nn
 
 from tfguide.config import ModelConfig
 from tfguide.frequencies import rotary_frequencies
-from tfguide.torch.attention import padding_mask
-from tfguide.torch.layers import DecoderBlock, EncoderBlock, make_norm
+from tfguide.torch.blocks import DecoderBlock, EncoderBlock
+from tfguide.torch.masks import Mask, padding_mask
+from tfguide.torch.norms import make_norm
 from tfguide.torch.positions import alibi_bias, relative_bias, rotary_angles, sinusoidal_positions
 
 
@@ -28,7 +29,7 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, tokens, positions, token_types=None):
-        """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T), all 0 unless told."""
+        """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T), default: all 0."""
         x = self.token(tokens) * self.config.embedding_scale
         if self.config.positions == "learned":
             x = x + self.position(positions)
@@ -56,7 +57,7 @@ class EncoderStack(nn.Module):
     def forward(self, x, positions, valid=None, record=None):
         """x: (B, T, D); positions: (1, T); valid: (B, T), True at real tokens; record: as in the blocks."""
         visible = None if valid is None else padding_mask(valid)  # (B, 1, T)
-        bias, rotation = self._position_terms(positions, positions)
+        bias, rotation = self.position_terms(positions, positions)
         for layer in self.layers:
             x = layer(x, visible, bias, rotation, record=record)
         return self.final_norm(x) if self.config.final_norm else x
@@ -64,7 +65,7 @@ class EncoderStack(nn.Module):
     def _block(self, config):
         return EncoderBlock(config)
 
-    def _position_terms(self, positions, key_positions):
+    def position_terms(self, positions, key_positions):
         """The bias (B, H, T, S) on the scores and the angles of the heads, where the model has them."""
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
@@ -83,28 +84,42 @@ class DecoderStack(EncoderStack):
 
     causal = True
 
-    def forward(self, x, positions, valid=None, memory=None, memory_valid=None, record=None, cache=None):
+    def forward(self, x, positions, valid=None, memory=None, memory_valid=None, record=None, cache=None, watch=None):
         """memory: (B, S, D); memory_valid: (B, S); the rest as in `EncoderStack`.
 
-        cache: a `KVCache`; `positions` (B, T) are then where the new tokens stand in each row.
+        cache: a call on a cache, a `View`; `positions` (B, T) are then where the new tokens stand in each row.
+        watch: called with what goes into the first block and with what comes out of each.
         """
-        key_positions = positions if cache is None else cache.key_positions(positions)  # (B or 1, S)
-        distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
-        visible = distance >= 0 if cache is None else cache.visible(distance, key_positions)
-        if self.config.sliding_window is not None:
-            visible = visible & (distance < self.config.sliding_window)
-        square = visible.shape[1] == visible.shape[2] > 1
-        if cache is not None and cache.holds_nothing and square and self.config.sliding_window is None:
-            visible = visible[:1, None]  # (1, 1, T, T), every row alike
-            visible.is_causal = True  # which PyTorch's kernel need not be told number by number
-        if valid is not None and cache is None:  # a cache keeps padding where no query looks: behind each row's end
-            visible = visible & padding_mask(valid)
+        key_positions = positions if cache is None else cache.key_positions  # (B or 1, S)
+        mask = self._mask(positions, key_positions, valid, cache)
         memory_visible = None if memory_valid is None else padding_mask(memory_valid)  # (B, 1, S)
-        bias, rotation = self._position_terms(positions, key_positions)
+        bias, rotation = self.position_terms(positions, key_positions)
         for index, layer in enumerate(self.layers):
-            part = None if cache is None else cache.layer(index, positions)
-            x = layer(x, visible, bias, rotation, memory, memory_visible, record=record, cache=part)
+            if watch is not None:
+                watch(x)
+            part = None if cache is None else cache.layer(index)
+            x = layer(
+                x, visible=mask, bias=bias, rotation=rotation, memory=memory, memory_visible=memory_visible,
+                record=record, cache=part,
+            )  # fmt: skip
+        if watch is not None:
+            watch(x)
         return self.final_norm(x) if self.config.final_norm else x
+
+    def _mask(self, positions, key_positions, valid, cache):
+        """What each query may see: itself and what came before it, in the window and but for padding."""
+        distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
+        visible = distance >= 0 if cache is None else cache.visible(distance)
+        T, S = visible.shape[1:]
+        if self.config.sliding_window is not None:
+            mask = Mask(visible & (distance < self.config.sliding_window), "window")
+        elif cache is not None and cache.is_first and T == S > 1:
+            mask = Mask(visible[:1], "causal")  # every row alike
+        else:
+            mask = Mask(visible)
+        if valid is not None and cache is None:  # a cache keeps padding where no query looks: behind each row's end
+            mask = Mask(mask.visible & padding_mask(valid), "padding")
+        return mask
 
     def _block(self, config):
         return DecoderBlock(config)

@@ -13,24 +13,26 @@ import torch
 from torch import Tensor
 
 from tfguide.checks.values import check_count
-from tfguide.torch.attention import _checked, at_least_float32
+from tfguide.torch.attention import check_inputs
+from tfguide.torch.masks import Mask
+from tfguide.torch.tensors import at_least_float32
 
 
 def tiled_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    visible: Tensor | None = None,
+    visible: Tensor | Mask | None = None,
     bias: Tensor | None = None,
     scale: float | None = None,
     tile: int = 128,
 ) -> Tensor:
     """`scaled_dot_product_attention` in tiles of keys: the same result within rounding, without the (T, S) matrix.
 
-    tile: how many keys are looked at together; memory grows with T * tile in place of T * S. The other arguments, the
+    tile: how many keys are looked at together; memory grows with T * tile instead of T * S. The other arguments, the
     shapes and the errors are those of `scaled_dot_product_attention`; ValueError for a tile below 1 as well.
     """
-    visible = _checked(query, key, value, visible, bias)
+    mask = check_inputs(query, key, value, visible, bias)
     tile = check_count("tile", tile)
     B, T, H, d = query.shape
     S, K = key.shape[1:3]
@@ -44,8 +46,8 @@ def tiled_attention(
         scores = torch.einsum("btkgd,bskd->bkgts", query, at_least_float32(key[:, part])).flatten(1, 2)
         if bias is not None:
             scores = scores + bias[..., part]
-        if visible is not None:
-            scores = scores.masked_fill(~visible[..., part], -math.inf)
+        if mask is not None:
+            scores = scores.masked_fill(~mask.visible[..., part], -math.inf)
         higher = torch.maximum(maximum, scores.amax(dim=-1, keepdim=True))
         finite = higher.masked_fill(higher == -math.inf, 0.0)  # nothing seen yet: exp(-inf - 0) is 0, never NaN
         weights = torch.exp(scores - finite)

@@ -1,0 +1,75 @@
+"""Smaller and sparser models: the arithmetic of this folder on the weights of a model, which itself is not changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfguide.compress import heads, pruning
+from tfguide.generation.interfaces import Prunable
+
+
+def prune_magnitude(model: Prunable, sparsity: float, scope: str = "layer") -> Prunable:
+    """The model with the smallest entries of its linear layers set to 0; see `tfguide.compress.pruning`.
+
+    scope: "layer" takes that share of each matrix, "global" of all together. Raises ValueError for a sparsity outside
+    [0, 1), another scope, or a quantised model.
+    """
+    weights = _weights(model)
+    return model.with_weights(model.config, pruning.prune_magnitude(model.config, weights, sparsity, scope))
+
+
+def prune_two_four(model: Prunable) -> Prunable:
+    """The model with the 2 smallest of every 4 consecutive inputs of each output set to 0.
+
+    Raises ValueError for a quantised model.
+    """
+    return model.with_weights(model.config, pruning.prune_two_four(model.config, _weights(model)))
+
+
+def prune_heads(model: Prunable, n_kv_heads: int) -> Prunable:
+    """A smaller model: each attention keeps the `n_kv_heads` key/value heads that matter most, with their queries.
+
+    Raises ValueError for more heads than there are, positions that belong to heads by number, or a quantised model.
+    """
+    return model.with_weights(*pruning.prune_heads(model.config, _weights(model), n_kv_heads))
+
+
+def prune_neurons(model: Prunable, d_ff: int) -> Prunable:
+    """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most.
+
+    Raises ValueError for more neurons than there are, or a quantised model.
+    """
+    return model.with_weights(*pruning.prune_neurons(model.config, _weights(model), d_ff))
+
+
+def prune_layers(model: Prunable, layers: Sequence[int]) -> Prunable:
+    """A smaller model without the blocks `layers`; `layer_changes` tells which change least.
+
+    Raises ValueError for a block that is not there, one named twice, all of them, or a quantised model.
+    """
+    return model.with_weights(*pruning.prune_layers(model.config, _weights(model), layers))
+
+
+def layer_changes(model: Prunable, tokens: np.ndarray) -> list[float]:
+    """How much each block changes its input on some tokens (B, T): 1 - the mean cosine between input and output.
+
+    Source: Men et al. 2024. Raises ValueError for a model that is not decoder-only.
+    """
+    pruning.check_decoder(model.config)
+    return pruning.least_change(model.hidden_states(tokens))
+
+
+def pool_kv_heads(model: Prunable, n_kv_heads: int) -> Prunable:
+    """The model with fewer key/value heads, each the mean of neighbouring ones: grouped-query or multi-query attention.
+
+    Raises ValueError where `n_kv_heads` does not divide the model's, or for a quantised model.
+    Source: Ainslie et al. 2023, section 2.1.
+    """
+    return model.with_weights(*heads.pool_kv_heads(model.config, _weights(model), n_kv_heads))
+
+
+def _weights(model):
+    pruning.check_not_quantized(model)
+    return model.to_weights()

@@ -1,0 +1,97 @@
+"""Generation: `prefill` reads the prompts, then `choose` and `decode` take turns until every row has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tfguide.generation.checks import check_generation, check_given
+from tfguide.generation.choose import Chooser, Sampling
+from tfguide.generation.interfaces import Cache
+from tfguide.generation.prompts import pad_prompts, stopping
+from tfguide.generation.verbs import Generator
+
+
+def generate(
+    model: Generator,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int = 64,
+    stop_tokens: Sequence[int] | int | None = None,
+    sampling: Sampling | None = None,
+    cache: Cache | None = None,
+    chunk_size: int | None = None,
+) -> list[list[int]]:
+    """Continue each prompt: the new tokens of each row, a list of lists.
+
+    model: a decoder or an encoder-decoder of either framework, plain, quantised, compiled or fast.
+    prompts: sequences of token ids, of any lengths; for an encoder-decoder they are the sources.
+    A row ends after `max_new_tokens`, or with the first of `stop_tokens`, one or several, which is kept; None stands
+    for the configuration's `eos_token_id`, an empty sequence for no such token.
+    sampling: how tokens are chosen; None takes the most likely one. cache: an empty one of any kind with room for all
+    positions; None makes one by `model.new_cache`. chunk_size: prompts are read that many tokens at a time.
+
+    The tokens of a row do not depend on the other rows, but for rounding: a product of more rows may add up in another
+    order, and where two tokens are equally likely within that, the other one may be chosen. `FastDecoder` says how much
+    that is, and where it is nothing.
+
+    Raises TypeError for tokens that are not integers; ValueError for an empty batch or prompt, a token outside the
+    vocabulary, `max_new_tokens` below 1, more positions than the model or the cache has, an encoder, or logits that
+    are NaN.
+    """
+    rows: list[list[int]] = []
+    for step in _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+        rows = rows or [[] for _ in step]
+        for row, token in zip(rows, step, strict=True):
+            if token is not None:
+                row.append(token)
+    return rows
+
+
+def stream(
+    model: Generator,
+    prompt: Sequence[int],
+    max_new_tokens: int = 64,
+    stop_tokens: Sequence[int] | int | None = None,
+    sampling: Sampling | None = None,
+    cache: Cache | None = None,
+    chunk_size: int | None = None,
+) -> Iterator[int]:
+    """The new tokens of one prompt, each as soon as it is chosen; arguments and errors of `generate`."""
+    for step in _steps(model, [prompt], max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+        yield step[0]
+
+
+def start_generation(
+    model: Generator, tokens: np.ndarray, lengths: np.ndarray, cache: Cache, chunk_size: int | None = None
+) -> np.ndarray:
+    """The logits (B, V) of the first new token of padded prompts (B, T), which an encoder reads where there is one."""
+    if model.config.kind == "decoder":
+        return model.prefill(tokens, cache, lengths, chunk_size=chunk_size)
+    start = np.full((len(tokens), 1), model.config.decoder_start_token_id)
+    return model.prefill(start, cache, source=tokens, source_valid=np.arange(tokens.shape[1]) < lengths[:, None])
+
+
+def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+    """The next token of every row, again and again: None for a row that has ended."""
+    config = model.config
+    tokens, lengths = pad_prompts(prompts, config.vocab_size)
+    max_new_tokens, stop_tokens = stopping(config, max_new_tokens, stop_tokens)
+    check_generation(config, int(lengths.max()), max_new_tokens)
+    choose = Chooser(sampling, len(tokens))
+    read = int(lengths.max()) if config.kind == "decoder" else 1  # a decoder after an encoder reads its start token
+    needed = read + max_new_tokens - 1
+    cache = model.new_cache(len(tokens), needed) if cache is None else cache
+    check_given(config, cache, len(tokens), needed)
+    texts = [list(map(int, prompt)) for prompt in prompts] if config.kind == "decoder" else [[] for _ in prompts]
+    logits = start_generation(model, tokens, lengths, cache, chunk_size)
+    ended = [False] * len(tokens)
+    for step in range(max_new_tokens):
+        chosen = choose(logits, texts)
+        yield [None if end else token for token, end in zip(chosen.tolist(), ended, strict=True)]
+        for row, token in enumerate(chosen.tolist()):
+            texts[row].append(token)
+            ended[row] |= token in stop_tokens
+        if all(ended) or step == max_new_tokens - 1:
+            return
+        logits = model.decode(chosen, cache)

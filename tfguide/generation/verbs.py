@@ -1,0 +1,105 @@
+"""The verbs of every model that generates: `prefill` reads prompts into a cache, `decode` adds a token to each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from tfguide.checks.values import check_count
+from tfguide.config import ModelConfig
+from tfguide.generation.checks import check_decode, check_lengths, check_prefill
+from tfguide.generation.interfaces import Cache
+from tfguide.generation.prompts import Chunk, split_prompts
+
+
+class Generator:
+    """`prefill`, `decode` and `score`, over what each framework and each kind of model brings: the methods below them.
+
+    Tokens come as integers, in a list, an array or a tensor of the framework. Logits go as float32 NumPy arrays, since
+    what follows, the choice of a token, is written once for both frameworks.
+    """
+
+    config: ModelConfig
+
+    def prefill(
+        self,
+        tokens: Any,
+        cache: Cache,
+        lengths: Sequence[int] | np.ndarray | None = None,
+        source: Any = None,
+        source_valid: Any = None,
+        chunk_size: int | None = None,
+    ) -> np.ndarray:
+        """Read prompts (B, T) into a cache; the logits (B, V) after the last token of each row, a float32 array.
+
+        lengths: (B,), how many tokens of each row are real, where rows are padded at their end.
+        source, source_valid: what an encoder-decoder reads first, (B, S); `tokens` is then the start of the target.
+        chunk_size: read that many tokens at a time, so that activations take no more memory than those of a chunk.
+
+        Raises ValueError where the prompt does not fit into the cache, or a length is not between 1 and T.
+        """
+        check_prefill(self.config, source is not None)
+        tokens, _ = self.as_tokens(tokens)
+        lengths = check_lengths(lengths, *tokens.shape)
+        if chunk_size is not None:
+            chunk_size = check_count("chunk_size", chunk_size)
+        with self.without_gradients():
+            if source is not None:
+                source, source_valid = self.as_tokens(source, source_valid, "source")
+                cache.remember(self.encode(source, source_valid), source_valid)
+            cache.check_room(tokens.shape[1])  # before anything is written
+            last = None
+            for chunk in split_prompts(lengths, tokens.shape[1], chunk_size):
+                hidden = self.read(tokens[:, chunk.start : chunk.stop], cache, chunk.valid)
+                last = self.last_hidden(hidden, chunk, last)
+            return self.as_array(self.logits(last))
+
+    def decode(self, tokens: Any, cache: Cache) -> np.ndarray:
+        """Read one more token of each row, (B,), into the cache; the logits (B, V) after it, a float32 array.
+
+        Raises ValueError where the cache is full, or empty: `prefill` comes first.
+        """
+        tokens = np.asarray(tokens)
+        check_decode(tokens.shape, cache.batch_size, int(cache.lengths.min()))
+        with self.without_gradients():
+            return self.as_array(self.logits(self.read(tokens[:, None], cache)[:, -1]))
+
+    def score(self, tokens: Any, cache: Cache | None = None, last: int | None = None) -> np.ndarray:
+        """The logits (B, n, V) after each of the `last` n tokens (B, T), default: all, a float32 array.
+
+        The tokens stand behind what the cache holds, and are read into it. Raises ValueError as the model's call.
+        """
+        with self.without_gradients():
+            hidden = self.read(tokens, cache)
+            return self.as_array(self.logits(hidden if last is None else hidden[:, -last:]))
+
+    def new_cache(self, batch_size: int, max_length: int) -> Cache:
+        """An empty cache that suits the model: its type, its device, and its kernels."""
+        raise NotImplementedError
+
+    def read(self, tokens: Any, cache: Cache | None = None, valid: Any = None) -> Any:
+        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
+        raise NotImplementedError
+
+    def logits(self, hidden: Any) -> Any:
+        """The head: hidden states (..., D) to logits (..., V)."""
+        raise NotImplementedError
+
+    def as_tokens(self, tokens: Any, valid: Any = None, name: str = "tokens") -> tuple[Any, Any]:
+        """Token ids (B, T) and their padding mask as tensors. Raises TypeError or ValueError."""
+        raise NotImplementedError
+
+    def last_hidden(self, hidden: Any, chunk: Chunk, before: Any) -> Any:
+        """The hidden state (B, D) of each row's last token: from this chunk where it ends there, else from before."""
+        raise NotImplementedError
+
+    def as_array(self, tensor: Any) -> np.ndarray:
+        """A tensor as a float32 array in main memory."""
+        raise NotImplementedError
+
+    def without_gradients(self) -> AbstractContextManager:
+        """The framework's way to compute without recording gradients."""
+        raise NotImplementedError

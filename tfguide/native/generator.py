@@ -1,0 +1,71 @@
+"""The part of a fast decoder that holds no tensors: its steps, its head and its `decode`, on NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfguide.config import ModelConfig
+from tfguide.generation.caching import DenseCache
+from tfguide.generation.checks import check_step
+from tfguide.generation.verbs import Generator
+from tfguide.native.decoder import Matrix, NativeCache, NativeDecoder, multiply
+
+
+class NativeGenerator(Generator):
+    """A model whose steps are computed by the C++ kernels; see `FastDecoder` of each framework.
+
+    embedding, matrices, vectors: as in `NativeDecoder`. Without a matrix of its own, the head is the embedding.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        embedding: Matrix,
+        matrices: Mapping[str, Matrix],
+        vectors: Mapping[str, np.ndarray],
+        threads: int,
+    ):
+        self.config, self.threads = config, threads
+        self.head = matrices.get("head", embedding)
+        self._decoder = NativeDecoder(config, embedding, matrices, vectors, threads)
+
+    def decode(self, tokens: Any, cache: DenseCache) -> np.ndarray:
+        """Read one more token of each row, (B,), into the cache; the logits (B, V) after it, a float32 array.
+
+        No framework code runs between the kernels: streaming the weights evicts that code from the processor's caches,
+        so that each call would have to reload it. Raises ValueError where the cache is full, or empty.
+        """
+        tokens = np.asarray(tokens)
+        if not self.reads(cache, tokens.size):
+            return super().decode(tokens, cache)
+        check_step(self.config, cache, tokens)
+        hidden = self.run_kernels(tokens[:, None], cache)
+        cache.advance(1)
+        return self.multiply_head(hidden[:, 0])
+
+    def reads(self, cache: DenseCache | None, n_tokens: int) -> bool:
+        """Whether the kernels are the right ones to read so many new tokens, of all rows together, into this cache."""
+        return self.shares(cache) and self._decoder.takes(n_tokens)
+
+    def shares(self, cache: DenseCache | None) -> bool:
+        """Whether the kernels can read and write this cache."""
+        return cache is not None and cache.dense and cache.storage.addressable
+
+    def run_kernels(self, tokens: np.ndarray, cache: DenseCache) -> np.ndarray:
+        """The hidden states (B, T, D), float32, of tokens (B, T) that have been checked, and are not counted yet."""
+        # Looked up in every step, which takes microseconds: whoever reorders a cache puts other tensors into it, and a
+        # cache that was dropped leaves its addresses to the next one, which may have other sizes.
+        dtype = cache.storage.dtype_name
+        places = NativeCache.of(self.config, cache.batch_size, cache.keys, cache.values, self.address_of, dtype)
+        return self._decoder.step(tokens, cache.lengths, places)
+
+    def address_of(self, tensor: Any) -> int:
+        """Where a tensor of a cache begins in memory."""
+        raise NotImplementedError
+
+    def multiply_head(self, hidden: np.ndarray) -> np.ndarray:
+        """The head: hidden states (n, D) to logits (n, V), float32."""
+        return multiply(self.head, hidden * np.float32(self.config.logit_scale), self.threads)

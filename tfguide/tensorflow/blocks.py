@@ -1,0 +1,127 @@
+"""The blocks that models are stacked from."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfguide.checks.shapes import check_config, check_cross
+from tfguide.config import ModelConfig
+from tfguide.tensorflow.attention import MultiHeadAttention
+from tfguide.tensorflow.feedforward import FeedForward
+from tfguide.tensorflow.norms import make_norm
+from tfguide.tensorflow.tensors import at_least_float32
+
+
+class EncoderBlock(keras.layers.Layer):
+    """Self-attention and a feed-forward network, each with a residual connection and a norm.
+
+    `config.norm_placement`: "pre" normalises what goes into a sublayer, "post" the sum that comes out, "parallel" lets
+    both sublayers read the same normalised input (Chowdhery et al. 2022, section 2). (B, T, D) to (B, T, D).
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(autocast=False)
+        check_config(config)
+        self.placement = config.norm_placement
+        self.self_attention_norm = make_norm(config)
+        self.self_attention = make_attention(config)
+        if self.placement != "parallel":
+            self.feed_forward_norm = make_norm(config)
+        self.feed_forward = FeedForward(
+            config.d_model, config.d_ff, config.activation, config.ffn_bias, wide=config.positions == "relative"
+        )
+        self.dropout = keras.layers.Dropout(config.dropout, autocast=False)
+        self.built = True
+
+    def call(self, x, visible=None, bias=None, rotation=None, record=None):
+        """x: (B, T, D); visible, bias, rotation: as in `MultiHeadAttention`.
+
+        record: called with the weights (B, H, T, S) of each attention in turn; None: they are not computed.
+        """
+
+        def attend(h):
+            if record is not None:
+                record(self.self_attention.attention_map(h, None, visible, bias, rotation))
+            return self.self_attention(h, visible=visible, bias=bias, rotation=rotation)
+
+        if self.placement == "parallel":
+            h = self.self_attention_norm(x)
+            return add(add(x, self.dropout(attend(h))), self.dropout(self.feed_forward(h)))
+        x = self._residual(x, self.self_attention_norm, attend)
+        return self._residual(x, self.feed_forward_norm, self.feed_forward)
+
+    def _residual(self, x, norm, sublayer):
+        """x plus what the sublayer makes of it, normalised before or after."""
+        if self.placement == "pre":
+            return add(x, self.dropout(sublayer(norm(x))))
+        return norm(add(x, self.dropout(sublayer(x))))
+
+
+class DecoderBlock(EncoderBlock):
+    """An encoder block that may also attend to an encoder's output, between its two other sublayers.
+
+    It has cross-attention where `config.kind` is "encoder-decoder". Nothing in a block is causal by itself: what a
+    position may see is the caller's `visible`, and a model makes it causal. (B, T, D) to (B, T, D).
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.crosses = config.kind == "encoder-decoder"
+        if self.crosses:
+            self.cross_attention_norm = make_norm(config)
+            self.cross_attention = make_attention(config)
+
+    def call(
+        self, x, visible=None, bias=None, rotation=None, memory=None, memory_visible=None, record=None, cache=None
+    ):
+        """x, visible, bias, rotation, record: as in `EncoderBlock`.
+
+        memory: (B, S, D), the encoder's output; memory_visible: which of its positions may be seen.
+        cache: this layer's part of a cache; what it holds already is seen as well, and what is new is added to it.
+        """
+        check_cross(self.crosses, memory is not None)
+
+        def attend(h):
+            if record is not None:
+                record(self.self_attention.attention_map(h, None, visible, bias, rotation))
+            if cache is None:
+                return self.self_attention(h, visible=visible, bias=bias, rotation=rotation)
+            parts = cache.append(*self.self_attention.keys_values(h, rotation))
+            return self.self_attention.attend(h, *parts, visible, bias, rotation)
+
+        def cross_attend(h):
+            if record is not None:
+                record(self.cross_attention.attention_map(h, memory, memory_visible))
+            if cache is None:
+                return self.cross_attention(h, memory, visible=memory_visible)
+            parts = cache.cross(self.cross_attention, memory)
+            return self.cross_attention.attend(h, *parts, memory_visible)
+
+        if self.placement == "parallel":
+            h = self.self_attention_norm(x)
+            return add(add(x, self.dropout(attend(h))), self.dropout(self.feed_forward(h)))
+        x = self._residual(x, self.self_attention_norm, attend)
+        if self.crosses:
+            x = self._residual(x, self.cross_attention_norm, cross_attend)
+        return self._residual(x, self.feed_forward_norm, self.feed_forward)
+
+
+def add(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """x + y in the wider type of the two, as PyTorch adds."""
+    if x.dtype == y.dtype:
+        return x + y
+    return at_least_float32(x) + at_least_float32(y)
+
+
+def make_attention(config: ModelConfig):
+    """The attention that a configuration asks for."""
+    return MultiHeadAttention(
+        config.d_model,
+        config.n_heads,
+        config.n_kv_heads,
+        config.d_head,
+        config.qkv_bias,
+        config.output_bias,
+        config.attention_scale,
+    )

@@ -1,0 +1,95 @@
+"""A cache as a compiled step sees it: no shape changes from step to step, so that the step is compiled once."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfguide.generation.caching import LayerPart
+from tfguide.tensorflow.cache.storage import Storage
+
+
+class TensorStorage(Storage):
+    """A `Storage` in tensors, which a write replaces: what goes into a compiled step and comes out of it."""
+
+    def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
+        """Put each part at places of its tensor, in the type of the storage."""
+        self.tensors = replaced(self.tensors, layer, places, parts)
+
+    def replace(self, tensors: dict[str, list[tf.Tensor]]) -> None:
+        """Take the tensors that a compiled step has returned."""
+        self.tensors = tensors
+
+    def reorder(self, rows: np.ndarray) -> None:
+        """Let row i become what row `rows[i]` was."""
+        self.tensors = {name: [self.take(x, rows) for x in layers] for name, layers in self.tensors.items()}
+
+    def _allocate(self, size, dtype):
+        return tf.zeros(size, dtype)
+
+
+class StaticView:
+    """A compiled step's part of a `KVCache`: all slots, filled or not, and a mask that hides the others.
+
+    Its methods are those of `tfguide.generation.caching.View`.
+
+    `tensors`: those of the cache's `TensorStorage`, then what they become; positions: (B, 1), of the new tokens.
+    """
+
+    is_first = False
+
+    def __init__(self, tensors: dict[str, list[tf.Tensor]], positions: tf.Tensor):
+        self.tensors, self.positions = tensors, positions
+        n_slots = next(iter(tensors.values()))[0].shape[1]
+        self.key_positions = tf.range(n_slots)[None]
+
+    def visible(self, distance: tf.Tensor) -> tf.Tensor:
+        """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
+        return distance >= 0
+
+    def layer(self, index: int) -> LayerPart:
+        """One layer's part of this step."""
+        return LayerPart(self, index)
+
+    def append(self, layer: int, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        """Keep new keys and values (B, 1, K, d); all slots, (B, max_length, K, d)."""
+        rows = tf.range(tf.shape(self.positions)[0])[:, None]
+        self.tensors = replaced(self.tensors, layer, tf.stack([rows, self.positions], axis=-1), parts)
+        return tuple(layers[layer] for layers in self.tensors.values())
+
+
+class PromptView:
+    """A traced prompt's part of an empty cache: `tensors` takes what the cache will hold, by name.
+
+    Its methods are those of `tfguide.generation.caching.View`.
+
+    names: of what the layers keep, `config.cached`; positions: (1, T), of the tokens.
+    """
+
+    is_first = False
+
+    def __init__(self, names: tuple[str, ...], positions: tf.Tensor):
+        self.tensors: dict[str, list[tf.Tensor]] = {name: [] for name in names}
+        self.positions = self.key_positions = positions
+
+    def visible(self, distance: tf.Tensor) -> tf.Tensor:
+        """Which keys a query may see by `distance` = query - key, (1, T, T): boolean (1, T, T)."""
+        return distance >= 0
+
+    def layer(self, index: int) -> LayerPart:
+        """One layer's part of this call."""
+        return LayerPart(self, index)
+
+    def append(self, layer: int, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        """Keep the keys and values (B, T, K, d), which are all that the queries may see."""
+        for layers, part in zip(self.tensors.values(), parts, strict=True):
+            layers.append(part)
+        return parts
+
+
+def replaced(tensors, layer, places, parts):
+    """The tensors of a cache, by name and layer, with parts of one layer at places (..., 2)."""
+    result = {name: list(layers) for name, layers in tensors.items()}
+    for layers, part in zip(result.values(), parts, strict=True):
+        layers[layer] = tf.tensor_scatter_nd_update(layers[layer], places, tf.cast(part, layers[layer].dtype))
+    return result

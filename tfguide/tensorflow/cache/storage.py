@@ -1,0 +1,106 @@
+"""Where a cache keeps its tensors: one of (B, n_slots, ...) for each layer and for each thing that is cached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfguide.config import ModelConfig
+from tfguide.generation.checks import check_cache_sizes
+
+
+class Storage:
+    """Room for `n_slots` positions of each row in each layer, allocated once.
+
+    `tensors[name][layer]`: (B, n_slots, *shape), for every name and shape of `config.cached`.
+    dtype: the framework's, or its name. Raises ValueError for an encoder and for sizes below 1.
+    """
+
+    addressable = False  # the C++ kernels need tensors that stay where they are: TensorFlow moves a variable
+
+    def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, dtype: tf.DType | str = tf.float32):
+        check_cache_sizes(config, batch_size, None)
+        self.tensors = {}
+        for name, shape in config.cached.items():
+            size = batch_size, n_slots, *shape
+            self.tensors[name] = [self._allocate(size, tf.as_dtype(dtype)) for _ in range(config.n_layers)]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors, filled or not."""
+        return sum(math.prod(x.shape) * tf.as_dtype(x.dtype).size for layers in self.tensors.values() for x in layers)
+
+    @property
+    def dtype_name(self) -> str:
+        """The type of the numbers, by the name that both frameworks use."""
+        return next(iter(self.tensors.values()))[0].dtype.name
+
+    def as_tensor(self, array: np.ndarray) -> tf.Tensor:
+        """An array of integers as a tensor, int32."""
+        return tf.constant(array, tf.int32)
+
+    def places(self, rows: np.ndarray, slots: np.ndarray) -> tf.Tensor:
+        """Rows and slots, which broadcast, as the index (..., 2) that `write` takes."""
+        return tf.constant(np.stack(np.broadcast_arrays(rows, slots), axis=-1), tf.int32)
+
+    def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
+        """Put each part at places of its tensor, in the type of the storage."""
+        for tensors, part in zip(self.tensors.values(), parts, strict=True):
+            tensors[layer].scatter_nd_update(places, tf.cast(part, tensors[layer].dtype))
+
+    def read(self, layer: int, end: int, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
+        """The first `end` slots of each tensor, in the type of the model."""
+        return tuple(tf.cast(tensors[layer][:, :end], dtype) for tensors in self.tensors.values())
+
+    def reorder(self, rows: np.ndarray) -> None:
+        """Let row i become what row `rows[i]` was."""
+        for layers in self.tensors.values():
+            layers[:] = [tf.Variable(self.take(x, rows), trainable=False) for x in layers]
+
+    def take(self, x: tf.Tensor, rows: np.ndarray) -> tf.Tensor:
+        """The rows of a tensor."""
+        return tf.gather(x, rows)
+
+    def pick(self, x: tf.Tensor, rows: np.ndarray, columns: np.ndarray) -> tf.Tensor:
+        """The entries (n, ...) of a tensor (B, T, ...) at rows and columns (n,)."""
+        return tf.gather_nd(x, np.stack([rows, columns], axis=-1))
+
+    def join(self, kept: tuple[tf.Tensor, ...], new: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        """New positions behind those that were kept, for each tensor."""
+        return tuple(tf.concat(pair, axis=1) for pair in zip(kept, new, strict=True))
+
+    def _allocate(self, size, dtype):
+        return tf.Variable(tf.zeros(size, dtype), trainable=False)
+
+
+class ArrayStorage(Storage):
+    """A `Storage` in NumPy arrays, which stay where they are: what the C++ kernels read and write."""
+
+    addressable = True
+
+    def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
+        """Put each part at places of its array."""
+        rows, slots = np.moveaxis(places.numpy(), -1, 0)
+        for arrays, part in zip(self.tensors.values(), parts, strict=True):
+            arrays[layer][rows, slots] = part.numpy()
+
+    def read(self, layer: int, end: int, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
+        """The first `end` slots of each array, in the type of the model."""
+        return tuple(tf.cast(tf.constant(arrays[layer][:, :end]), dtype) for arrays in self.tensors.values())
+
+    def reorder(self, rows: np.ndarray) -> None:
+        """Let row i become what row `rows[i]` was."""
+        for arrays in self.tensors.values():
+            arrays[:] = [array[rows] for array in arrays]
+
+    def fill(self, parts: Mapping[str, list[tf.Tensor]]) -> None:
+        """Put the parts of each layer, (B, n, ...), into the first n slots."""
+        for name, layers in parts.items():
+            for array, part in zip(self.tensors[name], layers, strict=True):
+                array[:, : part.shape[1]] = part.numpy()
+
+    def _allocate(self, size, dtype):
+        return np.zeros(size, dtype.as_numpy_dtype)

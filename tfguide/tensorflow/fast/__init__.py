@@ -1,0 +1,6 @@
+"""The fast versions of a model: by C++ kernels, or compiled. Each is an object of its own over the same parameters."""
+
+from tfguide.tensorflow.fast.compiled import CompiledDecoder
+from tfguide.tensorflow.fast.decoder import FastDecoder, accelerate
+
+__all__ = ["CompiledDecoder", "FastDecoder", "accelerate"]

@@ -1,0 +1,141 @@
+"""The fast path of decoding: a model's weights, read where they lie by the C++ kernels of `tfguide.native`."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfguide import native
+from tfguide.checkpoints.quantized import is_linear, quantized_weights
+from tfguide.checks.values import check_count
+from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView
+from tfguide.tensorflow.fast.tree import prompt_tree
+from tfguide.tensorflow.inputs import as_tokens, count_tokens, extend, positions_of
+from tfguide.tensorflow.linear import QuantizedLinear
+from tfguide.tensorflow.models import Decoder
+from tfguide.tensorflow.tensors import to_float32
+from tfguide.tensorflow.verbs import Generator
+from tfguide.tensorflow.weighted import layer_of
+from tfguide.weights import weight_shapes
+
+
+class FastDecoder(native.NativeGenerator, Generator):
+    """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
+
+    Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
+    type of the weights, and so are prompts of any length where activations have 8 bits; more tokens, other caches and
+    attention maps by the framework, with kernels in parts of it (see tree.py). The weights are the model's own, not
+    a copy, so the model must stay as it is. Threads may share a fast decoder, each with a cache of its own.
+
+    With 8-bit activations the result for a row is the same to the last bit, whatever stands in the other rows and
+    however a prompt is cut into chunks. Otherwise the number of tokens in a call decides who computes, and a row in a
+    batch may be rounded otherwise than the row alone: with activations in float32 by the order of sums, some 1e-6 of
+    the largest logit; in bfloat16 or float16 by a few roundings to that type. Two logits that are nearer than that may
+    change places.
+
+    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
+    RuntimeError) where there is no C++ compiler: see `accelerate`.
+    """
+
+    def __init__(self, model: Decoder, threads: int | None = None):
+        native.check(model.config)
+        threads = _threads() if threads is None else check_count("threads", threads)
+        vectors = {name: model.weight_of(name) for name in weight_shapes(model.config) if _is_vector(name)}
+        linear = _linear_layers(model)
+        matrices = {name: _matrix(layer) for name, layer in linear.items()}
+        super().__init__(model.config, _table(model.embedding.token.embeddings, "rows"), matrices, vectors, threads)
+        self.model, self.quantization, self.compute_dtype = model, model.quantization, model.compute_dtype
+        self._prompt_tree = prompt_tree(model, linear, matrices, threads)
+        self._read_first = tf.function(self._read_prompt, input_signature=[tf.TensorSpec((None, None), tf.int32)])
+
+    def __call__(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """Tokens (B, T) to logits (B, T, V), as the model's call."""
+        return self.logits(self.hidden(tokens, valid, token_types, record, cache))
+
+    def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
+        tokens, valid = as_tokens(self, tokens, valid)
+        if token_types is not None or record is not None or not self.shares(cache):
+            return self._prompt_tree.hidden(tokens, valid, token_types, record, cache)
+        view = extend(self, tokens, valid, cache, record)  # raises where the tokens do not fit
+        if self.reads(cache, tokens.shape.num_elements()):
+            hidden = tf.constant(self.run_kernels(tokens.numpy(), cache))
+        elif view.is_first:
+            hidden, parts = self._read_first(tokens)
+            cache.storage.fill(parts)
+        else:
+            return self._prompt_tree.hidden(tokens, valid, cache=cache)
+        cache.advance(count_tokens(tokens, valid))
+        return hidden
+
+    def read(self, tokens, cache=None, valid=None):
+        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
+        return self.hidden(tokens, valid, cache=cache)
+
+    def address_of(self, tensor: np.ndarray) -> int:
+        """Where a tensor of a cache begins in memory."""
+        return tensor.__array_interface__["data"][0]  # ten times as quick as tensor.ctypes.data
+
+    def logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """The head: hidden states (..., D) to logits (..., V)."""
+        rows = hidden.shape.num_elements() // self.config.d_model
+        if rows > native.MAX_ROWS and self.head.format in native.FORMATS[:6]:
+            return self.model.logits(tf.cast(hidden, self.compute_dtype))
+        logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
+        return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
+
+    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache that the kernels can use, in the type of the weights."""
+        storage = ArrayStorage(self.config, batch_size, max_length, self.compute_dtype)
+        return KVCache(self.config, batch_size, max_length, storage=storage)
+
+    def _read_prompt(self, tokens):
+        view = PromptView(tuple(self.config.cached), positions_of(tokens, None))
+        return self._prompt_tree.trunk(tokens, view.positions, cache=view), view.tensors
+
+
+def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
+    """The `FastDecoder` of a decoder. threads: default: as many as the framework uses.
+
+    The C++ is compiled on the first use on a machine, in about 5 seconds.
+    Raises RuntimeError that names what to install where there is no C++ compiler; the model itself works without one.
+    """
+    return FastDecoder(model, threads)
+
+
+def _threads():
+    return tf.config.threading.get_intra_op_parallelism_threads() or native.cores()
+
+
+def _is_vector(name):
+    return "norm" in name or name.startswith(("embedding.position", "embedding.token_type"))
+
+
+def _linear_layers(model):
+    """The linear layers by their names in the model, whose weights are those of `quantized_weights`."""
+    names = (name for name in quantized_weights(model.config) if is_linear(name))
+    has_head = model.quantization is not None or not model.config.tied_head
+    paths = (name.removesuffix(".weight") for name in names if has_head or name != "head.weight")
+    return {path: layer_of(model, path) for path in paths}
+
+
+def _matrix(layer):
+    bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
+    if isinstance(layer, QuantizedLinear):
+        return _packed(layer, bias)
+    table = _table(layer.kernel, "columns")
+    return native.Matrix(table.address, table.format, *table.owner.shape, bias=bias, owner=table.owner)
+
+
+def _packed(layer, bias):
+    how = layer.quantization
+    form = f"int{how.weight_bits}" + (" a8" if how.activation_bits else "")
+    places = layer.packed.ctypes.data, layer.scale.ctypes.data
+    return native.Matrix(places[0], form, layer.d_in, layer.d_out, places[1], how.group_size or 0, bias, layer)
+
+
+def _table(variable: keras.Variable, order):
+    weight = np.asarray(variable.value.read_value())  # the variable's own memory, not a copy, on a CPU
+    d_out, d_in = weight.shape
+    return native.Matrix(weight.ctypes.data, f"{weight.dtype.name} {order}", d_in, d_out, owner=weight)

@@ -1,0 +1,81 @@
+"""How a fast decoder reads a prompt: a second tree of layers over the same parameters, whose products are kernels.
+
+Quantised layers multiply packed weights. What stands between the products is left to TensorFlow's graph, which fuses
+some of it. Nothing in the tree changes in a call, so threads may share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfguide import native
+from tfguide.tensorflow.linear import QuantizedLinear, left_out
+from tfguide.tensorflow.models import Decoder, empty_model
+from tfguide.tensorflow.weighted import layer_of
+
+MANY_ROWS = 256  # from here on it pays to unpack weights for activations of 32 bits (PyTorch: from 32)
+
+
+def prompt_tree(
+    model: Decoder, layers: Mapping[str, object], matrices: Mapping[str, native.Matrix], threads: int
+) -> Decoder:
+    """A model that computes what `model` does without gradients, with the same parameters; the model itself if it has
+    no packed weights.
+
+    layers, matrices: the linear layers by their names in the model. `model` stays as it was.
+    """
+    if model.quantization is None:
+        return model
+    with left_out(tables=True):
+        tree = empty_model(model.config, model.dtype_name)
+    tree.quantization, tree.embedding = model.quantization, model.embedding
+    for ours, theirs in zip(tree.decoder.layers, model.decoder.layers, strict=True):
+        for name in ("self_attention_norm", "feed_forward_norm", "dropout"):
+            if name != "feed_forward_norm" or theirs.placement != "parallel":
+                setattr(ours, name, getattr(theirs, name))
+    if model.config.final_norm:
+        tree.decoder.final_norm = model.decoder.final_norm
+    for name, layer in layers.items():
+        parent, _, own = name.rpartition(".")
+        setattr(layer_of(tree, parent), own, PackedLinear(layer, matrices[name], threads))
+    return tree
+
+
+class PackedLinear(keras.layers.Layer):
+    """A quantised layer's product by the kernels. What comes out for a row does not depend on the other rows.
+
+    8-bit activations: the kernels multiply integers, for any number of rows. Others: the kernels multiply few rows; for
+    many the weights are unpacked into float32, and the product of TensorFlow differs by the order of its sums.
+    """
+
+    def __init__(self, layer: QuantizedLinear, matrix: native.Matrix, threads: int):
+        super().__init__(autocast=False)
+        self.d_in, self.d_out, self.matrix, self._threads = layer.d_in, layer.d_out, matrix, threads
+        self.bias = layer.bias
+        self._rounds = layer.quantization.activation_bits is not None
+        by_channel = layer.quantization.weight_bits == 8
+        self._scale = np.asarray(layer.scale).reshape(-1)[: layer.d_out] if by_channel else None
+        self.built = True
+
+    def call(self, x):
+        """x: (..., in) to (..., out)."""
+        rows = tf.reshape(tf.cast(x, tf.float32), (-1, self.d_in))
+        y = self._product(rows) if tf.executing_eagerly() else tf.py_function(self._product, [rows], tf.float32)
+        y = tf.reshape(y, tf.concat([tf.shape(x)[:-1], [self.d_out]], axis=0))
+        return tf.cast(tf.ensure_shape(y, (*x.shape[:-1], self.d_out)), x.dtype)
+
+    def _product(self, rows):  # eager: (rows, in) to (rows, out), float32
+        if self._rounds or len(rows) < MANY_ROWS:
+            return tf.constant(native.multiply(self.matrix, rows.numpy(), self._threads))
+        return self._by_framework(rows)
+
+    def _by_framework(self, rows):
+        weight = np.empty((self.d_in, self.d_out), np.float32)
+        native.unpack(self.matrix, weight.ctypes.data, "float32", self._threads)
+        y = rows @ tf.convert_to_tensor(weight)
+        y = y if self._scale is None else y * self._scale
+        return y if self.bias is None else y + tf.cast(self.bias, tf.float32)

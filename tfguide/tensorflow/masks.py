@@ -1,0 +1,66 @@
+"""Masks: which keys each query may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfguide.checks.shapes import check_boolean, check_mask_sizes, check_valid
+from tfguide.tensorflow.tensors import shape_of
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which keys each query may see, and of what kind the mask is.
+
+    visible: boolean (T, S), (B, T, S) or (B, H, T, S), True = may look.
+    kind: "causal", where T = S and each query sees itself and all keys before it, in every row alike: a kernel that
+    knows this need not read the mask; "window", causal and no farther back than a window; "padding", where some keys
+    are hidden because they are padding; "given", any other.
+    """
+
+    visible: tf.Tensor
+    kind: str = "given"
+
+    @classmethod
+    def of(cls, visible: tf.Tensor | Mask | None) -> Mask | None:
+        """A mask as it is, a boolean tensor as a given mask. Raises TypeError for a tensor that is not boolean."""
+        if visible is None or isinstance(visible, Mask):
+            return visible
+        visible = tf.convert_to_tensor(visible)
+        check_boolean("visible", visible.dtype == tf.bool, visible.dtype.name)
+        return cls(visible)
+
+    def by_head(self) -> Mask:
+        """The same mask as (B or 1, H or 1, T, S)."""
+        rank = len(self.visible.shape)
+        if rank == 4:
+            return self
+        return Mask(self.visible[:, None] if rank == 3 else self.visible[None, None], self.kind)
+
+
+def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = None) -> tf.Tensor:
+    """Which keys each query may see when it may not look ahead: boolean (T, S), True = may look.
+
+    The queries are the last `n_queries` of the `n_keys` positions. With a `window`, a query sees itself and the
+    `window - 1` positions before it. Raises ValueError for sizes below 1 or more queries than keys.
+
+    >>> tf.cast(causal_mask(3), tf.int32).numpy().tolist()
+    [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    """
+    n_keys = n_queries if n_keys is None else n_keys
+    n_queries, n_keys, window = check_mask_sizes(n_queries, n_keys, window)
+    query = tf.range(n_keys - n_queries, n_keys)[:, None]  # (T, 1)
+    key = tf.range(n_keys)[None, :]  # (1, S)
+    visible = key <= query
+    if window is not None:
+        visible &= key > query - window
+    return visible
+
+
+def padding_mask(valid: tf.Tensor) -> tf.Tensor:
+    """The visibility of padded keys: `valid` (B, S), True at real tokens, becomes (B, 1, S) for every query."""
+    valid = tf.convert_to_tensor(valid)
+    check_valid("valid", shape_of(valid), valid.dtype == tf.bool, valid.dtype.name, shape_of(valid))
+    return valid[:, None, :]

@@ -1,0 +1,35 @@
+"""What generation needs of TensorFlow: tensors in, arrays out."""
+
+from __future__ import annotations
+
+import contextlib
+
+import tensorflow as tf
+
+from tfguide.generation import verbs
+from tfguide.tensorflow.cache import KVCache
+from tfguide.tensorflow.inputs import as_tokens
+from tfguide.tensorflow.tensors import to_float32
+
+
+class Generator(verbs.Generator):
+    """`tfguide.generation.Generator` in TensorFlow: a model has `compute_dtype`, and brings `read` and `logits`."""
+
+    as_tokens = as_tokens
+
+    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache in the type of the weights."""
+        return KVCache(self.config, batch_size, max_length, self.compute_dtype)
+
+    def last_hidden(self, hidden, chunk, before):
+        """The hidden state (B, D) of each row's last token: from this chunk where it ends there, else from before."""
+        here = tf.gather(hidden, chunk.last, batch_dims=1)
+        return here if before is None else tf.where(chunk.ends[:, None], here, before)
+
+    def as_array(self, tensor):
+        """A tensor as a float32 array in main memory."""
+        return to_float32(tensor)
+
+    def without_gradients(self):
+        """Nothing to do: TensorFlow records gradients within a `tf.GradientTape` only."""
+        return contextlib.nullcontext()

@@ -1,0 +1,35 @@
+"""The KV cache: the keys and values of every position seen so far, so that a step computes those of new tokens only."""
+
+from __future__ import annotations
+
+import torch
+
+from tfguide.checks.values import check_count
+from tfguide.config import ModelConfig
+from tfguide.generation.caching import DenseCache
+from tfguide.torch.cache.storage import Storage
+
+
+class KVCache(DenseCache):
+    """Room for `max_length` positions of each row in each layer, allocated once; passed in, never hidden in a model.
+
+    `keys[layer]`, `values[layer]`: (B, max_length, K, d); `lengths`: int64 array (B,), how many positions of each row
+    are filled. Position p of a row stands in slot p. Rows may differ in length: what padding writes beyond the length
+    of a row is overwritten by the row's next token before a query can see it.
+
+    dtype: the framework's, or its name. storage: where the tensors lie; default: a `Storage` of this type.
+    Raises ValueError for an encoder, a size below 1, or a length beyond the model's `max_positions`.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        max_length: int,
+        dtype: torch.dtype | str = torch.float32,
+        device=None,
+        storage: Storage | None = None,
+    ):
+        super().__init__(config, batch_size, check_count("max_length", max_length), storage)
+        if storage is None:
+            self.storage = Storage(config, self.batch_size, self.max_length, dtype, device)

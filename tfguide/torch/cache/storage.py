@@ -1,0 +1,75 @@
+"""Where a cache keeps its tensors: one of (B, n_slots, ...) for each layer and for each thing that is cached."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tfguide.config import ModelConfig
+from tfguide.generation.checks import check_cache_sizes
+
+
+class Storage:
+    """Room for `n_slots` positions of each row in each layer, allocated once.
+
+    `tensors[name][layer]`: (B, n_slots, *shape), for every name and shape of `config.cached`.
+    dtype: the framework's, or its name. Raises ValueError for an encoder and for sizes below 1.
+    """
+
+    def __init__(
+        self, config: ModelConfig, batch_size: int, n_slots: int, dtype: torch.dtype | str = torch.float32, device=None
+    ):
+        check_cache_sizes(config, batch_size, None)
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        self.device = torch.device("cpu" if device is None else device)
+        self.addressable = self.device.type == "cpu"  # whether the C++ kernels may read and write the tensors
+        self.tensors = {}
+        for name, shape in config.cached.items():
+            size = batch_size, n_slots, *shape
+            self.tensors[name] = [torch.zeros(size, dtype=dtype, device=device) for _ in range(config.n_layers)]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors, filled or not."""
+        return sum(tensor.nbytes for tensors in self.tensors.values() for tensor in tensors)
+
+    @property
+    def dtype_name(self) -> str:
+        """The type of the numbers, by the name that both frameworks use."""
+        return str(next(iter(self.tensors.values()))[0].dtype).removeprefix("torch.")
+
+    def as_tensor(self, array: np.ndarray) -> Tensor:
+        """An array of integers as a tensor, beside those of the storage."""
+        return torch.from_numpy(array).to(self.device)
+
+    def places(self, rows: np.ndarray, slots: np.ndarray) -> tuple:
+        """Rows and slots, which broadcast, as the index that `write` takes."""
+        if slots.ndim == 2 and len(slots) == 1:  # one row: its new tokens lie side by side
+            return slice(None), slice(int(slots[0, 0]), int(slots[0, -1]) + 1)
+        return self.as_tensor(rows), self.as_tensor(slots)
+
+    def write(self, layer: int, places: tuple, parts: tuple[Tensor, ...]) -> None:
+        """Put each part at places of its tensor, in the type of the storage."""
+        for tensors, part in zip(self.tensors.values(), parts, strict=True):
+            tensors[layer][places] = part.to(tensors[layer].dtype)
+
+    def read(self, layer: int, end: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """The first `end` slots of each tensor, in the type of the model."""
+        return tuple(tensors[layer][:, :end].to(dtype) for tensors in self.tensors.values())
+
+    def reorder(self, rows: np.ndarray) -> None:
+        """Let row i become what row `rows[i]` was."""
+        self.tensors = {name: [self.take(x, rows) for x in layers] for name, layers in self.tensors.items()}
+
+    def take(self, x: Tensor, rows: np.ndarray) -> Tensor:
+        """The rows of a tensor."""
+        return x[self.as_tensor(rows)]
+
+    def pick(self, x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+        """The entries (n, ...) of a tensor (B, T, ...) at rows and columns (n,)."""
+        return x[self.as_tensor(rows), self.as_tensor(columns)]
+
+    def join(self, kept: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """New positions behind those that were kept, for each tensor."""
+        return tuple(torch.cat(pair, dim=1) for pair in zip(kept, new, strict=True))

@@ -1,0 +1,113 @@
+"""The fast path of decoding: a model's weights, read where they lie by the C++ kernels of `tfguide.native`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tfguide import native
+from tfguide.checks.values import check_count
+from tfguide.torch.fast.tree import prompt_tree
+from tfguide.torch.inputs import as_tokens, count_tokens, extend
+from tfguide.torch.linear import QuantizedLinear
+from tfguide.torch.models import Decoder
+from tfguide.torch.tensors import to_float32
+from tfguide.torch.verbs import Generator
+from tfguide.weights import weight_shapes
+
+
+class FastDecoder(native.NativeGenerator, Generator):
+    """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
+
+    Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
+    type of the weights, and so are prompts of any length where activations have 8 bits; more tokens, other caches and
+    attention maps by the framework, with kernels in parts of it (see tree.py). The weights are the model's own, not
+    a copy, so the model must stay as it is. Threads may share a fast decoder, each with a cache of its own.
+
+    With 8-bit activations the result for a row is the same to the last bit, whatever stands in the other rows and
+    however a prompt is cut into chunks. Otherwise the number of tokens in a call decides who computes, and a row in a
+    batch may be rounded otherwise than the row alone: with activations in float32 by the order of sums, some 1e-6 of
+    the largest logit; in bfloat16 or float16 by a few roundings to that type. Two logits that are nearer than that may
+    change places.
+
+    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
+    RuntimeError) where there is no C++ compiler: see `accelerate`.
+    """
+
+    def __init__(self, model: Decoder, threads: int | None = None):
+        native.check(model.config)
+        threads = torch.get_num_threads() if threads is None else check_count("threads", threads)
+        vectors = {name: model.weight_of(name) for name in weight_shapes(model.config) if _is_vector(name)}
+        linear = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantizedLinear))}
+        matrices = {name: _matrix(layer) for name, layer in linear.items()}
+        super().__init__(model.config, _table(model.embedding.token.weight), matrices, vectors, threads)
+        self.model, self.quantization, self.dtype, self.device = model, model.quantization, model.dtype, model.device
+        self._prompt_tree = prompt_tree(model, matrices, threads)
+
+    def __call__(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """Tokens (B, T) to logits (B, T, V), as the model's call."""
+        return self.logits(self.hidden(tokens, valid, token_types, record, cache))
+
+    def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
+        tokens, valid = as_tokens(self, tokens, valid)
+        if token_types is not None or record is not None or not self.reads(cache, tokens.numel()):
+            model = self.model if torch.is_grad_enabled() else self._prompt_tree  # the kernels record no gradients
+            return model.hidden(tokens, valid, token_types, record, cache)
+        extend(self, tokens, valid, cache, record)  # raises where the tokens do not fit
+        hidden = self.run_kernels(tokens.numpy(), cache)
+        cache.advance(count_tokens(tokens, valid))
+        return torch.from_numpy(hidden)
+
+    def read(self, tokens, cache=None, valid=None):
+        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
+        return self.hidden(tokens, valid, cache=cache)
+
+    def address_of(self, tensor: Tensor) -> int:
+        """Where a tensor of a cache begins in memory."""
+        return tensor.data_ptr()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head: hidden states (..., D) to logits (..., V)."""
+        rows = hidden.numel() // self.config.d_model
+        if rows > native.MAX_ROWS and self.head.format in native.FORMATS[:3]:
+            return self.model.logits(hidden.to(self.dtype))
+        logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
+        return torch.from_numpy(logits).reshape(*hidden.shape[:-1], -1)
+
+
+def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
+    """The `FastDecoder` of a decoder. threads: default: as many as the framework uses.
+
+    The C++ is compiled on the first use on a machine, in about 5 seconds.
+    Raises RuntimeError that names what to install where there is no C++ compiler; the model itself works without one.
+    """
+    return FastDecoder(model, threads)
+
+
+def _is_vector(name):
+    return "norm" in name or name.startswith(("embedding.position", "embedding.token_type"))
+
+
+def _matrix(layer):
+    bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
+    if isinstance(layer, QuantizedLinear):
+        return _packed(layer, bias)
+    table = _table(layer.weight)
+    return native.Matrix(table.address, table.format, table.d_in, table.d_out, bias=bias, owner=layer.weight)
+
+
+def _packed(layer, bias):
+    how = layer.quantization
+    form = f"int{how.weight_bits}" + (" a8" if how.activation_bits else "")
+    places = layer.packed.ctypes.data, layer.scale.ctypes.data
+    return native.Matrix(places[0], form, layer.d_in, layer.d_out, places[1], how.group_size or 0, bias, layer)
+
+
+def _table(weight):
+    if weight.device.type != "cpu" or not weight.is_contiguous():
+        raise ValueError(f"the fast decoder reads contiguous weights in main memory, got one on {weight.device}")
+    name = str(weight.dtype).removeprefix("torch.")
+    d_out, d_in = weight.shape
+    return native.Matrix(weight.data_ptr(), f"{name} rows", d_in, d_out, owner=weight)

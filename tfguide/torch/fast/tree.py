@@ -1,0 +1,176 @@
+"""How a fast decoder reads a prompt: a second tree of modules over the same parameters, whose leaves are kernels.
+
+Norms, activations and rotations take one pass over memory each. Products in float32 are those of oneDNN where they are
+faster. Quantised layers multiply packed weights. Nothing in the tree changes in a call, so threads may share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tfguide import native
+from tfguide.torch.attention import MultiHeadAttention
+from tfguide.torch.feedforward import FeedForward
+from tfguide.torch.linear import QuantizedLinear, left_out
+from tfguide.torch.models import Decoder, empty_model
+from tfguide.torch.norms import LayerNorm, RMSNorm
+from tfguide.torch.tensors import to_float32
+
+TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+MANY_ROWS = 32  # from here on it pays to unpack weights for activations of 32 bits, and let PyTorch multiply
+
+
+def prompt_tree(model: Decoder, matrices: Mapping[str, native.Matrix], threads: int) -> Decoder:
+    """A model that computes what `model` does without gradients, with the same parameters and other leaves.
+
+    matrices: those of the linear layers by their names in the model. `model` stays as it was.
+    """
+    tree = empty_model(model.config).train(model.training)
+    tree.quantization = model.quantization
+    for name, module in model.named_modules():  # a parent comes before its children
+        leaf = _leaf(module, matrices.get(name), threads)
+        if leaf is not None:
+            parent, _, own = name.rpartition(".")
+            setattr(tree.get_submodule(parent), own, leaf)
+    return tree
+
+
+def faster_product():
+    """oneDNN's product in float32 where PyTorch would take a slower one of MKL; None elsewhere.
+
+    On AMD's processors MKL leaves half of the vector units unused: on two cores with AVX-512, 205 GFLOP/s against 460.
+    """
+    if native.processor_vendor() != "AuthenticAMD" or not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        return torch.ops.mkldnn._linear_pointwise  # torch.compile calls it, though it is not a public function
+    except AttributeError:
+        return None
+
+
+class FastAttention(MultiHeadAttention):
+    """`MultiHeadAttention` that turns queries and keys by the kernels, in the memory that this call has projected to.
+
+    Its projections are those of another tree until they are set.
+    """
+
+    def __init__(self, attention: MultiHeadAttention, threads: int):
+        with left_out():
+            super().__init__(
+                attention.d_model, attention.n_heads, attention.n_kv_heads, attention.d_head, scale=attention.scale,
+                attention=attention.attention,
+            )  # fmt: skip
+        self._threads = threads
+
+    def rotated(self, heads, rotation):
+        """Queries or keys (B, T, H, d) turned by the angles of their positions, where the model has such."""
+        B, T, H, d = heads.shape
+        if rotation is None or rotation[0].shape[0] not in (1, B):
+            return super().rotated(heads, rotation)
+        heads = heads.contiguous()
+        cos, sin = (angles.expand(B, -1, -1).reshape(B * T, d // 2).numpy() for angles in rotation)
+        place = heads.data_ptr()
+        native.rotate(place, place, B * T, H * d, TYPES[heads.dtype], cos, sin, self._threads)
+        return heads
+
+
+class FastFeedForward(FeedForward):
+    """`FeedForward` whose activation is one pass, in the memory that this call has projected to."""
+
+    def __init__(self, network: FeedForward, threads: int):
+        with left_out():
+            super().__init__(network.d_model, 1, network.activation, wide=network.wide)
+        self._threads = threads
+
+    def activated(self, up, gate=None):
+        """The non-linearity of this network, of `up` and of the gate (B, T, F) where it has one."""
+        up = up.contiguous()
+        gate = None if gate is None else gate.contiguous()
+        width = up.shape[-1]
+        places = up.data_ptr(), None if gate is None else gate.data_ptr(), up.data_ptr()
+        native.activate(self.activation, *places, up.numel() // width, width, TYPES[up.dtype], self._threads)
+        return up
+
+
+class FastNorm(nn.Module):
+    """A `LayerNorm` or `RMSNorm` as one pass, with its parameters."""
+
+    def __init__(self, norm: LayerNorm | RMSNorm, threads: int):
+        super().__init__()
+        self.weight, self.eps, self._threads = norm.weight, norm.eps, threads
+        self.is_rms = isinstance(norm, RMSNorm)
+        self.bias = None if self.is_rms else norm.bias
+        self._arrays = tuple(None if x is None else to_float32(x) for x in (self.weight, self.bias))
+
+    def forward(self, x):
+        """x: (..., D) to the same shape."""
+        x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        rows = x.numel() // len(self.weight)
+        native.normalise(
+            x.data_ptr(), y.data_ptr(), rows, TYPES[x.dtype], *self._arrays, self.eps, self.is_rms, self._threads
+        )
+        return y
+
+
+class FastLinear(nn.Module):
+    """A linear layer in float32 by `faster_product`, with its parameters."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self._product = faster_product()
+
+    def forward(self, x):
+        """x: (..., in) to (..., out)."""
+        return self._product(x, self.weight.detach(), self.bias, "none", [], "")
+
+
+class PackedLinear(nn.Module):
+    """A quantised layer's product by the kernels. What comes out for a row does not depend on the other rows.
+
+    8-bit activations: the kernels multiply integers, for any number of rows. Others: the kernels multiply few rows; for
+    many the weights are unpacked into float32, and the product of PyTorch differs by the order of its sums.
+    """
+
+    def __init__(self, layer: QuantizedLinear, matrix: native.Matrix, threads: int):
+        super().__init__()
+        self.d_in, self.d_out, self.matrix, self._threads = layer.d_in, layer.d_out, matrix, threads
+        self.register_buffer("bias", layer.bias)
+        self._rounds = layer.quantization.activation_bits is not None
+        by_channel = layer.quantization.weight_bits == 8
+        self._scale = torch.from_numpy(np.asarray(layer.scale).reshape(-1)[: layer.d_out]) if by_channel else None
+
+    def forward(self, x):
+        """x: (..., in) to (..., out)."""
+        rows = x.reshape(-1, self.d_in).float()
+        if self._rounds or len(rows) < MANY_ROWS:
+            y = torch.from_numpy(native.multiply(self.matrix, rows.numpy(), self._threads))
+        else:
+            y = self._by_framework(rows)
+        return y.reshape(*x.shape[:-1], -1).to(x.dtype)
+
+    def _by_framework(self, rows: Tensor) -> Tensor:
+        weight = torch.empty(self.d_in, self.d_out)
+        native.unpack(self.matrix, weight.data_ptr(), "float32", self._threads)
+        y = rows @ weight
+        y = y if self._scale is None else y * self._scale
+        return y if self.bias is None else y + self.bias
+
+
+def _leaf(module, matrix, threads):
+    """What stands in a module's place: with kernels, or the module itself; None where its children are replaced."""
+    if isinstance(module, MultiHeadAttention):
+        return FastAttention(module, threads)
+    if isinstance(module, FeedForward):
+        return FastFeedForward(module, threads)
+    if isinstance(module, (LayerNorm, RMSNorm)):
+        return FastNorm(module, threads)
+    if isinstance(module, QuantizedLinear):
+        return PackedLinear(module, matrix, threads)
+    if isinstance(module, nn.Linear) and module.weight.dtype == torch.float32 and faster_product():
+        return FastLinear(module)
+    return module if not list(module.children()) else None

@@ -1,0 +1,59 @@
+"""What a model is called with, as tensors beside its weights, checked against its configuration."""
+
+from __future__ import annotations
+
+import torch
+
+from tfguide.checks.shapes import check_token_range, check_token_types, check_tokens, check_valid
+from tfguide.generation.checks import check_cached_call, check_padding_at_end
+from tfguide.torch.tensors import as_tensor
+
+
+def as_tokens(model, tokens, valid=None, name="tokens"):
+    """Token ids and their padding mask as tensors. Raises TypeError or ValueError."""
+    tokens = as_tensor(tokens, model.device)
+    integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
+    check_tokens(name, tuple(tokens.shape), integer, tokens.dtype, model.config.max_positions)
+    _check_range(name, tokens, model.config.vocab_size)
+    if valid is not None:
+        valid = as_tensor(valid, model.device)
+        check_valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(tokens.shape))
+    return tokens.long(), valid
+
+
+def as_token_types(model, tokens, token_types):
+    """Token types as a tensor; None stays None. Raises TypeError or ValueError."""
+    if token_types is None:
+        return None
+    token_types = as_tensor(token_types, tokens.device)
+    integer = not (token_types.is_floating_point() or token_types.dtype == torch.bool)
+    check_tokens("token_types", tuple(token_types.shape), integer, token_types.dtype)
+    check_token_types(model.config, tuple(token_types.shape), tuple(tokens.shape))
+    _check_range("token_types", token_types, model.config.n_token_types)
+    return token_types.long()
+
+
+def extend(model, tokens, valid, cache, record):
+    """The call on a cache that takes the tokens (B, T) up; None without a cache. Raises ValueError."""
+    if cache is None:
+        return None
+    check_cached_call(model.config, cache.config, cache.batch_size, tokens.shape[0], record is not None)
+    if valid is not None:
+        check_padding_at_end(bool((valid[:, 1:] <= valid[:, :-1]).all()))
+    return cache.extend(tokens.shape[1])
+
+
+def positions_of(tokens, view):
+    """Where tokens (B, T) stand: (1, T) from 0, or (B, T) behind what a cache holds."""
+    return torch.arange(tokens.shape[1], device=tokens.device)[None] if view is None else view.positions
+
+
+def count_tokens(tokens, valid):
+    """How many tokens of each row are real, for a cache: one number for all, or an array (B,)."""
+    return tokens.shape[1] if valid is None else valid.sum(dim=1).cpu().numpy()
+
+
+def _check_range(name, tokens, vocab_size):
+    if not torch.compiler.is_compiling():  # a traced graph has no values to look at
+        lowest, highest = tokens.aminmax()
+        check_token_range(name, int(lowest), int(highest), vocab_size)

@@ -77,7 +77,7 @@ class Generator:
             return self.as_array(self.logits(hidden if last is None else hidden[:, -last:]))
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
-        """An empty cache that suits the model: its type, its device, and its kernels."""
+        """An empty cache that suits the model: its type, its device and its kernels."""
         raise NotImplementedError
 
     def read(self, tokens: Any, cache: Cache | None = None, valid: Any = None) -> Any:

@@ -18,7 +18,7 @@ class Generator(verbs.Generator):
     as_tokens = as_tokens
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache in the type of the weights."""
+        """An empty cache that suits the model: the type of its weights."""
         return KVCache(self.config, batch_size, max_length, self.compute_dtype)
 
     def last_hidden(self, hidden, chunk, before):

@@ -86,7 +86,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache that the kernels can use, in the type of the weights."""
+        """An empty cache that suits the model: the type of its weights, in memory that the kernels can use."""
         storage = ArrayStorage(self.config, batch_size, max_length, self.compute_dtype)
         return KVCache(self.config, batch_size, max_length, storage=storage)
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
-from tfguide.figures.style import PALETTE, ink, size, style
+from tfguide.figures.style import PALETTE, WIDTH, ink, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH = 5.2  # inches: on a telephone the figure shrinks to the screen, and its labels must still be read
 _HEIGHT = 0.22  # inches of a bar
 
 
@@ -26,7 +25,7 @@ def speeds(groups: Mapping[str, Sequence[tuple[str, float, float]]]) -> Figure:
     names = list(dict.fromkeys(name for rows in groups.values() for name, _, _ in rows))
     height = _HEIGHT * sum(len(rows) + 1 for rows in groups.values()) + 1.1
     with style():
-        fig, ax = plt.subplots(figsize=size(height / _WIDTH, _WIDTH))
+        fig, ax = plt.subplots(figsize=(WIDTH, height))
         y, ticks, shown = 0.0, [], set()
         for group, rows in groups.items():
             top = y

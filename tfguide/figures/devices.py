@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgba
-from matplotlib.patches import Rectangle
 
 from tfguide.cost import LAYOUTS, ffn_communication
 from tfguide.cost.mesh import Mesh
 from tfguide.cost.published import FIGURE_3, FIGURE_3_SIZES, FIGURE_6, palm
 from tfguide.cost.step import step
+from tfguide.figures import canvas
 from tfguide.figures.style import DASHES, PALETTE, ink, size, style
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def collectives() -> Figure:
                         _draw(ax, left + place, chip * 1.2, cell)
             for chip in range(_CHIPS):
                 ax.text(-0.25, chip * 1.2 + 0.5, f"chip {chip}", ha="right", va="center", fontsize=10)
-            arrow = {"arrowstyle": "-|>", "color": ink(), "linewidth": 1.3}
-            ax.annotate("", (5.6, 2.3), (4.3, 2.3), arrowprops=arrow)
+            canvas.arrow(ax, (4.35, 2.3), (5.55, 2.3), width=1.3)
             ax.set_title(name)
             ax.set(xlim=(-2.0, 10.1), ylim=(4.7, -0.9), aspect="equal")
             ax.axis("off")
@@ -143,12 +142,12 @@ def _in_place(one_each):
 
 def _draw(ax, x, y, cell):
     if cell is None:
-        ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=ink(), linewidth=0.5, alpha=0.35))
+        canvas.cell(ax, x, y, 1, 1, edge=to_rgba(ink(), 0.35), linewidth=0.5)
         return
     letter, origins = cell
     width = 1 / len(origins)
     for index, chip in enumerate(origins):
-        ax.add_patch(Rectangle((x + index * width, y), width, 1, facecolor=to_rgba(PALETTE[chip], 0.45), linewidth=0))
+        canvas.cell(ax, x + index * width, y, width, 1, PALETTE[chip], opacity=0.45, linewidth=0)
     edge = PALETTE[origins[0]] if len(origins) == 1 else ink()
-    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=edge, linewidth=1.0))
-    ax.text(x + 0.5, y + 0.52, letter, ha="center", va="center", fontsize=10)
+    canvas.cell(ax, x, y, 1, 1, edge=edge, linewidth=1.0)
+    canvas.text(ax, x + 0.5, y + 0.52, letter)

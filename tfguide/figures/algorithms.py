@@ -5,7 +5,10 @@ activation, gold a weight, red what an algorithm makes on its way, green its res
 their text can be read on a phone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +17,10 @@ from matplotlib.figure import Figure
 from tfguide.figures.board import Board
 from tfguide.figures.canvas import cell
 from tfguide.figures.style import BLUE, DASHES, GOLD, MAUVE, RED, TEAL, ink, size, style
+from tfguide.figures.tables import table
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
 
 _WIDTH = 4.8  # inches
 
@@ -90,8 +97,22 @@ def feed_forward_shapes(d_model: int = 3, n_positions: int = 4) -> Figure:
             board.title(f"{title}: F = {F / D:.3g} D", f"{n} matrices, {n} D F = {n * F / D:.3g} D² weights")
             widen = [(name, D, F, "D", "F", GOLD) for name in names[:-1]]
             board.row([("X", T, D, "T", "D", BLUE), *widen], signs="·,")
-            board.row([("bent", T, F, "T", "F", RED), (names[-1], F, D, "F", "D", GOLD)], signs="·")
+            board.row([("hidden", T, F, "T", "F", RED), (names[-1], F, D, "F", "D", GOLD)], signs="·")
         return board.figure()
+
+
+def steps_table(steps: Sequence[tuple[str, float, float, float]]) -> HTML:
+    """The steps of a layer, (name, FLOPs, bytes read, bytes written) each: shares first, then absolute numbers."""
+    flops, read, written = (sum(step[i] for step in steps) for i in (1, 2, 3))
+    rows = [
+        (
+            name, f"{f / flops:.1%}", f"{(r + w) / (read + written):.1%}", f"{f / (r + w):,.1f}",
+            f"{f / 1e6:,.1f}", f"{(r + w) / 1e6:,.2f}",
+        )
+        for name, f, r, w in [*steps, ("all", flops, read, written)]
+    ]  # fmt: skip
+    head = ("step", "of all FLOPs", "of all bytes", "FLOPs per byte", "MFLOPs", "MB")
+    return table(head, rows, numbers=True)
 
 
 def cost_by_length(

@@ -1,7 +1,7 @@
 """The figures of chapter 3: the algorithms as procedures on matrices, groups of heads, costs by length.
 
 A rectangle is a matrix, drawn to scale: its height is the number of rows, its width the number of columns. Blue is an
-activation, gold a weight, red what an algorithm makes on its way, green its result. The figures are narrow, so that
+activation, gold a weight, red an intermediate result, green the result. The figures are narrow, so that
 their text can be read on a phone.
 """
 
@@ -30,7 +30,7 @@ def attention_shapes(n_queries: int = 4, n_keys: int = 6, d_model: int = 8, d_he
     T, S, D, d = n_queries, n_keys, d_model, d_head
     with style():
         board = Board(_WIDTH, columns=max(D + 2 * d, 2 * S + d), gaps=2)
-        board.title("1  Project", "to queries; keys and values alike, with S rows")
+        board.title("1  Project", "to queries; keys and values likewise, with S rows")
         board.product([("X", T, D, "T", "D", BLUE), ("W_q", D, d, "D", "d", GOLD)], ("Q", T, d, "T", "d", BLUE))
         board.title("2  Score", "each query against each key, times 1/√d")
         board.product([("Q", T, d, "T", "d", BLUE), ("Kᵀ", d, S, "d", "S", BLUE)], ("Z", T, S, "T", "S", RED))

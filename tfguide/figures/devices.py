@@ -98,7 +98,7 @@ def moves() -> dict[str, tuple[list[list[Cell]], list[list[Cell]]]]:
     """What each chip holds before and after each collective, as the simulated mesh moves it: chips by cells."""
     mesh = Mesh((1, 1, _CHIPS))
     rows = np.tile(np.arange(_CHIPS), (_CHIPS, 1))  # the pieces that a chip with a whole array has
-    mine = 1 << np.arange(_CHIPS)  # a bit for each chip: sums keep apart whose they are
+    mine = 1 << np.arange(_CHIPS)  # a bit for each chip: the bits of a sum say which chips it came from
     gathered = [
         mesh.all_gather({c: a[i : i + 1] for i, c in enumerate(mesh.chips)}, _AXES, 0, "") for a in (rows[0], mine)
     ]
@@ -122,7 +122,7 @@ def moves() -> dict[str, tuple[list[list[Cell]], list[list[Cell]]]]:
     every: list[list[Cell]] = [[(_letter(piece), (chip,)) for piece in range(_CHIPS)] for chip in range(_CHIPS)]
     return {
         "All-gather": (_in_place(own), cells(gathered)),
-        "Reduce-scatter": (every, _in_place(cells(reduced, times=_CHIPS))),  # the letters were added as well
+        "Reduce-scatter": (every, _in_place(cells(reduced, times=_CHIPS))),  # the pieces' numbers were added as well
         "All-to-all": (every, cells(exchanged)),
     }
 
@@ -136,7 +136,7 @@ def _chips(bits):
 
 
 def _in_place(one_each):
-    """A piece each, at the place that its letter has in the whole."""
+    """One piece on each chip, at the place that its letter has in the whole."""
     return [[cell if place == chip else None for place in range(_CHIPS)] for chip, [cell] in enumerate(one_each)]
 
 

@@ -1,4 +1,4 @@
-"""Products of matrices drawn to scale: the two conventions, and multi-head attention as a sum over heads."""
+"""Products of matrices drawn to scale: tokens as rows or as columns, and multi-head attention as a sum over heads."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tfguide.figures import canvas, style
 
 
 def geometry(points: np.ndarray) -> Figure:
-    """RMS norm and layer norm of vectors of two features (N, 2), each arrow from a vector to what it becomes."""
+    """RMS norm and layer norm of vectors of two features (N, 2): an arrow from each vector to its norm's output."""
     rms = points / np.sqrt((points**2).mean(axis=1, keepdims=True))
     centred = points - points.mean(axis=1, keepdims=True)
     layer = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Figures of the position encodings: what is added, what is turned, and what is taken off the scores."""
+"""Figures of the position encodings: added vectors, rotated heads, and biases of the scores."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def rope(query: np.ndarray, key: np.ndarray, places: Sequence[tuple[int, int]], 
 
 
 def llama3_wavelengths(d_head: int, theta: float, scaling) -> Figure:
-    """The wavelength of each pair of features before and after Llama 3's stretch."""
+    """The wavelength of each pair of features before and after Llama 3's scaling."""
     plain = 2 * np.pi / rotary_frequencies(d_head, theta)
     stretched = 2 * np.pi / rotary_frequencies(d_head, theta, scaling)
     old = scaling.original_max_positions

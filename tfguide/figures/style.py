@@ -7,7 +7,7 @@
         ax.plot(x, y)
     style.show(fig, alt="What the figure shows, in one sentence.")
 
-Text, axes and ticks take the colour of the surrounding text (`currentColor`), so the reader's theme decides it. Data
+Text, axes and ticks take the colour of the surrounding text (`currentColor`), which the reader's theme decides. Data
 take the colours of `PALETTE` or of a colour map. matplotlib is imported when a function is called.
 """
 

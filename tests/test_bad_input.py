@@ -1,4 +1,4 @@
-"""What a caller may get wrong: an error of the right type that says what was expected and what came."""
+"""A caller's mistake raises an error of the right type that says what was expected and what came."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""TensorFlow as it is used in earnest: one graph for any sizes, XLA, and Keras's own training loop."""
+"""TensorFlow in graphs: one graph for any sizes, XLA, and Keras's own training loop."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""bfloat16 and float16: every family computes in them, in both frameworks, and large numbers stay numbers."""
+"""bfloat16 and float16: every family computes in them, in both frameworks, and large activations stay finite."""
 
 from importlib import import_module
 

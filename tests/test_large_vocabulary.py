@@ -1,4 +1,4 @@
-"""Every public function that generates, caches, compresses, compiles or stores, on sizes that a toy hides.
+"""Every public function that generates, caches, compresses, compiles or stores, on sizes at which waste shows.
 
 131,072 tokens and 4096 positions, as current models have; all else is small. A function that makes a row of V x V
 numbers, or a copy of all logits for each token, does not end here, or holds gigabytes.

@@ -1,4 +1,4 @@
-"""Norms, activations and blocks against the frameworks' own; presets and the weight dictionary."""
+"""Norms, activations and blocks against those of the frameworks; presets and the weight dictionary."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What NumPy hands over is taken: its integers as numbers, its arrays however they lie in memory."""
+"""NumPy's integers are accepted as numbers, and its arrays in any memory layout."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""Pruned is masked dense: what is left out gives what zeros in its place would give."""
+"""A pruned model equals the dense model with zeros in the pruned places."""
 
 import numpy as np
 import pytest

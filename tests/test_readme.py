@@ -1,4 +1,4 @@
-"""The README does what it says: its Python runs and prints what it shows, and what it links to exists."""
+"""The README is right: its Python runs and prints what it shows, and what it links to exists."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a killed process leaves, and what the next one removes of it."""
+"""A killed process leaves hidden folders, and the next process removes them."""
 
 import os
 import signal

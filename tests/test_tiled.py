@@ -1,4 +1,4 @@
-"""Attention in tiles is attention, and takes the memory of a tile."""
+"""Attention in tiles equals attention, and takes the memory of a tile."""
 
 import tracemalloc
 

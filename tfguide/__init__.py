@@ -10,8 +10,8 @@ The letters of the book, used in every shape below this package:
     S visible positions                     V vocabulary
     D d_model          d d_head             G = H / K query heads that share one key/value head
 
-Matrices: Z scores, A attention weights, C the output of a head, U what an activation is applied to, Y the output of a
-layer; Q, K and V beside each other are queries, keys and values. S is never a matrix.
+Matrices: Z scores, A attention weights, C the output of a head, U the input of an activation, Y the output of a layer;
+Q, K and V beside each other are queries, keys and values. S is never a matrix.
 
 Activations are (B, T, D), heads are (B, T, H, d), a weight is stored (in, out), so that row vectors multiply from the
 left: `x @ W`. A mask is boolean and called `visible`: True means "may look".

@@ -21,10 +21,10 @@ GATED_ACTIVATIONS = ("swiglu", "geglu", "geglu_tanh")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The sizes and the choices that define a model; every field is checked when it is made.
+    """The sizes and the choices that define a model; every field is checked on construction.
 
-    Sizes left out are derived: `n_kv_heads` is `n_heads`, `d_head` is `d_model / n_heads`, `n_encoder_layers` is
-    `n_layers` for an encoder-decoder. `n_layers` counts the blocks of the only stack, or of the decoder.
+    Sizes that are not given are derived: `n_kv_heads` is `n_heads`, `d_head` is `d_model / n_heads`, `n_encoder_layers`
+    is `n_layers` for an encoder-decoder. `n_layers` counts the blocks of the only stack, or of the decoder.
 
     Raises TypeError for a value of the wrong type and ValueError for one out of range or a combination that does not
     fit together; both name the field, what was expected and what came.
@@ -54,16 +54,16 @@ class ModelConfig:
     relative_buckets: int = 32  # T5
     relative_max_distance: int = 128  # T5
     sliding_window: int | None = None  # a position sees itself and the window - 1 before it
-    sliding_layers: tuple[int, ...] | None = None  # those with the window, where others see all; None: all layers
+    sliding_layers: tuple[int, ...] | None = None  # the layers with the window; None: all layers
 
     activation: str = "gelu"  # see ACTIVATIONS; swiglu, geglu and geglu_tanh are gated: three matrices
     qkv_bias: bool = True
     output_bias: bool = True
     ffn_bias: bool = True
     qk_norm: bool = False  # a norm over each head's query and key (Qwen3)
-    latent: LatentAttention | None = None  # DeepSeek's attention in place of grouped heads
-    experts: Experts | None = None  # a mixture of experts in place of the feed-forward network
-    attention_scale: float | None = None  # multiplies the scores; 1 / sqrt(d_head) unless told (T5: 1)
+    latent: LatentAttention | None = None  # DeepSeek's attention instead of grouped heads
+    experts: Experts | None = None  # a mixture of experts instead of the feed-forward network
+    attention_scale: float | None = None  # multiplies the scores; default: 1 / sqrt(d_head) (T5: 1)
     embedding_scale: float = 1.0  # multiplies the token embeddings (the original Transformer: sqrt(D))
     logit_scale: float = 1.0  # multiplies the hidden states before the head (tied T5: 1 / sqrt(D))
     tied_head: bool = True  # the head is the transpose of the token embedding; ignored by encoders
@@ -194,7 +194,7 @@ class ModelConfig:
 
     @property
     def gated(self) -> bool:
-        """Whether the feed-forward network has a gate, and so three matrices in place of two."""
+        """Whether the feed-forward network has a gate, and so three matrices instead of two."""
         return self.activation in GATED_ACTIVATIONS
 
     def check_implemented(self) -> None:
@@ -214,7 +214,7 @@ class ModelConfig:
 
     @property
     def n_sliding_layers(self) -> int:
-        """How many layers see a window only; the others see all that came before."""
+        """How many layers see a window only; the others see all earlier positions."""
         if self.sliding_window is None:
             return 0
         return self.n_layers if self.sliding_layers is None else len(self.sliding_layers)
@@ -235,13 +235,13 @@ class ModelConfig:
 
     @property
     def final_norm(self) -> bool:
-        """Whether each stack ends in a norm: blocks that normalise what goes in leave their sum as it is."""
+        """Whether each stack ends in a norm: blocks that normalise their input do not normalise their output."""
         return self.norm_placement != "post"
 
     def replace(self, **changes) -> ModelConfig:
-        """The same configuration with some fields changed, and everything checked again.
+        """The same configuration with some fields changed, and every field checked again.
 
-        Derived sizes follow what they are derived from where they still have the derived value:
+        A size that still has its derived value is derived again:
 
         >>> config = ModelConfig(kind="decoder", d_model=64, n_layers=2, n_heads=4, d_ff=256, vocab_size=100)
         >>> config.replace(n_heads=8).d_head

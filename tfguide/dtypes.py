@@ -1,7 +1,7 @@
-"""One vocabulary of number types: the name of each here, its bits, and what others call it.
+"""One vocabulary of number types: the name of each in this package, its bits, and its names elsewhere.
 
-`float8` and `float4` are the small floating types whatever their exponent: they cost the same. Scales that come with
-blocks of small numbers (one of 8 bits for each 32 in mxfp4) are counted where they matter, not here.
+`float8` and `float4` stand for the small floating types with any exponent: all cost the same. The scales of blocks of
+small numbers (one of 8 bits for each 32 in mxfp4) are counted where they matter, not here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAMES = {name: name for name in BITS} | {other: name for name, words in _OTHERS.
 
 
 def dtype_name(name: str) -> str:
-    """The name that this package uses for a type, from any that others use, in any case.
+    """This package's name of a type, from any of its names in upper or lower case.
 
     Raises TypeError for what is not a string, ValueError for an unknown type, with the nearest names.
 

@@ -29,7 +29,7 @@ def rotary_frequencies(d_head: int, theta: float = 10_000.0, scaling: RopeScalin
         return frequencies
     turns = scaling.original_max_positions * frequencies / (2 * math.pi)  # full turns within the trained context
     kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    kept = np.clip(kept, 0.0, 1.0)  # 1: fast enough to stay as it is, 0: slow, stretched by the whole factor
+    kept = np.clip(kept, 0.0, 1.0)  # 1: a fast pair keeps its frequency, 0: a slow pair is divided by the factor
     return frequencies * (kept + (1.0 - kept) / scaling.factor)
 
 

@@ -9,7 +9,7 @@ from tfguide.checks.values import check_count, check_number, make_plain
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """Llama 3's stretch of the rotary frequencies for contexts longer than those of training.
+    """Llama 3's scaling of the rotary frequencies for contexts longer than those of training.
 
     Wavelengths shorter than `original_max_positions / high_freq_factor` stay, those longer than
     `original_max_positions / low_freq_factor` are multiplied by `factor`, and those between are interpolated.
@@ -37,7 +37,7 @@ class RopeScaling:
 
 @dataclass(frozen=True, kw_only=True)
 class Experts:
-    """A mixture of experts in place of the feed-forward network: each token goes to a few of many networks.
+    """A mixture of experts instead of the feed-forward network: each token goes to a few of many networks.
 
     `per_token` of `n_experts` networks with `d_expert` hidden features are chosen by a router (D, n_experts);
     `n_shared` more of the same size see every token. The first `n_dense_layers` layers keep the ordinary network of
@@ -69,7 +69,8 @@ class LatentAttention:
     """Multi-head latent attention: keys and values of all heads are made from one small vector, which is cached.
 
     A token's cache holds `kv_rank` numbers and `d_rope` more that carry the position. A head's query and key have
-    `d_nope + d_rope` features, its value `d_value`. `query_rank`: the queries go through a vector of this size.
+    `d_nope + d_rope` features, its value `d_value`. `query_rank`: the size of a vector between a position's D features
+    and its queries (default: no such vector).
     Source: DeepSeek-AI 2024, "DeepSeek-V2", section 2.1.
     """
 

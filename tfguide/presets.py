@@ -1,4 +1,4 @@
-"""The published models by name: the fields of a `ModelConfig` each, with their source."""
+"""The published models by name: the fields of a `ModelConfig` for each, with the source."""
 
 from __future__ import annotations
 

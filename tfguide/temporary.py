@@ -1,4 +1,4 @@
-"""What is written under a hidden name and then renamed, so that nobody sees half of it; and what a crash left."""
+"""Files and folders written under a hidden name, then renamed, so that no reader sees a part; and their removal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ except ModuleNotFoundError:  # Windows, which does not rename or remove what is 
 def hidden_folder(parent: Path, name: str) -> Iterator[Path]:
     """A new empty folder `.NAME.new-...` to write into, removed when the block ends.
 
-    The process holds a lock on it, which goes when the process does, however it ends: see `remove_orphans`.
+    The process holds a lock on the folder, which the system releases when the process ends: see `remove_orphans`.
     """
     folder, lock = _new_folder(parent, name)
     try:
@@ -43,9 +43,10 @@ def beside(hidden: Path) -> Path:
 def remove_orphans(parent: Path, name: str, replaced: bool = False) -> None:
     """Remove the hidden folders of a name whose process is gone.
 
-    A process lives as long as it holds the lock. What another machine wrote, which shares the folder, is left alone, as
-    is everything where the file system has no locks. replaced: also what lies `beside` them, and the folders that have
-    something beside them. Without it those stay: after a crash between two renames they are all that there is.
+    A folder without a lock has lost its process. The folders of another machine that shares `parent` stay, and so do
+    all where the file system has no locks.
+    replaced: remove the folders that `beside` names as well, and those that have one beside them (default: both stay,
+    since after a crash between two renames they are the only copies).
     """
     pattern = re.compile(rf"\.{re.escape(name)}\.(new|old)-([0-9a-f]*)-([0-9a-f]*)-[0-9a-f]{{8}}")
     with contextlib.suppress(OSError):
@@ -59,7 +60,7 @@ def remove_orphans(parent: Path, name: str, replaced: bool = False) -> None:
 
 
 def write_file(file: str | os.PathLike, text: str) -> None:
-    """Write a text file, of which a reader sees all or what was there before; into a device or a pipe directly."""
+    """Write a text file so that a reader sees the old text or all of the new one; write a device or a pipe directly."""
     file = Path(file).resolve()  # a link stays a link
     if file.exists() and not file.is_file():
         file.write_text(text, encoding="utf-8")
@@ -90,7 +91,7 @@ def _new_folder(parent, name):
         folder = parent / f".{name}.new-{'-'.join(_machine())}-{secrets.token_hex(4)}"
         folder.mkdir()
         lock = _lock(folder, fcntl and fcntl.LOCK_EX)
-        # Before it was locked, somebody may have taken it for an orphan.
+        # Before the folder was locked, another process may have removed it as an orphan.
         if folder.is_dir() if lock is None else _is_still(folder, lock):
             return folder, lock
         if lock is not None:

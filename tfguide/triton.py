@@ -1,4 +1,4 @@
-"""How triton, which comes with PyTorch's CUDA build, and TensorFlow live in one process."""
+"""Load triton, which comes with PyTorch's CUDA build, so that TensorFlow works in the same process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_triton() -> None:
 
 @contextlib.contextmanager
 def _own_symbols_first():
-    """Within it, a library that Python loads looks for a symbol in itself before it looks in the process."""
+    """Within the block, a library that Python loads looks for a symbol in itself before it looks in the process."""
     if not hasattr(os, "RTLD_DEEPBIND"):  # no Linux, and so no triton
         yield
         return

@@ -14,13 +14,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 import tfguide.reference
 import tfguide.tensorflow
 import tfguide.torch
 from tfguide.checkpoints import read_checkpoint
-from tfguide.figures import style
+from tfguide.figures import canvas, style
 from tfguide.tasks import minilm
 
 TARGET = Path(__file__).resolve().parent.parent / "book" / "_static" / "readme.svg"
@@ -56,46 +55,31 @@ def draw():
     tokens, maps = attention()
     assert max(np.abs(each - maps[0]).max() for each in maps) < 1e-5
     with style.style(), plt.rc_context({"text.color": INK, "xtick.color": INK, "ytick.color": INK}):
-        fig = plt.figure(figsize=(9, 4.4), layout="none", facecolor=PAPER)
-        page = fig.add_axes((0, 0, 1, 1))
-        page.set(xlim=(0, 9), ylim=(4.4, 0))
-        page.axis("off")
-        page.text(0.3, 0.42, "One formula", fontsize=12, fontweight="bold", va="center")
-        page.text(
-            1.75,
-            0.42,
-            r"$\mathbf{C} = \mathrm{softmax}(\mathbf{Q}\mathbf{K}^\top / \sqrt{d})\,\mathbf{V}$",
-            fontsize=14,
-            va="center",
-        )
-        page.text(
-            0.3, 0.83, "three dialects, one configuration, one weight dictionary", color=GREY, fontsize=11, va="center"
-        )
+        page = canvas.canvas(9, 4.4)
+        page.figure.set_facecolor(PAPER)
+        _text(page, 0.3, 0.42, "One formula", 12, fontweight="bold")
+        formula = r"$\mathbf{C} = \mathrm{softmax}(\mathbf{Q}\mathbf{K}^\top / \sqrt{d})\,\mathbf{V}$"
+        _text(page, 1.75, 0.42, formula, 14)
+        _text(page, 0.3, 0.83, "three dialects, one configuration, one weight dictionary", 11, color=GREY)
         for row, (name, (module, colour)) in enumerate(DIALECTS.items()):
             top = 1.1 + 1.1 * row
-            page.add_patch(
-                FancyBboxPatch(
-                    (0.3, top), 5.3, 0.92, boxstyle="round,pad=0,rounding_size=0.08", facecolor=colour + "18",
-                    edgecolor=colour, linewidth=1.5,
-                )
-            )  # fmt: skip
-            page.text(0.45, top + 0.2, name, fontsize=11, fontweight="bold", va="center")
+            canvas.box(page, 0.3, top, 5.3, 0.92, "", colour)
+            _text(page, 0.45, top + 0.2, name, 11, fontweight="bold")
             for step, wanted in enumerate(("scores", "output")):
-                code = line(module, wanted)
-                page.text(0.45, top + 0.47 + 0.25 * step, code, family="monospace", fontsize=8.4, va="center")
-            start, end = (5.64, top + 0.46), (6.06, 2.15 + 0.35 * row)
-            page.add_patch(
-                FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=12, linewidth=1.5, color=colour)
-            )
-        ax = fig.add_axes((0.745, 0.235, 0.235, 0.49))
+                _text(page, 0.45, top + 0.47 + 0.25 * step, line(module, wanted), 7.9, family="monospace")
+            canvas.arrow(page, (5.67, top + 0.46), (6.03, 2.15 + 0.35 * row), colour=colour, width=1.5)
+        ax = page.figure.add_axes((0.745, 0.235, 0.235, 0.49))
         ax.imshow(maps[0], cmap=style.SEQUENTIAL, vmin=0)
         ax.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
         ax.set_yticks(range(len(tokens)), tokens, fontsize=9)
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        page.text(6.1, 0.42, "The same numbers", fontsize=12, fontweight="bold", va="center")
-        page.text(6.1, 0.83, "a head of MiniLM that looks one token back", color=GREY, fontsize=10, va="center")
-    return fig
+        style.bare(ax)
+        _text(page, 6.1, 0.42, "The same numbers", 12, fontweight="bold")
+        _text(page, 6.1, 0.83, "a head of MiniLM that looks one token back", 9, color=GREY)
+    return page.figure
+
+
+def _text(page, x, y, words, size, **look):
+    canvas.text(page, x, y, words, size, ha="left", **look)
 
 
 def main() -> None:

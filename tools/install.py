@@ -46,7 +46,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def choose_index(named: str, cpu_index: str = CPU_INDEX, platform: str = sys.platform) -> tuple[str, str]:
-    """The index to take PyTorch from, or "registry", and why. named: what the caller wants, "" for no wish."""
+    """The index to take PyTorch from, or "registry", and why. named: the caller's index, "" for none."""
     if named:
         return named, "TORCH_INDEX names it"
     if platform != "linux":
@@ -57,7 +57,7 @@ def choose_index(named: str, cpu_index: str = CPU_INDEX, platform: str = sys.pla
 
 
 def pip(*arguments: str, check: bool = True) -> int:
-    """Run pip in this environment and return its exit status; where it fails and `check` is set, end with it."""
+    """Run pip in this environment and return its exit status; with `check`, exit with a status that is not 0."""
     status = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *arguments], check=False).returncode
     if status and check:
         sys.exit(status)

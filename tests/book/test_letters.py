@@ -1,7 +1,7 @@
 """One alphabet in all pages: what the mathematics and the code of the book call scores, weights and outputs.
 
-Scores are Z, attention weights A, the output of a head C, that of a layer Y, what the activation of a feed-forward
-network is applied to U. S is a size and never a matrix. Formulas of the source are quoted in bold and are left out.
+Scores are Z, attention weights A, the output of a head C, the output of a layer Y, the input of an activation U. S is a
+size and never a matrix. Formulas of the source are quoted in bold and are left out.
 """
 
 import json

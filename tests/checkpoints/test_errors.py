@@ -1,4 +1,4 @@
-"""What cannot be read exactly is refused, with the file and the key or the tensor in the message."""
+"""A folder that cannot be read exactly is refused; the message names the file and the key or the tensor."""
 
 import json
 import re

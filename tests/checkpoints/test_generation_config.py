@@ -1,4 +1,4 @@
-"""Where a text ends and what it starts from: as transformers generates from the same folder."""
+"""Where a text stops and which token starts it: the same as when transformers generates from the folder."""
 
 import json
 import warnings

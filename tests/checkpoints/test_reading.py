@@ -1,4 +1,4 @@
-"""What a folder becomes: configuration and weights, equal to what transformers computes from it."""
+"""A folder is read into a configuration and weights that compute what transformers computes from it."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""What is written: transformers loads it, it reads back bit for bit, and a failure leaves the folder as it was."""
+"""A written folder: transformers loads it, it reads back bit for bit, and a failed write changes nothing."""
 
 import dataclasses
 import errno

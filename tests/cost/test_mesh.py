@@ -1,4 +1,4 @@
-"""Carried out on a simulated mesh, every layout gives the layer's output and sends what the closed forms say."""
+"""On a simulated mesh, every layout gives the layer's output and sends what the closed forms say."""
 
 import numpy as np
 import pytest

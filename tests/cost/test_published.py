@@ -1,4 +1,4 @@
-"""Every published number of the table is met within its tolerance; what is only a bound is one."""
+"""Every published number of the table is met within its tolerance, and every bound holds."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What comes out of drafting and accepting is distributed as the target: proved by enumeration."""
+"""Speculative decoding draws from the target's distribution: proved by enumeration."""
 
 import itertools
 

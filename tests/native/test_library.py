@@ -1,4 +1,4 @@
-"""The file of the kernels: whole or built again, whoever cut it short, and wherever it may be kept."""
+"""The file of the kernels: loaded whole or built again, in any folder, after any truncation."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Characters as their tokens come: joined, they are what the tokenizer makes of all tokens at once."""
+"""Streamed text: its pieces join to the text that the tokenizer makes of all tokens at once."""
 
 from itertools import chain, takewhile
 

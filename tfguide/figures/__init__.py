@@ -1,1 +1,1 @@
-"""How the figures of the book are drawn. Nothing else in tfguide imports this package."""
+"""How the figures and tables of the book are drawn: a file for each subject over `style`, `canvas` and `tables`."""

@@ -1,6 +1,8 @@
-"""Figures of the activations: the GELU, exact and approximate, and the difference."""
+"""Figures of the activations: their curves, and the GELU beside its approximation."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,4 +29,19 @@ def gelu(x: np.ndarray, exact: np.ndarray, approximate: np.ndarray, swish: np.nd
         bottom.axhline(0, color=style.ink(), linewidth=0.5)
         bottom.set_title("tanh formula minus exact GELU, in units of 0.0001")
         bottom.set_xlabel("x")
+    return fig
+
+
+def activation_curves(curves: Mapping[str, Callable[[np.ndarray], np.ndarray]]) -> Figure:
+    """Activation functions of one variable, by name."""
+    x = np.linspace(-4, 3, 281)
+    with style.style():
+        fig, ax = plt.subplots(figsize=style.size(0.72, 4.8))
+        ax.axhline(0, color=style.ink(), linewidth=0.6, linestyle="-")
+        ax.axvline(0, color=style.ink(), linewidth=0.6, linestyle="-")
+        for name, function in curves.items():
+            ax.plot(x, function(x), label=name)
+        ax.set_xlabel("input")
+        ax.set_ylabel("output")
+        ax.legend(fontsize=10)
     return fig

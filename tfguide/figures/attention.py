@@ -35,7 +35,7 @@ def heat_maps(
     with style.style():
         width = _WIDTH if columns > 1 else 0.72 * _WIDTH
         size = (width, rows * width / columns * 1.08 + 0.45)
-        # The axes stay square: "compressed" is the layout that reckons with it.
+        # "compressed" is the layout for axes that stay square.
         fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="compressed")
         for ax in axes.flat[len(maps) :]:
             ax.set_visible(False)
@@ -81,7 +81,7 @@ def lines(weights: np.ndarray, tokens: Sequence[str], query: int | None = None) 
 
 
 def head_overview(shares: Mapping[str, np.ndarray]) -> Figure:
-    """For every head of a model the share of its weight that goes to one kind of place: (L, H) numbers by title."""
+    """The share of each head's weight that goes to one kind of place: (L, H) numbers by title."""
     with style.style():
         fig, axes = plt.subplots(len(shares), 1, figsize=(_WIDTH, 1.95 * len(shares) + 0.8), squeeze=False)
         for ax, (title, values) in zip(axes.flat, shares.items(), strict=True):
@@ -98,7 +98,7 @@ def head_overview(shares: Mapping[str, np.ndarray]) -> Figure:
 
 
 def depth_curves(curves: Mapping[str, Sequence[float]], label: str) -> Figure:
-    """One number after the embedding and after each block, for several variants of a model: L + 1 numbers by name."""
+    """A number after the embedding and after each block, for variants of a model: L + 1 numbers by name."""
     with style.style():
         fig, ax = plt.subplots(figsize=(_WIDTH, 3.2))
         for name, values in curves.items():

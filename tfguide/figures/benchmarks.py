@@ -1,19 +1,83 @@
-"""The figure of the benchmark page: tokens a second, contestants side by side."""
+"""The tables and the figure of the benchmark page: tokens a second, contestants side by side.
+
+A result is what `tfguide bench --json` writes, as `tfguide.bench.predict.read_results` reads it: a task, a machine, the
+`size` of its model, and a row for each contestant.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 
-from tfguide.figures.style import PALETTE, ink, size, style
+from tfguide.figures.style import PALETTE, WIDTH, ink, style
+from tfguide.figures.tables import Cell, grouped_table
 
 if TYPE_CHECKING:
+    from IPython.display import HTML
     from matplotlib.figure import Figure
 
-_WIDTH = 5.2  # inches: on a telephone the figure shrinks to the screen, and its labels must still be read
+TYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float16", "int8": "8 bits", "int4": "4 bits"}
+_OURS = {"torch": "tfguide, PyTorch", "tensorflow": "tfguide, TensorFlow"}
 _HEIGHT = 0.22  # inches of a bar
+
+
+def processor(machine: Mapping[str, Any]) -> str:
+    """A machine in words, from what `tfguide.bench.timing.machine` returns: its processor and its cores."""
+    return f"{machine['processor']}, {machine['cores']} cores"
+
+
+def contestant(row: Mapping[str, Any]) -> str:
+    """The name of a row's contestant; ours is named with its framework."""
+    return _OURS[row["framework"]] if row["name"] == "tfguide" else row["name"]
+
+
+def limits(results: Iterable[Mapping[str, Any]], key: str) -> str:
+    """The least and the most that a limit of the machine was beside the results, in units of 1e9 a second."""
+    values = [result["limits"][key] / 1e9 for result in results]
+    return f"{min(values):.0f} to {max(values):.0f}"
+
+
+def results_table(results: Iterable[Mapping[str, Any]], task: str) -> HTML:
+    """The results of a task: a group for each model, type of weights and prompt, and the contestants below it.
+
+    A contestant that failed has its message instead of numbers.
+    """
+    groups: dict[str, list[tuple]] = {}
+    for result in results:
+        if result["task"] == task:
+            for row in result["rows"]:
+                about = f"model {result['size']}, {TYPES[row['dtype']]}, prompt of {row['prompt']}"
+                groups.setdefault(about, []).append(_cells(row))
+    head = ("tokens/s", "of the limit", "ours is", "")
+    return grouped_table(head, [(about, cells) for about, rows in groups.items() for cells in rows])
+
+
+def _cells(row):
+    if "error" in row:
+        return Cell(row["error"], columns=3), contestant(row)
+    share = row.get("share_of_bandwidth", row.get("share_of_flops"))
+    ratio = "" if row["name"] == "tfguide" else f"{row['ratio']:.2f} x"
+    peak = row.get("memory", {}).get("peak_bytes")
+    held = "" if peak is None else f"{peak / 1e6:,.0f} MB at most"
+    return f"{row['tokens_per_second']:.1f}", f"{share:.0%}", ratio, Cell(contestant(row), below=held)
+
+
+def decoding_by_type(results: Iterable[Mapping[str, Any]], size: str) -> dict[str, list[tuple[str, float, float]]]:
+    """The decoding of the models of one size, as `speeds` draws it: {type: [(contestant, tokens/s, limit), ...]}.
+
+    The limit is what the memory allowed in the same minutes, as in the table.
+    """
+    groups: dict[str, list[tuple[str, float, float]]] = {}
+    for result in results:
+        if result["task"] == "decode" and result["size"] == size:
+            for row in result["rows"]:
+                if "error" not in row:
+                    limit = row["tokens_per_second"] / row["share_of_bandwidth"]
+                    bar = contestant(row), row["tokens_per_second"], limit
+                    groups.setdefault(TYPES[row["dtype"]], []).append(bar)
+    return {kind: groups[kind] for kind in TYPES.values() if kind in groups}
 
 
 def speeds(groups: Mapping[str, Sequence[tuple[str, float, float]]]) -> Figure:
@@ -26,7 +90,7 @@ def speeds(groups: Mapping[str, Sequence[tuple[str, float, float]]]) -> Figure:
     names = list(dict.fromkeys(name for rows in groups.values() for name, _, _ in rows))
     height = _HEIGHT * sum(len(rows) + 1 for rows in groups.values()) + 1.1
     with style():
-        fig, ax = plt.subplots(figsize=size(height / _WIDTH, _WIDTH))
+        fig, ax = plt.subplots(figsize=(WIDTH, height))
         y, ticks, shown = 0.0, [], set()
         for group, rows in groups.items():
             top = y

@@ -1,12 +1,52 @@
-"""The figure of the conformance appendix: how the differences to the reference are spread, against the limit."""
+"""The tables and the figure of the conformance appendix: the differences to the reference, against the limit.
+
+A row is what a test of `tests/conformance` recorded of one model in one framework: its choices and its
+`largest_difference`.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from tfguide.figures.style import BLUE, GOLD, ink, size, style
+from tfguide.figures.tables import Cell, table
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow"}
+Rows = Sequence[Mapping[str, Any]]
+
+
+def worst(rows: Rows, **wanted: object) -> float:
+    """The largest difference among the rows that have the wanted values."""
+    return max(row["largest_difference"] for row in rows if all(row[key] == value for key, value in wanted.items()))
+
+
+def differences_table(rows: Rows, down: str, across: str | None = None) -> HTML:
+    """The largest differences in units of 1e-6: a line for each value of `down`, columns for each framework.
+
+    down, across: keys of the rows; with `across` a framework has a column for each value of that key.
+    """
+    inner = [{across: value} for value in _values(rows, across)] if across else [{}]
+    columns = [{"framework": name} | more for name in FRAMEWORKS for more in inner]
+    frameworks = [down.replace("_", " "), *(Cell(name, columns=len(inner)) for name in FRAMEWORKS.values())]
+    lines = [
+        [value, *(f"{worst(rows, **{down: value}, **column) * 1e6:.1f}" for column in columns)]
+        for value in _values(rows, down)
+    ]
+    if across is None:
+        return table(frameworks, lines)
+    return table(["", *(column[across] for column in columns)], lines, above=frameworks)
+
+
+def _values(rows, key):
+    return list(dict.fromkeys(row[key] for row in rows))
 
 
 def difference_histogram(differences: Mapping[str, Sequence[float]], limit: float) -> Figure:

@@ -21,7 +21,7 @@ _MARKERS = "osD^v<>PX*"
 def sweep(name: str, points: Sequence[tuple[int, float, float, int]], title: str) -> Figure:
     """Milliseconds a token and tokens a second by batch, context or chips: (value, ms, tokens/s, chips) each.
 
-    For files: black on white, not in the colours of a page.
+    The figure is for a file: black on white, not in the colours of a page.
     """
     values, milliseconds, speed, chips = (np.array(column) for column in zip(*points, strict=True))
     fig, axes = plt.subplots(1, 2, figsize=size(0.42), constrained_layout=True)

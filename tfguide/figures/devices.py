@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgba
-from matplotlib.patches import Rectangle
 
 from tfguide.cost import LAYOUTS, ffn_communication
 from tfguide.cost.mesh import Mesh
 from tfguide.cost.published import FIGURE_3, FIGURE_3_SIZES, FIGURE_6, palm
 from tfguide.cost.step import step
+from tfguide.figures import canvas
 from tfguide.figures.style import DASHES, PALETTE, ink, size, style
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def collectives() -> Figure:
                         _draw(ax, left + place, chip * 1.2, cell)
             for chip in range(_CHIPS):
                 ax.text(-0.25, chip * 1.2 + 0.5, f"chip {chip}", ha="right", va="center", fontsize=10)
-            arrow = {"arrowstyle": "-|>", "color": ink(), "linewidth": 1.3}
-            ax.annotate("", (5.6, 2.3), (4.3, 2.3), arrowprops=arrow)
+            canvas.arrow(ax, (4.35, 2.3), (5.55, 2.3), width=1.3)
             ax.set_title(name)
             ax.set(xlim=(-2.0, 10.1), ylim=(4.7, -0.9), aspect="equal")
             ax.axis("off")
@@ -99,7 +98,7 @@ def moves() -> dict[str, tuple[list[list[Cell]], list[list[Cell]]]]:
     """What each chip holds before and after each collective, as the simulated mesh moves it: chips by cells."""
     mesh = Mesh((1, 1, _CHIPS))
     rows = np.tile(np.arange(_CHIPS), (_CHIPS, 1))  # the pieces that a chip with a whole array has
-    mine = 1 << np.arange(_CHIPS)  # a bit for each chip: sums keep apart whose they are
+    mine = 1 << np.arange(_CHIPS)  # a bit for each chip: the bits of a sum say which chips it came from
     gathered = [
         mesh.all_gather({c: a[i : i + 1] for i, c in enumerate(mesh.chips)}, _AXES, 0, "") for a in (rows[0], mine)
     ]
@@ -123,7 +122,7 @@ def moves() -> dict[str, tuple[list[list[Cell]], list[list[Cell]]]]:
     every: list[list[Cell]] = [[(_letter(piece), (chip,)) for piece in range(_CHIPS)] for chip in range(_CHIPS)]
     return {
         "All-gather": (_in_place(own), cells(gathered)),
-        "Reduce-scatter": (every, _in_place(cells(reduced, times=_CHIPS))),  # the letters were added as well
+        "Reduce-scatter": (every, _in_place(cells(reduced, times=_CHIPS))),  # the pieces' numbers were added as well
         "All-to-all": (every, cells(exchanged)),
     }
 
@@ -137,18 +136,18 @@ def _chips(bits):
 
 
 def _in_place(one_each):
-    """A piece each, at the place that its letter has in the whole."""
+    """One piece on each chip, at the place that its letter has in the whole."""
     return [[cell if place == chip else None for place in range(_CHIPS)] for chip, [cell] in enumerate(one_each)]
 
 
 def _draw(ax, x, y, cell):
     if cell is None:
-        ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=ink(), linewidth=0.5, alpha=0.35))
+        canvas.cell(ax, x, y, 1, 1, edge=to_rgba(ink(), 0.35), linewidth=0.5)
         return
     letter, origins = cell
     width = 1 / len(origins)
     for index, chip in enumerate(origins):
-        ax.add_patch(Rectangle((x + index * width, y), width, 1, facecolor=to_rgba(PALETTE[chip], 0.45), linewidth=0))
+        canvas.cell(ax, x + index * width, y, width, 1, PALETTE[chip], opacity=0.45, linewidth=0)
     edge = PALETTE[origins[0]] if len(origins) == 1 else ink()
-    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=edge, linewidth=1.0))
-    ax.text(x + 0.5, y + 0.52, letter, ha="center", va="center", fontsize=10)
+    canvas.cell(ax, x, y, 1, 1, edge=edge, linewidth=1.0)
+    canvas.text(ax, x + 0.5, y + 0.52, letter)

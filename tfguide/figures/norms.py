@@ -9,30 +9,23 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from tfguide.figures import style
-
-_WIDTH = 5.2
+from tfguide.figures import canvas, style
 
 
 def geometry(points: np.ndarray) -> Figure:
-    """RMS norm and layer norm of vectors of two features (N, 2), each arrow from a vector to what it becomes."""
+    """RMS norm and layer norm of vectors of two features (N, 2): an arrow from each vector to its norm's output."""
     rms = points / np.sqrt((points**2).mean(axis=1, keepdims=True))
     centred = points - points.mean(axis=1, keepdims=True)
     layer = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True))
     with style.style():
-        fig, axes = plt.subplots(1, 2, figsize=(_WIDTH, 3.1), sharey=True)
+        fig, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 3.1), sharey=True)
         for ax, title, normed in ((axes[0], "RMS norm", rms), (axes[1], "Layer norm", layer)):
             ax.axhline(0, color=style.ink(), linewidth=0.5)
             ax.axvline(0, color=style.ink(), linewidth=0.5)
             ax.add_patch(Circle((0, 0), np.sqrt(2), fill=False, edgecolor=style.ink(), linewidth=0.8, linestyle=":"))
             for number, (start, end) in enumerate(zip(points, normed, strict=True)):
                 colour = style.PALETTE[number % len(style.PALETTE)]
-                ax.annotate(
-                    "",
-                    end,
-                    start,
-                    arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.4, "shrinkA": 3, "shrinkB": 0},
-                )
+                canvas.arrow(ax, start, end, colour=colour, head="->", back=3)
                 ax.plot(*start, "o", color=colour, markersize=5)
             ax.set_title(title)
             ax.set_xlim(-2.3, 4.3)
@@ -49,7 +42,7 @@ def geometry(points: np.ndarray) -> Figure:
 def last_layer_gradient(layers: Sequence[int], gradients: Mapping[str, Sequence[float]]) -> Figure:
     """The gradient norm of the last block's weights against the number of blocks, by placement of the norm."""
     with style.style():
-        fig, ax = plt.subplots(figsize=(_WIDTH, 3.3))
+        fig, ax = plt.subplots(figsize=(style.WIDTH, 3.3))
         markers = "os^v"
         for (name, values), colour, dash, marker in zip(
             gradients.items(), (style.RED, style.BLUE, style.TEAL), style.DASHES, markers, strict=False

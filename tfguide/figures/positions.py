@@ -1,4 +1,4 @@
-"""Figures of the position encodings: what is added, what is turned, and what is taken off the scores."""
+"""Figures of the position encodings: added vectors, rotated heads, and biases of the scores."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from tfguide.figures import style
+from tfguide.figures import canvas, style
 from tfguide.frequencies import alibi_slopes, relative_bucket_table, rotary_frequencies, sinusoidal_frequencies
 from tfguide.reference import alibi_bias, sinusoidal_positions
-
-_WIDTH = 5.2  # inches; the text stays readable on a telephone
 
 
 def sinusoidal(n_positions: int = 64, d_model: int = 64) -> Figure:
     """The sinusoidal encodings (T, D) as a heat map, and their dot products (T, T)."""
     encoding = sinusoidal_positions(np.arange(n_positions)[None], d_model)[0]
     with style.style():
-        fig, (top, bottom) = plt.subplots(2, 1, figsize=(_WIDTH, 7.4), height_ratios=(4, 5))
+        fig, (top, bottom) = plt.subplots(2, 1, figsize=(style.WIDTH, 7.4), height_ratios=(4, 5))
         image = style.heat_map(top, encoding, cmap=style.DIVERGING, vmin=-1, vmax=1)
         fig.colorbar(image, ax=top, ticks=[-1, 0, 1])
         top.set_title("The encodings")
@@ -38,7 +36,7 @@ def sinusoidal(n_positions: int = 64, d_model: int = 64) -> Figure:
 def dot_products(offsets: np.ndarray, products: Mapping[str, np.ndarray]) -> Figure:
     """Dot products of encodings against the offset between their positions, one curve for each name."""
     with style.style():
-        fig, ax = plt.subplots(figsize=(_WIDTH, 3.0))
+        fig, ax = plt.subplots(figsize=(style.WIDTH, 3.0))
         for name, values in products.items():
             ax.plot(offsets, values, label=name)
         ax.set_xlabel("offset k")
@@ -52,7 +50,7 @@ def clocks(positions: Sequence[int] = (3, 8), offset: int = 4, d_model: int = 12
     frequencies = sinusoidal_frequencies(d_model)[:3]
     with style.style():
         fig, axes = plt.subplots(
-            len(positions), len(frequencies), figsize=(_WIDTH, 1.75 * len(positions) + 0.4), squeeze=False
+            len(positions), len(frequencies), figsize=(style.WIDTH, 1.75 * len(positions) + 0.4), squeeze=False
         )
         for row, p in zip(axes, positions, strict=True):
             for ax, frequency in zip(row, frequencies, strict=True):
@@ -73,7 +71,7 @@ def rope(query: np.ndarray, key: np.ndarray, places: Sequence[tuple[int, int]], 
     The dot product is written below each pair: it depends on the distance alone.
     """
     with style.style():
-        fig, axes = plt.subplots(1, len(places), figsize=(_WIDTH, 2.6))
+        fig, axes = plt.subplots(1, len(places), figsize=(style.WIDTH, 2.6))
         reach = 1.25 * max(np.linalg.norm(query), np.linalg.norm(key))
         for ax, (p, r) in zip(axes, places, strict=True):
             turned = []
@@ -81,29 +79,22 @@ def rope(query: np.ndarray, key: np.ndarray, places: Sequence[tuple[int, int]], 
                 angle = np.arctan2(vector[1], vector[0]) + position * frequency
                 x, y = np.linalg.norm(vector) * np.cos(angle), np.linalg.norm(vector) * np.sin(angle)
                 turned.append(np.array([x, y]))
-                arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
-                ax.annotate("", (x, y), (0, 0), arrowprops=arrow)
+                canvas.arrow(ax, (0, 0), (x, y), colour=colour, width=1.8)
                 ax.text(1.16 * x, 1.16 * y, name, color=colour, ha="center", va="center", fontsize=11)
             ax.add_patch(Circle((0, 0), 0.04 * reach, facecolor=style.ink(), edgecolor="none"))
-            ax.set_xlim(-reach, reach)
-            ax.set_ylim(-reach, reach)
-            ax.set_aspect("equal")
-            ax.set_xticks([])
-            ax.set_yticks([])
-            for spine in ax.spines.values():
-                spine.set_visible(False)
+            _square(ax, reach)
             ax.set_title(f"q at {p}, k at {r}", fontsize=10, loc="center")
             ax.set_xlabel(f"q · k = {turned[0] @ turned[1]:.3f}")
     return fig
 
 
 def llama3_wavelengths(d_head: int, theta: float, scaling) -> Figure:
-    """The wavelength of each pair of features before and after Llama 3's stretch."""
+    """The wavelength of each pair of features before and after Llama 3's scaling."""
     plain = 2 * np.pi / rotary_frequencies(d_head, theta)
     stretched = 2 * np.pi / rotary_frequencies(d_head, theta, scaling)
     old = scaling.original_max_positions
     with style.style():
-        fig, ax = plt.subplots(figsize=(_WIDTH, 3.9))
+        fig, ax = plt.subplots(figsize=(style.WIDTH, 3.9))
         pairs = np.arange(d_head // 2)
         ax.plot(pairs, plain, color=style.BLUE, linestyle="-", label="as trained")
         ax.plot(pairs, stretched, color=style.RED, linestyle=(0, (5, 1.5)), label="stretched")
@@ -126,7 +117,7 @@ def alibi(n_heads: int = 8, n_positions: int = 32) -> Figure:
     bias = alibi_bias(places[:, -1:], places, n_heads)[0, :, 0]  # (H, S)
     weights = np.exp(bias) / np.exp(bias).sum(axis=-1, keepdims=True)
     with style.style():
-        fig, ax = plt.subplots(figsize=(_WIDTH, 3.4))
+        fig, ax = plt.subplots(figsize=(style.WIDTH, 3.4))
         distance = n_positions - 1 - np.arange(n_positions)
         for number, head in enumerate(range(0, n_heads, 2)):
             slope = alibi_slopes(n_heads)[head]
@@ -147,7 +138,7 @@ def t5_buckets(n_buckets: int = 32, max_distance: int = 128) -> Figure:
     """The bucket of each relative position (key minus query), in an encoder and in a decoder."""
     relative = np.arange(-max_distance, max_distance + 1)
     with style.style():
-        fig, ax = plt.subplots(figsize=(_WIDTH, 3.4))
+        fig, ax = plt.subplots(figsize=(style.WIDTH, 3.4))
         for both, name, colour, dash in (
             (True, "encoder: both directions", style.BLUE, "-"),
             (False, "decoder: what came before", style.RED, (0, (5, 1.5))),
@@ -164,13 +155,13 @@ def t5_buckets(n_buckets: int = 32, max_distance: int = 128) -> Figure:
 
 def _circle(ax):
     ax.add_patch(Circle((0, 0), 1, fill=False, edgecolor=style.ink(), linewidth=0.8))
-    ax.set_xlim(-1.35, 1.35)
-    ax.set_ylim(-1.35, 1.35)
-    ax.set_aspect("equal")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    _square(ax, 1.35)
+
+
+def _square(ax, reach):
+    """A square around the origin, without ticks and lines."""
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+    style.bare(ax)
 
 
 def _hand(ax, angle, colour, label):

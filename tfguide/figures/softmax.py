@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from tfguide.figures import style
 
-_WIDTH = 5.2  # inches; the text stays readable on a telephone
-
 
 def sharpening(weights: Mapping[str, np.ndarray]) -> Figure:
     """The same scores under several factors: one row of bars (n,) for each title."""
     with style.style():
-        fig, axes = plt.subplots(len(weights), 1, figsize=(_WIDTH, 1.25 * len(weights) + 0.6), sharex=True, sharey=True)
+        fig, axes = plt.subplots(
+            len(weights), 1, figsize=(style.WIDTH, 1.25 * len(weights) + 0.6), sharex=True, sharey=True
+        )
         for ax, (title, p), colour in zip(axes, weights.items(), style.PALETTE, strict=False):
             ax.bar(np.arange(len(p)), p, color=colour, width=0.8)
             ax.set_title(title, fontsize=10)
@@ -38,7 +38,7 @@ def scaling(
     entropy: by name, the mean in nats for each size. gradient: by name, (3, sizes), the quartiles of the norm.
     """
     with style.style():
-        fig, (top, bottom) = plt.subplots(2, 1, figsize=(_WIDTH, 5.6), sharex=True)
+        fig, (top, bottom) = plt.subplots(2, 1, figsize=(style.WIDTH, 5.6), sharex=True)
         colours = (style.BLUE, style.RED)
         for (name, values), colour, dash in zip(entropy.items(), colours, style.DASHES, strict=False):
             top.plot(sizes, values, color=colour, linestyle=dash, marker="o", markersize=4)

@@ -7,7 +7,7 @@
         ax.plot(x, y)
     style.show(fig, alt="What the figure shows, in one sentence.")
 
-Text, axes and ticks take the colour of the surrounding text (`currentColor`), so the reader's theme decides it. Data
+Text, axes and ticks take the colour of the surrounding text (`currentColor`), which the reader's theme decides. Data
 take the colours of `PALETTE` or of a colour map. matplotlib is imported when a function is called.
 """
 
@@ -40,10 +40,11 @@ DIVERGING = "RdBu_r"
 # this colour for data.
 _INK = "#0a0b0c"
 
-_WIDTH = 5.2  # inches: 70% of it, the least that a figure shrinks to, is the width of a telephone
+#: Inches of a figure: 70% of that, the least that it shrinks to, is the width of a telephone.
+WIDTH = 5.2
 
 
-def size(aspect: float = 0.5, width: float = _WIDTH) -> tuple[float, float]:
+def size(aspect: float = 0.5, width: float = WIDTH) -> tuple[float, float]:
     """The size of a figure in inches for `figsize`: `width`, and a height of `aspect` times the width.
 
     >>> size(0.5)
@@ -124,10 +125,15 @@ def heat_map(ax, values, *, cmap: str = SEQUENTIAL, vmin: float | None = None, v
     `vmax` are the values of its first and its last colour, by default the smallest and the largest value.
     """
     image = ax.imshow(values, cmap=cmap, vmin=vmin, vmax=vmax, aspect="auto", interpolation="none")
+    bare(ax)
+    return image
+
+
+def bare(ax) -> None:
+    """Take the lines around the axes and the marks of the ticks away; the labels of the ticks stay."""
+    ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    ax.tick_params(length=0)
-    return image
 
 
 def to_svg(fig: "Figure", alt: str) -> str:

@@ -1,6 +1,6 @@
 """The Transformer in NumPy, float64: the formulas of chapters 3 and 4, executable, and the oracle of every test.
 
-It is written to be read and to be right, never to be fast: nothing is cached and every step is a line.
+It is written for reading and for correctness, not for speed: it caches nothing, and every step is one line.
 """
 
 from tfguide.reference.attention import (

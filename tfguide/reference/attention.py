@@ -19,7 +19,7 @@ from tfguide.reference.positions import rotate
 
 
 def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = None) -> np.ndarray:
-    """Which keys each query may see when it may not look ahead: boolean (T, S), True = may look.
+    """The causal mask: no query sees a later key; boolean (T, S), True = may look.
 
     The queries are the last `n_queries` of the `n_keys` positions. With a `window`, a query sees itself and the
     `window - 1` positions before it. Raises ValueError for sizes below 1 or more queries than keys.
@@ -38,7 +38,7 @@ def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = 
 
 
 def padding_mask(valid: np.ndarray) -> np.ndarray:
-    """The visibility of padded keys: `valid` (B, S), True at real tokens, becomes (B, 1, S) for every query."""
+    """The mask that hides padded keys from every query: `valid` (B, S), True at real tokens, as (B, 1, S)."""
     valid = np.asarray(valid)
     check_valid("valid", valid.shape, valid.dtype == bool, valid.dtype, valid.shape)
     return valid[:, None, :]
@@ -53,16 +53,16 @@ def attention_weights(
 ) -> np.ndarray:
     """The weights `softmax(scale * Q K^T + bias)` over the visible keys, (B, H, T, S).
 
-    query: (B, T, H, d); key: (B, S, K, d), K dividing H: query head h uses key head `h // (H / K)`.
+    query: (B, T, H, d); key: (B, S, K, d), where K divides H: query head h uses key head `h // (H / K)`.
     visible: boolean (T, S), (B, T, S) or (B, H, T, S); True = may look.
     bias: (H, T, S) or (B, H, T, S), added to the scores.
-    scale: `1 / sqrt(d)` unless told.
+    scale: the factor of the scores (default: `1 / sqrt(d)`).
 
     Each row sums to 1. The weights of a query that may look at nothing are all 0, never NaN.
     Raises ValueError for shapes that do not fit, TypeError where `visible` is not boolean.
     Source: Vaswani et al. 2017, equation 1; grouped heads: Ainslie et al. 2023.
     """
-    query, key, visible, bias = check_inputs(query, key, key, visible, bias)
+    query, key, visible, bias = as_attention_inputs(query, key, key, visible, bias)
     B, T, H, d = query.shape
     S, K = key.shape[1:3]
     scale = 1 / math.sqrt(d) if scale is None else scale
@@ -75,7 +75,7 @@ def attention_weights(
     if visible is None:
         return _softmax(scores)
     weights = _softmax(np.where(visible, scores, np.finfo(scores.dtype).min))
-    return np.where(visible, weights, 0.0)  # only a row with nothing to see has weight on a hidden key
+    return np.where(visible, weights, 0.0)  # a row that sees nothing has weights on hidden keys so far
 
 
 def scaled_dot_product_attention(
@@ -91,7 +91,7 @@ def scaled_dot_product_attention(
     value: (B, S, K, d_v); the other arguments and the errors are those of `attention_weights`.
     The output of a query that may look at nothing is 0.
     """
-    check_inputs(query, key, value, visible, bias)
+    as_attention_inputs(query, key, value, visible, bias)
     weights = attention_weights(query, key, visible, bias, scale)  # (B, H, T, S)
     B, H, T, S = weights.shape
     value = _float(value)
@@ -104,7 +104,7 @@ def scaled_dot_product_attention(
 class MultiHeadAttention:
     """Multi-head attention: project to heads, attend in each, and project their concatenation back to D.
 
-    `n_kv_heads` = `n_heads` is multi-head, 1 is multi-query, a divisor between is grouped-query attention.
+    `n_kv_heads` = `n_heads` is multi-head, 1 is multi-query, a divisor between them is grouped-query attention.
     `query`, `key`, `value`: D to heads; `output`: heads to D. Source: Vaswani et al. 2017, section 3.2.2.
 
     Raises ValueError where `n_kv_heads` does not divide `n_heads`, or where `d_head` is not given and `n_heads` does
@@ -144,7 +144,7 @@ class MultiHeadAttention:
         return self.output(heads.reshape(B, T, H * d))
 
     def keys_values(self, x, rotation=None):
-        """The keys and the values of `x` (B, S, D): two arrays (B, S, K, d). This is what a KV cache keeps."""
+        """The keys and the values of `x` (B, S, D), which a KV cache keeps: two arrays (B, S, K, d)."""
         x = _float(x)
         check_hidden("memory", x.shape, self.d_model)
         key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
@@ -152,7 +152,7 @@ class MultiHeadAttention:
         return (key if rotation is None else rotate(key, *rotation)), value
 
     def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
-        """The attention weights (B, H, T, S) behind the output, to look at; arguments as in the call."""
+        """The attention weights (B, H, T, S) that the output is computed with; arguments as in the call."""
         key, _ = self.keys_values(x if memory is None else memory, rotation)
         return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)
 
@@ -171,7 +171,8 @@ def _softmax(scores):
     return scores / scores.sum(axis=-1, keepdims=True)
 
 
-def check_inputs(query, key, value, visible, bias):
+def as_attention_inputs(query, key, value, visible, bias):
+    """Queries, keys, mask and bias as arrays, checked against each other; a mask (B, T, S) becomes (B, 1, T, S)."""
     query, key = _float(query), _float(key)
     if visible is not None:
         visible = np.asarray(visible)

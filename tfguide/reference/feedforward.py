@@ -1,4 +1,4 @@
-"""The feed-forward network: widen each position to F features, bend, and narrow back to D."""
+"""The feed-forward network: a linear map to F features, the activation, and a linear map back to D features."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def activate(activation: str, up: np.ndarray, gate: np.ndarray | None = None) -> np.ndarray:
-    """The non-linearity: `f(up)`, or `f(gate) * up` for the gated ones.
+    """The activation: `f(up)`, or `f(gate) * up` for a gated one.
 
     up, gate: (..., F); activation: "relu", "gelu" (exact), "gelu_tanh" (approximate), and gated "swiglu", "geglu",
-    "geglu_tanh". Raises ValueError for an unknown activation, or a gate where there should be none or the reverse.
+    "geglu_tanh". Raises ValueError for an unknown activation, a gate with a plain one, or no gate with a gated one.
     Source: Hendrycks & Gimpel 2016; gates: Shazeer 2020.
     """
     check_activation(activation, gate is not None)
@@ -33,10 +33,10 @@ def activate(activation: str, up: np.ndarray, gate: np.ndarray | None = None) ->
 
 
 class FeedForward:
-    """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
+    """Two linear maps with an activation between them, three with a gate; (B, T, D) to (B, T, D).
 
-    `up` (and `gate`): D to F; `down`: F to D. Every position is treated alike and alone.
-    wide: asks for more than half precision behind `down`, which float64 is.
+    `up` (and `gate`): D to F; `down`: F to D. Every position goes through the same maps, by itself.
+    wide: asks for more than half precision after `down`; float64 has it already.
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
 

@@ -1,4 +1,4 @@
-"""Norms, and the blocks that models are stacked from."""
+"""Norms, and the blocks that a model is a stack of."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class RMSNorm:
 class EncoderBlock:
     """Self-attention and a feed-forward network, each with a residual connection and a norm.
 
-    `config.norm_placement`: "pre" normalises what goes into a sublayer, "post" the sum that comes out, "parallel" lets
-    both sublayers read the same normalised input (Chowdhery et al. 2022, section 2). (B, T, D) to (B, T, D).
+    `config.norm_placement`: "pre" normalises the input of a sublayer, "post" the sum after it; with "parallel" both
+    sublayers read the same normalised input (Chowdhery et al. 2022, section 2). (B, T, D) to (B, T, D).
     """
 
     def __init__(self, config: ModelConfig):
@@ -74,7 +74,7 @@ class EncoderBlock:
     def __call__(self, x, visible=None, bias=None, rotation=None, record=None):
         """x: (B, T, D); visible, bias, rotation: as in `MultiHeadAttention`.
 
-        record: called with the weights (B, H, T, S) of each attention in turn; None: they are not computed.
+        record: called with the weights (B, H, T, S) of each attention in turn (default: no weights are computed).
         """
 
         def attend(h):
@@ -89,7 +89,7 @@ class EncoderBlock:
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def _residual(self, x, norm, sublayer):
-        """x plus what the sublayer makes of it, normalised before or after."""
+        """x plus the output of the sublayer, with the norm before the sublayer or after the sum."""
         if self.placement == "pre":
             return x + sublayer(norm(x))
         return norm(x + sublayer(x))
@@ -98,8 +98,8 @@ class EncoderBlock:
 class DecoderBlock(EncoderBlock):
     """An encoder block that may also attend to an encoder's output, between its two other sublayers.
 
-    It has cross-attention where `config.kind` is "encoder-decoder". Nothing in a block is causal by itself: what a
-    position may see is the caller's `visible`, and a model makes it causal. (B, T, D) to (B, T, D).
+    A block has cross-attention where `config.kind` is "encoder-decoder". A block is not causal by itself: the caller's
+    `visible` says what a position may see, and a model passes a causal mask. (B, T, D) to (B, T, D).
     """
 
     def __init__(self, config: ModelConfig):

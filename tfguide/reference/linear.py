@@ -1,4 +1,4 @@
-"""The linear map and the embedding table: what PyTorch and Keras bring along, and NumPy does not."""
+"""The linear map and the embedding table, which PyTorch and Keras have and NumPy has not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Embedding:
 
 
 def assign(layer, weights) -> None:
-    """Set every weight of a nest of layers; a name is the path of attributes that leads to the array."""
+    """Set the weights of nested layers; a weight's name is the path of attributes to its array."""
     for name, array in weights.items():
         *path, last = name.split(".")
         owner = layer

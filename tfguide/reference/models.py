@@ -43,7 +43,7 @@ class Encoder:
         return self.encoder(self.embedding(tokens, positions, token_types), positions, valid, record=record)
 
     def pool(self, hidden):
-        """BERT's summary of a sequence, from its hidden states (B, T, D): tanh of a map of the first one, (B, D)."""
+        """BERT's vector of a sequence, (B, D): tanh of a linear map of the first of its hidden states (B, T, D)."""
         check_pooler(self.config)
         return np.tanh(self.pooler(hidden[:, 0]))
 
@@ -153,9 +153,9 @@ def generate(
     max_new_tokens: int = 64,
     stop_tokens: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """Greedy generation, computing everything again for each token: what the cached ones must equal.
+    """Greedy generation without a cache: each token computes all positions again.
 
-    Arguments, result and errors: as in `tfguide.torch.generate`.
+    Cached generation must give the same tokens. Arguments, result and errors are those of `tfguide.torch.generate`.
     """
     tokens, lengths = pad_prompts(prompts, model.config.vocab_size)
     max_new_tokens, stop_tokens = stopping(model.config, max_new_tokens, stop_tokens)

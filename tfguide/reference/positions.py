@@ -1,4 +1,4 @@
-"""Five ways to tell a Transformer where a token stands (learned positions are a table, and live with the embedding)."""
+"""Position schemes: sinusoidal, rotary, ALiBi and relative; learned positions are a table beside the embedding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
 
 
 def alibi_bias(query_positions: np.ndarray, key_positions: np.ndarray, n_heads: int) -> np.ndarray:
-    """ALiBi: what is `distance` away loses `slope * distance`, with a slope for each head; bias (B, H, T, S).
+    """ALiBi: the bias `-slope * distance` of the scores, with a slope for each head; (B, H, T, S).
 
     query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """

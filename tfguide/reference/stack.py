@@ -1,4 +1,4 @@
-"""What a model is made of between its tokens and its output: the embeddings and a stack of blocks."""
+"""The embeddings of a model and its stacks of blocks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Embeddings:
             self.norm = make_norm(config)
 
     def __call__(self, tokens, positions, token_types=None):
-        """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T), all 0 unless told."""
+        """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T) (default: all 0)."""
         x = self.token(tokens) * self.config.embedding_scale
         if self.config.positions == "learned":
             x = x + self.position(positions)
@@ -76,7 +76,7 @@ class EncoderStack:
 
 
 class DecoderStack(EncoderStack):
-    """Blocks in which a position sees itself and what came before it, and the encoder's output where there is one."""
+    """Blocks in which a position sees itself, the positions before it, and an encoder's output where there is one."""
 
     causal = True
 

@@ -1,7 +1,8 @@
-"""Attention without the matrix of weights: the keys go by in tiles, with a running maximum and a running sum.
+"""Attention without the matrix of weights: keys are read in tiles, with a running maximum and a running sum.
 
-For one query, softmax over all keys is the same as softmax over tiles that are merged. With the scores s of a tile, a
-maximum m so far, a sum l of exp(s - m) and an output o, a new maximum m' turns l into l exp(m - m') and o likewise.
+For one query, softmax over all keys equals softmax over tiles that are merged. Let m be the maximum of the scores s so
+far, l the sum of exp(s - m) and o the output. Where a tile has a larger maximum m', l and o are multiplied by
+exp(m - m') before the tile is added.
 Source: Milakov & Gimelshein 2018; Rabe & Staats 2021; Dao et al. 2022.
 """
 
@@ -12,16 +13,16 @@ import math
 import numpy as np
 
 from tfguide.checks.values import check_count
-from tfguide.reference.attention import check_inputs
+from tfguide.reference.attention import as_attention_inputs
 
 
 def tiled_attention(query, key, value, visible=None, bias=None, scale=None, tile=128):
     """`scaled_dot_product_attention` in tiles of keys: the same result within rounding, without the (T, S) matrix.
 
-    tile: how many keys are looked at together; memory grows with T * tile in place of T * S. The other arguments, the
-    shapes and the errors are those of `scaled_dot_product_attention`; ValueError for a tile below 1 as well.
+    tile: the number of keys in a tile; memory grows with T * tile instead of T * S. The other arguments, the shapes and
+    the errors are those of `scaled_dot_product_attention`. Raises ValueError for a tile below 1 as well.
     """
-    query, key, visible, bias = check_inputs(query, key, value, visible, bias)
+    query, key, visible, bias = as_attention_inputs(query, key, value, visible, bias)
     value = np.asarray(value, np.float64)
     tile = check_count("tile", tile)
     B, T, H, d = query.shape

@@ -1,0 +1,130 @@
+"""Tables of the book: what is put in is shown as text, rows fill their columns, and commands show what they print."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("IPython")
+pytest.importorskip("matplotlib")
+
+from tfguide.bench import predict
+from tfguide.figures import algorithms, benchmarks, conformance, tables, terminal
+from tfguide.figures.tables import Cell
+
+APPENDICES = Path(__file__).parents[1] / "book" / "appendices"
+
+
+def lines(html):
+    """The rows of a table, each a list of (tag, attributes, content)."""
+    found = re.findall(r"<tr>(.*?)</tr>", html.data)
+    return [re.findall(r"<(t[hd])([^>]*)>(.*?)</\1>", row) for row in found]
+
+
+def texts(html):
+    return [[content for _, _, content in row] for row in lines(html)]
+
+
+def test_a_table_has_its_heads_in_a_head_and_its_rows_below():
+    shown = tables.table(("speed", "model"), [(3, "S"), (1.5, "M")])
+    assert shown.data == (
+        '<div class="pst-scrollable-table-container"><table class="table">'
+        "<thead><tr><th>speed</th><th>model</th></tr></thead>"
+        "<tbody><tr><td>3</td><td>S</td></tr><tr><td>1.5</td><td>M</td></tr></tbody></table></div>"
+    )
+
+
+@pytest.mark.parametrize("cell", ["<b>", Cell("<b>"), Cell("<b>", is_code=True), Cell("<b>", is_head=True)])
+def test_what_is_put_in_is_text(cell):
+    shown = tables.table((cell,), [(cell,)], above=(cell,)).data
+    assert "<b>" not in shown and shown.count("&lt;b&gt;") == 3
+    assert "<i>" not in tables.table(("a",), [(Cell("x & y", below="<i>"),)]).data
+    assert "<b>" not in tables.grouped_table(("a",), [("<b>", ("1",))]).data
+    assert "<b>" not in tables.heading("<b>").data
+
+
+def test_a_cell_can_span_be_code_and_have_a_second_line():
+    head, one, two = lines(
+        tables.table("abc", [(Cell("x", columns=2), 1), (Cell("f", is_code=True), Cell(2, "two"), 3)])
+    )
+    assert [tag for tag, _, _ in head] == ["th"] * 3
+    assert one == [("td", ' colspan="2"', "x"), ("td", "", "1")]
+    assert two == [("td", "", "<code>f</code>"), ("td", "", "2<br><small>two</small>"), ("td", "", "3")]
+
+
+@pytest.mark.parametrize("row", [(1, 2), (1, 2, 3, 4), (1, Cell(2, columns=3))])
+def test_a_row_that_does_not_fill_the_columns_is_refused(row):
+    with pytest.raises(ValueError, match=r"3 columns was expected, got [24]"):
+        tables.table("abc", [row])
+    with pytest.raises(ValueError, match="3 columns"):
+        tables.table("abc", [], above=row)
+
+
+def test_numbers_stand_right_but_for_the_first_column():
+    for row in lines(tables.table("abc", [(1, 2, 3)], numbers=True)):
+        assert ["right" in look for _, look, _ in row] == [False, True, True]
+
+
+def test_a_group_has_its_name_once_over_its_rows():
+    shown = lines(tables.grouped_table("ab", [("one", (1, 2)), ("one", (3, 4)), ("two", (5, 6))]))
+    groups = [row[0] for row in shown if len(row) == 1]
+    assert groups == [("th", ' colspan="2"', "one"), ("th", ' colspan="2"', "two")]
+    assert [len(row) for row in shown] == [2, 1, 2, 2, 1, 2]
+
+
+def test_the_differences_of_the_table_are_those_of_the_file():
+    rows = json.loads((APPENDICES / "conformance.json").read_text())
+    above, head, *body = texts(conformance.differences_table(rows, "positions", "kind"))
+    assert above == ["positions", "PyTorch", "TensorFlow"]
+    assert {row[0] for row in body} == {str(row["positions"]) for row in rows}
+    kinds = head[1 : len(head) // 2 + 1]
+    for row in body:
+        for place, value in enumerate(row[1:]):
+            wanted = row[0], ("torch", "tensorflow")[place // len(kinds)], kinds[place % len(kinds)]
+            mine = [
+                one["largest_difference"]
+                for one in rows
+                if (str(one["positions"]), one["framework"], one["kind"]) == wanted
+            ]
+            assert value == f"{1e6 * max(mine):.1f}"
+    heads, *_ = texts(conformance.differences_table(rows, "kv_heads"))
+    assert heads == ["kv heads", "PyTorch", "TensorFlow"]
+
+
+@pytest.mark.parametrize("machine", ["epyc", "xeon"])
+def test_the_table_and_the_bars_of_the_benchmark_show_the_same_rows(machine):
+    results = predict.read_results(APPENDICES / "benchmarks" / machine)
+    rows = [row for result in results if result["task"] == "decode" for row in result["rows"]]
+    shown = [row for row in lines(benchmarks.results_table(results, "decode"))[1:] if len(row) > 1]
+    assert len(shown) == len(rows)
+    failed = [row for row in shown if "colspan" in row[0][1]]
+    assert len(failed) == sum("error" in row for row in rows)
+    bars = [
+        value for size in ("S", "M") for some in benchmarks.decoding_by_type(results, size).values()
+        for _, value, _ in some
+    ]  # fmt: skip
+    speeds = [row[0][2] for row in shown if "colspan" not in row[0][1]]
+    assert sorted(speeds) == sorted(f"{value:.1f}" for value in bars) and bars
+
+
+def test_the_shares_of_the_steps_sum_to_one():
+    head, *body = texts(algorithms.steps_table([("one", 300.0, 2.0, 4.0), ("two", 100.0, 1.0, 1.0)]))
+    assert body[0][:4] == ["one", "75.0%", "75.0%", "50.0"]
+    assert body[-1][:4] == ["all", "100.0%", "100.0%", "50.0"]
+    assert len(head) == len(body[0])
+
+
+def test_a_command_shows_what_it_prints(capsys):
+    shown = terminal.tfguide("chips", ["h100", "a100"])
+    assert len(shown) == 2
+    assert capsys.readouterr().out.splitlines() == shown
+    assert terminal.tfguide("chips", 1) == terminal.tfguide("chips")[:1]
+
+
+def test_a_command_that_fails_is_an_error_unless_it_may(capsys):
+    command = "plan --model llama-3-70b --chip h100 --chips 1 --context 4096 --weights bf16"
+    with pytest.raises(RuntimeError, match="status 2"):
+        terminal.tfguide(command)
+    [message] = terminal.tfguide(command, may_fail=True)
+    assert message.startswith("tfguide: ")

@@ -1,4 +1,4 @@
-"""The table of a model's weights: the name, shape, role and axes of each, and what is read from it.
+"""The table of a model's weights: the name, shape, role and axes of each, and lists that are read from it.
 
 Names are the attribute paths of the layers in `tfguide.torch` and `tfguide.tensorflow`, so that a name in an error
 message is also the way to the tensor. Matrices are (in, out).
@@ -7,7 +7,6 @@ message is also the way to the tensor. Matrices are (in, out).
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +14,6 @@ from types import MappingProxyType
 
 import numpy as np
 
-from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.dtypes import NAMES
 
@@ -138,24 +136,12 @@ def attention_names(config: ModelConfig) -> list[str]:
     >>> attention_names(config)
     ['decoder.layers.0.self_attention', 'decoder.layers.1.self_attention']
     """
-    matrices = (name for name, weight in weight_table(config).items() if weight.role == "attention")
-    return list(dict.fromkeys(name.rsplit(".", 2)[0] for name in matrices))
+    return _layers(config, "attention")
 
 
-def init_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """A fresh float32 dictionary: the same for one seed, whatever the platform or the framework.
-
-    Matrices are normal with standard deviation `1 / sqrt(in)`, so that activations keep their size; those that write
-    into the residual stream are divided by `sqrt(2 L)` (Radford et al. 2019, section 2.3). Embeddings have standard
-    deviation 0.02, biases are 0, norm weights are 1. Each tensor has a stream of its own, keyed by its name: changing
-    one size leaves the other tensors as they were.
-
-    Raises TypeError where the seed is not an integer, ValueError where it is negative.
-    """
-    _check_config(config)
-    config.check_implemented()
-    seed = check_count("seed", seed, least=0)
-    return {name: _init(config, weight, seed) for name, weight in weight_table(config).items()}
+def feed_forward_names(config: ModelConfig) -> list[str]:
+    """The name of every feed-forward network, in the order of the forward pass; routed experts are none."""
+    return _layers(config, "feed_forward")
 
 
 def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
@@ -163,7 +149,8 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
 
     Raises ValueError that names the first missing, extra or wrongly shaped tensor, TypeError for a wrong type.
     """
-    _check_config(config)
+    if not isinstance(config, ModelConfig):
+        raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights must be a dictionary of arrays, got {type(weights).__name__}")
     expected = weight_shapes(config)
@@ -202,36 +189,14 @@ def stays_float32(config: ModelConfig, name: str, dtype: str) -> bool:
     return weight.part == "feed_forward" and weight.axes[-1] == ("D",)
 
 
-def _check_config(config):
-    if not isinstance(config, ModelConfig):
-        raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
+def _layers(config, role):
+    """The layers whose linear layers have matrices of a role: NAME of NAME.query.weight."""
+    matrices = (name for name, weight in weight_table(config).items() if weight.role == role)
+    return list(dict.fromkeys(name.rsplit(".", 2)[0] for name in matrices))
 
 
 def _and_more(names) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-def _init(config, weight, seed) -> np.ndarray:
-    if weight.role == "bias":
-        return np.zeros(weight.shape, np.float32)
-    if weight.role == "norm":
-        return np.ones(weight.shape, np.float32)
-    stream = np.random.default_rng([seed, zlib.crc32(weight.name.encode())])
-    array = stream.standard_normal(weight.shape, dtype=np.float32)
-    array *= np.float32(_deviation(config, weight))
-    return array
-
-
-def _deviation(config, weight) -> float:
-    if weight.role in TABLE_ROLES:
-        return 1.0 if weight.role == "relative_bias" else 0.02
-    deviation = weight.shape[-2] ** -0.5
-    if weight.part in ("attention", "feed_forward") and weight.axes[-1] == ("D",):
-        deviation /= math.sqrt(2 * config.n_layers)
-    if weight.axes[-1] == ("H", "d"):
-        # Scores have the same spread whether the scale stands in the formula or, as in T5, in the weights.
-        deviation /= config.attention_scale * math.sqrt(config.d_head)
-    return deviation
 
 
 # The rows of the table: name, role, part, and the axes of the array, each a product of named sizes.

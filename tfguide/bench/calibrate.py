@@ -21,7 +21,7 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip
 from tfguide.cost.machine import Measured, features_between
 from tfguide.dtypes import dtype_name
-from tfguide.weights import init_weights
+from tfguide.initialization import init_weights
 
 SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention
 # The products of one layer with grouped heads, (in, out), wide and narrow as they come; so many layers that no cache

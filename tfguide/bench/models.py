@@ -7,7 +7,8 @@ import os
 from tfguide.checkpoints import write_checkpoint
 from tfguide.config import ModelConfig
 from tfguide.dtypes import BITS
-from tfguide.weights import init_weights, weight_shapes
+from tfguide.initialization import init_weights
+from tfguide.weights import weight_shapes
 
 # The eps is the one that KerasHub's Llama assumes: its converter passes over the folder's rms_norm_eps.
 SMALL = ModelConfig(

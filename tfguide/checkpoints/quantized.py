@@ -17,7 +17,7 @@ from tfguide.checkpoints.swap import replacing
 from tfguide.compress.quantization import Quantization
 from tfguide.config import ModelConfig
 from tfguide.temporary import sync
-from tfguide.weights import weight_shapes
+from tfguide.weights import Weight, weight_table
 
 MODEL_TYPE = "tfguide-quantized"
 
@@ -77,13 +77,13 @@ def pack_weights(
     inputs of a layer, or weights that are NaN or infinite.
     """
     arrays = {}
-    for name in quantized_weights(config):
-        weight = weight_of(name)
-        if is_linear(name):
+    for name, weight in quantized_weights(config).items():
+        array = weight_of(name)
+        if weight.is_matrix:
             layer = name.removesuffix(".weight")
-            arrays[f"{layer}.packed"], arrays[f"{layer}.scale"] = quantization.pack(name, weight)
+            arrays[f"{layer}.packed"], arrays[f"{layer}.scale"] = quantization.pack(name, array)
         else:
-            arrays[name] = weight
+            arrays[name] = array
     return arrays
 
 
@@ -101,30 +101,29 @@ def pack_checkpoint(
 
 
 def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The shape and type of every array of a quantised model: NAME.packed and NAME.scale in place of a matrix."""
+    """The shape and type of every array of a quantised model: NAME.packed and NAME.scale instead of a matrix."""
     result: dict[str, tuple[tuple[int, ...], str]] = {}
-    for name, shape in quantized_weights(config).items():
-        if is_linear(name):
-            packed, scale = quantization.shapes(*shape)
+    for name, weight in quantized_weights(config).items():
+        if weight.is_matrix:
+            packed, scale = quantization.shapes(*weight.shape)
             result[name.replace(".weight", ".packed")] = packed, "int8" if quantization.weight_bits == 8 else "uint8"
             result[name.replace(".weight", ".scale")] = scale, "float32" if quantization.weight_bits == 8 else "float16"
         else:
-            result[name] = shape, "float32"
+            result[name] = weight.shape, "float32"
     return result
 
 
-def quantized_weights(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The weights by name that quantisation reads; a tied head, which has no weight of its own, is among them."""
-    shapes = dict(weight_shapes(config))
+def quantized_weights(config: ModelConfig) -> dict[str, Weight]:
+    """The weights by name that quantisation reads; a tied head, which has no weight of its own, is among them.
+
+    Raises NotImplementedError as `weight_shapes` does.
+    """
+    config.check_implemented()
+    table = dict(weight_table(config))
     if config.kind != "encoder" and config.tied_head:
-        shapes["head.weight"] = shapes["embedding.token.weight"][::-1]
-    return shapes
-
-
-def is_linear(name: str) -> bool:
-    """Whether a canonical name is that of a linear layer's matrix."""
-    table = name.startswith("embedding.") or ".relative_bias." in name
-    return name.endswith(".weight") and "norm" not in name and not table
+        (d_out, d_in), axes = table["embedding.token.weight"].shape, table["embedding.token.weight"].axes[::-1]
+        table["head.weight"] = Weight("head.weight", (d_in, d_out), "head", "head", axes)
+    return table
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

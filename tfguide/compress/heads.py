@@ -8,7 +8,7 @@ import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
-from tfguide.weights import check_weights
+from tfguide.weights import check_weights, weight_table
 
 
 def pool_kv_heads(
@@ -27,9 +27,9 @@ def pool_kv_heads(
     K, d = config.n_kv_heads, config.d_head
     if K % n_kv_heads:
         raise ValueError(f"n_kv_heads must divide the {K} key/value heads of the model, got {n_kv_heads}")
-    result = {}
+    result, table = {}, weight_table(config)
     for name, array in weights.items():
-        if "attention.key." in name or "attention.value." in name:
+        if table[name].axes[-1] == ("K", "d"):
             heads = array.reshape(*array.shape[:-1], n_kv_heads, K // n_kv_heads, d)
             array = heads.mean(axis=-2).reshape(*array.shape[:-1], n_kv_heads * d)
         result[name] = array

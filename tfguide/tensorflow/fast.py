@@ -13,7 +13,7 @@ from tfguide.tensorflow.cache import KVCache
 from tfguide.tensorflow.models import Decoder, as_tokens, count_valid, next_positions, to_numpy, variable_of
 from tfguide.tensorflow.prompts import PromptKernels
 from tfguide.tensorflow.quantize import QuantizedLinear
-from tfguide.weights import weight_shapes
+from tfguide.weights import vector_names
 
 
 class FastDecoder:
@@ -39,9 +39,8 @@ class FastDecoder:
         self.model, self.config = model, model.config
         self.threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {}
-        for name in weight_shapes(model.config):
-            if _is_vector(name):
-                vectors[name] = _vector(variable_of(model, name))
+        for name in vector_names(model.config):
+            vectors[name] = _vector(variable_of(model, name))
         self._linear = dict(_linear_layers(model))
         self._matrices = {name: _matrix(layer) for name, layer in self._linear.items()}
         self._embedding = _table(model.embedding.token.embeddings, "rows")
@@ -207,10 +206,6 @@ def _threads():
 
 def _address(array):
     return array.__array_interface__["data"][0]  # ten times as quick as array.ctypes.data
-
-
-def _is_vector(name):
-    return "norm" in name or name.startswith(("embedding.position", "embedding.token_type"))
 
 
 def _vector(variable):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfguide.checkpoints.quantized import is_linear, pack_weights, quantized_weights
+from tfguide.checkpoints.quantized import pack_weights, quantized_weights
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 from tfguide.config import ModelConfig
 from tfguide.tensorflow import linear
@@ -90,11 +90,11 @@ def from_quantized(
         model = empty_model(config, dtype)
     model.quantization = quantization
     replaced = set()
-    for name, shape in quantized_weights(config).items():
+    for name, weight in quantized_weights(config).items():
         path, _, _ = name.rpartition(".")
-        if is_linear(name):
-            bias = arrays.get(f"{path}.bias")
-            layer = QuantizedLinear(*shape, quantization, arrays[f"{path}.packed"], arrays[f"{path}.scale"], bias)
+        if weight.is_matrix:
+            packed, scale, bias = arrays[f"{path}.packed"], arrays[f"{path}.scale"], arrays.get(f"{path}.bias")
+            layer = QuantizedLinear(*weight.shape, quantization, packed, scale, bias)
             parent, _, own = path.rpartition(".")
             setattr(_layer(model, parent), own, layer)
             replaced.add(path)
@@ -106,8 +106,8 @@ def from_quantized(
 def to_quantized(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:
     """The arrays of a quantised model by name: what `from_quantized` took."""
     arrays = {}
-    for name in quantized_weights(model.config):
-        if is_linear(name):
+    for name, weight in quantized_weights(model.config).items():
+        if weight.is_matrix:
             path = name.removesuffix(".weight")
             layer = _layer(model, path)
             arrays[f"{path}.packed"], arrays[f"{path}.scale"] = layer.packed, layer.scale

@@ -13,7 +13,7 @@ from tfguide.torch.cache import KVCache
 from tfguide.torch.models import Decoder, as_tokens, next_positions
 from tfguide.torch.prompts import prompt_model
 from tfguide.torch.quantize import QuantizedLinear
-from tfguide.weights import weight_shapes
+from tfguide.weights import vector_names
 
 
 class FastDecoder:
@@ -39,9 +39,8 @@ class FastDecoder:
         self.model, self.config = model, model.config
         self.threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {}
-        for name in weight_shapes(model.config):
-            if _is_vector(name):
-                vectors[name] = _vector(model.get_parameter(name))
+        for name in vector_names(model.config):
+            vectors[name] = _vector(model.get_parameter(name))
         self._linear = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantizedLinear))}
         self._matrices = {name: _matrix(layer) for name, layer in self._linear.items()}
         self._embedding = _table(model.embedding.token.weight)
@@ -118,10 +117,6 @@ def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
 
 def _threads():
     return torch.get_num_threads()
-
-
-def _is_vector(name):
-    return "norm" in name or name.startswith(("embedding.position", "embedding.token_type"))
 
 
 def _vector(tensor):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfguide.checkpoints.quantized import is_linear, pack_weights, quantized_weights
+from tfguide.checkpoints.quantized import pack_weights, quantized_weights
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 from tfguide.config import ModelConfig
 from tfguide.torch.models import Decoder, Encoder, EncoderDecoder, empty_model
@@ -78,11 +78,11 @@ def from_quantized(
     """The quantised model of arrays by name: see `tfguide.checkpoints.quantized.quantized_shapes`."""
     model = empty_model(config)
     model.quantization = quantization
-    for name, shape in quantized_weights(config).items():
+    for name, weight in quantized_weights(config).items():
         path, attribute = name.rsplit(".", 1)
-        if is_linear(name):
-            bias = arrays.get(f"{path}.bias")
-            layer = QuantizedLinear(*shape, quantization, arrays[f"{path}.packed"], arrays[f"{path}.scale"], bias)
+        if weight.is_matrix:
+            packed, scale, bias = arrays[f"{path}.packed"], arrays[f"{path}.scale"], arrays.get(f"{path}.bias")
+            layer = QuantizedLinear(*weight.shape, quantization, packed, scale, bias)
             parent, _, own = path.rpartition(".")
             setattr(model.get_submodule(parent), own, layer)
         elif not isinstance(model.get_submodule(path), QuantizedLinear):  # whose bias it has
@@ -94,9 +94,9 @@ def from_quantized(
 def to_quantized(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:
     """The arrays of a quantised model by name: what `from_quantized` took."""
     arrays = {}
-    for name in quantized_weights(model.config):
+    for name, weight in quantized_weights(model.config).items():
         layer = model.get_submodule(name.rpartition(".")[0])
-        if is_linear(name):
+        if weight.is_matrix:
             path = name.removesuffix(".weight")
             arrays[f"{path}.packed"], arrays[f"{path}.scale"] = layer.packed, layer.scale
         else:

@@ -67,6 +67,7 @@ def test_the_table_has_the_names_and_shapes_of_a_built_model(framework, fields):
     model = load(framework).from_weights(config, made)
     if framework == "torch":
         built = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        assert cost.parameters(config) == sum(parameter.numel() for parameter in model.parameters())
         linear = [name for name, weight in weight_table(config).items() if weight.is_matrix]
         assert built == {name: shape[::-1] if name in linear else shape for name, shape in shapes.items()}
     elif framework == "tensorflow":

@@ -12,7 +12,7 @@ from tfguide.cost.chips import CHIPS
 from tfguide.cost.communication import LAYOUTS
 from tfguide.cost.flops import decode_flops_by_term, pair_flops, prefill_flops_by_term
 from tfguide.cost.memory import ATTENTIONS, BYTES, kv_bytes_per_token
-from tfguide.cost.parameters import attention_parameters, parameters
+from tfguide.cost.parameters import attention_parameters, expert_layers, expert_parameters, parameters
 from tfguide.cost.step import hidden_width, parameters_read, step
 from tfguide.presets import PRESETS
 
@@ -65,15 +65,13 @@ def model_numbers(config: ModelConfig) -> dict[str, Any]:
     """What `calculator.js` needs to know of one model."""
     prompt, token = prefill_flops_by_term(config, 1), decode_flops_by_term(config, 1)
     experts = config.experts
-    layers = config.n_layers - (experts.n_dense_layers if experts else 0)
-    matrices = 3 if config.gated else 2
     return {
         "parameters": parameters(config),
         # As if every expert were read; those that no token falls on come off.
         "read": parameters_read(config, 1) if experts is None else parameters_read(config, 10**9),
         "experts": experts.n_experts if experts else 0,
         "expertsOfToken": experts.per_token if experts else 0,
-        "expertElements": layers * matrices * config.d_model * experts.d_expert if experts else 0,
+        "expertElements": expert_layers(config) * expert_parameters(config),
         "tokenFlops": prompt["projections"] + prompt["feed_forward"],
         "headFlops": token["head"],
         "pairFlops": pair_flops(config, decoding=False),  # in one layer

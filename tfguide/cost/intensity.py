@@ -6,8 +6,7 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.flops import decode_flops
 from tfguide.cost.memory import first_count, kv_bytes
-from tfguide.cost.step import parameters_read
-from tfguide.dtypes import dtype_bytes
+from tfguide.cost.step import decode_bytes
 
 _MOST = 1 << 40  # no batch and no text is longer; what is not reached here is reached nowhere
 
@@ -19,9 +18,7 @@ def decode_intensity(
 
     Raises ValueError for counts below 1, for unknown types, and for what has no step of decoding.
     """
-    operations = decode_flops(config, context, batch)
-    read = parameters_read(config, batch) * dtype_bytes(weights) + kv_bytes(config, batch, context, kv)
-    return operations / read
+    return decode_flops(config, context, batch) / decode_bytes(config, context, batch, weights, kv)
 
 
 def intensity_ceiling(config: ModelConfig, context: int, kv: str = "bfloat16") -> float:

@@ -1,4 +1,4 @@
-"""One real machine in place of a chip's data sheet: what was measured, and the times that follow from it."""
+"""One real machine instead of a chip's data sheet: what was measured, and the times that follow from it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from tfguide.checks.values import check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops_by_term
-from tfguide.cost.memory import kv_bytes
-from tfguide.cost.step import parameters_read
+from tfguide.cost.memory import cache_dtype
+from tfguide.cost.step import decode_bytes
 from tfguide.dtypes import dtype_bytes
 
 
@@ -64,9 +64,7 @@ class Measured:
         Left out: arithmetic, which a step of few rows hides behind the reading.
         """
         check_count("context", context)
-        n_bytes = parameters_read(config, batch) * dtype_bytes(self.dtype) + kv_bytes(
-            config, batch, context, self._cache
-        )
+        n_bytes = decode_bytes(config, context, batch, self.dtype, cache_dtype(self.dtype))
         overhead = self.step_overhead_s + config.n_layers * self.layer_overhead_s
         return n_bytes / self.read_bytes_per_second + overhead
 
@@ -101,10 +99,6 @@ class Measured:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
-
-    @property
-    def _cache(self):
-        return "float32" if self.dtype in ("float32", "int8", "int4") else "bfloat16"
 
 
 def features_between(config: ModelConfig) -> int:

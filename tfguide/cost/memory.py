@@ -11,7 +11,7 @@ from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
 from tfguide.dtypes import BITS, dtype_bytes
 
-BYTES = {name: bits / 8 for name, bits in BITS.items()}
+BYTES = {name: dtype_bytes(name) for name in BITS}
 ATTENTIONS = ("batch", "head")
 
 
@@ -45,6 +45,11 @@ def kv_bytes(config: ModelConfig, batch: int, context: int, dtype: str = "bfloat
     check_count("batch", batch)
     check_count("context", context, least=0)
     return batch * kv_bytes_per_token(config, dtype) * kept_positions(config, context) / config.n_layers
+
+
+def cache_dtype(weights: str) -> str:
+    """The type in which a model of this package caches keys and values: float32 beside quantised weights."""
+    return weights if weights in ("bfloat16", "float16") else "float32"
 
 
 def kept_positions(config: ModelConfig, context: int) -> int:

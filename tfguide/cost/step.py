@@ -10,8 +10,8 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.communication import LAYOUTS, check_mesh, ffn_communication, meshes
 from tfguide.cost.flops import seen_pairs, terms
-from tfguide.cost.memory import ATTENTIONS, attention_share, kv_bytes, kv_share
-from tfguide.cost.parameters import attention_parameters, parameters, parameters_by_part
+from tfguide.cost.memory import ATTENTIONS, attention_share, kv_bytes, kv_share, weight_bytes
+from tfguide.cost.parameters import attention_parameters, expert_layers, expert_parameters, parameters_by_part
 from tfguide.dtypes import dtype_bytes
 
 ACTIVATION_BYTES = 2.0  # what travels between chips is bfloat16
@@ -114,7 +114,7 @@ def step(
         weights_s=parameters_read(config, tokens) * dtype_bytes(weights) / (chips * chip.hbm_bandwidth),
         kv_s=cache / chip.hbm_bandwidth,
         communication_s=config.n_layers * sent / chip.link_bandwidth if chips > 1 else 0.0,
-        weight_bytes_per_chip=parameters(config) * dtype_bytes(weights) / chips,
+        weight_bytes_per_chip=weight_bytes(config, weights) / chips,
         kv_bytes_per_chip=cache,
     )
 
@@ -125,16 +125,21 @@ def parameters_read(config: ModelConfig, tokens: int = 1) -> float:
     A head that is the embedding's transpose reads it whole. Of experts, those that at least one token falls on, when
     tokens fall evenly: n (1 - (1 - k / n)^tokens) of n.
     """
-    total = parameters(config)
     parts = parameters_by_part(config)
-    total -= parts["embedding"] - (config.vocab_size * config.d_model if config.tied_head else 0)
+    total = sum(parts.values()) - parts["embedding"]
+    total += config.vocab_size * config.d_model if config.tied_head else 0
     experts = config.experts
     if experts is not None:
         unseen = (1 - experts.per_token / experts.n_experts) ** tokens * experts.n_experts
-        layers = config.n_layers - experts.n_dense_layers
-        matrices = (3 if config.gated else 2) * config.d_model * experts.d_expert
-        total -= layers * unseen * matrices
+        total -= expert_layers(config) * unseen * expert_parameters(config)
     return total
+
+
+def decode_bytes(
+    config: ModelConfig, context: int, batch: int = 1, weights: str = "bfloat16", kv: str = "bfloat16"
+) -> float:
+    """The bytes that a step of decoding reads: `parameters_read` once, and the cache of every sequence."""
+    return parameters_read(config, batch) * dtype_bytes(weights) + kv_bytes(config, batch, context, kv)
 
 
 def mfu(parameters: float, tokens: float, seconds: float, chips: int, peak_flops: float) -> float:

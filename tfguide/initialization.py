@@ -1,4 +1,4 @@
-"""A seeded initialisation of the weights: how large a tensor starts follows from its role and its axes."""
+"""A seeded initialisation of the weights: role and axes of a tensor decide its standard deviation."""
 
 from __future__ import annotations
 

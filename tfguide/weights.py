@@ -28,11 +28,11 @@ PARTS = ("embedding", "attention", "feed_forward", "norms", "head")
 class Weight:
     """One tensor of a model.
 
-    role: one of TABLE_ROLES, whose rows are looked up, VECTOR_ROLES, or MATRIX_ROLES, which multiply. part: the one of
-    PARTS that it is counted in; the biases of a norm are "norms", the norms inside attention are "attention".
-    axes: for each axis of the array the named sizes whose product it is, the outermost first: the matrix of the queries
-    has (("D",), ("H", "d")). The matrices and biases of experts are stacked along a first axis ("experts",), or
-    ("shared",) for those that every token passes through. `axis_sizes` has the sizes.
+    role: one of TABLE_ROLES (the rows are looked up), VECTOR_ROLES or MATRIX_ROLES (the layers multiply by them).
+    part: the one of PARTS in which it is counted: the biases of norms in "norms", the norms inside attention in
+    "attention". axes: for each axis of the array the names of the sizes whose product it is, outermost first; those of
+    a query matrix are (("D",), ("H", "d")), and `axis_sizes` has the sizes. The matrices and biases of experts are
+    stacked along a first axis: ("experts",), or ("shared",) for experts through which every token passes.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Weight:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is the matrix of a linear layer, which is quantised, pruned, and read whole in every step."""
+        """Whether it is the matrix of a linear layer: what is quantised and pruned."""
         return self.role in MATRIX_ROLES
 
     @property
@@ -61,7 +61,7 @@ class Weight:
 def weight_table(config: ModelConfig) -> Mapping[str, Weight]:
     """Every weight of a model by name, in the order of the forward pass; read-only.
 
-    It describes all that a configuration can say, also query/key norms, latent attention and experts, for which
+    It has rows for every field of a configuration, query/key norms, latent attention and experts among them, for which
     `weight_shapes` raises.
 
     >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=1, n_heads=2, d_ff=16, vocab_size=11)
@@ -78,9 +78,9 @@ def weight_table(config: ModelConfig) -> Mapping[str, Weight]:
 
 
 def axis_sizes(config: ModelConfig) -> dict[str, int]:
-    """The sizes that the axes of weights are made of, by name: the book's letters, and for others the field's name.
+    """The sizes of the axes of weights by name: a letter of the book, or the name of the configuration's field.
 
-    A sum is the width of vectors that stand behind one another in one matrix.
+    A name with a plus is the width of two vectors that one matrix computes side by side.
     """
     sizes = {
         "D": config.d_model, "F": config.d_ff, "H": config.n_heads, "K": config.n_kv_heads, "d": config.d_head,
@@ -121,9 +121,9 @@ def matrix_names(config: ModelConfig) -> list[str]:
 
 
 def vector_names(config: ModelConfig) -> list[str]:
-    """What stands between the linear layers: the norms with their biases, and the tables of positions and token types.
+    """The norms with their biases, and the tables of positions and token types: what the fast decoder reads as vectors.
 
-    The biases of linear layers are not among them: they belong to their matrices.
+    The biases of linear layers go with their matrices.
     """
     tables = ("positions", "token_types")
     return [name for name, weight in weight_table(config).items() if weight.part == "norms" or weight.role in tables]
@@ -140,7 +140,7 @@ def attention_names(config: ModelConfig) -> list[str]:
 
 
 def feed_forward_names(config: ModelConfig) -> list[str]:
-    """The name of every feed-forward network, in the order of the forward pass; routed experts are none."""
+    """The name of every feed-forward network but the experts, in the order of the forward pass."""
     return _layers(config, "feed_forward")
 
 
@@ -190,7 +190,7 @@ def stays_float32(config: ModelConfig, name: str, dtype: str) -> bool:
 
 
 def _layers(config, role):
-    """The layers whose linear layers have matrices of a role: NAME of NAME.query.weight."""
+    """The names of the layers with matrices of a role: NAME of NAME.query.weight."""
     matrices = (name for name, weight in weight_table(config).items() if weight.role == role)
     return list(dict.fromkeys(name.rsplit(".", 2)[0] for name in matrices))
 

@@ -1,4 +1,4 @@
-"""What is timed: two Llama-shaped models of random weights, written to a folder that every contestant loads."""
+"""The timed models: two Llama-shaped ones with random weights, written to a folder that every contestant loads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfguide.cost.memory import cache_dtype, kv_bytes
 from tfguide.dtypes import BITS
 from tfguide.initialization import init_weights
 
-# The eps is the one that KerasHub's Llama assumes: its converter passes over the folder's rms_norm_eps.
+# KerasHub's Llama assumes this eps: its converter ignores the folder's rms_norm_eps.
 SMALL = ModelConfig(
     kind="decoder", d_model=768, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=2048, vocab_size=32000,
     max_positions=2048, norm="rms", norm_eps=1e-6, positions="rotary", activation="swiglu", qkv_bias=False,

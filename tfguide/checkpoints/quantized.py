@@ -1,4 +1,4 @@
-"""Folders of quantised models: this package's own layout, which transformers refuses and never misreads."""
+"""Folders of quantised models, in a layout of this package: transformers refuses it, since it names no known model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODEL_TYPE = "tfguide-quantized"
 
 
 def is_quantized(folder: str | os.PathLike) -> bool:
-    """Whether a folder holds what `write_quantized` wrote."""
+    """Whether a folder was written by `write_quantized`."""
     return read_object(as_folder(folder) / CONFIG).get("model_type") == MODEL_TYPE
 
 
@@ -36,7 +36,7 @@ def write_quantized(
 ) -> None:
     """Write a quantised model: config.json, and the arrays of `quantized_shapes` in model.safetensors.
 
-    Written beside the folder and renamed, as `write_checkpoint` does it. Raises FileExistsError, NotADirectoryError.
+    Written beside the folder and renamed, as in `write_checkpoint`. Raises FileExistsError, NotADirectoryError.
     """
     fields = {"model_type": MODEL_TYPE, "config": config.to_dict(), "quantization": dataclasses.asdict(quantization)}
     with replacing(as_path(folder), overwrite) as temporary:
@@ -48,7 +48,10 @@ def write_quantized(
 
 
 def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization, dict[str, np.ndarray]]:
-    """What `write_quantized` wrote. Raises ValueError for a folder that is not whole."""
+    """Read a folder of `write_quantized`: the configuration, the quantisation and the arrays by name.
+
+    Raises ValueError where a file or a tensor is missing, unexpected or damaged.
+    """
     folder = as_folder(folder)
     fields = read_object(folder / CONFIG)
     try:
@@ -71,10 +74,10 @@ def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization
 def pack_weights(
     config: ModelConfig, quantization: Quantization, weight_of: Callable[[str], np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The arrays of a quantised model, `quantized_shapes`, from its weights: `weight_of` gives a canonical one by name.
+    """The arrays of a quantised model, as `quantized_shapes` lists them, from its weights.
 
-    They are asked for one after the other, each once. Raises ValueError for a group size that does not divide the
-    inputs of a layer, or weights that are NaN or infinite.
+    weight_of: a canonical weight by its name; it is called once for each, in order. Raises ValueError for a group size
+    that does not divide the inputs of a layer, or weights that are NaN or infinite.
     """
     arrays = {}
     for name, weight in quantized_weights(config).items():
@@ -90,7 +93,7 @@ def pack_weights(
 def pack_checkpoint(
     config: ModelConfig, weights: dict[str, np.ndarray], quantization: Quantization
 ) -> dict[str, np.ndarray]:
-    """The arrays of a quantised model from what `read_checkpoint` gave, which is used up."""
+    """The arrays of a quantised model from the weights of `read_checkpoint`, which are removed from the dictionary."""
 
     def weight_of(name):
         if name == "head.weight" and config.tied_head:

@@ -16,9 +16,9 @@ def pool_kv_heads(
 ) -> tuple[ModelConfig, dict[str, np.ndarray]]:
     """A model whose key/value heads are means of neighbouring ones: its configuration and weights.
 
-    Query heads keep their order, so that head h reads the mean of the key/value heads that its group read before. The
-    cache shrinks by n_kv_heads / K. Where the heads of a group are equal the result is equal; otherwise the quality
-    suffers until the model is trained on a little (Ainslie et al. 2023, section 2.1: 5% of the pre-training).
+    Query heads keep their order, so that a query head reads the mean of the key/value heads of its new group. The cache
+    shrinks to n_kv_heads / K. Where the heads of a group are equal, so is the result; otherwise the quality falls until
+    the model is trained further (Ainslie et al. 2023, section 2.1: 5% of the pre-training).
 
     Raises ValueError where `n_kv_heads` does not divide the model's.
     """

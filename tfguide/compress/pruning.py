@@ -1,7 +1,7 @@
 """Pruning on canonical weights: zeros instead of small weights, or smaller matrices instead of large ones.
 
-Zeros change nothing about the time of a dense product. Whole heads, neurons and layers leave a smaller dense model,
-which is faster everywhere.
+Zeros do not change the time of a dense product. Without some heads, neurons or layers the model is a smaller dense one,
+which is faster on every machine.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Weights = dict[str, np.ndarray]
 
 
 def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], sparsity: float, scope="layer") -> Weights:
-    """The weights with the smallest of the linear layers' entries set to 0: exactly round(sparsity * n) of them.
+    """The weights with the smallest entries of the linear layers set to 0: exactly round(sparsity * n) of n.
 
-    scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms and biases
-    stay. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or another scope.
+    scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms and biases do
+    not change. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or another scope.
     """
     check_weights(config, weights)
     if not isinstance(sparsity, numbers.Real) or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
@@ -46,8 +46,8 @@ def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], spar
 def prune_two_four(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weights:
     """The weights with the 2 smallest of every 4 consecutive inputs of each output set to 0, in all linear layers.
 
-    It is the pattern that Ampere and later GPUs skip (Mishra et al. 2021). Of inputs that are no multiple of 4 the last
-    ones, fewer than 4, keep half of them, rounded up.
+    Ampere and later GPUs skip the zeros of this pattern (Mishra et al. 2021). Where the number of inputs is no multiple
+    of 4, the last one, two or three keep half of them, rounded up.
     """
     check_weights(config, weights)
     result = dict(weights)
@@ -141,7 +141,7 @@ def prune_layers(
 def least_change(hidden: Sequence[np.ndarray]) -> list[float]:
     """How much each block changes its input: 1 - the mean cosine between its input and its output, block by block.
 
-    hidden: what goes into the first block and what comes out of each, (B, T, D). A block that changes little can go.
+    hidden: the input of the first block and the output of each, (B, T, D). A block with a small change can be dropped.
     Source: Men et al. 2024, "ShortGPT", equation 1.
     """
     changes = []

@@ -1,7 +1,7 @@
 """How many floating-point operations: the matrix products and attention, exact by terms.
 
-A product of (m, k) by (k, n) is 2 m k n operations, one multiplication and one addition for each. Left out: norms,
-activations, softmax, rotations and biases, which grow with D instead of D * D and are limited by memory.
+A product of (m, k) by (k, n) is 2 m k n operations: one multiplication and one addition for each term. Not counted:
+norms, activations, softmax, rotations and biases, which grow with D instead of D * D and are limited by memory.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from tfguide.cost.parameters import multiplied_parameters
 def prefill_flops(config: ModelConfig, tokens: int, batch: int = 1) -> int:
     """The operations of reading a prompt of `tokens`, for logits of its last position alone (all, in an encoder).
 
-    A decoder looks only back, so that of the T * T pairs of positions T (T + 1) / 2 are computed; a sliding window
-    takes off more. Raises ValueError for counts below 1, and for encoder-decoders, which read two texts.
+    A decoder computes T (T + 1) / 2 of the T * T pairs of positions, since no position sees a later one; a sliding
+    window leaves fewer. Raises ValueError for counts below 1, and for encoder-decoders, which read two texts.
     """
     return sum(prefill_flops_by_term(config, tokens, batch).values())
 
 
 def decode_flops(config: ModelConfig, context: int, batch: int = 1) -> int:
-    """The operations of one new token with its logits, where `context` positions can be seen, its own among them."""
+    """The operations of one new token with its logits; it sees `context` positions, its own among them."""
     return sum(decode_flops_by_term(config, context, batch).values())
 
 
@@ -42,9 +42,10 @@ def decode_flops_by_term(config: ModelConfig, context: int, batch: int = 1) -> d
 
 
 def terms(config: ModelConfig, batch: int, tokens: int, pairs: int, logits: int, decoding: bool) -> dict[str, int]:
-    """The operations of `batch` sequences of `tokens` new tokens, whose queries meet keys in `pairs` of all layers.
+    """The operations of `batch` sequences of `tokens` new tokens, by term.
 
-    logits: for how many tokens of a sequence. decoding: latent attention has another form for one token.
+    pairs: of a query and a key that are compared, in all layers of one sequence. logits: the number of tokens of a
+    sequence whose logits are computed. decoding: whether latent attention has the form that it takes for one token.
     """
     matrices = multiplied_parameters(config)
     return {
@@ -68,7 +69,8 @@ def pair_flops(config: ModelConfig, decoding: bool) -> int:
 def seen_pairs(config: ModelConfig, context: int, new_tokens: int) -> int:
     """The pairs of a new query position and a key position that it sees, in all layers of one sequence.
 
-    The last query sees `context` positions, the one before it one less; in a layer with a window, no more than that.
+    The last query sees `context` positions, the one before it one less; in a layer with a window, none sees more than
+    the window.
     """
     sliding = config.n_sliding_layers
     whole = visible_pairs(context, new_tokens)

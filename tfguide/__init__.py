@@ -20,9 +20,10 @@ left: `x @ W`. A mask is boolean and called `visible`: True means "may look".
 from tfguide.config import ModelConfig
 from tfguide.generation.choose import Sampling
 from tfguide.generation.speculative import PromptLookup
+from tfguide.initialization import init_weights
 from tfguide.parts import Experts, LatentAttention, RopeScaling
 from tfguide.presets import PRESETS
-from tfguide.weights import check_weights, init_weights, weight_shapes
+from tfguide.weights import check_weights, weight_shapes
 
 __version__ = "0.1.0"
 

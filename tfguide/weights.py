@@ -1,4 +1,4 @@
-"""Canonical weight names and shapes, and a seeded initialisation: the dictionary that all three implementations read.
+"""The table of a model's weights: the name, shape, role and axes of each, and lists that are read from it.
 
 Names are the attribute paths of the layers in `tfguide.torch` and `tfguide.tensorflow`, so that a name in an error
 message is also the way to the tensor. Matrices are (in, out).
@@ -7,16 +7,99 @@ message is also the way to the tensor. Matrices are (in, out).
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 
-from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.dtypes import NAMES
 
 DTYPES = ("float32", "bfloat16", "float16")
+TABLE_ROLES = ("embedding", "positions", "token_types", "relative_bias")
+VECTOR_ROLES = ("norm", "bias")
+MATRIX_ROLES = ("attention", "feed_forward", "router", "expert", "head", "pooler")
+PARTS = ("embedding", "attention", "feed_forward", "norms", "head")
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One tensor of a model.
+
+    role: one of TABLE_ROLES (the rows are looked up), VECTOR_ROLES or MATRIX_ROLES (the layers multiply by them).
+    part: the one of PARTS in which it is counted: the biases of norms in "norms", the norms inside attention in
+    "attention". axes: for each axis of the array the names of the sizes whose product it is, outermost first; those of
+    a query matrix are (("D",), ("H", "d")), and `axis_sizes` has the sizes. The matrices and biases of experts are
+    stacked along a first axis: ("experts",), or ("shared",) for experts through which every token passes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: str
+    part: str
+    axes: tuple[tuple[str, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is the matrix of a linear layer: what is quantised and pruned."""
+        return self.role in MATRIX_ROLES
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether it holds a matrix or a bias for each of the experts that tokens are sent to."""
+        return len(self.axes) > 1 and self.axes[0] == ("experts",)
+
+
+@lru_cache(maxsize=16)
+def weight_table(config: ModelConfig) -> Mapping[str, Weight]:
+    """Every weight of a model by name, in the order of the forward pass; read-only.
+
+    It has rows for every field of a configuration, query/key norms, latent attention and experts among them, for which
+    `weight_shapes` raises.
+
+    >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=1, n_heads=2, d_ff=16, vocab_size=11)
+    >>> weight_table(config)["decoder.layers.0.self_attention.query.weight"].axes
+    (('D',), ('H', 'd'))
+    """
+    sizes = axis_sizes(config)
+    table = {}
+    for name, role, part, text in _rows(config):
+        axes = tuple(tuple(axis.split()) for axis in text.split(", "))
+        shape = tuple(math.prod(sizes[size] for size in axis) for axis in axes)
+        table[name] = Weight(name, shape, role, part, axes)
+    return MappingProxyType(table)
+
+
+def axis_sizes(config: ModelConfig) -> dict[str, int]:
+    """The sizes of the axes of weights by name: a letter of the book, or the name of the configuration's field.
+
+    A name with a plus is the width of two vectors that one matrix computes side by side.
+    """
+    sizes = {
+        "D": config.d_model, "F": config.d_ff, "H": config.n_heads, "K": config.n_kv_heads, "d": config.d_head,
+        "V": config.vocab_size, "token_types": config.n_token_types, "buckets": config.relative_buckets,
+    }  # fmt: skip
+    if config.max_positions is not None:
+        sizes["positions"] = config.max_positions
+    if config.experts is not None:
+        experts = config.experts
+        sizes |= {"experts": experts.n_experts, "shared": experts.n_shared, "d_expert": experts.d_expert}
+    if config.latent is not None:
+        latent = config.latent
+        sizes |= {
+            "kv_rank": latent.kv_rank, "kv_rank+d_rope": latent.kv_rank + latent.d_rope, "d_value": latent.d_value,
+            "d_nope+d_rope": latent.d_nope + latent.d_rope, "d_nope+d_value": latent.d_nope + latent.d_value,
+        }  # fmt: skip
+        if latent.query_rank is not None:
+            sizes["query_rank"] = latent.query_rank
+    return sizes
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -28,23 +111,37 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
     Raises NotImplementedError for a part that has no layers here: query/key norms, latent attention, experts.
     """
-    return dict(_weights(config))
+    config.check_implemented()
+    return {name: weight.shape for name, weight in weight_table(config).items()}
 
 
-def init_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """A fresh float32 dictionary: the same for one seed, whatever the platform or the framework.
+def matrix_names(config: ModelConfig) -> list[str]:
+    """The matrices of the linear layers, in the order of the forward pass; a tied head has none of its own."""
+    return [name for name, weight in weight_table(config).items() if weight.is_matrix]
 
-    Matrices are normal with standard deviation `1 / sqrt(in)`, so that activations keep their size; those that write
-    into the residual stream are divided by `sqrt(2 L)` (Radford et al. 2019, section 2.3). Embeddings have standard
-    deviation 0.02, biases are 0, norm weights are 1. Each tensor has a stream of its own, keyed by its name: changing
-    one size leaves the other tensors as they were.
 
-    Raises TypeError where the seed is not an integer, ValueError where it is negative.
+def vector_names(config: ModelConfig) -> list[str]:
+    """The norms with their biases, and the tables of positions and token types: what the fast decoder reads as vectors.
+
+    The biases of linear layers go with their matrices.
     """
-    if not isinstance(config, ModelConfig):
-        raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
-    seed = check_count("seed", seed, least=0)
-    return {name: _init(config, name, shape, seed) for name, shape in _weights(config)}
+    tables = ("positions", "token_types")
+    return [name for name, weight in weight_table(config).items() if weight.part == "norms" or weight.role in tables]
+
+
+def attention_names(config: ModelConfig) -> list[str]:
+    """The name of every attention layer, in the order of the forward pass.
+
+    >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=2, n_heads=2, d_ff=16, vocab_size=11)
+    >>> attention_names(config)
+    ['decoder.layers.0.self_attention', 'decoder.layers.1.self_attention']
+    """
+    return _layers(config, "attention")
+
+
+def feed_forward_names(config: ModelConfig) -> list[str]:
+    """The name of every feed-forward network but the experts, in the order of the forward pass."""
+    return _layers(config, "feed_forward")
 
 
 def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
@@ -81,62 +178,38 @@ def check_dtype(dtype: str) -> None:
 
 
 def stays_float32(config: ModelConfig, name: str, dtype: str) -> bool:
-    """Whether a weight is kept in float32 in a model of `dtype`: T5's last matrix of the feed-forward networks.
+    """Whether a weight is kept in float32 in a model of `dtype`: the last layer of T5's feed-forward networks.
 
-    What it computes is beyond float16's 65,504 in published models, so it and the sum of the layers are float32 there,
-    as in transformers. bfloat16 has the range of float32.
+    Its outputs are beyond float16's 65,504 in published models, so that this layer and the residual stream are float32
+    there, as in transformers. bfloat16 has the range of float32.
     """
-    return dtype == "float16" and config.positions == "relative" and ".feed_forward.down." in name
+    if dtype != "float16" or config.positions != "relative":
+        return False
+    weight = weight_table(config)[name]
+    return weight.part == "feed_forward" and weight.axes[-1] == ("D",)
 
 
-def attention_names(config: ModelConfig) -> list[str]:
-    """The name of every attention layer, in the order of the forward pass.
-
-    >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=2, n_heads=2, d_ff=16, vocab_size=11)
-    >>> attention_names(config)
-    ['decoder.layers.0.self_attention', 'decoder.layers.1.self_attention']
-    """
-    suffix = "attention.query.weight"
-    return [name.removesuffix(".query.weight") for name, _ in _weights(config) if name.endswith(suffix)]
+def _layers(config, role):
+    """The names of the layers with matrices of a role: NAME of NAME.query.weight."""
+    matrices = (name for name, weight in weight_table(config).items() if weight.role == role)
+    return list(dict.fromkeys(name.rsplit(".", 2)[0] for name in matrices))
 
 
 def _and_more(names) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _init(config, name, shape, seed) -> np.ndarray:
-    if name.endswith(".bias"):
-        return np.zeros(shape, np.float32)
-    if "norm" in name:
-        return np.ones(shape, np.float32)
-    stream = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    array = stream.standard_normal(shape, dtype=np.float32)
-    array *= np.float32(_deviation(config, name, shape))
-    return array
+# The rows of the table: name, role, part, and the axes of the array, each a product of named sizes.
+
+_Rows = Iterator[tuple[str, str, str, str]]
 
 
-def _deviation(config, name, shape) -> float:
-    if name.startswith("embedding."):
-        return 0.02
-    if ".relative_bias." in name:
-        return 1.0
-    deviation = shape[0] ** -0.5
-    if name.endswith(("attention.output.weight", "feed_forward.down.weight")):
-        deviation /= math.sqrt(2 * config.n_layers)
-    if name.endswith("attention.query.weight"):
-        # Scores have the same spread whether the scale stands in the formula or, as in T5, in the weights.
-        deviation /= config.attention_scale * math.sqrt(config.d_head)
-    return deviation
-
-
-def _weights(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    config.check_implemented()
-    D, V = config.d_model, config.vocab_size
-    yield "embedding.token.weight", (V, D)
+def _rows(config) -> _Rows:
+    yield "embedding.token.weight", "embedding", "embedding", "V, D"
     if config.positions == "learned":
-        yield "embedding.position.weight", (config.max_positions, D)
+        yield "embedding.position.weight", "positions", "embedding", "positions, D"
     if config.n_token_types:
-        yield "embedding.token_type.weight", (config.n_token_types, D)
+        yield "embedding.token_type.weight", "token_types", "embedding", "token_types, D"
     if config.embedding_norm:
         yield from _norm(config, "embedding.norm")
     if config.kind != "decoder":
@@ -144,14 +217,14 @@ def _weights(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     if config.kind != "encoder":
         yield from _stack(config, "decoder", config.n_layers, cross=config.kind == "encoder-decoder")
         if not config.tied_head:
-            yield "head.weight", (D, V)
+            yield "head.weight", "head", "head", "D, V"
     if config.pooler:
-        yield from _linear("pooler", D, D, bias=True)
+        yield from _linear("pooler", "pooler", "head", "D, D", bias=True)
 
 
-def _stack(config, name, n_layers, cross):
+def _stack(config, name, n_layers, cross) -> _Rows:
     if config.positions == "relative":
-        yield f"{name}.relative_bias.weight", (config.relative_buckets, config.n_heads)
+        yield f"{name}.relative_bias.weight", "relative_bias", "attention", "buckets, H"
     for layer in range(n_layers):
         block = f"{name}.layers.{layer}"
         yield from _norm(config, f"{block}.self_attention_norm")
@@ -161,29 +234,60 @@ def _stack(config, name, n_layers, cross):
             yield from _attention(config, f"{block}.cross_attention")
         if config.norm_placement != "parallel":  # a parallel block has one norm for both
             yield from _norm(config, f"{block}.feed_forward_norm")
-        if config.gated:
-            yield from _linear(f"{block}.feed_forward.gate", config.d_model, config.d_ff, config.ffn_bias)
-        yield from _linear(f"{block}.feed_forward.up", config.d_model, config.d_ff, config.ffn_bias)
-        yield from _linear(f"{block}.feed_forward.down", config.d_ff, config.d_model, config.ffn_bias)
+        if config.experts is None or layer < config.experts.n_dense_layers:
+            yield from _network(config, f"{block}.feed_forward", "feed_forward", "D, F", "F, D")
+        else:
+            yield from _experts(config, f"{block}.feed_forward")
     if config.final_norm:
         yield from _norm(config, f"{name}.final_norm")
 
 
-def _attention(config, name):
-    D, d = config.d_model, config.d_head
-    yield from _linear(f"{name}.query", D, config.n_heads * d, config.qkv_bias)
-    yield from _linear(f"{name}.key", D, config.n_kv_heads * d, config.qkv_bias)
-    yield from _linear(f"{name}.value", D, config.n_kv_heads * d, config.qkv_bias)
-    yield from _linear(f"{name}.output", config.n_heads * d, D, config.output_bias)
+def _attention(config, name) -> _Rows:
+    if config.latent is not None:
+        yield from _latent_attention(config, name)
+        return
+    for own, axes in (("query", "D, H d"), ("key", "D, K d"), ("value", "D, K d")):
+        yield from _linear(f"{name}.{own}", "attention", "attention", axes, config.qkv_bias)
+    if config.qk_norm:
+        yield f"{name}.query_norm.weight", "norm", "attention", "d"
+        yield f"{name}.key_norm.weight", "norm", "attention", "d"
+    yield from _linear(f"{name}.output", "attention", "attention", "H d, D", config.output_bias)
 
 
-def _linear(name, d_in, d_out, bias):
-    yield f"{name}.weight", (d_in, d_out)
+def _latent_attention(config, name) -> _Rows:
+    """Queries, where they have a rank, and keys and values each go down to a short vector, through a norm, and up."""
+    if config.latent.query_rank is None:
+        yield f"{name}.query.weight", "attention", "attention", "D, H d_nope+d_rope"
+    else:
+        yield from _linear(f"{name}.query_down", "attention", "attention", "D, query_rank", config.qkv_bias)
+        yield f"{name}.query_norm.weight", "norm", "attention", "query_rank"
+        yield f"{name}.query_up.weight", "attention", "attention", "query_rank, H d_nope+d_rope"
+    yield from _linear(f"{name}.key_value_down", "attention", "attention", "D, kv_rank+d_rope", config.qkv_bias)
+    yield f"{name}.key_value_norm.weight", "norm", "attention", "kv_rank"
+    yield f"{name}.key_value_up.weight", "attention", "attention", "kv_rank, H d_nope+d_value"
+    yield from _linear(f"{name}.output", "attention", "attention", "H d_value, D", config.output_bias)
+
+
+def _experts(config, name) -> _Rows:
+    yield from _linear(f"{name}.router", "router", "feed_forward", "D, experts", config.experts.router_bias)
+    yield from _network(config, f"{name}.experts", "expert", "experts, D, d_expert", "experts, d_expert, D")
+    if config.experts.n_shared:
+        yield from _network(config, f"{name}.shared", "feed_forward", "shared, D, d_expert", "shared, d_expert, D")
+
+
+def _network(config, name, role, up, down) -> _Rows:
+    for own, axes in (*([("gate", up)] if config.gated else []), ("up", up), ("down", down)):
+        yield from _linear(f"{name}.{own}", role, "feed_forward", axes, config.ffn_bias)
+
+
+def _linear(name, role, part, axes, bias) -> _Rows:
+    yield f"{name}.weight", role, part, axes
     if bias:
-        yield f"{name}.bias", (d_out,)
+        *stacked, _, d_out = axes.split(", ")
+        yield f"{name}.bias", "bias", part, ", ".join((*stacked, d_out))
 
 
-def _norm(config, name):
-    yield f"{name}.weight", (config.d_model,)
+def _norm(config, name) -> _Rows:
+    yield f"{name}.weight", "norm", "norms", "D"
     if config.norm == "layer" and config.norm_bias:
-        yield f"{name}.bias", (config.d_model,)
+        yield f"{name}.bias", "bias", "norms", "D"

@@ -16,6 +16,7 @@ SHARED = {
     "presets",
     "weights",
     "frequencies",
+    "initialization",
     "checks",
     "checkpoints",
     "generation",

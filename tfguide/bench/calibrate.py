@@ -19,9 +19,10 @@ from tfguide.bench.limits import memory_reader
 from tfguide.bench.timing import machine, take_turns
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip
+from tfguide.cost.flops import visible_pairs
 from tfguide.cost.machine import Measured, features_between
 from tfguide.dtypes import dtype_name
-from tfguide.weights import init_weights
+from tfguide.initialization import init_weights
 
 SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention
 # The products of one layer with grouped heads, (in, out), wide and narrow as they come; so many layers that no cache
@@ -157,7 +158,7 @@ class _Torch:
         visible.is_causal = True
         with torch.inference_mode():
             seconds = _median(lambda: fused_attention(query, key, value, visible))
-        return 4 * H * d * (positions * (positions + 1) // 2) / seconds
+        return 4 * H * d * visible_pairs(positions, positions) / seconds
 
     def read_rate(self, reader):
         weight = self.torch.ones(READ_BYTES // 2048 // self.dtype.itemsize, 2048, dtype=self.dtype)
@@ -193,7 +194,7 @@ class _TensorFlow:
         visible = causal_mask(positions)
         attend = tf.function(lambda q, k, v: scaled_dot_product_attention(q, k, v, visible))
         seconds = _median(lambda: attend(query, key, value).numpy())
-        return 4 * H * d * (positions * (positions + 1) // 2) / seconds
+        return 4 * H * d * visible_pairs(positions, positions) / seconds
 
     def read_rate(self, reader):
         weight = np.ones((READ_BYTES // 2048 // self.dtype.size, 2048), self.dtype.as_numpy_dtype)

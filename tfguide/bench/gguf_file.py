@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from tfguide.checkpoints import read_checkpoint
+from tfguide.weights import weight_table
 
 NAMES = {
     "self_attention_norm": "attn_norm", "self_attention.query": "attn_q", "self_attention.key": "attn_k",
@@ -41,6 +42,7 @@ def write_gguf(folder: str | os.PathLike, file: str | os.PathLike, dtype: str) -
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
     kind = gguf.GGMLQuantizationType[TYPES[dtype]]
+    table = weight_table(config)
     if config.tied_head:
         weights["head.weight"] = weights["embedding.token.weight"].T
     for name in list(weights):
@@ -48,7 +50,7 @@ def write_gguf(folder: str | os.PathLike, file: str | os.PathLike, dtype: str) -
         if array.ndim == 1:
             writer.add_tensor(_name(name), array)
             continue
-        rows = array if name.startswith("embedding") else array.T  # (out, in)
+        rows = array if name in table and not table[name].is_matrix else array.T  # (out, in); a tied head has no row
         if name.endswith(("query.weight", "key.weight")):
             rows = _interleaved(rows, config.n_heads if "query" in name else config.n_kv_heads)
         writer.add_tensor(_name(name), gguf.quants.quantize(np.ascontiguousarray(rows), kind), raw_dtype=kind)

@@ -1,15 +1,17 @@
-"""What is timed: two Llama-shaped models of random weights, written to a folder that every contestant loads."""
+"""The timed models: two Llama-shaped ones with random weights, written to a folder that every contestant loads."""
 
 from __future__ import annotations
 
 import os
 
 from tfguide.checkpoints import write_checkpoint
+from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
+from tfguide.cost.memory import cache_dtype, kv_bytes
 from tfguide.dtypes import BITS
-from tfguide.weights import init_weights, weight_shapes
+from tfguide.initialization import init_weights
 
-# The eps is the one that KerasHub's Llama assumes: its converter passes over the folder's rms_norm_eps.
+# KerasHub's Llama assumes this eps: its converter ignores the folder's rms_norm_eps.
 SMALL = ModelConfig(
     kind="decoder", d_model=768, n_layers=12, n_heads=12, n_kv_heads=4, d_ff=2048, vocab_size=32000,
     max_positions=2048, norm="rms", norm_eps=1e-6, positions="rotary", activation="swiglu", qkv_bias=False,
@@ -27,12 +29,11 @@ def write_model(folder: str | os.PathLike, config: ModelConfig, seed: int = 0) -
 def bytes_read(config: ModelConfig, dtype: str, context: int) -> int:
     """The bytes that a decoding step must read: every matrix once, and the cache of `context` positions.
 
-    Scales count: 4 bytes for each output of 8-bit weights, 2 for each 32 of 4-bit ones. The embedding gives one row,
-    norms are small: neither counts. The cache is of the type of the activations, float32 for quantised weights.
+    Scales count: 4 bytes for each output of 8-bit weights, 2 for each 32 inputs of an output of 4-bit ones. Not
+    counted: one row of the embedding, and norms and biases, which are small. The cache has the type of the
+    activations, float32 for quantised weights. A tied head is the embedding, read whole.
     """
-    matrices = [shape for name, shape in weight_shapes(config).items() if len(shape) == 2 and name[:9] != "embedding"]
-    parameters = sum(a * b for a, b in matrices)
-    scales = {"int8": sum(4 * b for _, b in matrices), "int4": parameters // 32 * 2}.get(dtype, 0)
-    cache_bytes = 4 if BITS[dtype] in (32, 8, 4) else 2
-    cache = 2 * config.n_layers * config.n_kv_heads * config.d_head * context * cache_bytes
-    return parameters * BITS[dtype] // 8 + scales + cache
+    matrices = [weight for weight in quantized_weights(config).values() if weight.is_matrix]
+    parameters = sum(weight.size for weight in matrices)
+    scales = {"int8": sum(4 * weight.shape[-1] for weight in matrices), "int4": parameters // 32 * 2}.get(dtype, 0)
+    return parameters * BITS[dtype] // 8 + scales + int(kv_bytes(config, 1, context, cache_dtype(dtype)))

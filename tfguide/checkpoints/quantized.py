@@ -1,11 +1,11 @@
-"""Folders of quantised models: this package's own layout, which transformers refuses and never misreads."""
+"""Folders of quantised models, in a layout of this package: transformers refuses it, since it names no known model."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,15 @@ from safetensors.numpy import save_file
 from tfguide.checkpoints.folder import CONFIG, WEIGHTS, as_folder, as_path, read_object
 from tfguide.checkpoints.swap import replacing
 from tfguide.compress.quantization import Quantization
+from tfguide.compress.quantized import quantized_shapes
 from tfguide.config import ModelConfig
 from tfguide.temporary import sync
-from tfguide.weights import weight_shapes
 
 MODEL_TYPE = "tfguide-quantized"
 
 
 def is_quantized(folder: str | os.PathLike) -> bool:
-    """Whether a folder holds what `write_quantized` wrote."""
+    """Whether a folder was written by `write_quantized`."""
     return read_object(as_folder(folder) / CONFIG).get("model_type") == MODEL_TYPE
 
 
@@ -36,7 +36,7 @@ def write_quantized(
 ) -> None:
     """Write a quantised model: config.json, and the arrays of `quantized_shapes` in model.safetensors.
 
-    Written beside the folder and renamed, as `write_checkpoint` does it. Raises FileExistsError, NotADirectoryError.
+    Written beside the folder and renamed, as in `write_checkpoint`. Raises FileExistsError, NotADirectoryError.
     """
     fields = {"model_type": MODEL_TYPE, "config": config.to_dict(), "quantization": dataclasses.asdict(quantization)}
     with replacing(as_path(folder), overwrite) as temporary:
@@ -48,7 +48,10 @@ def write_quantized(
 
 
 def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization, dict[str, np.ndarray]]:
-    """What `write_quantized` wrote. Raises ValueError for a folder that is not whole."""
+    """Read a folder of `write_quantized`: the configuration, the quantisation and the arrays by name.
+
+    Raises ValueError where a file or a tensor is missing, unexpected or damaged.
+    """
     folder = as_folder(folder)
     fields = read_object(folder / CONFIG)
     try:
@@ -66,65 +69,6 @@ def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization
                 f"{folder / WEIGHTS}: tensor {name!r} must be {dtype} {shape}, got {array.dtype} {array.shape}"
             )
     return config, quantization, arrays
-
-
-def pack_weights(
-    config: ModelConfig, quantization: Quantization, weight_of: Callable[[str], np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The arrays of a quantised model, `quantized_shapes`, from its weights: `weight_of` gives a canonical one by name.
-
-    They are asked for one after the other, each once. Raises ValueError for a group size that does not divide the
-    inputs of a layer, or weights that are NaN or infinite.
-    """
-    arrays = {}
-    for name in quantized_weights(config):
-        weight = weight_of(name)
-        if is_linear(name):
-            layer = name.removesuffix(".weight")
-            arrays[f"{layer}.packed"], arrays[f"{layer}.scale"] = quantization.pack(name, weight)
-        else:
-            arrays[name] = weight
-    return arrays
-
-
-def pack_checkpoint(
-    config: ModelConfig, weights: dict[str, np.ndarray], quantization: Quantization
-) -> dict[str, np.ndarray]:
-    """The arrays of a quantised model from what `read_checkpoint` gave, which is used up."""
-
-    def weight_of(name):
-        if name == "head.weight" and config.tied_head:
-            return weights["embedding.token.weight"].T
-        return weights[name] if name == "embedding.token.weight" else weights.pop(name)
-
-    return pack_weights(config, quantization, weight_of)
-
-
-def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The shape and type of every array of a quantised model: NAME.packed and NAME.scale in place of a matrix."""
-    result: dict[str, tuple[tuple[int, ...], str]] = {}
-    for name, shape in quantized_weights(config).items():
-        if is_linear(name):
-            packed, scale = quantization.shapes(*shape)
-            result[name.replace(".weight", ".packed")] = packed, "int8" if quantization.weight_bits == 8 else "uint8"
-            result[name.replace(".weight", ".scale")] = scale, "float32" if quantization.weight_bits == 8 else "float16"
-        else:
-            result[name] = shape, "float32"
-    return result
-
-
-def quantized_weights(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The weights by name that quantisation reads; a tied head, which has no weight of its own, is among them."""
-    shapes = dict(weight_shapes(config))
-    if config.kind != "encoder" and config.tied_head:
-        shapes["head.weight"] = shapes["embedding.token.weight"][::-1]
-    return shapes
-
-
-def is_linear(name: str) -> bool:
-    """Whether a canonical name is that of a linear layer's matrix."""
-    table = name.startswith("embedding.") or ".relative_bias." in name
-    return name.endswith(".weight") and "norm" not in name and not table
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
-from tfguide.weights import check_weights
+from tfguide.weights import check_weights, weight_table
 
 
 def pool_kv_heads(
@@ -16,9 +16,9 @@ def pool_kv_heads(
 ) -> tuple[ModelConfig, dict[str, np.ndarray]]:
     """A model whose key/value heads are means of neighbouring ones: its configuration and weights.
 
-    Query heads keep their order, so that head h reads the mean of the key/value heads that its group read before. The
-    cache shrinks by n_kv_heads / K. Where the heads of a group are equal the result is equal; otherwise the quality
-    suffers until the model is trained on a little (Ainslie et al. 2023, section 2.1: 5% of the pre-training).
+    Query heads keep their order, so that a query head reads the mean of the key/value heads of its new group. The cache
+    shrinks to n_kv_heads / K. Where the heads of a group are equal, so is the result; otherwise the quality falls until
+    the model is trained further (Ainslie et al. 2023, section 2.1: 5% of the pre-training).
 
     Raises ValueError where `n_kv_heads` does not divide the model's.
     """
@@ -27,9 +27,9 @@ def pool_kv_heads(
     K, d = config.n_kv_heads, config.d_head
     if K % n_kv_heads:
         raise ValueError(f"n_kv_heads must divide the {K} key/value heads of the model, got {n_kv_heads}")
-    result = {}
+    result, table = {}, weight_table(config)
     for name, array in weights.items():
-        if "attention.key." in name or "attention.value." in name:
+        if table[name].axes[-1] == ("K", "d"):
             heads = array.reshape(*array.shape[:-1], n_kv_heads, K // n_kv_heads, d)
             array = heads.mean(axis=-2).reshape(*array.shape[:-1], n_kv_heads * d)
         result[name] = array

@@ -7,10 +7,30 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfguide.compress import heads, pruning
-from tfguide.generation.interfaces import Prunable
+from tfguide.compress.quantization import Quantization
+from tfguide.compress.quantized import pack_weights
+from tfguide.compress.weighted import Weighted
 
 
-def prune_magnitude(model: Prunable, sparsity: float, scope: str = "layer") -> Prunable:
+def quantize(
+    model: Weighted, weight_bits: int = 8, activation_bits: int | None = None, group_size: int = 32
+) -> Weighted:
+    """A copy of a model whose linear layers have weights of 8 or 4 bits; `model.quantization` says how.
+
+    8 bits: a scale for each output. 4 bits: two weights to a byte, a scale for each `group_size` inputs of an output.
+    activation_bits: 8 rounds what the layers read, in blocks of 32; None leaves it. Embeddings and norms stay as they
+    are; a tied head gets a quantised copy of its own. The model itself is not changed.
+
+    Raises ValueError for a model that is quantised already, other numbers of bits, a group size that does not divide
+    the inputs of a layer, or weights that are NaN or infinite.
+    """
+    if model.quantization is not None:
+        raise ValueError(f"the model is quantised already: {model.quantization}")
+    quantization = Quantization(weight_bits, activation_bits, group_size)
+    return model.with_quantized(quantization, pack_weights(model.config, quantization, model.weight_of))
+
+
+def prune_magnitude(model: Weighted, sparsity: float, scope: str = "layer") -> Weighted:
     """The model with the smallest entries of its linear layers set to 0; see `tfguide.compress.pruning`.
 
     scope: "layer" takes that share of each matrix, "global" of all together. Raises ValueError for a sparsity outside
@@ -20,7 +40,7 @@ def prune_magnitude(model: Prunable, sparsity: float, scope: str = "layer") -> P
     return model.with_weights(model.config, pruning.prune_magnitude(model.config, weights, sparsity, scope))
 
 
-def prune_two_four(model: Prunable) -> Prunable:
+def prune_two_four(model: Weighted) -> Weighted:
     """The model with the 2 smallest of every 4 consecutive inputs of each output set to 0.
 
     Raises ValueError for a quantised model.
@@ -28,7 +48,7 @@ def prune_two_four(model: Prunable) -> Prunable:
     return model.with_weights(model.config, pruning.prune_two_four(model.config, _weights(model)))
 
 
-def prune_heads(model: Prunable, n_kv_heads: int) -> Prunable:
+def prune_heads(model: Weighted, n_kv_heads: int) -> Weighted:
     """A smaller model: each attention keeps the `n_kv_heads` key/value heads that matter most, with their queries.
 
     Raises ValueError for more heads than there are, positions that belong to heads by number, or a quantised model.
@@ -36,7 +56,7 @@ def prune_heads(model: Prunable, n_kv_heads: int) -> Prunable:
     return model.with_weights(*pruning.prune_heads(model.config, _weights(model), n_kv_heads))
 
 
-def prune_neurons(model: Prunable, d_ff: int) -> Prunable:
+def prune_neurons(model: Weighted, d_ff: int) -> Weighted:
     """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most.
 
     Raises ValueError for more neurons than there are, or a quantised model.
@@ -44,7 +64,7 @@ def prune_neurons(model: Prunable, d_ff: int) -> Prunable:
     return model.with_weights(*pruning.prune_neurons(model.config, _weights(model), d_ff))
 
 
-def prune_layers(model: Prunable, layers: Sequence[int]) -> Prunable:
+def prune_layers(model: Weighted, layers: Sequence[int]) -> Weighted:
     """A smaller model without the blocks `layers`; `layer_changes` tells which change least.
 
     Raises ValueError for a block that is not there, one named twice, all of them, or a quantised model.
@@ -52,7 +72,7 @@ def prune_layers(model: Prunable, layers: Sequence[int]) -> Prunable:
     return model.with_weights(*pruning.prune_layers(model.config, _weights(model), layers))
 
 
-def layer_changes(model: Prunable, tokens: np.ndarray) -> list[float]:
+def layer_changes(model: Weighted, tokens: np.ndarray) -> list[float]:
     """How much each block changes its input on some tokens (B, T): 1 - the mean cosine between input and output.
 
     Source: Men et al. 2024. Raises ValueError for a model that is not decoder-only.
@@ -61,7 +81,7 @@ def layer_changes(model: Prunable, tokens: np.ndarray) -> list[float]:
     return pruning.least_change(model.hidden_states(tokens))
 
 
-def pool_kv_heads(model: Prunable, n_kv_heads: int) -> Prunable:
+def pool_kv_heads(model: Weighted, n_kv_heads: int) -> Weighted:
     """The model with fewer key/value heads, each the mean of neighbouring ones: grouped-query or multi-query attention.
 
     Raises ValueError where `n_kv_heads` does not divide the model's, or for a quantised model.

@@ -1,38 +1,36 @@
-"""Pruning on canonical weights: zeros in place of small weights, or smaller matrices in place of large ones.
+"""Pruning on canonical weights: zeros instead of small weights, or smaller matrices instead of large ones.
 
-Zeros change nothing about the time of a dense product. Whole heads, neurons and layers leave a smaller dense model,
-which is faster everywhere.
+Zeros do not change the time of a dense product. Without some heads, neurons or layers the model is a smaller dense one,
+which is faster on every machine.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import numbers
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfguide.checkpoints.quantized import is_linear
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
-from tfguide.weights import check_weights
+from tfguide.weights import attention_names, check_weights, feed_forward_names, matrix_names, weight_table
 
 Weights = dict[str, np.ndarray]
 
 
 def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], sparsity: float, scope="layer") -> Weights:
-    """The weights with the smallest of the linear layers' entries set to 0: exactly round(sparsity * n) of them.
+    """The weights with the smallest entries of the linear layers set to 0: exactly round(sparsity * n) of n.
 
-    scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms and biases
-    stay. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or another scope.
+    scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms and biases do
+    not change. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or another scope.
     """
     check_weights(config, weights)
     if not isinstance(sparsity, numbers.Real) or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must lie in [0, 1), got {sparsity!r}")
     if scope not in ("layer", "global"):
         raise ValueError(f"scope must be 'layer' or 'global', got {scope!r}")
-    names = [name for name in weights if is_linear(name)]
+    names = matrix_names(config)
     groups = [[name] for name in names] if scope == "layer" else [names]
     result = dict(weights)
     for group in groups:
@@ -48,12 +46,12 @@ def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], spar
 def prune_two_four(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weights:
     """The weights with the 2 smallest of every 4 consecutive inputs of each output set to 0, in all linear layers.
 
-    It is the pattern that Ampere and later GPUs skip (Mishra et al. 2021). Of inputs that are no multiple of 4 the last
-    ones, fewer than 4, keep half of them, rounded up.
+    Ampere and later GPUs skip the zeros of this pattern (Mishra et al. 2021). Where the number of inputs is no multiple
+    of 4, the last one, two or three keep half of them, rounded up.
     """
     check_weights(config, weights)
     result = dict(weights)
-    for name in filter(is_linear, weights):
+    for name in matrix_names(config):
         result[name] = array = weights[name].copy()
         for start in range(0, len(array), 4):
             four = array[start : start + 4]
@@ -65,9 +63,10 @@ def prune_two_four(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> We
 def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_heads: int) -> tuple[ModelConfig, Weights]:
     """A smaller model: each attention keeps the `n_kv_heads` key/value heads that matter most, with their queries.
 
-    What a head matters is the norm of its query heads' part of the output matrix times that of its values. Every
-    attention keeps as many; `d_head` stays. Heads that are dropped give what they would give if their rows of the
-    output matrix were 0. Source: Michel et al. 2019, "Are Sixteen Heads Really Better than One?".
+    A head's importance is the norm of its query heads' rows of the output matrix times the norm of its columns of the
+    value matrix. Every attention keeps the same number; `d_head` stays. The result is that of the model in which the
+    rows of the dropped heads in the output matrix are 0. Source: Michel et al. 2019, "Are Sixteen Heads Really Better
+    than One?".
 
     Raises ValueError for more heads than there are, and for positions that belong to heads by number (ALiBi, T5).
     """
@@ -80,17 +79,14 @@ def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_hea
         raise ValueError(
             f"positions={config.positions!r} give each head its own bias by number: heads cannot be left out"
         )
-    result = dict(weights)
-    for name in [name.removesuffix(".output.weight") for name in weights if name.endswith("attention.output.weight")]:
+    result, table = dict(weights), weight_table(config)
+    for name in attention_names(config):
         output = weights[f"{name}.output.weight"].reshape(K, G * d, -1)
         value = weights[f"{name}.value.weight"].reshape(-1, K, d)
         scores = np.linalg.norm(output, axis=(1, 2)) * np.linalg.norm(value, axis=(0, 2))
         kept = np.sort(np.argsort(-scores, kind="stable")[:n_kv_heads])
-        result[f"{name}.output.weight"] = output[kept].reshape(-1, output.shape[-1])
-        for part, width in (("query", G * d), ("key", d), ("value", d)):
-            for kind in ("weight", "bias"):
-                if f"{name}.{part}.{kind}" in weights:
-                    result[f"{name}.{part}.{kind}"] = _columns(weights[f"{name}.{part}.{kind}"], K, width, kept)
+        for own in [own for own in table if own.startswith(f"{name}.")]:
+            result[own] = _keep(weights[own], table[own].axes, ("H", "K"), K, kept)
     smaller = config.replace(
         n_heads=n_kv_heads * G, n_kv_heads=n_kv_heads, d_head=d, attention_scale=config.attention_scale
     )
@@ -100,24 +96,22 @@ def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_hea
 def prune_neurons(config: ModelConfig, weights: Mapping[str, np.ndarray], d_ff: int) -> tuple[ModelConfig, Weights]:
     """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most.
 
-    What a neuron matters is the product of the norms of its weights in (gate,) up and down. Dropped neurons give what
-    they would give if their rows of the down matrix were 0. Raises ValueError for more neurons than there are.
+    A neuron's importance is the product of the norms of its weights in (gate,) up and down. The result is that of the
+    model in which the rows of the dropped neurons in the down matrix are 0. Raises ValueError for more neurons than
+    there are.
     """
     check_weights(config, weights)
     d_ff = check_count("d_ff", d_ff)
     if d_ff > config.d_ff:
         raise ValueError(f"d_ff must be at most the model's {config.d_ff}, got {d_ff}")
-    result = dict(weights)
-    for name in [name.removesuffix(".down.weight") for name in weights if name.endswith("feed_forward.down.weight")]:
+    result, table = dict(weights), weight_table(config)
+    for name in feed_forward_names(config):
         scores = np.linalg.norm(weights[f"{name}.down.weight"], axis=1)
         for part in ("gate", "up") if config.gated else ("up",):
             scores = scores * np.linalg.norm(weights[f"{name}.{part}.weight"], axis=0)
         kept = np.sort(np.argsort(-scores, kind="stable")[:d_ff])
-        result[f"{name}.down.weight"] = weights[f"{name}.down.weight"][kept]
-        for part in ("gate", "up"):
-            for kind in ("weight", "bias"):
-                if f"{name}.{part}.{kind}" in weights:
-                    result[f"{name}.{part}.{kind}"] = weights[f"{name}.{part}.{kind}"][..., kept]
+        for own in [own for own in table if own.startswith(f"{name}.")]:
+            result[own] = _keep(weights[own], table[own].axes, ("F",), config.d_ff, kept)
     return config.replace(d_ff=d_ff), result
 
 
@@ -147,7 +141,7 @@ def prune_layers(
 def least_change(hidden: Sequence[np.ndarray]) -> list[float]:
     """How much each block changes its input: 1 - the mean cosine between its input and its output, block by block.
 
-    hidden: what goes into the first block and what comes out of each, (B, T, D). A block that changes little can go.
+    hidden: the input of the first block and the output of each, (B, T, D). A block with a small change can be dropped.
     Source: Men et al. 2024, "ShortGPT", equation 1.
     """
     changes = []
@@ -170,12 +164,11 @@ def check_not_quantized(model) -> None:
         raise ValueError("a quantised model cannot be pruned: prune it first and quantise what is left")
 
 
-def sparsity_of(weights: Mapping[str, np.ndarray]) -> float:
-    """The share of zeros among the entries of the linear layers."""
-    arrays = [array for name, array in weights.items() if is_linear(name)]
-    return sum(int((array == 0).sum()) for array in arrays) / sum(math.prod(array.shape) for array in arrays)
-
-
-def _columns(array, n_heads, width, kept):
-    heads = array.reshape(*array.shape[:-1], n_heads, width)
-    return heads[..., kept, :].reshape(*array.shape[:-1], len(kept) * width)
+def _keep(array, axes, sizes, n, kept):
+    """The array with only those `kept` of the `n` groups along each axis whose outermost size is one of `sizes`."""
+    for axis, names in enumerate(axes):
+        if names[0] in sizes:
+            before, after = array.shape[:axis], array.shape[axis + 1 :]
+            groups = array.reshape(*before, n, -1, *after)
+            array = groups.take(kept, axis=axis).reshape(*before, -1, *after)
+    return array

@@ -1,4 +1,4 @@
-"""What the calculator on the page needs to know of each model, and cases that hold it to this package."""
+"""The numbers of each model that the calculator on the page reads, and cases that compare it with this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfguide.cost.chips import CHIPS
 from tfguide.cost.communication import LAYOUTS
 from tfguide.cost.flops import decode_flops_by_term, pair_flops, prefill_flops_by_term
 from tfguide.cost.memory import ATTENTIONS, BYTES, kv_bytes_per_token
-from tfguide.cost.parameters import attention_parameters, parameters
+from tfguide.cost.parameters import attention_parameters, expert_layers, expert_parameters, parameters
 from tfguide.cost.step import hidden_width, parameters_read, step
 from tfguide.presets import PRESETS
 
@@ -38,7 +38,7 @@ def calculator_data() -> dict[str, Any]:
 
 
 def golden_cases(n: int = 200, seed: int = 0) -> list[dict[str, Any]]:
-    """Workloads drawn from a seed, each with what `step` gives: {"input": ..., "output": ...}."""
+    """Workloads drawn from a seed, each with the result of `step`: {"input": ..., "output": ...}."""
     stream = np.random.default_rng(seed)
     models, cases = list(calculator_data()["models"]), []
     for index in range(n):
@@ -62,18 +62,16 @@ def golden_cases(n: int = 200, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def model_numbers(config: ModelConfig) -> dict[str, Any]:
-    """What `calculator.js` needs to know of one model."""
+    """The numbers of one model that `calculator.js` reads."""
     prompt, token = prefill_flops_by_term(config, 1), decode_flops_by_term(config, 1)
     experts = config.experts
-    layers = config.n_layers - (experts.n_dense_layers if experts else 0)
-    matrices = 3 if config.gated else 2
     return {
         "parameters": parameters(config),
-        # As if every expert were read; those that no token falls on come off.
+        # With every expert; the page subtracts those on which no token falls.
         "read": parameters_read(config, 1) if experts is None else parameters_read(config, 10**9),
         "experts": experts.n_experts if experts else 0,
         "expertsOfToken": experts.per_token if experts else 0,
-        "expertElements": layers * matrices * config.d_model * experts.d_expert if experts else 0,
+        "expertElements": expert_layers(config) * expert_parameters(config),
         "tokenFlops": prompt["projections"] + prompt["feed_forward"],
         "headFlops": token["head"],
         "pairFlops": pair_flops(config, decoding=False),  # in one layer

@@ -1,4 +1,4 @@
-"""The accelerators that are known, from one data file."""
+"""The known accelerators, read from one data file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Chip:
 
     peak_flops: operations a second of a dense bfloat16 product (what vendors print for 2:4-sparse matrices is twice
     that); hbm_bytes: memory; hbm_bandwidth: bytes a second from it; link_bandwidth: bytes a second to other chips.
-    Left out: faster 8-bit products, since weights of 8 bits are multiplied in bfloat16 here, and what a rack's network
-    adds between groups of linked chips. Raises ValueError for a number that is not above 0.
+    Not counted: faster 8-bit products, since this package multiplies 8-bit weights in bfloat16, and the network of a
+    rack between groups of linked chips. Raises ValueError for a number that is not above 0.
     """
 
     name: str

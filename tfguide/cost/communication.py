@@ -1,4 +1,4 @@
-"""What the chips of a mesh send each other for one layer, in elements, by the formulas of Pope et al. 2022.
+"""The elements that the chips of a mesh send each other for one layer, by the formulas of Pope et al. 2022.
 
 A mesh has X x Y x Z chips, P together; D is d_model, F is d_ff. Weights of the feed-forward network stay where they
 are (weight-stationary) and activations travel, or weights are gathered (weight-gathered) and activations stay:

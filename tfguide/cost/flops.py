@@ -1,29 +1,27 @@
 """How many floating-point operations: the matrix products and attention, exact by terms.
 
-A product of (m, k) by (k, n) is 2 m k n operations, one multiplication and one addition for each. Left out: norms,
-activations, softmax, rotations and biases, which grow with D in place of D * D and are limited by memory.
+A product of (m, k) by (k, n) is 2 m k n operations: one multiplication and one addition for each term. Not counted:
+norms, activations, softmax, rotations and biases, which grow with D instead of D * D and are limited by memory.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
-from tfguide.cost.parameters import attention_parameters, feed_forward_parameters
+from tfguide.cost.parameters import multiplied_parameters
 
 
 def prefill_flops(config: ModelConfig, tokens: int, batch: int = 1) -> int:
     """The operations of reading a prompt of `tokens`, for logits of its last position alone (all, in an encoder).
 
-    A decoder looks only back, so that of the T * T pairs of positions T (T + 1) / 2 are computed; a sliding window
-    takes off more. Raises ValueError for counts below 1, and for encoder-decoders, which read two texts.
+    A decoder computes T (T + 1) / 2 of the T * T pairs of positions, since no position sees a later one; a sliding
+    window leaves fewer. Raises ValueError for counts below 1, and for encoder-decoders, which read two texts.
     """
     return sum(prefill_flops_by_term(config, tokens, batch).values())
 
 
 def decode_flops(config: ModelConfig, context: int, batch: int = 1) -> int:
-    """The operations of one new token with its logits, where `context` positions can be seen, its own among them."""
+    """The operations of one new token with its logits; it sees `context` positions, its own among them."""
     return sum(decode_flops_by_term(config, context, batch).values())
 
 
@@ -44,17 +42,17 @@ def decode_flops_by_term(config: ModelConfig, context: int, batch: int = 1) -> d
 
 
 def terms(config: ModelConfig, batch: int, tokens: int, pairs: int, logits: int, decoding: bool) -> dict[str, int]:
-    """The operations of `batch` sequences of `tokens` new tokens, whose queries meet keys in `pairs` of all layers.
+    """The operations of `batch` sequences of `tokens` new tokens, by term.
 
-    logits: for how many tokens of a sequence. decoding: latent attention has another form for one token.
+    pairs: of a query and a key that are compared, in all layers of one sequence. logits: the number of tokens of a
+    sequence whose logits are computed. decoding: whether latent attention has the form that it takes for one token.
     """
-    L, D, V = config.n_layers, config.d_model, config.vocab_size
-    feed_forward = sum(_ffn_matrix(config, layer) for layer in range(L))
+    matrices = multiplied_parameters(config)
     return {
-        "projections": 2 * batch * tokens * L * _attention_matrices(config),
+        "projections": 2 * batch * tokens * matrices["attention"],
         "attention": batch * pairs * pair_flops(config, decoding),
-        "feed_forward": 2 * batch * tokens * feed_forward,
-        "head": 2 * batch * logits * D * V,
+        "feed_forward": 2 * batch * tokens * matrices["feed_forward"],
+        "head": 2 * batch * logits * config.d_model * config.vocab_size,
     }
 
 
@@ -71,33 +69,25 @@ def pair_flops(config: ModelConfig, decoding: bool) -> int:
 def seen_pairs(config: ModelConfig, context: int, new_tokens: int) -> int:
     """The pairs of a new query position and a key position that it sees, in all layers of one sequence.
 
-    The last query sees `context` positions, the one before it one less; in a layer with a window, no more than that.
+    The last query sees `context` positions, the one before it one less; in a layer with a window, none sees more than
+    the window.
     """
     sliding = config.n_sliding_layers
-    whole = _pairs(context, new_tokens, context)
-    inside = _pairs(context, new_tokens, min(context, config.sliding_window)) if sliding else 0
+    whole = visible_pairs(context, new_tokens)
+    inside = visible_pairs(context, new_tokens, config.sliding_window) if sliding else 0
     return (config.n_layers - sliding) * whole + sliding * inside
 
 
-def _pairs(context, new_tokens, window):
+def visible_pairs(context: int, new_tokens: int, window: int | None = None) -> int:
+    """The pairs of `seen_pairs` in one layer, with a window or without: T (T + 1) / 2 of a whole prompt.
+
+    >>> visible_pairs(5, 5), visible_pairs(5, 1), visible_pairs(5, 5, window=3)
+    (15, 5, 12)
+    """
+    window = context if window is None else min(context, window)
     first = context - new_tokens + 1  # what the first new token sees
     growing = max(0, window - first)  # queries that see less than the window
     return growing * (2 * first + growing - 1) // 2 + (new_tokens - growing) * window
-
-
-def _attention_matrices(config):
-    """The parameters of the projections without biases and norms: each is one multiplication for a token."""
-    bare = dataclasses.replace(config, qkv_bias=False, output_bias=False, qk_norm=False)
-    norms = 0 if config.latent is None else config.latent.kv_rank + (config.latent.query_rank or 0)
-    return attention_parameters(bare) - norms
-
-
-def _ffn_matrix(config, layer):
-    bare = config if not config.ffn_bias else dataclasses.replace(config, ffn_bias=False)
-    bias = 0
-    if config.experts is not None and layer >= config.experts.n_dense_layers and config.experts.router_bias:
-        bias = config.experts.n_experts
-    return feed_forward_parameters(bare, layer, active=True) - bias
 
 
 def _check(config, batch):

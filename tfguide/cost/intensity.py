@@ -1,4 +1,4 @@
-"""Operations for each byte that a step of decoding reads: what decides whether memory or arithmetic limits it."""
+"""Operations for each byte that a step of decoding reads: the ratio decides whether memory or arithmetic limits it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.flops import decode_flops
 from tfguide.cost.memory import first_count, kv_bytes
-from tfguide.cost.step import parameters_read
-from tfguide.dtypes import dtype_bytes
+from tfguide.cost.step import decode_bytes
 
-_MOST = 1 << 40  # no batch and no text is longer; what is not reached here is reached nowhere
+_MOST = 1 << 40  # above every batch and every text: a search that fails below it fails everywhere
 
 
 def decode_intensity(
@@ -17,16 +16,14 @@ def decode_intensity(
 ) -> float:
     """The operations of a step of decoding for each byte of weights and cache that it reads.
 
-    Raises ValueError for counts below 1, for unknown types, and for what has no step of decoding.
+    Raises ValueError for counts below 1, unknown types, and a model without a step of decoding.
     """
-    operations = decode_flops(config, context, batch)
-    read = parameters_read(config, batch) * dtype_bytes(weights) + kv_bytes(config, batch, context, kv)
-    return operations / read
+    return decode_flops(config, context, batch) / decode_bytes(config, context, batch, weights, kv)
 
 
 def intensity_ceiling(config: ModelConfig, context: int, kv: str = "bfloat16") -> float:
-    """What `decode_intensity` comes near to as the batch grows: the operations of a sequence over the bytes of its
-    cache, which no other shares. Raises as `decode_intensity`.
+    """The limit of `decode_intensity` as the batch grows: the operations of a sequence over the bytes of its cache,
+    which no other sequence shares. Raises as `decode_intensity`.
 
     >>> round(intensity_ceiling(ModelConfig.from_preset("llama-3-8b"), 393))
     295
@@ -39,7 +36,7 @@ def critical_batch(
 ) -> int | None:
     """The smallest batch with which arithmetic takes as long as reading; None where no batch is large enough.
 
-    Whether so many sequences fit into memory is another question. Raises as `decode_intensity`.
+    Whether the sequences fit into memory is not checked. Raises as `decode_intensity`.
     """
     wanted = as_chip(chip).critical_intensity
     if intensity_ceiling(config, context, kv) <= wanted:

@@ -1,4 +1,4 @@
-"""One real machine in place of a chip's data sheet: what was measured, and the times that follow from it."""
+"""One measured machine instead of a chip's data sheet, and the times that follow from the measurement."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from tfguide.checks.values import check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops_by_term
-from tfguide.cost.memory import kv_bytes
-from tfguide.cost.step import parameters_read
+from tfguide.cost.memory import cache_dtype
+from tfguide.cost.step import decode_bytes
 from tfguide.dtypes import dtype_bytes
 
 
@@ -19,12 +19,11 @@ from tfguide.dtypes import dtype_bytes
 class Measured:
     """What `tfguide calibrate` measured for one framework and one type of weights, with no model of the benchmark.
 
-    read_bytes_per_second: weights in a product with one row; memory_bytes_per_second: the memory by itself in the same
-    moments, or None. product_flops, attention_flops: operations a second by
-    the number of rows or positions. step_overhead_s, layer_overhead_s: what a step of decoding takes beside reading,
-    once and for each layer; prompt_overhead_s, prompt_layer_overhead_s: the same for a prompt; feature_s: seconds for
-    each feature of each token that passes between two products, in norms, gates, rotations, sums and copies, by the
-    number of tokens.
+    read_bytes_per_second: weights in a product with one row; memory_bytes_per_second: a plain read of the memory at the
+    same time, or None. product_flops, attention_flops: operations a second by the number of rows or positions.
+    step_overhead_s, layer_overhead_s: the time of a decoding step beside reading, once and for each layer;
+    prompt_overhead_s, prompt_layer_overhead_s: the same for a prompt; feature_s: seconds for each feature of each token
+    that passes between two products, in norms, gates, rotations, sums and copies, by the number of tokens.
     Raises ValueError for a number that is not above 0, or below 0 for an overhead.
     """
 
@@ -59,21 +58,19 @@ class Measured:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     def decode_seconds(self, config: ModelConfig, context: int, batch: int = 1) -> float:
-        """One step of decoding: all weights and the cache are read, and every layer has its overhead.
+        """The seconds of one decoding step: it reads all weights and the cache, and every layer has its overhead.
 
-        Left out: arithmetic, which a step of few rows hides behind the reading.
+        Not counted: arithmetic, which a step of few rows hides behind the reading.
         """
         check_count("context", context)
-        n_bytes = parameters_read(config, batch) * dtype_bytes(self.dtype) + kv_bytes(
-            config, batch, context, self._cache
-        )
+        n_bytes = decode_bytes(config, context, batch, self.dtype, cache_dtype(self.dtype))
         overhead = self.step_overhead_s + config.n_layers * self.layer_overhead_s
         return n_bytes / self.read_bytes_per_second + overhead
 
     def prefill_seconds(self, config: ModelConfig, tokens: int) -> float:
-        """Reading a prompt: products and attention at their measured rates, what stands between, and the head.
+        """The seconds of a prompt: products and attention at their measured rates, the work between them, and the head.
 
-        Left out: that a product of other widths than the calibrated ones has another rate.
+        Not counted: that products of other widths than the calibrated ones have another rate.
         """
         return sum(self.prefill_parts(config, tokens).values())
 
@@ -91,7 +88,7 @@ class Measured:
         }
 
     def when_memory_reads(self, bytes_per_second: float) -> Measured:
-        """The same machine at a time when its memory is faster or slower: other machines may share it."""
+        """The same machine while its memory has another speed, for example because other machines share it."""
         if self.memory_bytes_per_second is None:
             return self
         faster = bytes_per_second / self.memory_bytes_per_second
@@ -102,22 +99,18 @@ class Measured:
         """Plain values, for JSON."""
         return asdict(self)
 
-    @property
-    def _cache(self):
-        return "float32" if self.dtype in ("float32", "int8", "int4") else "bfloat16"
-
 
 def features_between(config: ModelConfig) -> int:
     """The features of one token that are read and written between the products of one layer.
 
-    Two norms and two sums over D, queries and keys turned and keys and values copied, gate and up over F.
+    Two norms and two sums over D, the rotation of queries and keys, the copy of keys and values, gate and up over F.
     """
     heads = (config.n_heads + 2 * config.n_kv_heads) * config.d_head
     return 4 * config.d_model + heads + (2 if config.gated else 1) * config.d_ff
 
 
 def rate_at(rates: Mapping[int, float], size: int) -> float:
-    """A rate between the measured sizes, straight on logarithmic scales; at the ends the nearest one.
+    """The rate at a size, interpolated linearly on logarithmic scales; outside the measured sizes the nearest rate.
 
     >>> round(rate_at({100: 10.0, 400: 40.0}, 200), 6)
     20.0

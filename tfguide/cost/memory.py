@@ -1,4 +1,4 @@
-"""How many bytes: of the weights, of the key/value cache, and the longest context that fits."""
+"""Bytes of the weights and of the key/value cache, and the longest context that fits."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
 from tfguide.dtypes import BITS, dtype_bytes
 
-BYTES = {name: bits / 8 for name, bits in BITS.items()}
+BYTES = {name: dtype_bytes(name) for name in BITS}
 ATTENTIONS = ("batch", "head")
 
 
 def weight_bytes(config: ModelConfig, dtype: str = "bfloat16") -> float:
-    """The bytes of all parameters in one type. Left out: the scales of quantised weights (0.4% in int8 by channel, 6%
-    in mxfp4, 6 to 12% in int4 by groups of 32), and the layers that one may leave unquantised.
+    """The bytes of all parameters in one type.
+
+    Not counted: the scales of quantised weights (0.4% in int8 by channel, 6% in mxfp4, 6 to 12% in int4 by groups of
+    32), and that some layers may stay unquantised.
     """
     return parameters(config) * dtype_bytes(dtype)
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16") -> float:
-    """What one token leaves in the caches of all layers: a key and a value of each key/value head.
+    """The bytes that one token takes in the caches of all layers: a key and a value of each key/value head.
 
-    Latent attention is counted as it is cached: the latent vector and the rotated part, once for all heads. The
-    cross-attention of an encoder-decoder, which depends on the source, is left out. An encoder caches nothing.
+    Latent attention caches the latent vector and the rotated part, once for all heads. Not counted: the
+    cross-attention of an encoder-decoder, whose cache depends on the source. An encoder caches nothing.
     """
     if not isinstance(config, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
@@ -41,14 +43,22 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16") -> float:
 
 
 def kv_bytes(config: ModelConfig, batch: int, context: int, dtype: str = "bfloat16") -> float:
-    """The cache of `batch` sequences of `context` tokens. In layers with a sliding window it stops growing there."""
+    """The bytes of the cache of `batch` sequences of `context` tokens; a layer with a window caches no more than that.
+
+    Raises ValueError for a batch below 1 or a context below 0.
+    """
     check_count("batch", batch)
     check_count("context", context, least=0)
     return batch * kv_bytes_per_token(config, dtype) * kept_positions(config, context) / config.n_layers
 
 
+def cache_dtype(weights: str) -> str:
+    """The type in which a model of this package caches keys and values: float32 beside quantised weights."""
+    return weights if weights in ("bfloat16", "float16") else "float32"
+
+
 def kept_positions(config: ModelConfig, context: int) -> int:
-    """The positions that the caches of all layers hold together, after `context` tokens of one sequence."""
+    """The positions in the caches of all layers together, after `context` tokens of one sequence."""
     sliding = config.n_sliding_layers
     kept = min(context, config.sliding_window) if sliding else 0
     return (config.n_layers - sliding) * context + sliding * kept
@@ -58,9 +68,9 @@ def kv_share(config: ModelConfig, chips: int, attention: str = "batch", batch: i
              padded_heads: int | None = None) -> float:  # fmt: skip
     """The part of the whole cache that each chip must hold.
 
-    attention: "batch": the sequences are divided among the chips; no chip holds less than one of them. "head": the
-    key/value heads are, each chip holding at least one, so that fewer heads than chips are held several times.
-    padded_heads: to how many the heads are filled up so that they divide (PaLM 540B: 48 to 64).
+    attention: "batch" divides the sequences among the chips, and no chip holds less than one sequence. "head" divides
+    the key/value heads, and each chip holds at least one, so that fewer heads than chips are stored several times.
+    padded_heads: the number of heads after padding to one that the chips divide (PaLM 540B: 48 to 64).
     Source: Pope et al. 2022, section 3.3. Raises ValueError.
     """
     check_count("chips", chips)
@@ -80,7 +90,7 @@ def kv_share(config: ModelConfig, chips: int, attention: str = "batch", batch: i
 
 
 def attention_share(config: ModelConfig, chips: int, attention: str, batch: int) -> float:
-    """The part of attention's operations that the busiest chip does: a sequence, or a head, is not divided."""
+    """The part of attention's operations that the busiest chip does: no sequence, or no head, is divided."""
     n = batch if attention == "batch" else config.n_heads
     return math.ceil(n / chips) / n
 
@@ -92,10 +102,10 @@ def max_context(
     """The longest context, in tokens, whose cache for `batch` sequences fits into `kv_fraction` of the chips' memory,
     and beside the weights.
 
-    dtype, weights: the types of the cache and of the weights. 0 where not one token fits, as where the weights do not;
-    None where every length does, since all layers have a sliding window. A sequence lies on one chip, unless its heads
-    are divided. It is not compared with the positions that the model was trained for. Source: Pope et al. 2022,
-    table 1. Raises ValueError where a number is out of range, or for an encoder.
+    dtype, weights: the types of the cache and of the weights. Returns 0 where not one token fits, for example where the
+    weights do not fit; None where every length fits, since all layers have a sliding window. A sequence lies on one
+    chip, except where its heads are divided. The positions that the model was trained for do not limit the result.
+    Source: Pope et al. 2022, table 1. Raises ValueError where a number is out of range, or for an encoder.
     """
     chip = as_chip(chip)
     check_number("kv_fraction", kv_fraction, above=0.0)
@@ -109,9 +119,9 @@ def max_context(
 
 
 def longest_context(config: ModelConfig, batch: int, share: float, room: float, dtype: str = "bfloat16") -> int | None:
-    """The longest context whose cache, of which a chip holds `share`, fits into `room` bytes of it; see `max_context`.
+    """The longest context with which a chip's part of the cache fits into `room` bytes; see `max_context`.
 
-    share: see `kv_share`. Raises ValueError for a batch below 1.
+    share: the part of the cache on one chip, see `kv_share`. Raises ValueError for a batch below 1.
     """
     check_count("batch", batch)
 
@@ -124,7 +134,7 @@ def longest_context(config: ModelConfig, batch: int, share: float, room: float, 
 
 
 def first_count(holds: Callable[[int], bool], most: float = math.inf) -> int | None:
-    """The first count from which on something holds, by doubling and halving; None where that is beyond `most`."""
+    """The smallest count from which on a condition holds, by doubling and bisection; None if it is above `most`."""
     last, found = 0, 1
     while not holds(found):
         last, found = found, 2 * found

@@ -1,7 +1,7 @@
-"""A mesh of chips simulated in NumPy: the layouts of Pope et al. carried out, with every element that is sent counted.
+"""A mesh of chips simulated in NumPy: it runs the layouts of Pope et al. and counts every element that is sent.
 
-A sharded array is a dictionary from a chip's coordinates (x, y, z) to the part that it holds. Three collectives move
-data; each adds up what one chip sends on a ring of p chips, (p - 1) / p of the larger side. Nothing else crosses.
+A sharded array is a dictionary from a chip's coordinates (x, y, z) to the part that it holds. Only three collectives
+move data; each counts the elements that one chip sends on a ring of p chips, (p - 1) / p of the larger side.
 """
 
 from __future__ import annotations
@@ -117,11 +117,11 @@ def feed_forward(
     check_choice("layout", layout, LAYOUTS)
     gates = [up] if gate is None else [gate, up]
 
-    def bend(hidden):
+    def activate(hidden):
         return activation(hidden[0]) if gate is None else activation(hidden[0]) * hidden[1]
 
     if layout in GATHERED:
-        return _weight_gathered(mesh, GATHERED[layout], x, gates, down, bend)
+        return _weight_gathered(mesh, GATHERED[layout], x, gates, down, activate)
     # Features of the model lie along X, hidden ones along the rest; in one dimension all chips share the hidden ones.
     inner, outer = ((), ALL) if layout == "1d-ws" else ((X,), (Y, Z))
     mine = mesh.shard(x, dim1=(*inner, *outer))
@@ -130,16 +130,16 @@ def feed_forward(
     hidden = [{c: mine[c] @ first[c] for c in mesh.chips} for first in firsts]  # sums over X are still missing
     if inner:
         hidden = [mesh.reduce_scatter(h, inner, 1, "scatter hidden") for h in hidden]
-    bent = {c: bend([h[c] for h in hidden]) for c in mesh.chips}
+    activated = {c: activate([h[c] for h in hidden]) for c in mesh.chips}
     if inner:
-        bent = mesh.all_gather(bent, inner, 1, "gather hidden")  # (tokens, F / (Y Z))
+        activated = mesh.all_gather(activated, inner, 1, "gather hidden")  # (tokens, F / (Y Z))
     last = mesh.shard(down, dim0=outer, dim1=inner)
-    y = {c: bent[c] @ last[c] for c in mesh.chips}  # (tokens, D / X), sums over Y Z missing
+    y = {c: activated[c] @ last[c] for c in mesh.chips}  # (tokens, D / X), sums over Y Z missing
     y = mesh.reduce_scatter(y, outer, 1, "scatter outputs")
     return mesh.unshard(y, 1, (*inner, *outer))
 
 
-def _weight_gathered(mesh, axes, x, gates, down, bend):
+def _weight_gathered(mesh, axes, x, gates, down, activate):
     """Tokens are divided along `axes`, over which the weights are gathered; features along what is left."""
     rest = tuple(axis for axis in ALL if axis not in axes)
     firsts = [mesh.shard(weight, dim0=(X,), dim1=(Y, Z)) for weight in gates]
@@ -150,7 +150,7 @@ def _weight_gathered(mesh, axes, x, gates, down, bend):
     if rest:
         mine = mesh.all_gather(mine, rest, 1, "gather inputs")
     hidden = [{c: mine[c] @ first[c] for c in mesh.chips} for first in firsts]
-    y = {c: bend([h[c] for h in hidden]) @ last[c] for c in mesh.chips}
+    y = {c: activate([h[c] for h in hidden]) @ last[c] for c in mesh.chips}
     if rest:
         y = mesh.reduce_scatter(y, rest, 1, "scatter outputs")
     rows = [_row_of(mesh, y, axes, rest, index) for index in range(mesh.count(axes))]

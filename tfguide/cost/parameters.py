@@ -1,14 +1,18 @@
-"""How many numbers a model is made of, counted from its configuration alone."""
+"""How many numbers a model is made of, counted from the table of its weights."""
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import lru_cache
+
 from tfguide.config import ModelConfig
+from tfguide.weights import PARTS, attention_names, weight_table
 
 
 def parameters(config: ModelConfig) -> int:
-    """The weights and biases of a model, exact; experts count all, whether a token goes to them or not.
+    """The weights and biases of a model, exact; all experts count, whether a token goes to them or not.
 
-    Left out: what is computed and not learned (rotary and sinusoidal tables), and a second-token head (DeepSeek-V3).
+    Not counted: rotary and sinusoidal tables, which are not learned, and a second-token head (DeepSeek-V3).
 
     >>> parameters(ModelConfig.from_preset("llama-2-7b"))
     6738415616
@@ -32,51 +36,53 @@ def parameters_by_part(config: ModelConfig, active: bool = False) -> dict[str, i
     """
     if not isinstance(config, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
-    D, V = config.d_model, config.vocab_size
-    stacks = [config.n_layers] if config.kind != "encoder-decoder" else [config.n_layers, config.n_encoder_layers]
-    n_blocks = sum(stacks)
-    crosses = config.n_layers if config.kind == "encoder-decoder" else 0
-    learned = config.max_positions * D if config.positions == "learned" else 0
-    bias_tables = config.relative_buckets * config.n_heads * len(stacks) if config.positions == "relative" else 0
-    norms_of_block = 1 if config.norm_placement == "parallel" else 2
-    n_norms = n_blocks * norms_of_block + crosses + config.final_norm * len(stacks) + config.embedding_norm
-    pooler = D * D + D if config.pooler else 0
-    return {
-        "embedding": V * D + learned + config.n_token_types * D,
-        "attention": (n_blocks + crosses) * attention_parameters(config) + bias_tables,
-        "feed_forward": sum(feed_forward_parameters(config, layer, active) for layer in range(n_blocks)),
-        "norms": n_norms * _norm(config),
-        "head": pooler + (0 if config.kind == "encoder" or config.tied_head else D * V),
-    }
+    counts = dict.fromkeys(PARTS, 0)
+    for (part, _, routed), elements in _elements(config).items():
+        counts[part] += _of_a_token(config, elements) if active and routed else elements
+    return counts
 
 
+def multiplied_parameters(config: ModelConfig) -> dict[str, int]:
+    """The elements of the matrices that one token is multiplied by in all layers: "attention", "feed_forward".
+
+    Each is one multiplication and one addition for a token. Of the experts those it is sent to count, and the router.
+    """
+    counts = {"attention": 0, "feed_forward": 0}
+    for (part, role, routed), elements in _elements(config).items():
+        if role in ("attention", "feed_forward", "router", "expert"):
+            counts[part] += _of_a_token(config, elements) if routed else elements
+    return counts
+
+
+def expert_layers(config: ModelConfig) -> int:
+    """How many layers have experts: each has one router, (D, experts)."""
+    routers = _elements(config)["feed_forward", "router", False]
+    return 0 if config.experts is None else routers // (config.d_model * config.experts.n_experts)
+
+
+def expert_parameters(config: ModelConfig) -> int:
+    """The elements of the matrices of one expert in one layer; 0 without experts."""
+    layers = expert_layers(config)
+    experts = _elements(config)["feed_forward", "expert", True]
+    return experts // (layers * config.experts.n_experts) if layers else 0
+
+
+@lru_cache(maxsize=128)
 def attention_parameters(config: ModelConfig) -> int:
-    """The projections of one attention layer, with the norms inside it."""
-    D, H, K, d = config.d_model, config.n_heads, config.n_kv_heads, config.d_head
-    if config.latent is None:
-        matrices = D * (2 * H * d + 2 * K * d)
-        biases = config.qkv_bias * (H + 2 * K) * d + config.output_bias * D
-        return matrices + biases + config.qk_norm * 2 * d
-    latent = config.latent
-    d_query = latent.d_nope + latent.d_rope
-    rank = latent.query_rank
-    queries = D * H * d_query if rank is None else D * rank + rank + rank * H * d_query
-    keys_values = D * (latent.kv_rank + latent.d_rope) + latent.kv_rank
-    keys_values += latent.kv_rank * H * (latent.d_nope + latent.d_value)
-    biases = config.qkv_bias * ((rank or 0) + latent.kv_rank + latent.d_rope) + config.output_bias * D
-    return queries + keys_values + H * latent.d_value * D + biases
+    """The projections of one attention layer, with their biases and the norms inside it."""
+    layer = attention_names(config)[0]
+    return sum(weight.size for name, weight in weight_table(config).items() if name.startswith(f"{layer}."))
 
 
-def feed_forward_parameters(config: ModelConfig, layer: int, active: bool = False) -> int:
-    """The feed-forward network of one layer, or its experts and their router."""
-    D, matrices = config.d_model, 3 if config.gated else 2
-    experts = config.experts
-    if experts is None or layer < experts.n_dense_layers:
-        return matrices * D * config.d_ff + config.ffn_bias * ((matrices - 1) * config.d_ff + D)
-    n = (experts.per_token if active else experts.n_experts) + experts.n_shared
-    each = matrices * D * experts.d_expert + config.ffn_bias * ((matrices - 1) * experts.d_expert + D)
-    return n * each + D * experts.n_experts + experts.router_bias * experts.n_experts
+@lru_cache(maxsize=128)  # a plan asks for the counts of one model a thousand times
+def _elements(config):
+    """The elements of all weights by their part, their role, and whether they belong to experts that are chosen."""
+    elements = Counter()
+    for weight in weight_table(config).values():
+        elements[weight.part, weight.role, weight.is_routed] += weight.size
+    return elements
 
 
-def _norm(config) -> int:
-    return config.d_model * (2 if config.norm == "layer" and config.norm_bias else 1)
+def _of_a_token(config, elements):
+    """Of the elements of all experts those of the experts that one token is sent to."""
+    return elements // config.experts.n_experts * config.experts.per_token

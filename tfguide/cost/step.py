@@ -1,4 +1,4 @@
-"""How long one step takes: the same arithmetic for a token of decoding and for a whole prompt."""
+"""The time of one step: the same arithmetic for a token of decoding and for a whole prompt."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.communication import LAYOUTS, check_mesh, ffn_communication, meshes
 from tfguide.cost.flops import seen_pairs, terms
-from tfguide.cost.memory import ATTENTIONS, attention_share, kv_bytes, kv_share
-from tfguide.cost.parameters import attention_parameters, parameters, parameters_by_part
+from tfguide.cost.memory import ATTENTIONS, attention_share, kv_bytes, kv_share, weight_bytes
+from tfguide.cost.parameters import attention_parameters, expert_layers, expert_parameters, parameters_by_part
 from tfguide.dtypes import dtype_bytes
 
 ACTIVATION_BYTES = 2.0  # what travels between chips is bfloat16
@@ -22,8 +22,7 @@ class Step:
     """The seconds of one step on all chips, by cause, and the bytes on each of them.
 
     compute_s: operations of the busiest chip over its peak; weights_s, kv_s: bytes of weights and cache over memory
-    bandwidth; communication_s: bytes sent over link bandwidth. None has an efficiency in it: each is the least that it
-    can be.
+    bandwidth; communication_s: bytes sent over link bandwidth. No efficiency is assumed: each is a lower bound.
     """
 
     chips: int
@@ -42,15 +41,15 @@ class Step:
 
     @property
     def roofline_s(self) -> float:
-        """The larger of all arithmetic and all reading: neither waits for the other, and communication hides.
+        """The larger of all arithmetic and all reading, both at once, with communication hidden behind them.
 
-        No step can be faster. What was measured for PaLM 540B took 2.6 to 11 times as long.
+        No step can be faster. Measured steps of PaLM 540B took 2.6 to 11 times as long.
         """
         return max(self.compute_s, self.weights_s + self.kv_s)
 
     @property
     def serial_s(self) -> float:
-        """The sum of the four: nothing overlaps. What was measured for PaLM 540B took 1.5 to 4.1 times as long."""
+        """The sum of the four: nothing overlaps. Measured steps of PaLM 540B took 1.5 to 4.1 times as long."""
         return self.compute_s + self.weights_s + self.kv_s + self.communication_s
 
     @property
@@ -60,7 +59,7 @@ class Step:
 
     @property
     def chip_seconds_per_million_tokens(self) -> float:
-        """What a million tokens cost, at `serial_s`."""
+        """The chip-seconds of a million tokens, at `serial_s`."""
         return self.chips * 1e6 / self.tokens_per_second
 
 
@@ -72,13 +71,13 @@ def step(
     """The time of one step that reads `new_tokens` of each of `batch` sequences, the last of them the `context`-th.
 
     Decoding is `new_tokens=1`, a whole prompt `new_tokens=context`. weights, kv: types, see `tfguide.dtypes`; products
-    are bfloat16 whatever the weights are. layout: see `ffn_communication`; attention: "batch" or "head", see
-    `kv_share`. mesh: (X, Y, Z) with `chips` in all; by default the one that sends the fewest bytes, of equals the one
+    are bfloat16 for every type of weights. layout: see `ffn_communication`; attention: "batch" or "head", see
+    `kv_share`. mesh: (X, Y, Z) with `chips` in all; default: the one that sends the fewest bytes, of equals the one
     nearest to a cube.
 
-    Left out: norms, softmax and other passes over activations, the sampling, the host, latency of a message, the
-    imbalance of experts and the sending of tokens to them. Experts are read as often as tokens fall on them when they
-    fall evenly. Raises ValueError for what is out of range or unknown, with the nearest names.
+    Not counted: norms, softmax and other passes over activations, sampling, the host, the latency of a message, the
+    imbalance of experts and the sending of tokens to them. An expert is read if a token falls on it, when tokens fall
+    evenly. Raises ValueError for what is out of range or unknown, with the nearest names.
     """
     if not isinstance(config, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
@@ -114,7 +113,7 @@ def step(
         weights_s=parameters_read(config, tokens) * dtype_bytes(weights) / (chips * chip.hbm_bandwidth),
         kv_s=cache / chip.hbm_bandwidth,
         communication_s=config.n_layers * sent / chip.link_bandwidth if chips > 1 else 0.0,
-        weight_bytes_per_chip=parameters(config) * dtype_bytes(weights) / chips,
+        weight_bytes_per_chip=weight_bytes(config, weights) / chips,
         kv_bytes_per_chip=cache,
     )
 
@@ -122,25 +121,30 @@ def step(
 def parameters_read(config: ModelConfig, tokens: int = 1) -> float:
     """The parameters that a step of so many tokens reads: all but the input embedding, of which it takes rows.
 
-    A head that is the embedding's transpose reads it whole. Of experts, those that at least one token falls on, when
-    tokens fall evenly: n (1 - (1 - k / n)^tokens) of n.
+    A head that is the embedding's transpose reads all of it. Of n experts the step reads those on which at least one
+    token falls, when tokens fall evenly on k experts each: n (1 - (1 - k / n)^tokens).
     """
-    total = parameters(config)
     parts = parameters_by_part(config)
-    total -= parts["embedding"] - (config.vocab_size * config.d_model if config.tied_head else 0)
+    total = sum(parts.values()) - parts["embedding"]
+    total += config.vocab_size * config.d_model if config.tied_head else 0
     experts = config.experts
     if experts is not None:
         unseen = (1 - experts.per_token / experts.n_experts) ** tokens * experts.n_experts
-        layers = config.n_layers - experts.n_dense_layers
-        matrices = (3 if config.gated else 2) * config.d_model * experts.d_expert
-        total -= layers * unseen * matrices
+        total -= expert_layers(config) * unseen * expert_parameters(config)
     return total
 
 
-def mfu(parameters: float, tokens: float, seconds: float, chips: int, peak_flops: float) -> float:
-    """Model FLOP/s utilisation: the 2 N operations of each token over what the chips could have done in that time.
+def decode_bytes(
+    config: ModelConfig, context: int, batch: int = 1, weights: str = "bfloat16", kv: str = "bfloat16"
+) -> float:
+    """The bytes that a step of decoding reads: `parameters_read` once, and the cache of every sequence."""
+    return parameters_read(config, batch) * dtype_bytes(weights) + kv_bytes(config, batch, context, kv)
 
-    Left out: attention's operations, as in the definition. Source: Chowdhery et al. 2022, appendix B.
+
+def mfu(parameters: float, tokens: float, seconds: float, chips: int, peak_flops: float) -> float:
+    """Model FLOP/s utilisation: the 2 N operations of each token over the most that the chips can do in that time.
+
+    Not counted: attention's operations, as in the definition. Source: Chowdhery et al. 2022, appendix B.
     Raises ValueError for a number that is not above 0.
     """
     for name, value in (
@@ -155,7 +159,7 @@ def mfu(parameters: float, tokens: float, seconds: float, chips: int, peak_flops
 
 
 def bandwidth_seconds(n_bytes: float, chips: int, bytes_per_second: float) -> float:
-    """The least time in which so many chips read so many bytes. Raises ValueError for what is not above 0."""
+    """The least time in which so many chips read so many bytes. Raises ValueError for a number that is not above 0."""
     check_number("n_bytes", n_bytes, above=0.0)
     check_number("bytes_per_second", bytes_per_second, above=0.0)
     check_count("chips", chips)
@@ -168,16 +172,16 @@ def hidden_width(config: ModelConfig) -> int:
     return config.d_ff if experts is None else (experts.per_token + experts.n_shared) * experts.d_expert
 
 
-def _best_mesh(config, layout, attention, chips, tokens, width, weight_bytes):
-    """The mesh on which a layer sends the fewest bytes, weights and activations each in their own type."""
+def _best_mesh(config, layout, attention, chips, tokens, width, element_bytes):
+    """The mesh on which a layer sends the fewest bytes, weights and activations each in its own type."""
 
     def cost(mesh):
-        return round(_sent_bytes(config, layout, attention, mesh, tokens, width, weight_bytes), 6)
+        return round(_sent_bytes(config, layout, attention, mesh, tokens, width, element_bytes), 6)
 
     return min(meshes(chips), key=lambda mesh: (cost(mesh), max(mesh) - min(mesh), mesh))
 
 
-def _sent_bytes(config, layout, attention, mesh, tokens, width, weight_bytes):
+def _sent_bytes(config, layout, attention, mesh, tokens, width, element_bytes):
     """The bytes that one chip sends in one layer."""
     chips = mesh[0] * mesh[1] * mesh[2]
     terms = ffn_communication(layout, tokens, config.d_model, width, mesh, config.gated, exact=True)
@@ -185,7 +189,7 @@ def _sent_bytes(config, layout, attention, mesh, tokens, width, weight_bytes):
     matrices = (3 if config.gated else 2) * config.d_model * width
     attention_matrices = attention_parameters(config)
     sent = sum(terms.values()) * ACTIVATION_BYTES
-    sent += gathered * weight_bytes * (1 + attention_matrices / matrices)  # attention's weights are gathered alike
+    sent += gathered * element_bytes * (1 + attention_matrices / matrices)  # attention's are gathered in the same way
     if config.norm_placement != "parallel":  # attention has an input and an output of its own
         sent += sum(terms.get(name, 0.0) for name in ("gather inputs", "scatter outputs")) * ACTIVATION_BYTES
     if attention == "batch":

@@ -1,9 +1,8 @@
-"""What generation and compression ask of caches and models, whatever framework they belong to."""
+"""What generation asks of a cache, whatever framework it belongs to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -30,19 +29,3 @@ class Cache(Protocol):
     @property
     def nbytes(self) -> int:
         """The bytes of what is cached, filled or not."""
-
-
-class Prunable(Protocol):
-    """A model whose weights can be taken out and put into another one of its kind."""
-
-    config: ModelConfig
-    quantization: Any
-
-    def to_weights(self) -> dict[str, np.ndarray]:
-        """The canonical dictionary of the weights, float32 copies."""
-
-    def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Prunable:
-        """A model of the same framework and type with another configuration and other weights."""
-
-    def hidden_states(self, tokens: Any) -> list[np.ndarray]:
-        """What goes into the first block and what comes out of each, (B, T, D), float32."""

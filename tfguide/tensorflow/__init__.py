@@ -2,8 +2,10 @@
 
 from tfguide.tensorflow import startup  # noqa: F401, I001  before anything that imports Keras
 
+from tfguide.checkpoints.models import save_checkpoint
 from tfguide.compress.models import (
     layer_changes, pool_kv_heads, prune_heads, prune_layers, prune_magnitude, prune_neurons, prune_two_four,
+    quantize,
 )  # fmt: skip
 from tfguide.generation import beam_search, generate, perplexity, speculative_generate, stream
 from tfguide.tensorflow.attention import (
@@ -11,17 +13,16 @@ from tfguide.tensorflow.attention import (
 )  # fmt: skip
 from tfguide.tensorflow.blocks import DecoderBlock, EncoderBlock
 from tfguide.tensorflow.cache import KVCache, QuantizedKVCache, QuantizedStorage, SlidingCache, Storage
-from tfguide.tensorflow.checkpoints import load_checkpoint, save_checkpoint
+from tfguide.tensorflow.checkpoints import load_checkpoint
 from tfguide.tensorflow.fast import CompiledDecoder, FastDecoder, accelerate
 from tfguide.tensorflow.feedforward import FeedForward, activate
-from tfguide.tensorflow.linear import QuantizedLinear
 from tfguide.tensorflow.masks import Mask, causal_mask, padding_mask
 from tfguide.tensorflow.models import (
     Decoder, Encoder, EncoderDecoder, attention_maps, from_weights, sentence_embeddings, to_weights,
 )  # fmt: skip
 from tfguide.tensorflow.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.tensorflow.positions import alibi_bias, relative_bias, rotary_angles, rotate, sinusoidal_positions
-from tfguide.tensorflow.quantized import quantize
+from tfguide.tensorflow.quantized import QuantizedLinear
 from tfguide.tensorflow.tiled import tiled_attention
 
 __all__ = [

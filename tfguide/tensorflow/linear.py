@@ -1,4 +1,4 @@
-"""Linear layers and tables: Keras's own, with their weights from the start, and those of packed integers."""
+"""Keras layers that have their weights from the start, and models that are built before they have weights."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ import contextvars
 from collections.abc import Iterator
 
 import keras
-import numpy as np
-import tensorflow as tf
-
-from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 
 _leaving_out = contextvars.ContextVar("leaving_out", default=frozenset())
 
@@ -31,43 +27,6 @@ def embedding(n_rows: int, d_model: int) -> keras.layers.Layer:
     layer = keras.layers.Embedding(n_rows, d_model)
     layer.build()
     return layer
-
-
-class QuantizedLinear(keras.layers.Layer):
-    """A linear layer with packed weights of 8 or 4 bits: `x @ dequantised weight + bias`, (..., in) to (..., out).
-
-    packed, scale: as `tfguide.compress.packing` lays them out; bias: (out,) or None. With 8-bit activations the input
-    is rounded in blocks of 32 first. This is the readable path, which makes the weight anew in every call; the fast
-    decoder multiplies by the packed weight itself.
-    """
-
-    def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
-        super().__init__(autocast=False)
-        self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
-        self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
-        self.bias = None if bias is None else np.array(bias, np.float32)
-        self.built = True
-
-    def call(self, x):
-        """x: (..., in) to (..., out)."""
-        rows = round_activations(x) if self.quantization.activation_bits else x
-        y = tf.matmul(tf.cast(rows, tf.float32), self.kernel)
-        return tf.cast(y if self.bias is None else y + self.bias, x.dtype)
-
-    @property
-    def kernel(self) -> tf.Tensor:
-        """The weight that the packed one stands for, made anew: float32, (in, out) as in keras.layers.Dense."""
-        return tf.constant(dequantize(self.packed, self.scale, self.d_out, self.d_in))
-
-
-def round_activations(x: tf.Tensor) -> tf.Tensor:
-    """Activations (..., in) rounded to 8 bits in blocks of 32 inputs, and back to their own type."""
-    n = x.shape[-1]
-    wide = tf.pad(tf.cast(x, tf.float32), [[0, 0]] * (len(x.shape) - 1) + [[0, -n % ACTIVATION_BLOCK]])
-    blocks = tf.reshape(wide, tf.concat([tf.shape(wide)[:-1], [-1, ACTIVATION_BLOCK]], axis=0))
-    scale = tf.reduce_max(tf.abs(blocks), axis=-1, keepdims=True) / 127
-    rounded = tf.round(blocks / tf.where(scale == 0, 1.0, scale)) * scale
-    return tf.cast(tf.reshape(rounded, tf.shape(wide))[..., :n], x.dtype)
 
 
 @contextlib.contextmanager

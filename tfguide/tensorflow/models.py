@@ -9,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
+from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
 from tfguide.tensorflow.inputs import as_token_types, as_tokens, count_tokens, extend, positions_of
-from tfguide.tensorflow.linear import linear
+from tfguide.tensorflow.linear import left_out, linear
 from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.tensorflow.verbs import Generator
-from tfguide.tensorflow.weighted import Weighted, fill, policy
+from tfguide.tensorflow.weighted import Weighted, policy
 from tfguide.weights import attention_names, check_dtype, check_weights
 
 
@@ -182,7 +183,16 @@ def from_weights(
     """
     check_weights(config, weights)
     check_dtype(dtype)
-    return fill(empty_model(config, dtype), weights)
+    return empty_model(config, dtype).fill(weights)
+
+
+def from_quantized(
+    config: ModelConfig, quantization: Quantization, arrays: Mapping[str, np.ndarray], dtype: str = "float32"
+) -> Encoder | Decoder | EncoderDecoder:
+    """The quantised model of arrays by name: see `tfguide.compress.quantized.quantized_shapes`."""
+    with left_out():  # no memory for matrices that are about to be replaced
+        model = empty_model(config, dtype)
+    return model.fill_quantized(quantization, arrays)
 
 
 def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decoder | EncoderDecoder:

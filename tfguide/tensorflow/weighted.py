@@ -8,47 +8,69 @@ from collections.abc import Iterator, Mapping
 import keras
 import numpy as np
 
+from tfguide.compress import Quantization, weighted
+from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.tensorflow.linear import QuantizedLinear
+from tfguide.tensorflow.linear import left_out
+from tfguide.tensorflow.quantized import QuantizedLinear
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.weights import check_dtype, check_weights, weight_shapes
 
 
-class Weighted:
-    """A model by its weights: `config`, `compute_dtype`, and the canonical dictionary."""
+class Weighted(weighted.Weighted):
+    """A Keras model by its weights: `config`, `quantization`, `compute_dtype`, and the canonical dictionary."""
 
     @property
     def dtype_name(self) -> str:
         """The type of the weights and the activations, by the name that both frameworks use."""
         return self.compute_dtype
 
-    def to_weights(self) -> dict[str, np.ndarray]:
-        """The canonical dictionary of the weights, float32 copies: what `from_weights` took.
-
-        Of a quantised model: what its weights stand for.
-        """
-        return {name: np.array(self.weight_of(name), order="C") for name in weight_shapes(self.config)}
-
     def weight_of(self, name: str) -> np.ndarray:
-        """One weight as the canonical dictionary has it, float32; a tied head's matrix has a name as well."""
+        """One weight as the canonical dictionary has it, float32; the matrix of a tied head is "head.weight"."""
         if name == "head.weight" and self.config.tied_head:
             return to_float32(self.embedding.token.embeddings).T
         return to_float32(variable_of(self, name))
 
+    def packed_of(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+        """The packed integers and the scales of a quantised linear layer."""
+        layer = layer_of(self, path)
+        return layer.packed, layer.scale
+
     def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weighted:
-        """A model of this class and type with another configuration and other weights. Raises as `from_weights`."""
+        """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
         check_weights(config, weights)
         check_dtype(self.dtype_name)
         with policy(self.dtype_name):
-            model = type(self)(config)
-        return fill(model, weights)
+            return type(self)(config).fill(weights)
 
+    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+        """A quantised model of this framework, type and configuration, of the arrays of `to_quantized`."""
+        with policy(self.dtype_name), left_out():
+            model = type(self)(self.config)
+        return model.fill_quantized(quantization, arrays)
 
-def fill(model: Weighted, weights: Mapping[str, np.ndarray]) -> Weighted:
-    """Give a model the weights of a checked dictionary, copied; it is ready for inference."""
-    for name in weight_shapes(model.config):
-        variable_of(model, name).assign(weights[name])
-    return model
+    def fill(self, weights: Mapping[str, np.ndarray]) -> Weighted:
+        """Take copies of the weights of a checked dictionary; the model itself, ready for inference."""
+        for name in weight_shapes(self.config):
+            variable_of(self, name).assign(weights[name])
+        return self
+
+    def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+        """Take packed matrices, and the rest in the type of the layers; the model itself, ready for inference."""
+        self.quantization, packed = quantization, set()
+        for name, weight in quantized_weights(self.config).items():
+            path, _, _ = name.rpartition(".")
+            if weight.is_matrix:
+                bias = arrays.get(f"{path}.bias")
+                layer = QuantizedLinear(
+                    *weight.shape, quantization, arrays[f"{path}.packed"], arrays[f"{path}.scale"], bias
+                )
+                parent, _, own = path.rpartition(".")
+                setattr(layer_of(self, parent), own, layer)
+                packed.add(path)
+            elif path not in packed:  # whose bias it has
+                variable_of(self, name).assign(arrays[name])
+        return self
 
 
 @contextlib.contextmanager

@@ -1,53 +1,15 @@
-"""Linear layers whose weights are packed integers, and models that are built before they have weights."""
+"""Models that are built before they have weights."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
-
 _INITIALISERS = tuple(f for name, f in vars(nn.init).items() if name.endswith("_") and not name.startswith("_"))
-
-
-class QuantizedLinear(nn.Module):
-    """A linear layer with packed weights of 8 or 4 bits: `x @ dequantised weight + bias`, (..., in) to (..., out).
-
-    packed, scale: as `tfguide.compress.packing` lays them out; bias: (out,) or None. With 8-bit activations the input
-    is rounded in blocks of 32 first. This is the readable path, which makes the weight anew in every call; the fast
-    decoder multiplies by the packed weight itself.
-    """
-
-    def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
-        super().__init__()
-        self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
-        self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
-        self.register_buffer("bias", None if bias is None else torch.tensor(bias, dtype=torch.float32))
-
-    def forward(self, x):
-        """x: (..., in) to (..., out)."""
-        rows = round_activations(x) if self.quantization.activation_bits else x
-        y = rows.float() @ self.weight.T
-        return (y if self.bias is None else y + self.bias).to(x.dtype)
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight that the packed one stands for, made anew: float32, (out, in) as in nn.Linear."""
-        return torch.from_numpy(dequantize(self.packed, self.scale, self.d_out, self.d_in).T)
-
-
-def round_activations(x: Tensor) -> Tensor:
-    """Activations (..., in) rounded to 8 bits in blocks of 32 inputs, and back to their own type."""
-    fill = -x.shape[-1] % ACTIVATION_BLOCK
-    blocks = nn.functional.pad(x.float(), (0, fill)).unflatten(-1, (-1, ACTIVATION_BLOCK))
-    scale = blocks.abs().amax(dim=-1, keepdim=True) / 127
-    rounded = torch.round(blocks / scale.masked_fill(scale == 0, 1)) * scale
-    return rounded.flatten(-2)[..., : x.shape[-1]].to(x.dtype)
 
 
 @contextlib.contextmanager

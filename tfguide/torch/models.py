@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
+from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
 from tfguide.torch.inputs import as_token_types, as_tokens, count_tokens, extend, positions_of
 from tfguide.torch.linear import left_out
 from tfguide.torch.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.torch.tensors import as_tensor, to_float32
 from tfguide.torch.verbs import Generator
-from tfguide.torch.weighted import Weighted, fill
+from tfguide.torch.weighted import Weighted
 from tfguide.weights import attention_names, check_dtype, check_weights
 
 
@@ -163,7 +164,14 @@ def from_weights(
     """
     check_weights(config, weights)
     check_dtype(dtype)
-    return fill(empty_model(config), weights, dtype)
+    return empty_model(config).fill(weights, dtype)
+
+
+def from_quantized(
+    config: ModelConfig, quantization: Quantization, arrays: Mapping[str, np.ndarray], dtype: str = "float32"
+) -> Encoder | Decoder | EncoderDecoder:
+    """The quantised model of arrays by name: see `tfguide.compress.quantized.quantized_shapes`."""
+    return empty_model(config).fill_quantized(quantization, arrays, dtype)
 
 
 def empty_model(config: ModelConfig) -> Encoder | Decoder | EncoderDecoder:

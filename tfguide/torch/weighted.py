@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from tfguide.compress import Quantization, weighted
+from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.torch.linear import QuantizedLinear, left_out
+from tfguide.torch.linear import left_out
+from tfguide.torch.quantized import QuantizedLinear
 from tfguide.torch.tensors import to_float32
-from tfguide.weights import check_dtype, check_weights, stays_float32, weight_shapes
+from tfguide.weights import check_dtype, check_weights, stays_float32, weight_shapes, weight_table
 
 
-class Weighted:
-    """A model by its weights: `config`, `dtype`, `device`, and the canonical dictionary."""
+class Weighted(weighted.Weighted):
+    """A PyTorch model by its weights: `config`, `quantization`, `dtype`, `device`, and the canonical dictionary."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -32,39 +35,55 @@ class Weighted:
         """The type of the weights and the activations, by the name that both frameworks use."""
         return str(self.dtype).removeprefix("torch.")
 
-    def to_weights(self) -> dict[str, np.ndarray]:
-        """The canonical dictionary of the weights, float32 copies: what `from_weights` took.
-
-        Of a quantised model: what its weights stand for.
-        """
-        return {name: np.array(self.weight_of(name), order="C") for name in weight_shapes(self.config)}
-
     def weight_of(self, name: str) -> np.ndarray:
-        """One weight as the canonical dictionary has it, float32; a tied head's matrix has a name as well."""
+        """One weight as the canonical dictionary has it, float32; the matrix of a tied head is "head.weight"."""
         if name == "head.weight" and self.config.tied_head:
             return to_float32(self.embedding.token.weight).T
         path, attribute = name.rsplit(".", 1)
+        array = to_float32(getattr(self.get_submodule(path), attribute))
+        return array.T if weight_table(self.config)[name].is_matrix else array  # PyTorch keeps (out, in)
+
+    def packed_of(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+        """The packed integers and the scales of a quantised linear layer."""
         layer = self.get_submodule(path)
-        array = to_float32(getattr(layer, attribute))
-        is_matrix = attribute == "weight" and isinstance(layer, (nn.Linear, QuantizedLinear))
-        return array.T if is_matrix else array  # PyTorch keeps (out, in)
+        return layer.packed, layer.scale
 
     def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weighted:
-        """A model of this class and type with another configuration and other weights. Raises as `from_weights`."""
+        """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
         check_weights(config, weights)
         check_dtype(self.dtype_name)
+        return self._empty(config).fill(weights, self.dtype_name)
+
+    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+        """A quantised model of this framework, type and configuration, of the arrays of `to_quantized`."""
+        return self._empty(self.config).fill_quantized(quantization, arrays, self.dtype_name)
+
+    def fill(self, weights: Mapping[str, np.ndarray], dtype: str) -> Weighted:
+        """Take copies of the weights of a checked dictionary, in a type; the model itself, ready for inference."""
+        for name in weight_shapes(self.config):
+            path, attribute = name.rsplit(".", 1)
+            layer = self.get_submodule(path)
+            array = weights[name].T if isinstance(layer, nn.Linear) else weights[name]  # nn.Linear keeps (out, in)
+            kept = torch.float32 if stays_float32(self.config, name, dtype) else getattr(torch, dtype)
+            tensor = torch.from_numpy(np.array(array, np.float32, order="C")).to(kept)
+            setattr(layer, attribute, nn.Parameter(tensor))
+        return self.eval()
+
+    def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray], dtype: str) -> Weighted:
+        """Take packed matrices, and the rest in a type; the model itself, ready for inference."""
+        self.quantization = quantization
+        for name, weight in quantized_weights(self.config).items():
+            path, attribute = name.rsplit(".", 1)
+            if weight.is_matrix:
+                packed, scale, bias = arrays[f"{path}.packed"], arrays[f"{path}.scale"], arrays.get(f"{path}.bias")
+                layer = QuantizedLinear(*weight.shape, quantization, packed, scale, bias)
+                parent, _, own = path.rpartition(".")
+                setattr(self.get_submodule(parent), own, layer)
+            elif not isinstance(self.get_submodule(path), QuantizedLinear):  # whose bias it has
+                tensor = torch.tensor(arrays[name], dtype=getattr(torch, dtype))
+                setattr(self.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))
+        return self.eval()
+
+    def _empty(self, config):
         with left_out():
-            model = type(self)(config)
-        return fill(model, weights, self.dtype_name)
-
-
-def fill(model: nn.Module, weights: Mapping[str, np.ndarray], dtype: str) -> nn.Module:
-    """Give a model that was built without weights those of a checked dictionary, copied; it is ready for inference."""
-    for name in weight_shapes(model.config):
-        path, attribute = name.rsplit(".", 1)
-        layer = model.get_submodule(path)
-        array = weights[name].T if isinstance(layer, nn.Linear) else weights[name]  # nn.Linear keeps (out, in)
-        kept = torch.float32 if stays_float32(model.config, name, dtype) else getattr(torch, dtype)
-        tensor = torch.from_numpy(np.array(array, np.float32, order="C")).to(kept)
-        setattr(layer, attribute, nn.Parameter(tensor))
-    return model.eval()
+            return type(self)(config)

@@ -7,17 +7,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide import native
-from tfguide.checkpoints.quantized import is_linear, quantized_weights
 from tfguide.checks.values import check_count
+from tfguide.compress.quantized import quantized_weights
 from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView
 from tfguide.tensorflow.fast.tree import prompt_tree
 from tfguide.tensorflow.inputs import as_tokens, count_tokens, extend, positions_of
-from tfguide.tensorflow.linear import QuantizedLinear
 from tfguide.tensorflow.models import Decoder
+from tfguide.tensorflow.quantized import QuantizedLinear
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.tensorflow.verbs import Generator
 from tfguide.tensorflow.weighted import layer_of
-from tfguide.weights import weight_shapes
+from tfguide.weights import vector_names
 
 
 class FastDecoder(native.NativeGenerator, Generator):
@@ -41,7 +41,7 @@ class FastDecoder(native.NativeGenerator, Generator):
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
         threads = _threads() if threads is None else check_count("threads", threads)
-        vectors = {name: model.weight_of(name) for name in weight_shapes(model.config) if _is_vector(name)}
+        vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = _linear_layers(model)
         matrices = {name: _matrix(layer) for name, layer in linear.items()}
         super().__init__(model.config, _table(model.embedding.token.embeddings, "rows"), matrices, vectors, threads)
@@ -108,13 +108,9 @@ def _threads():
     return tf.config.threading.get_intra_op_parallelism_threads() or native.cores()
 
 
-def _is_vector(name):
-    return "norm" in name or name.startswith(("embedding.position", "embedding.token_type"))
-
-
 def _linear_layers(model):
     """The linear layers by their names in the model, whose weights are those of `quantized_weights`."""
-    names = (name for name in quantized_weights(model.config) if is_linear(name))
+    names = (name for name, weight in quantized_weights(model.config).items() if weight.is_matrix)
     has_head = model.quantization is not None or not model.config.tied_head
     paths = (name.removesuffix(".weight") for name in names if has_head or name != "head.weight")
     return {path: layer_of(model, path) for path in paths}

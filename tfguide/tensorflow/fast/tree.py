@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide import native
-from tfguide.tensorflow.linear import QuantizedLinear, left_out
+from tfguide.tensorflow.linear import left_out
 from tfguide.tensorflow.models import Decoder, empty_model
+from tfguide.tensorflow.quantized import QuantizedLinear
 from tfguide.tensorflow.weighted import layer_of
 
 MANY_ROWS = 256  # from here on it pays to unpack weights for activations of 32 bits (PyTorch: from 32)

@@ -10,11 +10,11 @@ from tfguide import native
 from tfguide.checks.values import check_count
 from tfguide.torch.fast.tree import prompt_tree
 from tfguide.torch.inputs import as_tokens, count_tokens, extend
-from tfguide.torch.linear import QuantizedLinear
 from tfguide.torch.models import Decoder
+from tfguide.torch.quantized import QuantizedLinear
 from tfguide.torch.tensors import to_float32
 from tfguide.torch.verbs import Generator
-from tfguide.weights import weight_shapes
+from tfguide.weights import vector_names
 
 
 class FastDecoder(native.NativeGenerator, Generator):
@@ -38,7 +38,7 @@ class FastDecoder(native.NativeGenerator, Generator):
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
         threads = torch.get_num_threads() if threads is None else check_count("threads", threads)
-        vectors = {name: model.weight_of(name) for name in weight_shapes(model.config) if _is_vector(name)}
+        vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantizedLinear))}
         matrices = {name: _matrix(layer) for name, layer in linear.items()}
         super().__init__(model.config, _table(model.embedding.token.weight), matrices, vectors, threads)
@@ -84,10 +84,6 @@ def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
     Raises RuntimeError that names what to install where there is no C++ compiler; the model itself works without one.
     """
     return FastDecoder(model, threads)
-
-
-def _is_vector(name):
-    return "norm" in name or name.startswith(("embedding.position", "embedding.token_type"))
 
 
 def _matrix(layer):

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from tfguide import native
 from tfguide.torch.attention import MultiHeadAttention
 from tfguide.torch.feedforward import FeedForward
-from tfguide.torch.linear import QuantizedLinear, left_out
+from tfguide.torch.linear import left_out
 from tfguide.torch.models import Decoder, empty_model
 from tfguide.torch.norms import LayerNorm, RMSNorm
+from tfguide.torch.quantized import QuantizedLinear
 from tfguide.torch.tensors import to_float32
 
 TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}

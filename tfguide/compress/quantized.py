@@ -1,0 +1,69 @@
+"""Quantised models as arrays by name: which weights are packed, and what they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tfguide.compress.quantization import Quantization
+from tfguide.config import ModelConfig
+from tfguide.weights import Weight, weight_table
+
+
+def pack_weights(
+    config: ModelConfig, quantization: Quantization, weight_of: Callable[[str], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The arrays of a quantised model, as `quantized_shapes` lists them, from its weights.
+
+    weight_of: a canonical weight by its name; it is called once for each, in order. Raises ValueError for a group size
+    that does not divide the inputs of a layer, or weights that are NaN or infinite.
+    """
+    arrays = {}
+    for name, weight in quantized_weights(config).items():
+        array = weight_of(name)
+        if weight.is_matrix:
+            layer = name.removesuffix(".weight")
+            arrays[f"{layer}.packed"], arrays[f"{layer}.scale"] = quantization.pack(name, array)
+        else:
+            arrays[name] = array
+    return arrays
+
+
+def pack_checkpoint(
+    config: ModelConfig, weights: dict[str, np.ndarray], quantization: Quantization
+) -> dict[str, np.ndarray]:
+    """The arrays of a quantised model from the weights of `read_checkpoint`, which are removed from the dictionary."""
+
+    def weight_of(name):
+        if name == "head.weight" and config.tied_head:
+            return weights["embedding.token.weight"].T
+        return weights[name] if name == "embedding.token.weight" else weights.pop(name)
+
+    return pack_weights(config, quantization, weight_of)
+
+
+def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The shape and type of every array of a quantised model: NAME.packed and NAME.scale instead of a matrix."""
+    result: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, weight in quantized_weights(config).items():
+        if weight.is_matrix:
+            packed, scale = quantization.shapes(*weight.shape)
+            result[name.replace(".weight", ".packed")] = packed, "int8" if quantization.weight_bits == 8 else "uint8"
+            result[name.replace(".weight", ".scale")] = scale, "float32" if quantization.weight_bits == 8 else "float16"
+        else:
+            result[name] = weight.shape, "float32"
+    return result
+
+
+def quantized_weights(config: ModelConfig) -> dict[str, Weight]:
+    """The weights by name that quantisation reads; a tied head, which has no weight of its own, is among them.
+
+    Raises NotImplementedError as `weight_shapes` does.
+    """
+    config.check_implemented()
+    table = dict(weight_table(config))
+    if config.kind != "encoder" and config.tied_head:
+        (d_out, d_in), axes = table["embedding.token.weight"].shape, table["embedding.token.weight"].axes[::-1]
+        table["head.weight"] = Weight("head.weight", (d_in, d_out), "head", "head", axes)
+    return table

@@ -1,0 +1,58 @@
+"""A model by its weights: what compression and checkpoints ask of it, whatever framework it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfguide.compress.quantization import Quantization
+from tfguide.compress.quantized import quantized_weights
+from tfguide.config import ModelConfig
+from tfguide.weights import weight_shapes
+
+
+class Weighted:
+    """A model whose weights can be taken out, by the methods below, and put into another one of its kind."""
+
+    config: ModelConfig
+    quantization: Quantization | None
+
+    def to_weights(self) -> dict[str, np.ndarray]:
+        """The canonical dictionary of the weights, float32 copies: what `from_weights` took.
+
+        Of a quantised model: what its weights stand for.
+        """
+        return {name: np.array(self.weight_of(name), order="C") for name in weight_shapes(self.config)}
+
+    def to_quantized(self) -> dict[str, np.ndarray]:
+        """The arrays of a quantised model, as `tfguide.compress.quantized.quantized_shapes` lists them."""
+        arrays = {}
+        for name, weight in quantized_weights(self.config).items():
+            if weight.is_matrix:
+                path = name.removesuffix(".weight")
+                arrays[f"{path}.packed"], arrays[f"{path}.scale"] = self.packed_of(path)
+            else:
+                arrays[name] = self.weight_of(name)
+        return arrays
+
+    def weight_of(self, name: str) -> np.ndarray:
+        """One weight as the canonical dictionary has it, float32; the matrix of a tied head is "head.weight"."""
+        raise NotImplementedError
+
+    def packed_of(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+        """The packed integers and the scales of a quantised linear layer."""
+        raise NotImplementedError
+
+    def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weighted:
+        """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
+        raise NotImplementedError
+
+    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+        """A quantised model of this framework, type and configuration, of the arrays of `to_quantized`."""
+        raise NotImplementedError
+
+    def hidden_states(self, tokens: Any) -> list[np.ndarray]:
+        """What goes into the first block for tokens (B, T) and what comes out of each, (B, T, D), float32 arrays."""
+        raise NotImplementedError

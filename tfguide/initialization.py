@@ -1,0 +1,52 @@
+"""A seeded initialisation of the weights: role and axes of a tensor decide its standard deviation."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import numpy as np
+
+from tfguide.checks.values import check_count
+from tfguide.config import ModelConfig
+from tfguide.weights import TABLE_ROLES, weight_table
+
+
+def init_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A fresh float32 dictionary: the same for one seed, whatever the platform or the framework.
+
+    Matrices are normal with standard deviation `1 / sqrt(in)`, so that activations keep their size; those that write
+    into the residual stream are divided by `sqrt(2 L)` (Radford et al. 2019, section 2.3). Embeddings have standard
+    deviation 0.02, biases are 0, norm weights are 1. Each tensor has a stream of its own, keyed by its name: changing
+    one size leaves the other tensors as they were.
+
+    Raises TypeError where the seed is not an integer, ValueError where it is negative.
+    """
+    if not isinstance(config, ModelConfig):
+        raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
+    config.check_implemented()
+    seed = check_count("seed", seed, least=0)
+    return {name: _init(config, weight, seed) for name, weight in weight_table(config).items()}
+
+
+def _init(config, weight, seed) -> np.ndarray:
+    if weight.role == "bias":
+        return np.zeros(weight.shape, np.float32)
+    if weight.role == "norm":
+        return np.ones(weight.shape, np.float32)
+    stream = np.random.default_rng([seed, zlib.crc32(weight.name.encode())])
+    array = stream.standard_normal(weight.shape, dtype=np.float32)
+    array *= np.float32(_deviation(config, weight))
+    return array
+
+
+def _deviation(config, weight) -> float:
+    if weight.role in TABLE_ROLES:
+        return 1.0 if weight.role == "relative_bias" else 0.02
+    deviation = weight.shape[-2] ** -0.5
+    if weight.part in ("attention", "feed_forward") and weight.axes[-1] == ("D",):
+        deviation /= math.sqrt(2 * config.n_layers)
+    if weight.axes[-1] == ("H", "d"):
+        # Scores have the same spread whether the scale stands in the formula or, as in T5, in the weights.
+        deviation /= config.attention_scale * math.sqrt(config.d_head)
+    return deviation

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfguide import native
-from tfguide.bench.contestants import load_framework
 from tfguide.bench.limits import memory_reader
 from tfguide.bench.timing import machine, take_turns
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip
 from tfguide.cost.machine import Measured, features_between
 from tfguide.dtypes import dtype_name
+from tfguide.loading import load_framework
 from tfguide.weights import init_weights
 
 SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention

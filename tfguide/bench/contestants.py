@@ -12,8 +12,8 @@ from importlib import util
 
 import numpy as np
 
-from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
+from tfguide.loading import load_framework, load_model
 
 
 class Ours:
@@ -21,10 +21,7 @@ class Ours:
 
     def __init__(self, framework: str, folder: str, dtype: str, prompt: np.ndarray, fast: bool = True, device="cpu"):
         self.tg = load_framework(framework)
-        if dtype in ("int8", "int4"):
-            model = self.tg.load_checkpoint(folder, quantization=Quantization(int(dtype[3:]), activation_bits=8))
-        else:
-            model = self.tg.load_checkpoint(folder, dtype=dtype)
+        model = load_model(self.tg, folder, dtype)
         if device != "cpu":
             model = model.to(device)
         self.model = self.tg.accelerate(model) if fast and device == "cpu" else model
@@ -173,13 +170,6 @@ def enter(kind: type, framework: str, folder: str, dtype: str, prompt: np.ndarra
     if kind is LlamaCpp:
         return LlamaCpp(folder, dtype, prompt, n_new)
     return kind(folder, dtype, prompt, device) if kind is HuggingFace else kind(folder, dtype, prompt)
-
-
-def load_framework(name: str):
-    """tfguide.torch or tfguide.tensorflow."""
-    from importlib import import_module
-
-    return import_module(f"tfguide.{name}")
 
 
 def check_config(config: ModelConfig) -> None:

@@ -29,7 +29,8 @@ def _main(name, framework, folder, dtype, prompt_length, n_new):
 
     import numpy as np
 
-    from tfguide.bench.contestants import enter, entrants, load_framework
+    from tfguide.bench.contestants import enter, entrants
+    from tfguide.loading import load_framework
 
     load_framework(framework)
     if name == "Hugging Face":

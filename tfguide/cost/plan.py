@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfguide.checks.values import check_number
+from tfguide.checks.values import check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.communication import LAYOUTS
@@ -47,6 +47,8 @@ def plan(
         raise ValueError(f"reserve must be at least 0 and below 1, got {reserve}")
     if latency_s is not None:
         check_number("latency_s", latency_s, above=0.0)
+    chips = None if chips is None else check_count("chips", chips)
+    batch, context = check_count("batch", batch), check_count("context", context)
     room = (1 - reserve) * chip.hbm_bytes
     every, fitting = [], []
     for n in CHIP_COUNTS if chips is None else (chips,):

@@ -79,6 +79,11 @@ def test_the_frameworks_never_meet(part, other):
         assert parts(names) <= SHARED | {part}, f"{path} imports {parts(names)}"
 
 
+def test_the_cost_model_reads_checkpoints_and_not_the_other_way_round():
+    for path in files("checkpoints"):
+        assert not parts(imports(path)) & {"cost", "bench", "loading"}, path
+
+
 def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 

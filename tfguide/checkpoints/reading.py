@@ -42,19 +42,11 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     keys = read_object(folder / CONFIG)
     family = _family(keys, source)
     tensors = plain_names(find_tensors(folder), family.plain)
-    config = config_of(family, Fields(keys, source, ignore), tensors)
+    fields = Fields(keys, source, ignore)
+    with fields.named_errors():
+        config = family.config_from_hf(fields, tensors)
     config = with_special_tokens(config, folder, keys)
     return config, read_weights(config, family, tensors, str(folder))
-
-
-def config_of(family: ModuleType, fields: Fields, tensors: Mapping[str, Any]) -> ModelConfig:
-    """A family's configuration, with the file's name in every error. Raises ValueError."""
-    try:
-        return family.config_from_hf(fields, tensors)
-    except (TypeError, ValueError, OverflowError) as error:
-        if str(error).startswith(fields.source):
-            raise
-        raise ValueError(f"{fields.source}: {error}") from error
 
 
 def _family(keys: Mapping[str, Any], source: str) -> ModuleType:

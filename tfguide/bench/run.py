@@ -15,6 +15,7 @@ from tfguide.bench import limits, memory
 from tfguide.bench.contestants import Ours, enter, entrants
 from tfguide.bench.models import bytes_read, write_model
 from tfguide.bench.timing import machine, median_ratio, take_turns
+from tfguide.checks.values import check_choice, check_count
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops
 from tfguide.temporary import write_file
@@ -43,8 +44,12 @@ def bench(
     decode: the seconds of `n_new` tokens less those of one, so that reading the prompt counts for nobody; prefill: the
     seconds from the prompt to the first token. `keep` is given the result after every row, so that what was measured
     is not lost where a later contestant fails. A contestant that fails, or whose logits do not agree, is a row with an
-    "error" and no times.
+    "error" and no times. Raises ValueError for counts below 1, of new tokens to decode below 2.
     """
+    check_choice("task", task, ("decode", "prefill"))
+    n_new = check_count("n_new", n_new, least=2 if task == "decode" else 1)
+    repeats = check_count("repeats", repeats)
+    prompt_lengths = [check_count("prompt_lengths", length) for length in prompt_lengths]
     reader = limits.memory_reader() if device == "cpu" else None
     found = _limits(reader)
     result = {"task": task, "machine": machine(), "config": config.to_dict(), "limits": found, "rows": []}

@@ -1,6 +1,7 @@
-"""Who is timed. A contestant reads a prompt and continues it greedily: `run(n)` gives n tokens, `logits()` the first's.
+"""Who is timed. A contestant reads a prompt and continues it greedily.
 
-Each class loads the same folder, in one type of weights. Frameworks and peers are imported when they are wanted.
+`run(n)` returns n tokens, `logits()` the logits from which the first of them is chosen. Each class loads the same
+folder, in one type of weights. Frameworks and peers are imported when they are needed.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class KerasHub:
 
 
 class LlamaCpp:
-    """llama.cpp by llama-cpp-python's plain C calls, which add nothing to it."""
+    """llama.cpp through the plain C calls of llama-cpp-python, which add no time of their own."""
 
     def __init__(self, folder: str, dtype: str, prompt: np.ndarray, n_new: int):
         import llama_cpp
@@ -136,7 +137,7 @@ class LlamaCpp:
 
 
 def _check_survives(file):
-    """Let another process try first: a crash in there would take this one and every other result with it."""
+    """Load the file in another process first: a crash in this one would lose every other result."""
     code = (
         "import sys, llama_cpp\n"
         "llm = llama_cpp.Llama(sys.argv[1], n_ctx=64, verbose=False)\n"
@@ -148,7 +149,7 @@ def _check_survives(file):
 
 
 def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> dict[str, type | None]:
-    """Who takes part: the class by name, None for a peer that is not installed; without those that lack the type."""
+    """The contestants that have the type: the class by name, None for a peer that is not installed."""
     found: dict[str, type | None] = {"tfguide": Ours}
     if not peers:
         return found
@@ -164,7 +165,7 @@ def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> di
 
 
 def enter(kind: type, framework: str, folder: str, dtype: str, prompt: np.ndarray, n_new: int, device: str = "cpu"):
-    """A contestant, loaded."""
+    """Load a contestant."""
     if kind is Ours:
         return Ours(framework, folder, dtype, prompt, device=device)
     if kind is LlamaCpp:

@@ -1,4 +1,4 @@
-"""Fair timing: contestants take turns, so that a machine whose speed drifts slows them all alike."""
+"""Fair timing: contestants take turns, so that a drift of the machine's speed affects all of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def median_ratio(seconds: Mapping[str, list[float]], name: str, other: str) -> f
 
 
 def machine() -> dict:
-    """What was measured on: the processor, the cores this process may use, Python and the installed versions."""
+    """The machine of a measurement: the processor, the cores this process may use, Python and installed versions."""
     packages = ("numpy", "torch", "tensorflow", "keras", "keras-hub", "transformers", "llama-cpp-python")
     return {
         "processor": _processor(),

@@ -19,8 +19,8 @@ READS = "BertModel: the encoder and, where there is one, its pooler"
 HEADS = ("classifier", "qa_outputs")
 SKIPPED = re.compile(r"embeddings\.(position_ids|token_type_ids)|cls\..*")
 
-# What the class reads for training, or for its heads; the last line: keys of bert-base-chinese and its kin, which no
-# version of transformers reads.
+# What the class reads for training, or for its heads; the last line: keys of bert-base-chinese and similar files,
+# which no version of transformers reads.
 _INERT = """
     attention_probs_dropout_prob classifier_dropout tie_word_embeddings
     directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type

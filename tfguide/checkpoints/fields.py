@@ -90,7 +90,7 @@ class Fields:
         return value
 
     def choice(self, key: str, default: str, known: Mapping[str, Any]) -> Any:
-        """What a name stands for."""
+        """The value of `known` that a name stands for."""
         value = self._take(key, default)
         if not isinstance(value, str) or value not in known:
             raise self.unsupported(key, value, f"expected one of {', '.join(map(repr, known))}")

@@ -124,6 +124,6 @@ def _places(config):
 
 
 def _conv(ours, theirs, part=0, parts=1):
-    """GPT-2's Conv1D is a linear map that is stored (in, out), as ours are."""
+    """GPT-2's Conv1D is a linear map that is stored (in, out), as canonical weights are."""
     for tensor in ("weight", "bias"):
         yield f"{ours}.{tensor}", Place(f"{theirs}.{tensor}", part=part, parts=parts)

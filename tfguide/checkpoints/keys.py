@@ -7,7 +7,7 @@ repeats the watching, so that a key that a later version reads is noticed.
 from __future__ import annotations
 
 # Keys of every family that change neither hidden states nor logits: bookkeeping, training, and how text is drawn.
-# They are passed over without a word, since most files have some of them.
+# They are passed over without a warning, since most files have some of them.
 _INERT = """
     architectures model_type transformers_version _name_or_path name_or_path _commit_hash dtype torch_dtype
     torchscript use_bfloat16 tf_legacy_loss gradient_checkpointing use_cache chunk_size_feed_forward tokenizer_class
@@ -42,7 +42,7 @@ FIXED = {
     "configuration_files": _USUAL_FILES,
     "fusion_config": (None, "layers that are not fused"),
     "add_cross_attention": (False, "no cross-attention in this family"),
-    # What classes of version 4 read, and none of version 5 does.
+    # Read by classes of version 4 and by none of version 5.
     "pruned_heads": ({}, "all heads of a layer"),
     "tie_encoder_decoder": (False, "an encoder and a decoder with weights of their own"),
 }

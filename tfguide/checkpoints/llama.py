@@ -69,7 +69,7 @@ def sizes(fields: Fields, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, A
 
 
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
-    """The configuration in a config.json. Llama has no dropout of the kind that we have; one that we wrote is read."""
+    """The configuration in a config.json. Llama's class has no residual dropout; a rate that we wrote is read."""
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
     fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
     known = sizes(fields)
@@ -127,11 +127,11 @@ def places(config: ModelConfig) -> dict[str, Place]:
 def _rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]:
     """The base and the scaling of the rotary frequencies, from `rope_parameters` or the older `rope_scaling`.
 
-    Which of two comes first is as in transformers: the older object, if there is anything in it; a base inside the
-    object; a length of training beside it.
+    Where a number is given twice, transformers takes the first of: the older object, unless it is empty; a base inside
+    the object; a length of training outside it.
     """
     fields.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
-    for name in ("_rope_type_labels", "default_rope_type"):  # names for kinds of layers that Llama has not
+    for name in ("_rope_type_labels", "default_rope_type"):  # names for kinds of layers, which Llama does not have
         fields.fixed(name, None, "one kind of rotation")
     theta = fields.number("rope_theta", 10_000.0, null=True)
     older, rope = fields.inner("rope_scaling"), fields.inner("rope_parameters")

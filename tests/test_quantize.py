@@ -182,8 +182,13 @@ def test_what_cannot_be_quantised_is_refused(name):
     for arguments, message in [
         (dict(weight_bits=3), "weight_bits must be 8 or 4, got 3"),
         (dict(weight_bits=True), "weight_bits must be 8 or 4"),
+        (dict(weight_bits=8.0), r"weight_bits must be 8 or 4, got 8\.0"),
         (dict(activation_bits=4), "activation_bits must be 8 or None, got 4"),
+        (dict(activation_bits=True), "activation_bits must be 8 or None, got True"),
+        (dict(activation_bits=np.float64(8)), r"activation_bits must be 8 or None, got 8\.0"),
         (dict(weight_bits=4, group_size=12), "group_size must be a positive multiple of 8, got 12"),
+        (dict(weight_bits=4, group_size=True), "group_size must be a positive multiple of 8, got True"),
+        (dict(weight_bits=4, group_size=8.0), r"group_size must be a positive multiple of 8, got 8\.0"),
         (dict(weight_bits=4, group_size=16), "group_size=16 does not divide"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -210,3 +215,13 @@ def test_types_of_weights(name, dtype):
     assert len(load(name).generate(quantized, [[1, 2], [3]], 4, [])[1]) == 4
     with pytest.raises(ValueError, match="dtype must be one of 'float32', 'bfloat16', 'float16', got 'int8'"):
         load(name).from_weights(config, weights, "int8")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
+def test_numpys_integers_are_integers(dtype):
+    assert Quantization(dtype(4), dtype(8), dtype(24)) == Quantization(4, 8, 24)
+    weight = np.random.default_rng(0).normal(size=(264, 3))  # more rows than an int8 can count
+    for ours, theirs in zip(compress.quantize_int4(weight, dtype(24)), compress.quantize_int4(weight, 24), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(TypeError, match="group_size must be an integer, got True"):
+        compress.quantize_int4(weight, True)

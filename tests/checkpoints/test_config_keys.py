@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tfguide.checkpoints.fields import ACTIVATIONS, GATES, INERT, Fields
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.keys import ACTIVATIONS, GATES, INERT
 from tfguide.checkpoints.reading import FAMILIES
 from tfguide.reference import activate
 

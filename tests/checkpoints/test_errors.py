@@ -125,6 +125,21 @@ class TestKeys:
         refused(folder, f"config.json: {key} must be {expected}")
 
     @pytest.mark.parametrize(
+        ("case", "key", "default"),
+        [("gpt2", "n_layer", "12"), ("llama-3", "hidden_size", "4096"), ("gpt2", "tie_word_embeddings", "True")],
+    )
+    def test_null_where_a_value_must_be(self, case, key, default, saved):
+        folder = saved(case)
+        hf.edit_config(folder, **{key: None})
+        refused(folder, f"config.json: {key} must not be null; absent, it is {default}")
+
+    def test_null_for_a_tied_head_is_as_if_absent_in_t5(self, saved):
+        folder = saved("t5-1.0")
+        expected = read_checkpoint(folder)[0]
+        hf.edit_config(folder, tie_word_embeddings=None)
+        assert expected.tied_head and read_checkpoint(folder)[0] == expected
+
+    @pytest.mark.parametrize(
         ("case", "changes", "message"),
         [
             ("bert", dict(num_attention_heads=4), "d_model must be divisible by n_heads"),

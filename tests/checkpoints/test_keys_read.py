@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tfguide.checkpoints import read_checkpoint
-from tfguide.checkpoints.fields import FIXED, INERT, Fields
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.keys import FIXED, INERT
 from tfguide.checkpoints.reading import FAMILIES
 
 hf = pytest.importorskip("tests.checkpoints.hf")

@@ -24,7 +24,7 @@ SHARED = {
     "native",
     "triton",
 }
-FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "parts", "temporary"]
+FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "loading", "parts", "temporary"]
 
 
 def imports(path):
@@ -59,7 +59,15 @@ def test_these_import_no_framework(part):
             "triton": {"triton"},
         }.get(part, set())
         assert outside <= allowed, f"{path.name} imports {outside - allowed}"
-        assert not parts(names) & {"torch", "tensorflow", "bench", "figures"}, path
+        assert not parts(names) & {"torch", "tensorflow", "bench", "cli", "figures"}, path
+
+
+def test_every_part_is_in_a_list():
+    """cli, bench and figures may import frameworks, and nothing but __main__.py imports the command line."""
+    found = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert found - {"__init__", "__main__", "__pycache__"} == {*FREE, "torch", "tensorflow", "bench", "cli", "figures"}
+    users = [path for path in PACKAGE.rglob("*.py") if "cli" in parts(imports(path)) and path.parent.name != "cli"]
+    assert users == [PACKAGE / "__main__.py"]
 
 
 @pytest.mark.parametrize(("part", "other"), [("torch", {"tensorflow", "keras"}), ("tensorflow", {"torch"})])
@@ -70,6 +78,11 @@ def test_the_frameworks_never_meet(part, other):
         outside = {name.split(".")[0] for name in names}
         assert not outside & other, path
         assert parts(names) <= SHARED | {part}, f"{path} imports {parts(names)}"
+
+
+def test_the_cost_model_reads_checkpoints_and_not_the_other_way_round():
+    for path in files("checkpoints"):
+        assert not parts(imports(path)) & {"cost", "bench", "loading"}, path
 
 
 def run(code):

@@ -2,6 +2,7 @@
 
 from itertools import chain, takewhile
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -178,3 +179,10 @@ def test_a_long_text_is_not_spelled_again_for_every_token(kind):
 def test_nothing_comes_of_nothing():
     for tokenizer in KINDS.values():
         assert list(pieces(tokenizer, [], iter([]))) == list(pieces(tokenizer, [5, 6], iter([]))) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numpys_integers_are_tokens(kind):
+    tokens = [i % KINDS[kind].get_vocab_size() for i in range(300)]
+    want = list(pieces(KINDS[kind], tokens[:3], tokens[3:]))
+    assert list(pieces(KINDS[kind], np.array(tokens[:3]), np.array(tokens[3:], np.int32))) == want

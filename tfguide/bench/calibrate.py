@@ -1,6 +1,6 @@
-"""Measure this machine for the cost model: what a product, attention, a layer and a step take, by models of their own.
+"""Measure this machine for the cost model: the times of a product, of attention, of a layer and of a step.
 
-No model of the benchmark is used, so that predicting the benchmark is a test and not a fit.
+The models that are measured are not those of the benchmark, so that predicting the benchmark is a test and not a fit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfguide import native
-from tfguide.bench.contestants import load_framework
 from tfguide.bench.limits import memory_reader
 from tfguide.bench.timing import machine, take_turns
 from tfguide.config import ModelConfig
@@ -23,15 +22,16 @@ from tfguide.cost.flops import visible_pairs
 from tfguide.cost.machine import Measured, features_between
 from tfguide.dtypes import dtype_name
 from tfguide.initialization import init_weights
+from tfguide.loading import load_framework
 
 SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention
-# The products of one layer with grouped heads, (in, out), wide and narrow as they come; so many layers that no cache
-# holds their weights together.
+# The products of one layer with grouped heads, (in, out), and the number of layers, which is so large that no cache
+# holds all of their weights.
 SHAPES = ((1024, 1024), (1024, 320), (1024, 320), (1024, 1024), (1024, 2816), (1024, 2816), (2816, 1024))
 LAYERS = 16
 FEATURE_SIZES = (128, 1024)  # tokens
 READ_BYTES = 1 << 30  # more than a cache of the last level holds
-# Another width, depth and vocabulary than those of the models that are predicted.
+# Its width, depth and vocabulary differ from those of the models that are predicted.
 PROBE = ModelConfig(
     kind="decoder", d_model=640, n_layers=4, n_heads=10, n_kv_heads=5, d_ff=1792, vocab_size=4000, max_positions=2048,
     norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
@@ -57,12 +57,12 @@ def calibrate(frameworks: Sequence[str], dtypes: Sequence[str], keep: Callable[[
 
 
 def measure(framework: str, dtype: str, reader: native.MemoryReader) -> Measured:
-    """One framework with one type of weights. reader: a `memory_reader`."""
+    """Measure one framework with one type of weights. reader: a `memory_reader`."""
     tools = _Torch(dtype) if framework == "torch" else _TensorFlow(dtype)
     steps = {n: _step_seconds(framework, TINY.replace(n_layers=n), dtype) for n in (2, 18)}
     per_layer = max(0.0, (steps[18] - steps[2]) / 16)
     prompts = {n: _prompt_seconds(framework, TINY.replace(n_layers=n), dtype, 32) for n in (2, 18)}
-    # A prompt of 32 tokens in 64 features has hardly anything to compute: what a layer takes is its overhead.
+    # A prompt of 32 tokens in 64 features needs almost no arithmetic: the time of a layer is its overhead.
     prompt_layer = max(0.0, (prompts[18] - prompts[2]) / 16)
     read, memory = tools.read_rate(reader)
     known = Measured(
@@ -78,7 +78,7 @@ def measure(framework: str, dtype: str, reader: native.MemoryReader) -> Measured
         prompt_layer_overhead_s=prompt_layer,
         feature_s={1: 0.0},
     )
-    # What the products and attention do not explain of a deeper model, against a shallower one, is between them.
+    # A deeper model takes longer than a shallower one; what products and attention do not explain is between them.
     deep, shallow = PROBE, PROBE.replace(n_layers=1)
     features = {}
     for tokens in FEATURE_SIZES:
@@ -90,7 +90,7 @@ def measure(framework: str, dtype: str, reader: native.MemoryReader) -> Measured
 
 
 def table(result: dict) -> str:
-    """The result for people."""
+    """The result as text."""
     about = result["machine"]
     lines = [
         f"{about['processor']}, {about['cores']} cores, reads {result['read_bytes_per_second'] / 1e9:.1f} GB/s",

@@ -1,6 +1,7 @@
-"""Who is timed. A contestant reads a prompt and continues it greedily: `run(n)` gives n tokens, `logits()` the first's.
+"""Who is timed. A contestant reads a prompt and continues it greedily.
 
-Each class loads the same folder, in one type of weights. Frameworks and peers are imported when they are wanted.
+`run(n)` returns n tokens, `logits()` the logits from which the first of them is chosen. Each class loads the same
+folder, in one type of weights. Frameworks and peers are imported when they are needed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from importlib import util
 
 import numpy as np
 
-from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
+from tfguide.loading import load_framework, load_model
 
 
 class Ours:
@@ -21,10 +22,7 @@ class Ours:
 
     def __init__(self, framework: str, folder: str, dtype: str, prompt: np.ndarray, fast: bool = True, device="cpu"):
         self.tg = load_framework(framework)
-        if dtype in ("int8", "int4"):
-            model = self.tg.load_checkpoint(folder, quantization=Quantization(int(dtype[3:]), activation_bits=8))
-        else:
-            model = self.tg.load_checkpoint(folder, dtype=dtype)
+        model = load_model(self.tg, folder, dtype)
         if device != "cpu":
             model = model.to(device)
         self.model = self.tg.accelerate(model) if fast and device == "cpu" else model
@@ -90,7 +88,7 @@ class KerasHub:
 
 
 class LlamaCpp:
-    """llama.cpp by llama-cpp-python's plain C calls, which add nothing to it."""
+    """llama.cpp through the plain C calls of llama-cpp-python, which add no time of their own."""
 
     def __init__(self, folder: str, dtype: str, prompt: np.ndarray, n_new: int):
         import llama_cpp
@@ -132,7 +130,7 @@ class LlamaCpp:
 
 
 def _check_survives(file):
-    """Let another process try first: a crash in there would take this one and every other result with it."""
+    """Load the file in another process first: a crash in this one would lose every other result."""
     code = (
         "import sys, llama_cpp\n"
         "llm = llama_cpp.Llama(sys.argv[1], n_ctx=64, verbose=False)\n"
@@ -144,7 +142,7 @@ def _check_survives(file):
 
 
 def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> dict[str, type | None]:
-    """Who takes part: the class by name, None for a peer that is not installed; without those that lack the type."""
+    """The contestants that have the type: the class by name, None for a peer that is not installed."""
     found: dict[str, type | None] = {"tfguide": Ours}
     if not peers:
         return found
@@ -160,19 +158,12 @@ def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> di
 
 
 def enter(kind: type, framework: str, folder: str, dtype: str, prompt: np.ndarray, n_new: int, device: str = "cpu"):
-    """A contestant, loaded."""
+    """Load a contestant."""
     if kind is Ours:
         return Ours(framework, folder, dtype, prompt, device=device)
     if kind is LlamaCpp:
         return LlamaCpp(folder, dtype, prompt, n_new)
     return kind(folder, dtype, prompt, device) if kind is HuggingFace else kind(folder, dtype, prompt)
-
-
-def load_framework(name: str):
-    """tfguide.torch or tfguide.tensorflow."""
-    from importlib import import_module
-
-    return import_module(f"tfguide.{name}")
 
 
 def check_config(config: ModelConfig) -> None:

@@ -1,4 +1,4 @@
-"""What this machine can do at most: bytes a second from memory, floating-point operations a second in a product."""
+"""The limits of this machine: bytes a second from memory, floating-point operations a second in a product."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def memory_reader() -> native.MemoryReader:
 
 
 def matrix_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:
-    """Operations a second of a square product in PyTorch, which is the faster of the frameworks here: the best of some.
+    """Operations a second of a square product in PyTorch, the faster framework here: the best of `repeats`.
 
-    dtype: "float32" or "bfloat16". Where PyTorch is not installed, NumPy's float32 product stands in for both.
+    dtype: "float32" or "bfloat16". Without PyTorch, NumPy's float32 product is measured for both.
     """
     try:
         import torch

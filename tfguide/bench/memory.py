@@ -11,8 +11,8 @@ import sys
 def measure(name: str, framework: str, folder: str, dtype: str, prompt_length: int, n_new: int) -> dict:
     """Bytes of resident memory: after the imports, after loading, and at the peak of a generation; Linux only.
 
-    The peak is that of the generation, less what the imports hold: weights, cache and activations. What loading takes
-    for a moment is not in it. An empty dictionary elsewhere than on Linux.
+    The peak is that of the generation: weights, cache and activations. The memory of the imports is subtracted, and the
+    peak of loading is not counted. Returns an empty dictionary on other systems than Linux.
     """
     if not os.path.exists("/proc/self/clear_refs"):
         return {}
@@ -29,7 +29,8 @@ def _main(name, framework, folder, dtype, prompt_length, n_new):
 
     import numpy as np
 
-    from tfguide.bench.contestants import enter, entrants, load_framework
+    from tfguide.bench.contestants import enter, entrants
+    from tfguide.loading import load_framework
 
     load_framework(framework)
     if name == "Hugging Face":

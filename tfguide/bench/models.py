@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tfguide.checkpoints import write_checkpoint
+from tfguide.checkpoints import read_checkpoint, write_checkpoint
 from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.cost.memory import cache_dtype, kv_bytes
@@ -19,6 +19,14 @@ SMALL = ModelConfig(
 )  # fmt: skip
 MIDDLE = SMALL.replace(d_model=2048, n_layers=22, n_heads=32, n_kv_heads=4, d_ff=5632)
 MODELS = {"S": SMALL, "M": MIDDLE}  # 125M and 1.1B parameters
+
+
+def find_model(name: str) -> tuple[ModelConfig, str | None]:
+    """The configuration of one of MODELS, or of a checkpoint folder, and that folder or None.
+
+    Raises as `read_checkpoint` for what is neither.
+    """
+    return (MODELS[name], None) if name in MODELS else (read_checkpoint(name)[0], name)
 
 
 def write_model(folder: str | os.PathLike, config: ModelConfig, seed: int = 0) -> None:

@@ -78,7 +78,7 @@ def predictions_in(folder) -> list[Prediction]:
 
 
 def table(found: Iterable[Prediction]) -> str:
-    """The predictions for people."""
+    """The predictions as text."""
     lines = [f"{'predicted':20} {'type':9}{'prompt':>6}{'measured':>13}{'predicted':>13}{'error':>8}"]
     for one in found:
         lines.append(

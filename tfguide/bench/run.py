@@ -15,12 +15,13 @@ from tfguide.bench import limits, memory
 from tfguide.bench.contestants import Ours, enter, entrants
 from tfguide.bench.models import bytes_read, write_model
 from tfguide.bench.timing import machine, median_ratio, take_turns
+from tfguide.checks.values import check_choice, check_count
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops
 from tfguide.temporary import write_file
 
-# How far the logits after the prompt may be from those of the plain float32 model: root mean square, relative. Logits
-# that have nothing to do with each other differ by 1.4. Random weights have no structure that survives 4 bits well.
+# How far the logits after the prompt may be from those of the plain float32 model: root mean square, relative.
+# Independent logits differ by 1.4. Random weights have no structure, so that rounding to 4 bits changes much.
 AGREEMENT = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.02, "int8": 0.1, "int4": 0.7}
 
 
@@ -40,11 +41,15 @@ def bench(
 ) -> dict:
     """Time `task`, "decode" or "prefill": the machine, its limits, and a row for each contestant.
 
-    decode: the seconds of `n_new` tokens less those of one, so that reading the prompt counts for nobody; prefill: the
+    decode: the seconds of `n_new` tokens less those of one, so that reading the prompt is not counted; prefill: the
     seconds from the prompt to the first token. `keep` is given the result after every row, so that what was measured
     is not lost where a later contestant fails. A contestant that fails, or whose logits do not agree, is a row with an
-    "error" and no times.
+    "error" and no times. Raises ValueError for counts below 1, of new tokens to decode below 2.
     """
+    check_choice("task", task, ("decode", "prefill"))
+    n_new = check_count("n_new", n_new, least=2 if task == "decode" else 1)
+    repeats = check_count("repeats", repeats)
+    prompt_lengths = [check_count("prompt_lengths", length) for length in prompt_lengths]
     reader = limits.memory_reader() if device == "cpu" else None
     found = _limits(reader)
     result = {"task": task, "machine": machine(), "config": config.to_dict(), "limits": found, "rows": []}

@@ -51,7 +51,7 @@ def measure(d_in: int = 2048, d_out: int = 5632, rows: tuple[int, ...] = (1, 128
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 where everything was measured."""
+    """Run the command line; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tfguide.bench.sparsity", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", metavar="FILE", help="write the machine and the results there")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Fair timing: contestants take turns, so that a machine whose speed drifts slows them all alike."""
+"""Fair timing: contestants take turns, so that a drift of the machine's speed affects all of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 
+from tfguide.checks.values import check_count
+
 
 def take_turns(contestants: Mapping[str, Callable[[], object]], repeats: int = 9, warmup: int = 2) -> dict:
     """Seconds of each call of each contestant, {name: [seconds, ...]}, one call of each in every round.
 
-    Raises ValueError where `repeats` is below 1.
+    Raises ValueError where `repeats` is below 1 or `warmup` below 0, TypeError where one is not an integer.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    repeats, warmup = check_count("repeats", repeats), check_count("warmup", warmup, least=0)
     seconds = {name: [] for name in contestants}
     for turn in range(warmup + repeats):
         for name, call in contestants.items():
@@ -33,7 +34,7 @@ def median_ratio(seconds: Mapping[str, list[float]], name: str, other: str) -> f
 
 
 def machine() -> dict:
-    """What was measured on: the processor, the cores this process may use, Python and the installed versions."""
+    """The machine of a measurement: the processor, the cores this process may use, Python and installed versions."""
     packages = ("numpy", "torch", "tensorflow", "keras", "keras-hub", "transformers", "llama-cpp-python")
     return {
         "processor": _processor(),

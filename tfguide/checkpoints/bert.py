@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Collection
 from typing import Any
 
-from tfguide.checkpoints.fields import ACTIVATIONS, Fields
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.keys import ACTIVATIONS
 from tfguide.checkpoints.layout import Place, linear, norm
 from tfguide.config import ModelConfig
 
@@ -18,19 +19,47 @@ READS = "BertModel: the encoder and, where there is one, its pooler"
 HEADS = ("classifier", "qa_outputs")
 SKIPPED = re.compile(r"embeddings\.(position_ids|token_type_ids)|cls\..*")
 
-# What the class reads for training, or for its heads; the last line: keys of bert-base-chinese and its kin, which no
-# version of transformers reads.
+# What the class reads for training, or for its heads; the last line: keys of bert-base-chinese and similar files,
+# which no version of transformers reads.
 _INERT = """
     attention_probs_dropout_prob classifier_dropout tie_word_embeddings
     directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
 """
 INERT = frozenset(_INERT.split())
 
+# What the class fills in for an absent key, of those that `sizes` reads; so in the other families.
+DEFAULTS = dict(
+    vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
+    max_position_embeddings=512, type_vocab_size=2,
+)  # fmt: skip
+ALIASES: dict[str, str] = {}  # other names of a key, which the class takes as well
+
 
 def plain(name: str) -> str:
     """A tensor's name in BertModel, from its name in a model with a head and from TensorFlow's names for norms."""
     name = name.removeprefix("bert.")
     return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: "LayerNorm." + ("weight" if m[1] == "gamma" else "bias"), name)
+
+
+def sizes(fields: Fields) -> dict[str, Any]:
+    """The fields of a ModelConfig that decide the shapes of the weights and of the cache, from a config.json."""
+
+    def count(key):
+        return fields.count(key, DEFAULTS[key])
+
+    return dict(
+        kind="encoder",
+        d_model=count("hidden_size"),
+        n_layers=count("num_hidden_layers"),
+        n_heads=count("num_attention_heads"),
+        d_ff=count("intermediate_size"),
+        vocab_size=count("vocab_size"),
+        max_positions=count("max_position_embeddings"),
+        n_token_types=count("type_vocab_size"),
+        norm_placement="post",
+        embedding_norm=True,
+        positions="learned",
+    )
 
 
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
@@ -45,24 +74,14 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
             f"{fields.source}: the pretraining head (tensors cls.*) is left out: an encoder returns hidden states",
             stacklevel=2,
         )
-    vocab_size = fields.count("vocab_size", 30522)
+    known = sizes(fields)
     config = ModelConfig(
-        kind="encoder",
-        d_model=fields.count("hidden_size", 768),
-        n_layers=fields.count("num_hidden_layers", 12),
-        n_heads=fields.count("num_attention_heads", 12),
-        d_ff=fields.count("intermediate_size", 3072),
-        vocab_size=vocab_size,
-        max_positions=fields.count("max_position_embeddings", 512),
-        n_token_types=fields.count("type_vocab_size", 2),
-        norm_placement="post",
+        **known,
         norm_eps=fields.number("layer_norm_eps", 1e-12),
-        embedding_norm=True,
-        positions="learned",
         activation=fields.choice("hidden_act", "gelu", ACTIVATIONS),
         pooler="pooler.dense.weight" in tensors,
         dropout=fields.dropout("hidden_dropout_prob", 0.1),
-        **fields.token_ids(vocab_size, pad_token_id=0),
+        **fields.token_ids(known["vocab_size"], pad_token_id=0),
     )
     fields.finish(INERT)
     return config

@@ -1,85 +1,36 @@
-"""The keys of a config.json: read by a family, refused by name, or passed over because transformers does so too.
-
-What transformers reads was found by reading version 5.23 and by watching which attributes its classes ask for; a test
-repeats the watching, so that a key that a later version reads is noticed.
-"""
+"""The keys of a config.json: read by a family, refused by name, or passed over because transformers does so too."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
+import numbers
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-# Keys of every family that change neither hidden states nor logits: bookkeeping, training, and how text is drawn.
-# They are passed over without a word, since most files have some of them.
-_INERT = """
-    architectures model_type transformers_version _name_or_path name_or_path _commit_hash dtype torch_dtype
-    torchscript use_bfloat16 tf_legacy_loss gradient_checkpointing use_cache chunk_size_feed_forward tokenizer_class
-    prefix sep_token_id task_specific_params finetuning_task problem_type id2label label2id num_labels _num_labels
-    return_dict use_return_dict output_attentions output_hidden_states output_past output_scores
-    return_dict_in_generate tie_last_hidden_states cross_attention_hidden_size initializer_range
-    attn_implementation _attn_implementation _attn_implementation_autoset experts_implementation unsloth_fixed
-    unsloth_version output_cross_attentions mtp_layer_types
-    max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
-    typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
-    num_return_sequences forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty
-    suppress_tokens begin_suppress_tokens epsilon_cutoff eta_cutoff encoder_repetition_penalty
-    num_assistant_tokens num_assistant_tokens_schedule assistant_confidence_threshold assistant_lookbehind
-    target_lookbehind
-    """
-INERT = frozenset(_INERT.split())
-
-# Keys that a class of any family reads and that change the result, or what is loaded, unless they have this value.
-_WHOLE = (None, "a model of its own, not a part of another one's configuration")
-_USUAL_FILES = (None, "the files by their usual names")
-FIXED = {
-    "quantization_config": (None, "weights that are not quantised"),
-    "per_layer_config": ({}, "the same sizes in every layer"),
-    "sliding_window": (None, "attention to all positions; transformers keeps a window in this model's cache"),
-    "attention_chunk_size": (None, "attention to all positions; transformers keeps chunks in this model's cache"),
-    "kv_sharing_modes": (None, "keys and values of its own in every layer"),
-    "text_config": _WHOLE,
-    "text_encoder": _WHOLE,
-    "decoder": _WHOLE,
-    "generator": _WHOLE,
-    "transformers_weights": _USUAL_FILES,
-    "configuration_files": _USUAL_FILES,
-    "fusion_config": (None, "layers that are not fused"),
-    "add_cross_attention": (False, "no cross-attention in this family"),
-    # What classes of version 4 read, and none of version 5 does.
-    "pruned_heads": ({}, "all heads of a layer"),
-    "tie_encoder_decoder": (False, "an encoder and a decoder with weights of their own"),
-}
-FULL_ATTENTION = ("full_attention", "attention")  # the second is what transformers called it before
-
-# The activations of transformers that are the same function as one of ours.
-ACTIVATIONS = {
-    "relu": "relu",
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh",
-}
-GATES = {"silu": "swiglu", "swish": "swiglu"} | {
-    name: {"gelu": "geglu", "gelu_tanh": "geglu_tanh"}[ours] for name, ours in ACTIVATIONS.items() if ours != "relu"
-}
+from tfguide.checkpoints.keys import FIXED, FULL_ATTENTION, INERT
 
 
 class Fields:
     """A config.json being read: every key taken is checked, and `finish` refuses or passes over what is left.
 
     source: what errors call the file. ignore: keys treated as if they were absent, each with a warning; a key inside
-    another is "outer.inner". Every error is a ValueError that names the file, the key, what came and what is supported.
+    another is "outer.inner". nullable: counts and flags that may be null, whatever their default: None, and false.
+    Every error is a ValueError that names the file, the key, what came and what is supported.
     """
 
-    def __init__(self, keys: Mapping[str, Any], source: str = "config.json", ignore: Iterable[str] = ()):
+    def __init__(
+        self,
+        keys: Mapping[str, Any],
+        source: str = "config.json",
+        ignore: Iterable[str] = (),
+        nullable: Collection[str] = (),
+    ):
         self.source = source
+        self._nullable = frozenset(nullable)
         self._ignore = frozenset(ignore)
         self._ignored: list[str] = []  # "key=value", for the warnings of `finish`
         self._passed_over: list[str] = []
@@ -94,14 +45,26 @@ class Fields:
             f"ignore=({key!r},), or --ignore {key}, reads the folder as if the key were absent"
         )
 
-    def count(self, key: str, default: int | None, least: int = 1) -> int | None:
-        """A whole number of at least `least`; None only where the default is None."""
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Turn the errors of a block into ValueErrors that begin with the name of the file."""
+        try:
+            yield
+        except (TypeError, ValueError, OverflowError) as error:
+            if str(error).startswith(self.source):
+                raise
+            raise ValueError(f"{self.source}: {error}") from error
+
+    def count(self, key: str, default: int | None, least: int = 1, null: bool = False) -> int | None:
+        """A whole number of at least `least`; None where the key is null, if `null` or a default of None allows it."""
         value = self._take(key, default)
-        if value is None and default is None:
-            return None
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if value is None:
+            if null or default is None or key in self._nullable:
+                return None
+            raise self._null(key, default)
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
             raise self._wrong(key, f"an integer of at least {least}", value)
-        return value
+        return int(value)
 
     def number(self, key: str, default: float | None, null: bool = False) -> float | None:
         """A finite number, as a float; None where the key is null and `null` allows it."""
@@ -109,21 +72,25 @@ class Fields:
         if value is None and null:
             return None
         try:
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
                 return float(value)
         except OverflowError:  # an integer beyond the largest float
             pass
         raise self._wrong(key, "a finite number", value)
 
-    def flag(self, key: str, default: bool) -> bool:
-        """true or false."""
+    def flag(self, key: str, default: bool, null: bool | None = None) -> bool:
+        """true or false. null: what null stands for; default: null is refused."""
         value = self._take(key, default)
+        if value is None:
+            if null is None and key not in self._nullable:
+                raise self._null(key, default)
+            return bool(null)
         if not isinstance(value, bool):
             raise self._wrong(key, "true or false", value)
         return value
 
     def choice(self, key: str, default: str, known: Mapping[str, Any]) -> Any:
-        """What a name stands for."""
+        """The value of `known` that a name stands for."""
         value = self._take(key, default)
         if not isinstance(value, str) or value not in known:
             raise self.unsupported(key, value, f"expected one of {', '.join(map(repr, known))}")
@@ -144,6 +111,13 @@ class Fields:
             raise self._wrong(key, "a number of at least 0 and below 1", rate)
         return rate
 
+    def entries(self, key: str, default: list[Any] | None) -> list[Any] | None:
+        """A list; None where the key is null."""
+        value = self._take(key, default)
+        if value is not None and not isinstance(value, list):
+            raise self._wrong(key, "a list or null", value)
+        return value
+
     def inner(self, key: str) -> Fields | None:
         """The object under a key; None where the key is absent, null or {}."""
         value = self._take(key, None)
@@ -163,6 +137,13 @@ class Fields:
         value = self._keys.pop(other)
         if self._keys.setdefault(key, value) != value:
             raise self.unsupported(other, value, f"it is another name of {key}, which is {short(self._keys[key])}")
+
+    def look(self, key: str, default: Any) -> Any:
+        """A value that is still to be taken, as it is; null is refused."""
+        value = self._keys.get(key, default)
+        if value is None:
+            raise self._null(key, default)
+        return value
 
     def has(self, key: str) -> bool:
         """Whether a key is there and has not been taken yet."""
@@ -220,6 +201,9 @@ class Fields:
     def _wrong(self, key, expected, value):
         return ValueError(f"{self.source}: {self._outer}{key} must be {expected}, got {short(value)}")
 
+    def _null(self, key, default):
+        return ValueError(f"{self.source}: {self._outer}{key} must not be null; absent, it is {default!r}")
+
     def _token_id(self, name, default, vocab_size):
         given = name in self._keys
         value = self._take(name, default)
@@ -229,10 +213,12 @@ class Fields:
         return self._one_token(name, value, vocab_size, given)
 
     def _one_token(self, name, value, vocab_size, given):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        if value is None:
+            return None
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
             raise self._wrong(name, "an integer or null", value)
-        if value is None or 0 <= value < vocab_size:
-            return value
+        if 0 <= value < vocab_size:
+            return int(value)
         if given:
             advice = f"not one of the {vocab_size} tokens of the vocabulary, read as None"
             warnings.warn(f"{self.source}: {name}={short(value)} is {advice}", stacklevel=2)

@@ -19,7 +19,7 @@ _CONVERT = "write them again with transformers: model.save_pretrained(folder, sa
 
 
 def as_folder(folder: str | os.PathLike) -> Path:
-    """A path to a folder that is there. Raises TypeError, FileNotFoundError or NotADirectoryError."""
+    """A path to a folder that exists. Raises TypeError, FileNotFoundError or NotADirectoryError."""
     folder = as_path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"no such folder: {folder}")

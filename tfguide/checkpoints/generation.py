@@ -13,7 +13,7 @@ from tfguide.config import ModelConfig
 
 TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
-# What transformers does with these changes where a text ends or which special tokens it has; nothing here does it.
+# transformers reads these to decide where a text ends or which special tokens it has; this package does not.
 _NOT_APPLIED = (
     "min_length", "min_new_tokens", "max_time", "stop_strings", "forced_bos_token_id", "forced_eos_token_id",
     "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "exponential_decay_length_penalty",

@@ -7,7 +7,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from tfguide.checkpoints.fields import ACTIVATIONS, Fields
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.keys import ACTIVATIONS
 from tfguide.checkpoints.layout import Place, norm
 from tfguide.config import ModelConfig
 
@@ -25,10 +26,42 @@ _INERT = """
 """
 INERT = frozenset(_INERT.split())
 
+DEFAULTS = dict(
+    vocab_size=50257, n_positions=1024, n_embd=768, n_layer=12, n_head=12, n_inner=None, tie_word_embeddings=True
+)
+ALIASES = dict(
+    hidden_size="n_embd",
+    max_position_embeddings="n_positions",
+    num_attention_heads="n_head",
+    num_hidden_layers="n_layer",
+)
+
 
 def plain(name: str) -> str:
     """A tensor's name in GPT2Model, from its name in a model with a head."""
     return name.removeprefix("transformer.")
+
+
+def sizes(fields: Fields) -> dict[str, Any]:
+    """The fields of a ModelConfig that decide the shapes of the weights and of the cache, from a config.json."""
+    for other, key in ALIASES.items():
+        fields.alias(other, key)
+
+    def count(key):
+        return fields.count(key, DEFAULTS[key])
+
+    d_model = count("n_embd")
+    return dict(
+        kind="decoder",
+        d_model=d_model,
+        n_layers=count("n_layer"),
+        n_heads=count("n_head"),
+        d_ff=count("n_inner") or 4 * d_model,
+        vocab_size=count("vocab_size"),
+        max_positions=count("n_positions"),
+        positions="learned",
+        tied_head=fields.flag("tie_word_embeddings", DEFAULTS["tie_word_embeddings"]),
+    )
 
 
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
@@ -36,30 +69,14 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
     fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
     fields.fixed("scale_attn_by_inverse_layer_idx", False, "one scale of the scores for all layers")
-    for other, key in (
-        ("hidden_size", "n_embd"),
-        ("max_position_embeddings", "n_positions"),
-        ("num_attention_heads", "n_head"),
-        ("num_hidden_layers", "n_layer"),
-    ):
-        fields.alias(other, key)
-    vocab_size = fields.count("vocab_size", 50257)
-    d_model = fields.count("n_embd", 768)
+    known = sizes(fields)
     config = ModelConfig(
-        kind="decoder",
-        d_model=d_model,
-        n_layers=fields.count("n_layer", 12),
-        n_heads=fields.count("n_head", 12),
-        d_ff=fields.count("n_inner", None) or 4 * d_model,
-        vocab_size=vocab_size,
-        max_positions=fields.count("n_positions", 1024),
+        **known,
         norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        positions="learned",
         activation=fields.choice("activation_function", "gelu_new", ACTIVATIONS),
         attention_scale=None if fields.flag("scale_attn_weights", True) else 1.0,
-        tied_head=fields.flag("tie_word_embeddings", True),
         dropout=fields.dropout("resid_pdrop", 0.1),
-        **fields.token_ids(vocab_size, bos_token_id=50256, eos_token_id=50256),
+        **fields.token_ids(known["vocab_size"], bos_token_id=50256, eos_token_id=50256),
     )
     fields.finish(INERT)
     return config
@@ -107,6 +124,6 @@ def _places(config):
 
 
 def _conv(ours, theirs, part=0, parts=1):
-    """GPT-2's Conv1D is a linear map that is stored (in, out), as ours are."""
+    """GPT-2's Conv1D is a linear map that is stored (in, out), as canonical weights are."""
     for tensor in ("weight", "bias"):
         yield f"{ours}.{tensor}", Place(f"{theirs}.{tensor}", part=part, parts=parts)

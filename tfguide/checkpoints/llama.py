@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from tfguide.checkpoints.fields import GATES, Fields
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.keys import GATES
 from tfguide.checkpoints.layout import Place, linear, norm
 from tfguide.config import ModelConfig, RopeScaling
 
@@ -20,46 +21,67 @@ SKIPPED = re.compile(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")  # comp
 # pretraining_tp only cuts the same products into pieces; max_sequence_length is another name for a training length.
 INERT = ("attention_dropout", "pretraining_tp", "max_sequence_length", "is_decoder")
 
+DEFAULTS = dict(
+    vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
+    num_key_value_heads=None, head_dim=None, max_position_embeddings=2048, tie_word_embeddings=False,
+    attention_bias=False, mlp_bias=False,
+)  # fmt: skip
+ALIASES: dict[str, str] = {}
+
 
 def plain(name: str) -> str:
     """A tensor's name in LlamaModel, from its name in a model with a head."""
     return name.removeprefix("model.")
 
 
+def sizes(fields: Fields, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
+    """The fields of a ModelConfig that decide the shapes of the weights and of the cache, from a config.json.
+
+    defaults: those of a family with the keys of Llama; a bias that is not among them is a key that its class does not
+    read, and is left out.
+    """
+
+    def count(key):
+        return fields.count(key, defaults[key])
+
+    def bias(key):
+        return fields.flag(key, defaults[key]) if key in defaults else False
+
+    attention_bias = bias("attention_bias")
+    return dict(
+        kind="decoder",
+        d_model=count("hidden_size"),
+        n_layers=count("num_hidden_layers"),
+        n_heads=count("num_attention_heads"),
+        n_kv_heads=fields.count("num_key_value_heads", defaults["num_key_value_heads"], null=True),
+        d_head=fields.count("head_dim", defaults["head_dim"], null=True),
+        d_ff=count("intermediate_size"),
+        vocab_size=count("vocab_size"),
+        max_positions=count("max_position_embeddings"),
+        norm="rms",
+        positions="rotary",
+        activation="swiglu",
+        qkv_bias=attention_bias,
+        output_bias=attention_bias,
+        ffn_bias=bias("mlp_bias"),
+        tied_head=fields.flag("tie_word_embeddings", defaults["tie_word_embeddings"]),
+    )
+
+
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
-    """The configuration in a config.json. Llama has no dropout of the kind that we have; one that we wrote is read."""
+    """The configuration in a config.json. Llama's class has no residual dropout; a rate that we wrote is read."""
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
     fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
-    vocab_size = fields.count("vocab_size", 32000)
-    attention_bias = fields.flag("attention_bias", False)
-    max_positions = fields.count("max_position_embeddings", 2048)
-    d_head = fields.count("head_dim", None)
-    d_model = fields.count("hidden_size", 4096)
-    n_heads = fields.count("num_attention_heads", 32)
-    theta, scaling = _rope(fields, max_positions)
-    config = ModelConfig(
-        kind="decoder",
-        d_model=d_model,
-        n_layers=fields.count("num_hidden_layers", 32),
-        n_heads=n_heads,
-        n_kv_heads=fields.count("num_key_value_heads", None),
-        d_head=d_head,
-        d_ff=fields.count("intermediate_size", 11008),
-        vocab_size=vocab_size,
-        max_positions=max_positions,
-        norm="rms",
+    known = sizes(fields)
+    theta, scaling = _rope(fields, known["max_positions"])
+    known |= dict(
         norm_eps=fields.number("rms_norm_eps", 1e-6),
-        positions="rotary",
         rope_theta=theta,
         rope_scaling=scaling,
         activation=fields.choice("hidden_act", "silu", GATES),
-        qkv_bias=attention_bias,
-        output_bias=attention_bias,
-        ffn_bias=fields.flag("mlp_bias", False),
-        tied_head=fields.flag("tie_word_embeddings", False),
         dropout=fields.dropout("resid_pdrop", 0.0),
-        **fields.token_ids(vocab_size, bos_token_id=1, eos_token_id=2),
     )
+    config = ModelConfig(**known, **fields.token_ids(known["vocab_size"], bos_token_id=1, eos_token_id=2))
     fields.finish(INERT)
     return config
 
@@ -105,11 +127,11 @@ def places(config: ModelConfig) -> dict[str, Place]:
 def _rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]:
     """The base and the scaling of the rotary frequencies, from `rope_parameters` or the older `rope_scaling`.
 
-    Which of two comes first is as in transformers: the older object, if there is anything in it; a base inside the
-    object; a length of training beside it.
+    Where a number is given twice, transformers takes the first of: the older object, unless it is empty; a base inside
+    the object; a length of training outside it.
     """
     fields.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
-    for name in ("_rope_type_labels", "default_rope_type"):  # names for kinds of layers that Llama has not
+    for name in ("_rope_type_labels", "default_rope_type"):  # names for kinds of layers, which Llama does not have
         fields.fixed(name, None, "one kind of rotation")
     theta = fields.number("rope_theta", 10_000.0, null=True)
     older, rope = fields.inner("rope_scaling"), fields.inner("rope_parameters")

@@ -23,8 +23,8 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     """The configuration and the canonical float32 weights in a folder that Hugging Face wrote.
 
     folder: holds config.json, and model.safetensors or its shards with their index; families bert, gpt2, llama, t5.
-    ignore: keys of config.json to treat as absent, "outer.inner" for one inside another; for keys that you know do
-    not matter.
+    ignore: keys of config.json to treat as absent, where you know that they do not matter; "outer.inner" for one inside
+    another.
 
     Weights stored as float16, bfloat16 or float64 become float32. What transformers computes with these files in
     float32 is what the configuration says. A key that transformers reads and that would make a difference is an error;
@@ -34,7 +34,7 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
 
     Raises ValueError for files that are corrupt or contradict each other, for keys and values that are not supported,
     and for tensors that are missing, unexpected or of another shape or type than expected; FileNotFoundError,
-    NotADirectoryError and TypeError for the arguments. Nothing is returned by halves.
+    NotADirectoryError and TypeError for the arguments.
     """
     folder = as_folder(folder)
     ignore = _as_keys(ignore)
@@ -42,19 +42,11 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     keys = read_object(folder / CONFIG)
     family = _family(keys, source)
     tensors = plain_names(find_tensors(folder), family.plain)
-    config = config_of(family, Fields(keys, source, ignore), tensors)
+    fields = Fields(keys, source, ignore)
+    with fields.named_errors():
+        config = family.config_from_hf(fields, tensors)
     config = with_special_tokens(config, folder, keys)
     return config, read_weights(config, family, tensors, str(folder))
-
-
-def config_of(family: ModuleType, fields: Fields, tensors: Mapping[str, Any]) -> ModelConfig:
-    """A family's configuration, with the file's name in every error. Raises ValueError."""
-    try:
-        return family.config_from_hf(fields, tensors)
-    except (TypeError, ValueError, OverflowError) as error:
-        if str(error).startswith(fields.source):
-            raise
-        raise ValueError(f"{fields.source}: {error}") from error
 
 
 def _family(keys: Mapping[str, Any], source: str) -> ModuleType:

@@ -19,11 +19,10 @@ _OURS = re.compile(rf"{re.escape(CONFIG)}|{re.escape(WEIGHTS)}|{re.escape(INDEX)
 def replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
     """A new empty folder to write into, which takes the place of `folder` when the block ends without an error.
 
-    After an error, `folder` is as it was and nothing else is left. A crash may leave `.NAME.new-...` beside it, which
-    the next write removes (see `tfguide.temporary`). After a crash in the instant between the two renames of an
-    overwrite, the old checkpoint lies there too, as `.NAME.old-...`, both whole; the next write that succeeds removes
-    both.
-    The old folder's files that are not its config.json or weights are copied into the new one.
+    After an error, `folder` is unchanged and nothing is left beside it. A crash may leave `.NAME.new-...` beside it,
+    which the next write removes (see `tfguide.temporary`). A crash between the two renames of an overwrite leaves the
+    old checkpoint there too, as `.NAME.old-...`, both of them whole; the next write that succeeds removes both.
+    Files of the old folder other than its config.json and weights are copied into the new one.
 
     Raises FileExistsError where the folder is not empty, unless `overwrite` and it holds a checkpoint;
     NotADirectoryError where it is a file.
@@ -65,7 +64,7 @@ def _is_checkpoint(folder):
 
 
 def _keep_others(folder, temporary):
-    """Copy what is not ours: a tokeniser, a README, whatever the owner put there."""
+    """Copy the files that this package does not write: a tokeniser, a README, whatever the owner put there."""
     for entry in folder.iterdir() if folder.exists() else ():
         if (_OURS.fullmatch(entry.name) and not entry.is_dir()) or (temporary / entry.name).exists():
             continue

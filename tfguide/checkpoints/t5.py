@@ -7,7 +7,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from tfguide.checkpoints.fields import ACTIVATIONS, GATES, Fields
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.keys import ACTIVATIONS, GATES
 from tfguide.checkpoints.layout import Place, linear, norm
 from tfguide.config import ModelConfig
 
@@ -21,6 +22,12 @@ SKIPPED = re.compile(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_at
 
 # T5 looks up distances, not positions: a number of positions is what it was trained on, not a limit.
 INERT = ("initializer_factor", "classifier_dropout", "n_positions", "max_position_embeddings", "is_decoder")
+DEFAULTS = dict(
+    vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_decoder_layers=None, num_heads=8,
+    relative_attention_num_buckets=32, relative_attention_max_distance=128, feed_forward_proj="relu",
+    tie_word_embeddings=True,
+)  # fmt: skip
+ALIASES = dict(hidden_size="d_model", num_attention_heads="num_heads", num_hidden_layers="num_layers", head_dim="d_kv")
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # "gated-gelu" is T5 1.1 and means the tanh form; the exact form under a gate goes by "gelu_python".
 _PROJECTIONS = {
@@ -38,45 +45,54 @@ def plain(name: str) -> str:
     return name.removeprefix("transformer.")
 
 
+def sizes(fields: Fields) -> dict[str, Any]:
+    """The fields of a ModelConfig that decide the shapes of the weights and of the cache, from a config.json.
+
+    Of the activation only whether it is gated, since that is a matrix more; null for the tied head is as if absent.
+    """
+    for other, key in ALIASES.items():
+        fields.alias(other, key)
+
+    def count(key):
+        return fields.count(key, DEFAULTS[key])
+
+    n_encoder_layers = count("num_layers")
+    return dict(
+        kind="encoder-decoder",
+        d_model=count("d_model"),
+        d_head=count("d_kv"),
+        d_ff=count("d_ff"),
+        n_heads=count("num_heads"),
+        n_encoder_layers=n_encoder_layers,
+        n_layers=count("num_decoder_layers") or n_encoder_layers,
+        vocab_size=count("vocab_size"),
+        norm="rms",
+        positions="relative",
+        relative_buckets=count("relative_attention_num_buckets"),
+        relative_max_distance=count("relative_attention_max_distance"),
+        activation="geglu" if _is_gated(fields.look("feed_forward_proj", DEFAULTS["feed_forward_proj"])) else "relu",
+        qkv_bias=False,
+        output_bias=False,
+        ffn_bias=False,
+        tied_head=fields.flag("tie_word_embeddings", DEFAULTS["tie_word_embeddings"], null=True),
+    )
+
+
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json; the tensors tell whether the head is tied (see `_head`)."""
     fields.fixed("is_encoder_decoder", True, "an encoder and a decoder")
     fields.fixed("is_causal", None, "an encoder that sees both sides and a decoder that does not")
-    for other, key in (
-        ("hidden_size", "d_model"),
-        ("num_attention_heads", "num_heads"),
-        ("num_hidden_layers", "num_layers"),
-        ("head_dim", "d_kv"),
-    ):
-        fields.alias(other, key)
-    vocab_size = fields.count("vocab_size", 32128)
-    d_model = fields.count("d_model", 512)
-    n_encoder_layers = fields.count("num_layers", 6)
-    tied_head, scaled = _head(fields, tensors)
-    config = ModelConfig(
-        kind="encoder-decoder",
-        d_model=d_model,
-        d_head=fields.count("d_kv", 64),
-        d_ff=fields.count("d_ff", 2048),
-        n_heads=fields.count("num_heads", 8),
-        n_encoder_layers=n_encoder_layers,
-        n_layers=fields.count("num_decoder_layers", None) or n_encoder_layers,
-        vocab_size=vocab_size,
-        norm="rms",
+    known = sizes(fields)
+    tied_head, scaled = _head(fields, known["tied_head"], tensors)
+    known |= dict(
         norm_eps=fields.number("layer_norm_epsilon", 1e-6),
-        positions="relative",
-        relative_buckets=fields.count("relative_attention_num_buckets", 32),
-        relative_max_distance=fields.count("relative_attention_max_distance", 128),
         activation=_activation(fields),
-        qkv_bias=False,
-        output_bias=False,
-        ffn_bias=False,
         attention_scale=1.0,
-        logit_scale=d_model**-0.5 if scaled else 1.0,
+        logit_scale=known["d_model"] ** -0.5 if scaled else 1.0,
         tied_head=tied_head,
         dropout=fields.dropout("dropout_rate", 0.1),
-        **fields.token_ids(vocab_size, pad_token_id=0, eos_token_id=1),
     )
+    config = ModelConfig(**known, **fields.token_ids(known["vocab_size"], pad_token_id=0, eos_token_id=1))
     fields.finish(INERT)
     return config
 
@@ -107,23 +123,27 @@ def places(config: ModelConfig) -> dict[str, Place]:
     return dict(_places(config))
 
 
-def _head(fields: Fields, tensors: Collection[str]) -> tuple[bool, bool]:
-    """Whether the head is the embedding, and whether its input is scaled by 1 / sqrt(D).
+def _head(fields: Fields, tied: bool, tensors: Collection[str]) -> tuple[bool, bool]:
+    """Whether the head is the embedding, and whether its input is scaled by 1 / sqrt(D), given `tie_word_embeddings`.
 
     Until transformers 4, `tie_word_embeddings` said both. Version 5 writes it as true whatever the model is: it says
     the scale in `scale_decoder_outputs`, and a head of its own is there or it is not.
     """
-    tied = fields.flag("tie_word_embeddings", True)
     if not fields.has("scale_decoder_outputs"):
         return tied, tied
     return tied and "lm_head.weight" not in tensors, fields.flag("scale_decoder_outputs", True)
 
 
+def _is_gated(feed_forward_proj: Any) -> bool:
+    return str(feed_forward_proj).startswith("gated-")
+
+
 def _activation(fields: Fields) -> str:
     """What `feed_forward_proj` stands for; `is_gated_act` and `dense_act_fn`, which follow from it, must agree."""
-    names = {name: (False, name) for name in ACTIVATIONS} | {f"gated-{name}": (True, name) for name in GATES}
-    names["gated-gelu"] = (True, "gelu_new")  # T5 1.1 called it so before the two forms had names
-    gated, function = fields.choice("feed_forward_proj", "relu", names)
+    names = {name: name for name in ACTIVATIONS} | {f"gated-{name}": name for name in GATES}
+    names["gated-gelu"] = "gelu_new"  # T5 1.1 called it so before the two forms had names
+    gated = _is_gated(fields.look("feed_forward_proj", DEFAULTS["feed_forward_proj"]))
+    function = fields.choice("feed_forward_proj", DEFAULTS["feed_forward_proj"], names)
     known = GATES if gated else ACTIVATIONS
     fields.fixed("is_gated_act", gated, "as feed_forward_proj says")
     if fields.has("dense_act_fn"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfguide.checks.values import make_plain
+from tfguide.checks.values import check_count, make_plain
 from tfguide.compress import packing
 
 ACTIVATION_BLOCK = 32  # inputs that share a scale: one outlier spoils 31 neighbours, not the whole row
@@ -22,7 +22,8 @@ class Quantization:
     """How a model's linear layers are quantised: weights of 8 or 4 bits, activations of 8 bits or as they are (None).
 
     8-bit weights have a scale for each output, 4-bit weights one for each `group_size` inputs of an output.
-    Raises ValueError for other numbers of bits, or a group size that is not a positive multiple of 8.
+    NumPy's integers are integers. Raises ValueError for other numbers of bits, True and 8.0 among them, or a group size
+    that is not a positive multiple of 8.
     """
 
     weight_bits: int = 8
@@ -31,13 +32,13 @@ class Quantization:
 
     def __post_init__(self):
         make_plain(self)
-        if self.weight_bits not in (8, 4) or isinstance(self.weight_bits, bool):
+        if type(self.weight_bits) is not int or self.weight_bits not in (8, 4):
             raise ValueError(f"weight_bits must be 8 or 4, got {self.weight_bits!r}")
-        if self.activation_bits not in (None, 8):
+        if self.activation_bits is not None and (type(self.activation_bits) is not int or self.activation_bits != 8):
             raise ValueError(f"activation_bits must be 8 or None, got {self.activation_bits!r}")
         if self.weight_bits == 8:
             object.__setattr__(self, "group_size", None)
-        elif not isinstance(self.group_size, int) or self.group_size < 8 or self.group_size % 8:
+        elif type(self.group_size) is not int or self.group_size < 8 or self.group_size % 8:
             raise ValueError(f"group_size must be a positive multiple of 8, got {self.group_size!r}")
 
     def check_layer(self, name: str, weight: np.ndarray) -> None:
@@ -83,6 +84,7 @@ def quantize_int4(weight: np.ndarray, group_size: int = 32) -> tuple[np.ndarray,
     The scale puts the entry of the largest magnitude on -8 exactly, so it may be negative: of the 16 integers, the one
     that has no counterpart is spent on the largest. An entry of the other sign beyond 7.5 scales is cut to 7.
     """
+    group_size = check_count("group_size", group_size)
     weight = np.asarray(weight, np.float32).T
     n_out, n_in = weight.shape
     groups = weight.reshape(n_out, n_in // group_size, group_size)

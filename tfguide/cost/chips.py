@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfguide.checks.values import check_number, nearest
+from tfguide.checks.values import check_number, make_plain, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Chip:
     source: str = ""
 
     def __post_init__(self):
+        make_plain(self)
         for name in ("peak_flops", "hbm_bytes", "hbm_bandwidth", "link_bandwidth"):
             check_number(name, getattr(self, name), above=0.0)
 

@@ -30,10 +30,10 @@ def ffn_communication(
     names, for counts below 1, and for a mesh that is not three counts.
     """
     check_choice("layout", layout, LAYOUTS)
-    for name, value in (("tokens", tokens), ("d_model", d_model), ("d_ff", d_ff)):
-        check_count(name, value)
+    tokens = check_count("tokens", tokens)
+    D, F = check_count("d_model", d_model), check_count("d_ff", d_ff)
     X, Y, Z = check_mesh(mesh)
-    P, D, F, up = X * Y * Z, d_model, d_ff, 2 if gated else 1
+    P, up = X * Y * Z, 2 if gated else 1
 
     def part(elements, p):
         return elements * (p - 1) / p if exact else float(elements)
@@ -67,9 +67,9 @@ def attention_communication(
     they are needed. Source: Pope et al. 2022, section 3.3. Raises ValueError.
     """
     check_choice("attention", attention, ("batch", "head"))
-    for name, value in (("tokens", tokens), ("d_model", d_model), ("n_heads", n_heads), ("d_head", d_head)):
-        check_count(name, value)
-    check_count("chips", chips)
+    tokens, d_model = check_count("tokens", tokens), check_count("d_model", d_model)
+    n_heads, d_head = check_count("n_heads", n_heads), check_count("d_head", d_head)
+    chips = check_count("chips", chips)
 
     def part(elements):
         return elements * (chips - 1) / chips if exact else float(elements)
@@ -85,14 +85,12 @@ def check_mesh(mesh: Sequence[int]) -> tuple[int, int, int]:
     """A mesh as three counts. Raises ValueError or TypeError."""
     if not isinstance(mesh, Sequence) or isinstance(mesh, str) or len(mesh) != 3:
         raise ValueError(f"mesh must be three counts (X, Y, Z), got {mesh!r}")
-    for axis, size in zip("XYZ", mesh, strict=True):
-        check_count(f"mesh axis {axis}", size)
-    return tuple(mesh)
+    return tuple(check_count(f"mesh axis {axis}", size) for axis, size in zip("XYZ", mesh, strict=True))
 
 
 def meshes(chips: int) -> list[tuple[int, int, int]]:
     """Every way to lay out that many chips as X x Y x Z."""
-    check_count("chips", chips)
+    chips = check_count("chips", chips)
     return [
         (x, y, chips // x // y)
         for x in range(1, chips + 1)

@@ -1,22 +1,26 @@
-"""A model for the cost model, by the name of a preset or from the config.json of Hugging Face."""
+"""A model for the cost model, by the name of a preset or from the config.json of Hugging Face.
+
+What `tfguide.checkpoints` reads of a config.json is read there. Here are the families whose costs are known and whose
+layers are not implemented: they have the keys of Llama, other defaults, and windows, experts or a latent attention.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfguide.checkpoints import llama
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.folder import CONFIG, read_object
+from tfguide.checkpoints.reading import FAMILIES
 from tfguide.checks.values import nearest
 from tfguide.config import ModelConfig
 from tfguide.parts import Experts, LatentAttention
 from tfguide.presets import PRESETS
 
-_LLAMA = dict(
-    vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
-    num_key_value_heads=None, head_dim=None, max_position_embeddings=2048, tie_word_embeddings=False,
-)  # fmt: skip
+_LLAMA = {key: value for key, value in llama.DEFAULTS.items() if not key.endswith("_bias")}
 _MISTRAL = _LLAMA | dict(intermediate_size=14336, num_key_value_heads=8, max_position_embeddings=4096 * 32)
 _QWEN2 = _LLAMA | dict(
     vocab_size=151936, intermediate_size=22016, num_key_value_heads=32, max_position_embeddings=32768,
@@ -26,7 +30,7 @@ _QWEN3 = _QWEN2 | dict(head_dim=128, attention_bias=False)
 
 #: What each family's class in transformers (5.23) fills in for a key that is absent, of the keys that change a cost.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": _LLAMA | dict(attention_bias=False, mlp_bias=False),
+    "llama": llama.DEFAULTS,
     "mistral": _MISTRAL | dict(sliding_window=4096),
     "mixtral": _MISTRAL | dict(sliding_window=None, num_local_experts=8, num_experts_per_tok=2),
     "qwen2": _QWEN2,
@@ -42,28 +46,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         num_experts_per_tok=8, moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=3,
         kv_lora_rank=512, q_lora_rank=1536, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
     ),
-    "gpt2": dict(
-        vocab_size=50257, n_positions=1024, n_embd=768, n_layer=12, n_head=12, n_inner=None, tie_word_embeddings=True
-    ),
-    "bert": dict(
-        vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-        max_position_embeddings=512, type_vocab_size=2,
-    ),
-    "t5": dict(
-        vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_decoder_layers=None, num_heads=8,
-        relative_attention_num_buckets=32, feed_forward_proj="relu", tie_word_embeddings=True,
-    ),
-}  # fmt: skip
+} | {name: FAMILIES[name].DEFAULTS for name in ("gpt2", "bert", "t5")}  # fmt: skip
 
-# Other names of a key, which the class takes in its place.
-ALIASES: dict[str, dict[str, str]] = {
-    "gpt2": dict(hidden_size="n_embd", max_position_embeddings="n_positions", num_attention_heads="n_head",
-                 num_hidden_layers="n_layer"),
-    "t5": dict(hidden_size="d_model", num_attention_heads="num_heads", num_hidden_layers="num_layers", head_dim="d_kv"),
+#: Other names of a key, which the class takes as well.
+ALIASES: dict[str, dict[str, str]] = {name: family.ALIASES for name, family in FAMILIES.items()} | {
     "mixtral": dict(num_experts="num_local_experts"),
     "qwen3_moe": dict(num_local_experts="num_experts"),
     "deepseek_v3": dict(num_local_experts="n_routed_experts"),
-}  # fmt: skip
+}
+
+# Version 4 of transformers wrote null for these and took it for false, and for no limit of the positions.
+_NULLABLE = ("max_position_embeddings", "attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window")
 
 
 def find_model(name: str | os.PathLike) -> ModelConfig:
@@ -76,140 +69,59 @@ def find_model(name: str | os.PathLike) -> ModelConfig:
     if str(name) in PRESETS:
         return ModelConfig.from_preset(str(name))
     path = Path(name)
-    file = path / "config.json" if path.is_dir() else path
+    file = path / CONFIG if path.is_dir() else path
     if not file.is_file():
         raise ValueError(
             f"{str(name)!r} is no preset, and no config.json is there; `tfguide models` lists the presets"
             f"{nearest(str(name), PRESETS)}"
         )
-    try:
-        keys = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(keys, dict):
-        raise ValueError(f"{file} must hold an object, got {type(keys).__name__}")
-    try:
-        return config_from_keys(keys)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{file}: {error}") from error
+    return config_from_keys(read_object(file), str(file))
 
 
-def config_from_keys(keys: Mapping[str, Any]) -> ModelConfig:
-    """The sizes in the keys of a config.json. Raises ValueError and TypeError as `find_model`."""
+def config_from_keys(keys: Mapping[str, Any], source: str = CONFIG) -> ModelConfig:
+    """The sizes in the keys of a config.json. source: what errors call the file. Raises ValueError as `find_model`."""
     family = keys.get("model_type")
     if not isinstance(family, str) or family not in DEFAULTS:
         raise ValueError(
-            f"model_type={family!r} is not known{nearest(str(family), DEFAULTS)}; known are {', '.join(DEFAULTS)}"
+            f"{source}: model_type={family!r} is not known{nearest(str(family), DEFAULTS)}; "
+            f"known are {', '.join(DEFAULTS)}"
         )
-    defaults, aliases = DEFAULTS[family], ALIASES.get(family, {})
-    given = {key: keys[other] for other, key in aliases.items() if other in keys}
-    given |= {key: keys[key] for key in defaults if key in keys}
-    for key, value in given.items():
-        if value is None and key not in _MAY_BE_NULL:
-            raise ValueError(f"{key} must not be null; absent, it is {defaults[key]!r}")
-    known = defaults | given
-    return {"gpt2": _gpt2, "bert": _bert, "t5": _t5}.get(family, _llama_like)(known, family)
+    aliases = ALIASES.get(family, {})
+    # Where a file has a key by both of its names, its own name counts.
+    fields = Fields({k: v for k, v in keys.items() if aliases.get(k) not in keys}, source, nullable=_NULLABLE)
+    with fields.named_errors():
+        if family in FAMILIES:
+            return ModelConfig(**FAMILIES[family].sizes(fields))
+        for other, key in aliases.items():
+            fields.alias(other, key)
+        return ModelConfig(**_sizes(fields, family, DEFAULTS[family]))
 
 
-# Where null says something: as many as there are query heads, no window, a size that follows from others.
-_MAY_BE_NULL = (
-    "num_key_value_heads", "head_dim", "sliding_window", "layer_types", "mlp_only_layers", "q_lora_rank", "n_inner",
-    "num_decoder_layers", "max_position_embeddings", "n_shared_experts", "first_k_dense_replace", "attention_bias",
-    "mlp_bias", "tie_word_embeddings", "use_sliding_window",
-)  # fmt: skip
+def _sizes(fields, family, defaults):
+    known = llama.sizes(fields, defaults)
+    window, sliding = _window(fields, defaults, known["n_layers"])
+    known |= dict(sliding_window=window, sliding_layers=sliding, qk_norm=family in ("qwen3", "qwen3_moe"))
+    if family == "qwen2":  # which has these biases, and no key for them
+        known["qkv_bias"] = True
+    if family == "deepseek_v3":
+        latent = _latent(fields, defaults)
+        known |= dict(latent=latent, d_head=latent.d_nope + latent.d_rope)
+    return known | dict(experts=_experts(fields, defaults, family, known))
 
 
-def _gpt2(keys, _):
-    return ModelConfig(
-        kind="decoder",
-        d_model=keys["n_embd"],
-        n_layers=keys["n_layer"],
-        n_heads=keys["n_head"],
-        d_ff=4 * keys["n_embd"] if keys["n_inner"] is None else keys["n_inner"],
-        vocab_size=keys["vocab_size"],
-        max_positions=keys["n_positions"],
-        positions="learned",
-        tied_head=bool(keys["tie_word_embeddings"]),
-    )
-
-
-def _bert(keys, _):
-    return ModelConfig(
-        kind="encoder",
-        d_model=keys["hidden_size"],
-        n_layers=keys["num_hidden_layers"],
-        n_heads=keys["num_attention_heads"],
-        d_ff=keys["intermediate_size"],
-        vocab_size=keys["vocab_size"],
-        max_positions=keys["max_position_embeddings"],
-        n_token_types=keys["type_vocab_size"],
-        norm_placement="post",
-        embedding_norm=True,
-        positions="learned",
-    )
-
-
-def _t5(keys, _):
-    layers = keys["num_layers"] if keys["num_decoder_layers"] is None else keys["num_decoder_layers"]
-    return ModelConfig(
-        kind="encoder-decoder",
-        d_model=keys["d_model"],
-        d_head=keys["d_kv"],
-        n_layers=layers,
-        n_encoder_layers=keys["num_layers"],
-        n_heads=keys["num_heads"],
-        d_ff=keys["d_ff"],
-        vocab_size=keys["vocab_size"],
-        norm="rms",
-        positions="relative",
-        relative_buckets=keys["relative_attention_num_buckets"],
-        activation="geglu" if str(keys["feed_forward_proj"]).startswith("gated-") else "relu",
-        qkv_bias=False,
-        output_bias=False,
-        ffn_bias=False,
-        tied_head=keys["tie_word_embeddings"] is not False,
-    )
-
-
-def _llama_like(keys, family):
-    n_heads, n_layers = keys["num_attention_heads"], keys["num_hidden_layers"]
-    n_kv_heads = n_heads if keys["num_key_value_heads"] is None else keys["num_key_value_heads"]
-    bias = bool(keys.get("attention_bias", False))
-    latent = _latent(keys) if family == "deepseek_v3" else None
-    window, sliding = _window(keys)
-    return ModelConfig(
-        kind="decoder",
-        d_model=keys["hidden_size"],
-        n_layers=n_layers,
-        n_heads=n_heads,
-        n_kv_heads=n_kv_heads,
-        d_head=latent.d_nope + latent.d_rope if latent else keys["head_dim"],
-        d_ff=keys["intermediate_size"],
-        vocab_size=keys["vocab_size"],
-        max_positions=keys["max_position_embeddings"],
-        norm="rms",
-        positions="rotary",
-        activation="swiglu",
-        qkv_bias=bias or family == "qwen2",
-        output_bias=bias,
-        ffn_bias=bool(keys.get("mlp_bias", False)),
-        qk_norm=family in ("qwen3", "qwen3_moe"),
-        tied_head=bool(keys["tie_word_embeddings"]),
-        sliding_window=window,
-        sliding_layers=sliding,
-        latent=latent,
-        experts=_experts(keys, family),
-    )
-
-
-def _window(keys):
+def _window(fields, defaults, n_layers):
     """The sliding window, and the layers that have it: None for all."""
-    window = keys.get("sliding_window") if keys.get("use_sliding_window", True) else None
-    if window is None or "layer_types" not in keys:  # a family whose layers are alike
+    if "sliding_window" not in defaults:
+        return None, None
+    if "use_sliding_window" in defaults and not fields.flag("use_sliding_window", defaults["use_sliding_window"]):
+        return None, None
+    window = fields.count("sliding_window", defaults["sliding_window"], null=True)
+    if window is None or "layer_types" not in defaults:  # a family whose layers are the same
         return window, None
-    n_layers, kinds = keys["num_hidden_layers"], keys["layer_types"]
+    kinds = fields.entries("layer_types", defaults["layer_types"])
     if kinds is None:
-        sliding = tuple(range(min(keys["max_window_layers"], n_layers), n_layers))
+        first = fields.count("max_window_layers", defaults["max_window_layers"], least=0)
+        sliding = tuple(range(min(first, n_layers), n_layers))
     else:
         unknown = [kind for kind in kinds if kind not in ("full_attention", "sliding_attention")]
         if unknown or len(kinds) != n_layers:
@@ -221,37 +133,46 @@ def _window(keys):
     return (window, sliding) if sliding else (None, None)
 
 
-def _experts(keys, family):
+def _experts(fields, defaults, family, known):
+    def count(key, **how):
+        return fields.count(key, defaults[key], **how)
+
     if family == "mixtral":
-        n_experts, width, more = keys["num_local_experts"], keys["intermediate_size"], {}
+        n_experts, width, more = count("num_local_experts"), known["d_ff"], {}
     elif family == "qwen3_moe":
-        n_experts, width = keys["num_experts"], keys["moe_intermediate_size"]
-        more = dict(n_dense_layers=_dense_layers(keys))
+        n_experts, width = count("num_experts"), count("moe_intermediate_size")
+        more = dict(n_dense_layers=_dense_layers(fields, defaults))
     elif family == "deepseek_v3":
-        n_experts, width = keys["n_routed_experts"], keys["moe_intermediate_size"]
-        dense = min(keys["first_k_dense_replace"] or 0, keys["num_hidden_layers"])
-        more = dict(n_shared=keys["n_shared_experts"] or 0, n_dense_layers=dense, router_bias=True)
+        n_experts, width = count("n_routed_experts"), count("moe_intermediate_size")
+        dense = count("first_k_dense_replace", least=0, null=True) or 0
+        shared = count("n_shared_experts", least=0, null=True) or 0
+        more = dict(n_shared=shared, n_dense_layers=min(dense, known["n_layers"]), router_bias=True)
     else:
         return None
-    return Experts(n_experts=n_experts, per_token=keys["num_experts_per_tok"], d_expert=width, **more)
+    return Experts(n_experts=n_experts, per_token=count("num_experts_per_tok"), d_expert=width, **more)
 
 
-def _dense_layers(keys):
+def _dense_layers(fields, defaults):
     """How many layers at the beginning have no experts. Raises ValueError where others have none."""
-    dense, period = sorted(set(keys["mlp_only_layers"] or ())), keys["decoder_sparse_step"]
+    layers = fields.entries("mlp_only_layers", defaults["mlp_only_layers"])
+    period = fields.count("decoder_sparse_step", defaults["decoder_sparse_step"])
+    dense = sorted(set(layers or ()))
     if period != 1 or dense != list(range(len(dense))):
         raise ValueError(
             "layers without experts are known at the beginning only, got "
-            f"mlp_only_layers={keys['mlp_only_layers']!r}, decoder_sparse_step={period!r}"
+            f"mlp_only_layers={layers!r}, decoder_sparse_step={period!r}"
         )
     return len(dense)
 
 
-def _latent(keys):
+def _latent(fields, defaults):
+    def count(key):
+        return fields.count(key, defaults[key])
+
     return LatentAttention(
-        kv_rank=keys["kv_lora_rank"],
-        d_nope=keys["qk_nope_head_dim"],
-        d_rope=keys["qk_rope_head_dim"],
-        d_value=keys["v_head_dim"],
-        query_rank=keys["q_lora_rank"],
+        kv_rank=count("kv_lora_rank"),
+        d_nope=count("qk_nope_head_dim"),
+        d_rope=count("qk_rope_head_dim"),
+        d_value=count("v_head_dim"),
+        query_rank=fields.count("q_lora_rank", defaults["q_lora_rank"], null=True),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tfguide.checks.values import check_count, check_number
+from tfguide.checks.values import check_count, check_number, make_plain
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops_by_term
 from tfguide.cost.memory import cache_dtype
@@ -40,6 +40,7 @@ class Measured:
     memory_bytes_per_second: float | None = None
 
     def __post_init__(self):
+        make_plain(self)
         check_number("read_bytes_per_second", self.read_bytes_per_second, above=0.0)
         if self.memory_bytes_per_second is not None:
             check_number("memory_bytes_per_second", self.memory_bytes_per_second, above=0.0)
@@ -62,7 +63,7 @@ class Measured:
 
         Not counted: arithmetic, which a step of few rows hides behind the reading.
         """
-        check_count("context", context)
+        context, batch = check_count("context", context), check_count("batch", batch)
         n_bytes = decode_bytes(config, context, batch, self.dtype, cache_dtype(self.dtype))
         overhead = self.step_overhead_s + config.n_layers * self.layer_overhead_s
         return n_bytes / self.read_bytes_per_second + overhead
@@ -76,6 +77,7 @@ class Measured:
 
     def prefill_parts(self, config: ModelConfig, tokens: int) -> dict[str, float]:
         """The seconds of "products", "attention", "between" and "head"."""
+        tokens = check_count("tokens", tokens)
         terms = prefill_flops_by_term(config, tokens)
         features = features_between(config) * tokens
         head = config.d_model * config.vocab_size * dtype_bytes(self.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfguide.checks.values import check_number
+from tfguide.checks.values import check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.communication import LAYOUTS
@@ -25,7 +25,7 @@ class Plan:
 
     @property
     def chips(self) -> int:
-        """How many."""
+        """The number of chips."""
         return self.decode.chips
 
 
@@ -36,10 +36,10 @@ def plan(
 ) -> Plan:  # fmt: skip
     """The cheapest number of chips and layout for decoding: the fewest chip-seconds for a token.
 
-    latency_s: the longest that a step may take, by `Step.serial_s`. chips: this many and no other; powers of 2 up to
-    1024 are tried unless told. layout, attention: this one and no other. reserve: the part of each chip's memory that
-    is kept for activations and programs. Of equally cheap ones the one with fewer chips is taken. Raises ValueError
-    that says why where there is none.
+    latency_s: the longest that a step may take, by `Step.serial_s`. chips: the only number to try; default: the powers
+    of 2 up to 1024. layout, attention: the only one to try; default: all. reserve: the part of each chip's memory that
+    is kept for activations and programs. Of plans that cost the same, the one with the fewest chips is chosen. Raises
+    ValueError with the reason where there is no plan.
     """
     chip = as_chip(chip)
     check_number("reserve", reserve)
@@ -47,6 +47,8 @@ def plan(
         raise ValueError(f"reserve must be at least 0 and below 1, got {reserve}")
     if latency_s is not None:
         check_number("latency_s", latency_s, above=0.0)
+    chips = None if chips is None else check_count("chips", chips)
+    batch, context = check_count("batch", batch), check_count("context", context)
     room = (1 - reserve) * chip.hbm_bytes
     every, fitting = [], []
     for n in CHIP_COUNTS if chips is None else (chips,):

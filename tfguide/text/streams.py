@@ -1,12 +1,12 @@
 """The text of tokens as they come.
 
-A character may be spelled by several tokens, and how a token is spelled depends on what stands before it: so a few
-tokens are spelled again and again, those that came last, and what is new of their text is passed on.
+A character may need several tokens, and the text of a token depends on the tokens before it. So the last few tokens
+are decoded again with each new one, and only the new part of their text is passed on.
 
-Two kinds of tokenizers spell bytes. With bytes in every token (GPT-2's kind), the end of a text may be the beginning of
-a character, which is spelled as one U+FFFD until the rest is there. With single bytes where no other token fits (Llama
-2's kind, "byte fallback"), a run of bytes is decoded as a whole: where one byte of it is wrong, every byte becomes
-U+FFFD, also those of characters that were right. So a run has no text until it has ended.
+Two kinds of tokenizers have tokens for bytes. Byte-level tokenizers (GPT-2) have bytes in every token: a text may end
+within a character, which decodes to one U+FFFD until its last byte is there. Tokenizers with byte fallback (Llama 2)
+use single bytes where no other token fits and decode a run of bytes as a whole: one invalid byte turns every byte of
+the run into U+FFFD, also the bytes of valid characters. So a run has no text until it has ended.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 UNFINISHED = "\ufffd"
-KEPT, LONGEST = 6, 16  # characters or tokens that are spelled again when one more comes: at least, and at most
+KEPT, LONGEST = 6, 16  # groups of tokens that are decoded again with a new one: at least, and at most
 
 
 def pieces(tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
-    """The text of tokens as they come: joined, the pieces are what decoding all of the tokens at once adds.
+    """The text of tokens as they come: the pieces joined are the text that decoding all tokens at once adds.
 
-    tokenizer: a `tokenizers.Tokenizer`; special tokens have no text, as in its `decode`. prompt: what stands before.
-    The text that is added is that of prompt and tokens, without what it has in common with that of the prompt: where a
-    prompt ends within a character, the character is part of it. A character is held back until all of its bytes are
-    there; a run of fallback bytes until it ends. At most 64 tokens are decoded at a time, however long the text is.
+    tokenizer: a `tokenizers.Tokenizer`; special tokens have no text, as in its `decode`. prompt: the tokens before.
+    The added text is that of prompt and tokens without the beginning that it shares with the text of the prompt. Where
+    a prompt ends within a character, the character belongs to the added text. A character is held back until all of its
+    bytes are there, a run of fallback bytes until it ends. At most 64 tokens are decoded at a time.
     """
     has_text, runs = _HasText(tokenizer), _Runs(tokenizer)
     known = [token for token in prompt if has_text(token)]
     run = runs.at_the_end(known)
-    n_old = len(run)  # tokens of the run that are the prompt's
+    n_old = len(run)  # tokens of the run that belong to the prompt
     spelling = _Spelling(tokenizer, known[: len(known) - n_old][-LONGEST:], holds_back=not runs.byte_of)
     for token in tokens:
         if token in runs.byte_of:
@@ -42,7 +42,7 @@ def pieces(tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[
 
 
 class _HasText:
-    """Whether `decode` looks at a token: not at special ones, nor at those that only the model's vocabulary has."""
+    """Whether a token has text: special tokens have none, nor have tokens outside the tokenizer's vocabulary."""
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
@@ -53,26 +53,26 @@ class _HasText:
 
 
 class _Runs:
-    """Runs of fallback bytes. `byte_of`: the byte of each such token, nothing where a tokenizer has none."""
+    """Runs of fallback bytes. `byte_of`: the byte of each such token; empty for a tokenizer without them."""
 
     def __init__(self, tokenizer):
         ids = [tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)]
-        # A vocabulary may have the tokens and spell them as they are written: it decodes no bytes.
+        # A vocabulary may hold these tokens and decode them as they are written, not to bytes.
         decodes = any(token is not None and tokenizer.decode([token]) == UNFINISHED for token in ids[128:])
         self.byte_of = {token: byte for byte, token in enumerate(ids) if decodes and token is not None}
 
     def at_the_end(self, tokens):
-        """The run that tokens end in."""
+        """The run at the end of some tokens."""
         first = len(tokens)
         while first and tokens[first - 1] in self.byte_of:
             first -= 1
         return tokens[first:]
 
     def characters(self, run, n_old):
-        """A run that has ended, as groups of tokens with one character each: those that its first tokens have, the new.
+        """A run that has ended, as groups of tokens with one character each: those of its first `n_old`, and the rest.
 
-        Where a byte is wrong, the groups are tokens of one byte that is wrong by itself, so that they may be decoded
-        apart from each other.
+        In a run with an invalid byte, each group is one token of a byte that is invalid by itself, so that the groups
+        can be decoded separately.
         """
         groups, text = self._groups(run)
         n = _n_common(self._groups(run[:n_old])[1], text)
@@ -140,9 +140,9 @@ class _Spelling:
         self._shown = settled
 
     def _forget(self):
-        """Keep fewer groups, from a place where what follows the first of them is spelled as it was.
+        """Drop the first groups, up to a group behind which the text stays the same.
 
-        So no character is cut. The first may be spelled otherwise: without its space, or as the rest of a word.
+        So no character is cut. The text of that group itself may change: to no space, or to the rest of a word.
         """
         if len(self._groups) <= LONGEST or self._given:
             return
@@ -157,5 +157,5 @@ class _Spelling:
 
 
 def _n_common(a, b):
-    """With how many equal characters two texts begin."""
+    """The number of characters with which both texts begin."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

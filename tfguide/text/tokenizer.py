@@ -8,9 +8,9 @@ import os
 def read_tokenizer(folder: str | os.PathLike):
     """The `tokenizers.Tokenizer` of a folder's tokenizer.json, which neither cuts nor pads.
 
-    A tokenizer.json may ask for every text to be cut or padded to some length; that is about training, and would change
-    a prompt without a word. Raises ImportError where the package `tokenizers` is not installed, ValueError where there
-    is no such file or it is not whole.
+    A tokenizer.json may ask for every text to be cut or padded to some length. That is for training, and would silently
+    change a prompt. Raises ImportError where the package `tokenizers` is not installed, ValueError where the file is
+    missing or not whole.
     """
     file = os.path.join(folder, "tokenizer.json")
     if not os.path.isfile(file):

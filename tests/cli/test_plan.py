@@ -6,10 +6,13 @@ import pytest
 
 from tfguide import PRESETS, ModelConfig, cost
 from tfguide.cli import main
-from tfguide.cost.hub import config_from_keys, find_model
-from tfguide.planner import parse_sweep
+from tfguide.cli.plan import parse_sweep
 
 PLAN = ["plan", "--model", "llama-3-70b", "--chip", "h100", "--batch", "32", "--context", "8192", "--weights", "int8"]
+MISTRAL = dict(
+    hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,
+    vocab_size=32000,
+)  # fmt: skip
 
 
 def report(capsys, *arguments):
@@ -78,7 +81,7 @@ def test_the_types_of_the_cost_model_are_those_of_the_command(capsys):
 @pytest.mark.parametrize("context", [500, 1024, 1025, 30_000])
 def test_the_longest_context_is_not_below_the_planned_one(window, context, tmp_path, capsys):
     family = "qwen2" if "max_window_layers" in window else "mistral"
-    keys = FAMILIES["mistral-7b"] | {"model_type": family, "sliding_window": None} | window
+    keys = MISTRAL | {"model_type": family, "sliding_window": None} | window
     (tmp_path / "config.json").write_text(json.dumps(keys))
     plan = ["plan", "--model", str(tmp_path), "--chip", "h100", "--chips", "1", "--batch", "8", "--context"]
     longest = report(capsys, *plan, str(context))["longest_context_tokens"]
@@ -98,7 +101,7 @@ def test_a_sweep_goes_through_and_plots(capsys, tmp_path):
     assert batches[0] == 1 and batches[-1] == 512 and batches == sorted(set(batches)) and len(batches) <= 40
     assert (
         got[0]["decode"]["serial_s"]
-        == cost.plan(find_model("llama-3-70b"), "h100", 1, 8192, weights="int8").decode.serial_s
+        == cost.plan(ModelConfig.from_preset("llama-3-70b"), "h100", 1, 8192, weights="int8").decode.serial_s
     )
     assert file.read_text().startswith("<?xml")
     assert main([*PLAN, "--sweep", "chips=1..8", "--plot", str(file)]) == 0
@@ -150,69 +153,10 @@ def test_a_chip_must_be_named(capsys):
     assert "--chip is missing" in capsys.readouterr().err
 
 
-FAMILIES = {
-    "llama-3-70b": dict(
-        model_type="llama", hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
-        num_key_value_heads=8, vocab_size=128256,
-    ),
-    "mixtral-8x7b": dict(
-        model_type="mixtral", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
-        num_key_value_heads=8, vocab_size=32000, num_local_experts=8, num_experts_per_tok=2,
-    ),
-    "qwen2.5-7b": dict(
-        model_type="qwen2", hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
-        num_key_value_heads=4, vocab_size=152064, sliding_window=131072, use_sliding_window=False,
-    ),
-    "qwen3-30b-a3b": dict(
-        model_type="qwen3_moe", hidden_size=2048, intermediate_size=6144, num_hidden_layers=48, num_attention_heads=32,
-        num_key_value_heads=4, head_dim=128, vocab_size=151936, num_experts=128, num_experts_per_tok=8,
-        moe_intermediate_size=768,
-    ),
-    "deepseek-v3": dict(
-        model_type="deepseek_v3", hidden_size=7168, intermediate_size=18432, num_hidden_layers=61,
-        num_attention_heads=128, num_key_value_heads=128, vocab_size=129280, n_routed_experts=256,
-        num_experts_per_tok=8, moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=3,
-        kv_lora_rank=512, q_lora_rank=1536, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
-    ),
-    "mistral-7b": dict(
-        model_type="mistral", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
-        num_key_value_heads=8, vocab_size=32000, sliding_window=4096,
-    ),
-    "gpt2": dict(model_type="gpt2"),
-    "bert-base": dict(model_type="bert"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_config_json_is_read(name, tmp_path, capsys):
-    (tmp_path / "config.json").write_text(json.dumps(FAMILIES[name]))
-    for path in (tmp_path, tmp_path / "config.json"):
-        config, want = find_model(path), ModelConfig.from_preset(name)
-        if name != "bert-base":  # whose pooler is a matter of the weights, not of the file
-            assert cost.parameters(config) == cost.parameters(want)
-        assert cost.kv_bytes_per_token(config) == cost.kv_bytes_per_token(want)
-    if want.kind == "decoder":
-        chips = ["--chip", "h200", "--chips", "16", "--weights", "int8"]
-        assert main(["plan", "--model", str(tmp_path), *chips, "--json"]) == 0
-
-
-def test_a_config_json_that_is_wrong(tmp_path):
-    file = tmp_path / "config.json"
-    for text, message in (
-        ("{", "is not JSON"),
-        ("[]", "must hold an object"),
-        ('{"model_type": "llamma"}', "did you mean 'llama'"),
-        ('{"model_type": ["llama"]}', "is not known"),
-        ('{"model_type": "llama", "num_attention_heads": null}', "num_attention_heads must not be null"),
-        (json.dumps(FAMILIES["llama-3-70b"] | {"hidden_size": "8192"}), "d_model must be an integer"),
-    ):
-        file.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            find_model(file)
-    for mixed in ({"mlp_only_layers": [3]}, {"decoder_sparse_step": 2}):
-        with pytest.raises(ValueError, match="mlp_only_layers"):
-            config_from_keys(FAMILIES["qwen3-30b-a3b"] | mixed)
-    some = FAMILIES["qwen2.5-7b"] | {"use_sliding_window": True}
-    for kinds in (["full_attention"] * 27, ["full_attention"] * 27 + ["linear_attention"]):
-        with pytest.raises(ValueError, match="layer_types must name"):
-            config_from_keys(some | {"layer_types": kinds})
+@pytest.mark.parametrize("inside", ["", "config.json"])
+def test_a_config_json_is_planned_for_as_its_preset(inside, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(MISTRAL | {"model_type": "mistral"}))
+    chips = ["--chip", "h200", "--chips", "16", "--weights", "int8"]
+    got, want = (report(capsys, "plan", "--model", str(model), *chips) for model in (tmp_path / inside, "mistral-7b"))
+    assert got.pop("model") == str(tmp_path / inside) and want.pop("model") == "mistral-7b"
+    assert got["decode"] == want["decode"] and got["parameters"] == want["parameters"]

@@ -1,6 +1,5 @@
 """`tfguide generate`: text in, text out, in either framework and any type of weights."""
 
-import io
 import json
 import shutil
 
@@ -9,6 +8,7 @@ import pytest
 import tfguide
 from tests.support import FRAMEWORKS, load, random_weights
 from tfguide import cli
+from tfguide.loading import DTYPES
 
 TEXT = (
     "The quick brown fox jumps over the lazy dog. Zwölf große Boxkämpfer jagen Viktor über den Sylter Deich. 你好，世界"
@@ -40,7 +40,7 @@ def arguments(folder, *more):
     return ["generate", "--checkpoint", str(folder), "--prompt", "The quick", "--max-new-tokens", "9", *more]
 
 
-@pytest.mark.parametrize("dtype", cli.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_it_streams_text_and_counts_it(folder, name, dtype, capsys):
     assert cli.main(arguments(folder, "--framework", name, "--dtype", dtype)) == 0
@@ -127,18 +127,6 @@ def test_a_key_is_passed_over_or_refused_or_ignored_by_name(folder, name, tmp_pa
     assert "or --ignore sliding_window, reads the folder" in error
     said = [f"tfguide: {at}: ignored as told: sliding_window=5"]
     assert run("--ignore", "sliding_window", "--ignore", "other", sliding_window=5) == (0, expected, said)
-
-
-def test_a_terminal_beside_the_text_shows_the_speed(monkeypatch):
-    clock = iter([0.0, 1.0, 1.1, 1.3, 1.4])
-    monkeypatch.setattr(cli.time, "perf_counter", lambda: next(clock))
-    live = io.StringIO()
-    counted = cli.Counted(iter([5, 6, 7, 8]), 3, live)
-    assert list(counted) == [5, 6, 7, 8]
-    assert live.getvalue().split("\r")[1:] == [
-        "3 tokens read in 1.00 s ", "3 tokens read in 1.00 s, 3 new at 6.7 tokens/s ", "",
-    ]  # fmt: skip
-    assert counted.summary() == "3 tokens read in 1.00 s, 4 new at 7.5 tokens/s"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""A config.json of Hugging Face is read for the cost model, and mistakes in it are explained."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfguide import ModelConfig, cost
+from tfguide.checkpoints.reading import FAMILIES as READ
+from tfguide.checkpoints.writing import choose_family, hf_config
+from tfguide.cost.hub import config_from_keys, find_model
+
+FAMILIES = {
+    "llama-3-70b": dict(
+        model_type="llama", hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
+        num_key_value_heads=8, vocab_size=128256,
+    ),
+    "mixtral-8x7b": dict(
+        model_type="mixtral", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, vocab_size=32000, num_local_experts=8, num_experts_per_tok=2,
+    ),
+    "qwen2.5-7b": dict(
+        model_type="qwen2", hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
+        num_key_value_heads=4, vocab_size=152064, sliding_window=131072, use_sliding_window=False,
+    ),
+    "qwen3-30b-a3b": dict(
+        model_type="qwen3_moe", hidden_size=2048, intermediate_size=6144, num_hidden_layers=48, num_attention_heads=32,
+        num_key_value_heads=4, head_dim=128, vocab_size=151936, num_experts=128, num_experts_per_tok=8,
+        moe_intermediate_size=768,
+    ),
+    "deepseek-v3": dict(
+        model_type="deepseek_v3", hidden_size=7168, intermediate_size=18432, num_hidden_layers=61,
+        num_attention_heads=128, num_key_value_heads=128, vocab_size=129280, n_routed_experts=256,
+        num_experts_per_tok=8, moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=3,
+        kv_lora_rank=512, q_lora_rank=1536, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
+    ),
+    "mistral-7b": dict(
+        model_type="mistral", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, vocab_size=32000, sliding_window=4096,
+    ),
+    "gpt2": dict(model_type="gpt2"),
+    "bert-base": dict(model_type="bert"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_config_json_is_read(name, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(FAMILIES[name]))
+    for path in (tmp_path, tmp_path / "config.json"):
+        config, want = find_model(path), ModelConfig.from_preset(name)
+        if name != "bert-base":  # whose pooler is a matter of the weights, not of the file
+            assert cost.parameters(config) == cost.parameters(want)
+        assert cost.kv_bytes_per_token(config) == cost.kv_bytes_per_token(want)
+    if want.kind == "decoder":
+        assert cost.plan(config, "h200", 1, 2048, weights="int8", chips=16).chips == 16
+
+
+def test_a_config_json_that_is_wrong(tmp_path):
+    file = tmp_path / "config.json"
+    for text, message in (
+        ("{", "not a whole JSON file"),
+        ("[]", "expected a JSON object, got list"),
+        ('{"model_type": "llamma"}', "did you mean 'llama'"),
+        ('{"model_type": ["llama"]}', "is not known"),
+        ('{"model_type": "llama", "num_attention_heads": null}', "num_attention_heads must not be null"),
+        (json.dumps(FAMILIES["llama-3-70b"] | {"hidden_size": "8192"}), "hidden_size must be an integer"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            find_model(file)
+    for mixed in ({"mlp_only_layers": [3]}, {"decoder_sparse_step": 2}):
+        with pytest.raises(ValueError, match="mlp_only_layers"):
+            config_from_keys(FAMILIES["qwen3-30b-a3b"] | mixed)
+    some = FAMILIES["qwen2.5-7b"] | {"use_sliding_window": True}
+    for kinds in (["full_attention"] * 27, ["full_attention"] * 27 + ["linear_attention"]):
+        with pytest.raises(ValueError, match="layer_types must name"):
+            config_from_keys(some | {"layer_types": kinds})
+
+
+WRITTEN = ["gpt2", "bert-base", "llama-3-8b", "llama-3.2-1b", "t5-small", "gpt2-untied", "llama-biased"]
+CHANGED = {
+    "gpt2-untied": ("gpt2", dict(tied_head=False, d_ff=77)),
+    "llama-biased": ("llama-3-8b", dict(qkv_bias=True, output_bias=True, ffn_bias=True, n_kv_heads=32)),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_sizes_are_those_that_checkpoints_reads(name):
+    """One reader: what `write_checkpoint` would write of a model costs what the model costs."""
+    base, changes = CHANGED.get(name, (name, {}))
+    config = ModelConfig.from_preset(base, **changes)
+    keys = hf_config(config, choose_family(config))
+    assert keys["model_type"] in READ
+    got = config_from_keys(keys)
+    pooler = config.d_model * (config.d_model + 1) if config.pooler else 0  # a matter of the weights, not of the file
+    assert cost.parameters(got) == cost.parameters(config) - pooler
+    assert cost.kv_bytes_per_token(got) == cost.kv_bytes_per_token(config)
+    for field in ("kind", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_head", "d_ff", "vocab_size", "positions"):
+        assert getattr(got, field) == getattr(config, field), field
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_numpys_integers_are_integers(dtype):
+    for keys in FAMILIES.values():
+        narrow = {key: dtype(value) if type(value) is int else value for key, value in keys.items()}
+        got, want = config_from_keys(narrow), config_from_keys(keys)
+        assert got == want and json.dumps(got.to_dict()) == json.dumps(want.to_dict())
+    with pytest.raises(ValueError, match="hidden_size must be an integer of at least 1, got True"):
+        config_from_keys({"model_type": "llama", "hidden_size": True})
+
+
+def test_what_old_files_have_as_null():
+    llama = FAMILIES["llama-3-70b"]
+    nulls = dict.fromkeys(("attention_bias", "mlp_bias", "tie_word_embeddings", "max_position_embeddings"))
+    got = config_from_keys(llama | nulls)
+    assert got == config_from_keys(llama).replace(max_positions=None)
+    with pytest.raises(ValueError, match=r"config\.json: hidden_size must not be null; absent, it is 4096"):
+        config_from_keys(llama | {"hidden_size": None})
+
+
+def test_of_two_names_of_a_key_its_own_counts():
+    assert config_from_keys({"model_type": "gpt2", "n_layer": 3, "num_hidden_layers": 5}).n_layers == 3
+    assert config_from_keys({"model_type": "gpt2", "num_hidden_layers": 5}).n_layers == 5

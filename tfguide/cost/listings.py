@@ -1,0 +1,68 @@
+"""The models and the chips that are known by name, as plain values and as tables of text."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tfguide.config import ModelConfig
+from tfguide.cost.chips import CHIPS
+from tfguide.cost.memory import kv_bytes_per_token
+from tfguide.cost.parameters import active_parameters, parameters
+from tfguide.presets import PRESETS
+
+
+def models_report() -> dict[str, dict[str, Any]]:
+    """Every preset by name: its kind, parameters, bytes of the cache of a token in bfloat16, positions."""
+    rows = {}
+    for name in PRESETS:
+        config = ModelConfig.from_preset(name)
+        rows[name] = {
+            "kind": config.kind,
+            "parameters": parameters(config),
+            "active_parameters": active_parameters(config),
+            "kv_bytes_per_token_bf16": kv_bytes_per_token(config),
+            "max_positions": config.max_positions,
+        }
+    return rows
+
+
+def models_table(report: dict[str, dict[str, Any]]) -> str:
+    """What `models_report` returned, one line for each model."""
+    lines = [f"{'model':<18}{'kind':<17}{'parameters':>11}{'active':>9}{'KV/token':>11}{'positions':>11}"]
+    for name, row in report.items():
+        active = row["active_parameters"]
+        lines.append(
+            f"{name:<18}{row['kind']:<17}{short_count(row['parameters']):>11}"
+            f"{short_count(active) if active != row['parameters'] else '':>9}"
+            f"{row['kv_bytes_per_token_bf16'] / 1024:>7.1f} KiB{row['max_positions'] or '':>11}"
+        )
+    return "\n".join(lines)
+
+
+def chips_report() -> dict[str, dict[str, Any]]:
+    """Every chip by name, with the fields of `Chip`."""
+    return {name: dataclasses.asdict(chip) for name, chip in CHIPS.items()}
+
+
+def chips_table() -> str:
+    """Every chip, one line each."""
+    lines = [f"{'chip':<10}{'bf16 TFLOP/s':>13}{'memory GB':>11}{'GB/s':>7}{'links GB/s':>12}{'FLOP/byte':>11}  source"]
+    for name, chip in CHIPS.items():
+        lines.append(
+            f"{name:<10}{chip.peak_flops / 1e12:>13,.1f}{chip.hbm_bytes / 1e9:>11.1f}{chip.hbm_bandwidth / 1e9:>7,.0f}"
+            f"{chip.link_bandwidth / 1e9:>12,.0f}{chip.critical_intensity:>11.0f}  {chip.source}"
+        )
+    return "\n".join(lines)
+
+
+def short_count(n: int) -> str:
+    """A number of parameters in three digits.
+
+    >>> short_count(8_030_261_248)
+    '8.03B'
+    """
+    for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if n >= unit:
+            return f"{n / unit:.3g}{letter}"
+    return str(n)

@@ -101,5 +101,5 @@ class Generator:
         raise NotImplementedError
 
     def without_gradients(self) -> AbstractContextManager:
-        """The framework's way to compute without recording gradients."""
+        """Compute without recording gradients, while a block lasts."""
         raise NotImplementedError

@@ -31,5 +31,5 @@ class Generator(verbs.Generator):
         return to_float32(tensor)
 
     def without_gradients(self):
-        """Nothing to do: TensorFlow records gradients within a `tf.GradientTape` only."""
+        """Compute without recording gradients: TensorFlow records them within a `tf.GradientTape` only."""
         return contextlib.nullcontext()

@@ -164,20 +164,21 @@ def from_weights(
     """
     check_weights(config, weights)
     check_dtype(dtype)
-    return empty_model(config).fill(weights, dtype)
+    return empty_model(config, dtype).fill(weights)
 
 
 def from_quantized(
     config: ModelConfig, quantization: Quantization, arrays: Mapping[str, np.ndarray], dtype: str = "float32"
 ) -> Encoder | Decoder | EncoderDecoder:
     """The quantised model of arrays by name: see `tfguide.compress.quantized.quantized_shapes`."""
-    return empty_model(config).fill_quantized(quantization, arrays, dtype)
+    return empty_model(config, dtype).fill_quantized(quantization, arrays)
 
 
-def empty_model(config: ModelConfig) -> Encoder | Decoder | EncoderDecoder:
-    """A model whose weights are shapes only: no memory and no random numbers for what is about to be replaced."""
+def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decoder | EncoderDecoder:
+    """A model whose weights are shapes and a type: no memory and no random numbers for what will be replaced."""
+    kind = {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind]
     with left_out():
-        return {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
+        return kind(config).to(getattr(torch, dtype))
 
 
 def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:

@@ -31,5 +31,5 @@ class Generator(verbs.Generator):
         return to_float32(tensor)
 
     def without_gradients(self):
-        """PyTorch's inference mode."""
+        """Compute without recording gradients: PyTorch's inference mode."""
         return torch.inference_mode()

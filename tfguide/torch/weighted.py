@@ -52,14 +52,15 @@ class Weighted(weighted.Weighted):
         """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
         check_weights(config, weights)
         check_dtype(self.dtype_name)
-        return self._empty(config).fill(weights, self.dtype_name)
+        return self._empty(config).fill(weights)
 
     def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
         """A quantised model of this framework, type and configuration, of the arrays of `to_quantized`."""
-        return self._empty(self.config).fill_quantized(quantization, arrays, self.dtype_name)
+        return self._empty(self.config).fill_quantized(quantization, arrays)
 
-    def fill(self, weights: Mapping[str, np.ndarray], dtype: str) -> Weighted:
-        """Take copies of the weights of a checked dictionary, in a type; the model itself, ready for inference."""
+    def fill(self, weights: Mapping[str, np.ndarray]) -> Weighted:
+        """Take copies of the weights of a checked dictionary; the model itself, ready for inference."""
+        dtype = self.dtype_name
         for name in weight_shapes(self.config):
             path, attribute = name.rsplit(".", 1)
             layer = self.get_submodule(path)
@@ -69,9 +70,9 @@ class Weighted(weighted.Weighted):
             setattr(layer, attribute, nn.Parameter(tensor))
         return self.eval()
 
-    def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray], dtype: str) -> Weighted:
-        """Take packed matrices, and the rest in a type; the model itself, ready for inference."""
-        self.quantization = quantization
+    def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+        """Take packed matrices, and the rest in the type of the layers; the model itself, ready for inference."""
+        self.quantization, dtype = quantization, self.dtype
         for name, weight in quantized_weights(self.config).items():
             path, attribute = name.rsplit(".", 1)
             if weight.is_matrix:
@@ -80,10 +81,10 @@ class Weighted(weighted.Weighted):
                 parent, _, own = path.rpartition(".")
                 setattr(self.get_submodule(parent), own, layer)
             elif not isinstance(self.get_submodule(path), QuantizedLinear):  # whose bias it has
-                tensor = torch.tensor(arrays[name], dtype=getattr(torch, dtype))
+                tensor = torch.tensor(arrays[name], dtype=dtype)
                 setattr(self.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))
         return self.eval()
 
     def _empty(self, config):
         with left_out():
-            return type(self)(config)
+            return type(self)(config).to(self.dtype)

@@ -30,7 +30,7 @@ def prompt_tree(model: Decoder, matrices: Mapping[str, native.Matrix], threads: 
 
     matrices: those of the linear layers by their names in the model. `model` stays as it was.
     """
-    tree = empty_model(model.config).train(model.training)
+    tree = empty_model(model.config, model.dtype_name).train(model.training)
     tree.quantization = model.quantization
     for name, module in model.named_modules():  # a parent comes before its children
         leaf = _leaf(module, matrices.get(name), threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tfguide.config import ModelConfig
@@ -13,12 +13,16 @@ from tfguide.native.tensors import describe_layout, dtype_of, is_contiguous
 
 @dataclass(frozen=True)
 class NativeCache:
-    """The addresses of the keys and values of each layer. shape: (B, max_length, K, d); dtype: one of TYPES."""
+    """The addresses of the keys and values of each layer, and the tensors, which keep the memory alive.
+
+    shape: (B, max_length, K, d); dtype: one of TYPES.
+    """
 
     keys: Sequence[int]
     values: Sequence[int]
     shape: tuple[int, int, int, int]
     dtype: str
+    owner: Any = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -47,10 +51,11 @@ class NativeCache:
             raise ValueError(f"the cache must hold (B, S, K, d) = ({B}, S, {K}, {d}), got {shape}")
         if dtype_of(keys[0]) != dtype:
             raise ValueError(f"the cache must be of the type that is named, {dtype}, got {dtype_of(keys[0])}")
-        for tensor in (*keys, *values):
+        tensors = (*keys, *values)
+        for tensor in tensors:
             if tensor.shape != shape or tensor.dtype != kind or not is_contiguous(tensor):
                 raise ValueError(
                     f"keys and values of all layers must be {dtype} of shape {shape}, contiguous in main memory; got "
                     f"{dtype_of(tensor)} of shape {tuple(tensor.shape)} with {describe_layout(tensor)}"
                 )
-        return cls([address(key) for key in keys], [address(value) for value in values], shape, dtype)
+        return cls([address(key) for key in keys], [address(value) for value in values], shape, dtype, tensors)

@@ -46,6 +46,8 @@ class Matrix:
                 f"group must be a multiple of 8 that divides d_in={self.d_in} for 4-bit weights, got {self.group}"
             )
         if self.bias is not None:
+            if not isinstance(self.bias, np.ndarray):
+                raise TypeError(f"bias must be an array, got {type(self.bias).__name__}")
             address_of("bias", self.bias, (self.d_out,))
         make_plain(self)
 

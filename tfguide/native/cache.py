@@ -8,7 +8,7 @@ from typing import Any
 
 from tfguide.config import ModelConfig
 from tfguide.native import abi
-from tfguide.native.tensors import describe_layout, dtype_of, is_contiguous
+from tfguide.native.tensors import describe_layout, dtype_of, find_other
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class NativeCache:
     ) -> NativeCache:
         """The cache in the tensors of each layer as they are now; address: of a tensor, where it begins in memory.
 
-        The tensors are NumPy's or PyTorch's, of the type `dtype`. All of them are looked at, in every step: this takes
-        a few microseconds. Raises ValueError for tensors that the kernels cannot use.
+        The tensors are NumPy's or PyTorch's, of the type `dtype`. Each of them is
+        checked, in every step. Raises ValueError for tensors that the kernels cannot use.
         """
         if dtype not in abi.TYPES:
             raise ValueError(f"the fast decoder takes a cache of {', '.join(abi.TYPES)}, got {dtype}")
@@ -45,17 +45,17 @@ class NativeCache:
             raise ValueError(
                 f"the cache must hold keys and values of {config.n_layers} layers, got {len(keys)} and {len(values)}"
             )
-        shape, kind = tuple(keys[0].shape), keys[0].dtype
+        shape = tuple(keys[0].shape)
         B, K, d = batch_size, config.n_kv_heads, config.d_head
         if len(shape) != 4 or (shape[0], *shape[2:]) != (B, K, d):
             raise ValueError(f"the cache must hold (B, S, K, d) = ({B}, S, {K}, {d}), got {shape}")
         if dtype_of(keys[0]) != dtype:
             raise ValueError(f"the cache must be of the type that is named, {dtype}, got {dtype_of(keys[0])}")
         tensors = (*keys, *values)
-        for tensor in tensors:
-            if tensor.shape != shape or tensor.dtype != kind or not is_contiguous(tensor):
-                raise ValueError(
-                    f"keys and values of all layers must be {dtype} of shape {shape}, contiguous in main memory; got "
-                    f"{dtype_of(tensor)} of shape {tuple(tensor.shape)} with {describe_layout(tensor)}"
-                )
+        other = find_other(tensors, shape)
+        if other is not None:
+            raise ValueError(
+                f"keys and values of all layers must be {dtype} of shape {shape}, contiguous in main memory; got "
+                f"{dtype_of(other)} of shape {tuple(other.shape)} with {describe_layout(other)}"
+            )
         return cls([address(key) for key in keys], [address(value) for value in values], shape, dtype, tensors)

@@ -21,7 +21,6 @@ from tfguide.native.library import library
 from tfguide.native.linear import Matrix
 from tfguide.native.machine import cores, use_huge_pages
 from tfguide.native.positions import PositionTables, position_tables
-from tfguide.native.tensors import array_address
 from tfguide.weights import weight_shapes
 
 
@@ -83,8 +82,8 @@ class NativeDecoder:
         max_length = cache.shape[1]
         tables = self._tables_for(max_length)  # held here: another thread may replace them
         call = abi.call(
-            array_address(tokens), array_address(starts), (*tokens.shape, max_length), cache.keys, cache.values,
-            cache.dtype, array_address(hidden), **tables.addresses,
+            tokens.ctypes.data, starts.ctypes.data, (*tokens.shape, max_length), cache.keys, cache.values,
+            cache.dtype, hidden.ctypes.data, **tables.addresses,
         )  # fmt: skip
         self._library.tfguide_step(self._model, call, self.threads)
         return hidden
@@ -103,7 +102,7 @@ class NativeDecoder:
         if config.n_token_types:
             places["added"] = self._address("embedding.token_type.weight")
         if config.positions == "alibi":
-            places["slopes"] = array_address(self._keep(alibi_slopes(config.n_heads)))
+            places["slopes"] = self._keep(alibi_slopes(config.n_heads)).ctypes.data
         if config.embedding_norm:
             places["embedding_norm"] = self._norm("embedding.norm")
         if config.final_norm:
@@ -127,7 +126,7 @@ class NativeDecoder:
         """Where a vector lies; None for one that the model does not have."""
         if name in self._shapes and name not in self._vectors:
             raise ValueError(f"vectors must hold {name!r}, got {', '.join(self._vectors) or 'none'}")
-        return array_address(self._vectors[name]) if name in self._shapes else None
+        return self._vectors[name].ctypes.data if name in self._shapes else None
 
     def _keep(self, array):
         array = np.ascontiguousarray(array, np.float32)

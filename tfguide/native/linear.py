@@ -13,7 +13,7 @@ from tfguide.compress.packing import LANES
 from tfguide.dtypes import BITS
 from tfguide.native import abi
 from tfguide.native.library import library
-from tfguide.native.tensors import address_of, array_address, dtype_of
+from tfguide.native.tensors import address_of, dtype_of
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Matrix:
     @functools.cached_property
     def linear(self) -> abi.Linear:
         """The matrix as the kernels read it."""
-        bias = None if self.bias is None else array_address(self.bias)
+        bias = None if self.bias is None else self.bias.ctypes.data
         return abi.linear(self.address, self.format, self.d_in, self.d_out, self.scale, self.group, bias)
 
 
@@ -111,7 +111,7 @@ def multiply(matrix: Matrix, x: np.ndarray, threads: int) -> np.ndarray:
         raise ValueError(f"x must be (rows, {matrix.d_in}), got shape {x.shape}")
     address = address_of("x", x, (len(x), matrix.d_in))
     y = np.empty((len(x), matrix.d_out), np.float32)
-    library().tfguide_linear(matrix.linear, address, len(x), array_address(y), check_count("threads", threads))
+    library().tfguide_linear(matrix.linear, address, len(x), y.ctypes.data, check_count("threads", threads))
     return y
 
 

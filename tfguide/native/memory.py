@@ -9,7 +9,6 @@ import numpy as np
 from tfguide.checks.values import check_count
 from tfguide.native.library import library
 from tfguide.native.machine import cores, use_huge_pages
-from tfguide.native.tensors import array_address
 
 
 class MemoryReader:
@@ -23,9 +22,9 @@ class MemoryReader:
         self._library = library()
         self._memory = np.ones(n_bytes // 4, np.float32)
         self.n_bytes = self._memory.nbytes
-        use_huge_pages(array_address(self._memory), self.n_bytes)
+        use_huge_pages(self._memory.ctypes.data, self.n_bytes)
 
     def __call__(self) -> float:
         start = time.perf_counter()
-        self._library.tfguide_read(array_address(self._memory), self.n_bytes, self.threads)
+        self._library.tfguide_read(self._memory.ctypes.data, self.n_bytes, self.threads)
         return self.n_bytes / (time.perf_counter() - start)

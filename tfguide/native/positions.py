@@ -8,7 +8,6 @@ import numpy as np
 
 from tfguide.config import ModelConfig
 from tfguide.frequencies import rotary_frequencies, sinusoidal_frequencies
-from tfguide.native.tensors import array_address
 
 
 class PositionTables:
@@ -17,7 +16,7 @@ class PositionTables:
     def __init__(self, length: int, arrays: Mapping[str, np.ndarray]):
         self.length = length
         self._arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
-        self.addresses = {name: array_address(array) for name, array in self._arrays.items()}
+        self.addresses = {name: array.ctypes.data for name, array in self._arrays.items()}
 
 
 def position_tables(config: ModelConfig, length: int, learned: np.ndarray | None) -> PositionTables:

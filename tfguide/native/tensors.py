@@ -5,6 +5,7 @@ A tensor is a NumPy array, or an object with the methods of PyTorch's tensors; P
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,24 +20,41 @@ def address_of(name: str, tensor: Any, shape: Sequence[int], dtype: str = "float
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
     if not is_contiguous(tensor):
         raise ValueError(f"{name} must lie in one piece in main memory, row by row; got {describe_layout(tensor)}")
-    return array_address(tensor) if isinstance(tensor, np.ndarray) else tensor.data_ptr()
-
-
-def array_address(array: np.ndarray) -> int:
-    """Where an array begins, unchecked; ten times as quick as array.ctypes.data."""
-    return array.__array_interface__["data"][0]
+    return tensor.ctypes.data if isinstance(tensor, np.ndarray) else tensor.data_ptr()
 
 
 def dtype_of(tensor: Any) -> str:
     """The name of a tensor's type, without the name of its library."""
-    return str(tensor.dtype).removeprefix("torch.")
+    return _name(tensor.dtype)
+
+
+@functools.cache  # NumPy takes 2 us to spell the name of a type
+def _name(dtype):
+    return str(dtype).removeprefix("torch.")
 
 
 def is_contiguous(tensor: Any) -> bool:
     """Whether a tensor lies in one piece, row by row, in main memory."""
     if isinstance(tensor, np.ndarray):
         return tensor.flags.c_contiguous
-    return tensor.is_contiguous() and tensor.device.type == "cpu"
+    return tensor.is_contiguous() and tensor.is_cpu
+
+
+def find_other(tensors: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    """The first of some tensors that is not contiguous, of this shape and of the first one's type; None: all are.
+
+    The kinds of tensors are asked apart because this runs in every step of decoding: 0.2 us for a tensor.
+    """
+    dtype = tensors[0].dtype
+    if isinstance(tensors[0], np.ndarray):
+        for array in tensors:
+            if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+                return array
+    else:
+        for tensor in tensors:
+            if tensor.shape != shape or tensor.dtype != dtype or not tensor.is_contiguous() or not tensor.is_cpu:
+                return tensor
+    return None
 
 
 def describe_layout(tensor: Any) -> str:

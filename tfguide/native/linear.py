@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +96,7 @@ class Matrix:
         """The bytes of the weight; scales are not counted."""
         return self.d_in * self.d_out * BITS[self.format.split()[0]] // 8
 
-    @functools.cached_property
+    @property
     def linear(self) -> abi.Linear:
         """The matrix as the kernels read it."""
         bias = None if self.bias is None else self.bias.ctypes.data

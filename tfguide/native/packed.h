@@ -42,6 +42,3 @@ template <int R>
     for (int r = 0; r < R; ++r) y[r] += (acc[r][0] + acc[r][1] - 8.0f * total[r]) * load(scale);
   }
 }
-
-// With 8-bit activations: N registers of outputs from o on, for R rows. The sums of a row are the same, in the same
-// order, whatever N and R: no row's result depends on its neighbours. y: N * R registers, those of a row together.

@@ -216,7 +216,7 @@ def vendor_library(request, monkeypatch):
     module = import_module("tfguide.native.library")
     monkeypatch.setattr(module, "processor_vendor", lambda: request.param)
     built = module.library.__wrapped__()
-    monkeypatch.setattr(import_module("tfguide.native.decoder"), "library", lambda: built)
+    monkeypatch.setattr(import_module("tfguide.native.linear"), "library", lambda: built)
 
 
 @pytest.mark.parametrize("form", native.FORMATS[:6])

@@ -162,12 +162,9 @@ class _Torch:
 
     def read_rate(self, reader):
         weight = self.torch.ones(READ_BYTES // 2048 // self.dtype.itemsize, 2048, dtype=self.dtype)
-        name = str(self.dtype).removeprefix("torch.")
-        matrix = native.Matrix(weight.data_ptr(), f"{name} rows", *reversed(weight.shape), owner=weight)
+        matrix = native.Matrix.of(weight, "rows")
         native.library()
-        from tfguide.native.library import use_huge_pages
-
-        use_huge_pages(matrix.address, matrix.n_bytes)
+        native.use_huge_pages(matrix.address, matrix.n_bytes)
         return _read_rate(matrix, self.torch.get_num_threads(), reader)
 
 
@@ -198,10 +195,8 @@ class _TensorFlow:
 
     def read_rate(self, reader):
         weight = np.ones((READ_BYTES // 2048 // self.dtype.size, 2048), self.dtype.as_numpy_dtype)
-        matrix = native.Matrix(weight.ctypes.data, f"{self.dtype.name} columns", *weight.shape, owner=weight)
-        from tfguide.native.library import use_huge_pages
-
-        use_huge_pages(matrix.address, matrix.n_bytes)
+        matrix = native.Matrix.of(weight, "columns")
+        native.use_huge_pages(matrix.address, matrix.n_bytes)
         return _read_rate(matrix, native.cores(), reader)
 
 

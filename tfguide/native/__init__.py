@@ -1,22 +1,18 @@
 """C++ kernels for decoding, built on the machine they run on; both frameworks hand them their weights."""
 
-from tfguide.native.decoder import (
-    FORMATS,
-    MAX_ROWS,
-    Matrix,
-    MemoryReader,
-    NativeCache,
-    NativeDecoder,
-    check,
-    cores,
-    multiply,
-)
+from tfguide.native.abi import FORMATS, MAX_ROWS
+from tfguide.native.cache import NativeCache
+from tfguide.native.decoder import NativeDecoder, check
 from tfguide.native.generator import NativeGenerator
-from tfguide.native.library import NativeUnavailable, is_available, library, processor_vendor
-from tfguide.native.rowwise import activate, normalise, rotate, unpack
+from tfguide.native.library import NativeUnavailable, is_available, library
+from tfguide.native.linear import Matrix, multiply, unpack
+from tfguide.native.machine import cores, processor_vendor, use_huge_pages
+from tfguide.native.memory import MemoryReader
+from tfguide.native.rowwise import activate, normalise, rotate
+from tfguide.native.tensors import address_of
 
 __all__ = [
     "FORMATS", "MAX_ROWS", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator",
-    "NativeUnavailable", "activate", "check", "cores", "is_available", "library", "multiply", "normalise",
-    "processor_vendor", "rotate", "unpack",
+    "NativeUnavailable", "activate", "address_of", "check", "cores", "is_available", "library", "multiply", "normalise",
+    "processor_vendor", "rotate", "unpack", "use_huge_pages",
 ]  # fmt: skip

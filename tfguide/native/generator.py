@@ -11,7 +11,9 @@ from tfguide.config import ModelConfig
 from tfguide.generation.caching import DenseCache
 from tfguide.generation.checks import check_step
 from tfguide.generation.verbs import Generator
-from tfguide.native.decoder import Matrix, NativeCache, NativeDecoder, multiply
+from tfguide.native.cache import NativeCache
+from tfguide.native.decoder import NativeDecoder
+from tfguide.native.linear import Matrix, multiply
 
 
 class NativeGenerator(Generator):

@@ -15,12 +15,24 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tfguide.native import abi
+from tfguide.native.machine import processor, processor_vendor
 from tfguide.temporary import hidden_folder, remove_orphans, sync
 
-SOURCES = ("vectors.h", "linear.h", "rowwise.h", "team.h", "decoder.cpp")
+FOLDER = Path(__file__).parent  # of the C++: kernels.cpp includes all the headers
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: it would make the whole process flush small numbers to 0, and forget what NaN is.
-FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-w")
+FLAGS = (
+    "-O3",
+    "-std=c++17",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-w",
+    "-fvisibility=hidden",
+)
 
 
 class NativeUnavailable(RuntimeError):
@@ -34,7 +46,7 @@ def library() -> ctypes.CDLL:
     It is kept in the folder that TFGUIDE_CACHE names, or in tfguide of XDG_CACHE_HOME (~/.cache), under a name that
     changes with the source, the compiler and the processor, and that has a digest of the file in it: what is not whole
     is never loaded, but compiled again. CXX names another compiler; TFGUIDE_NATIVE=0 switches the kernels off.
-    Raises NativeUnavailable.
+    Raises NativeUnavailable; RuntimeError where the C++ has other structures, codes or limits than abi.py.
     """
     if os.environ.get("TFGUIDE_NATIVE", "1") == "0":
         raise NativeUnavailable("the C++ kernels are switched off by TFGUIDE_NATIVE=0")
@@ -48,22 +60,9 @@ def library() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(file))
     except OSError as error:
         raise NativeUnavailable(f"the C++ kernels were built, but do not load: {error}") from error
-    loaded.tfguide_read.restype = ctypes.c_float
+    abi.declare(loaded)
+    abi.check(loaded)
     return loaded
-
-
-def use_huge_pages(address: int, n_bytes: int) -> bool:
-    """Ask Linux to put memory that is filled already into pages of 2 MB; whether it did.
-
-    A read of all weights touches a new page of 4 KB every few hundred nanoseconds, and each must be looked up: large
-    pages made the same reading 10 to 20% faster where it was measured. Elsewhere than on Linux 6.1 or later: False.
-    """
-    huge, collapse = 1 << 21, 25  # MADV_COLLAPSE
-    first, last = -(-address // huge) * huge, (address + n_bytes) // huge * huge
-    if last <= first or platform.system() != "Linux":
-        return False
-    madvise = ctypes.CDLL(None, use_errno=True).madvise
-    return madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), collapse) == 0
 
 
 def is_available() -> bool:
@@ -92,31 +91,11 @@ def _command() -> list[str]:
 
 def _key(command) -> str:
     seen = hashlib.sha256(" ".join(command).encode())
-    for name in SOURCES:
-        seen.update((Path(__file__).parent / name).read_bytes())
+    for file in [*sorted(FOLDER.glob("*.h")), FOLDER / "kernels.cpp"]:
+        seen.update(file.name.encode() + file.read_bytes())
     seen.update(subprocess.run([*command, "--version"], capture_output=True).stdout)
-    seen.update(_processor().encode())
+    seen.update(processor().encode())
     return seen.hexdigest()[:16]
-
-
-def processor_vendor() -> str:
-    """Who made the processor, as it says itself: "GenuineIntel", "AuthenticAMD". "" where that is not known."""
-    return (_processor_line("vendor_id") or "").partition(":")[2].strip()
-
-
-def _processor() -> str:
-    """What -march=native depends on: a home folder may be shared by machines that differ."""
-    line = _processor_line("flags", "Features")
-    return f"{platform.machine()} {platform.processor()}" if line is None else line
-
-
-def _processor_line(*names):
-    """The first line of Linux's description that starts with one of the names, or ""; None elsewhere."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next((line for line in lines if line.startswith(names)), "")
-    except OSError:
-        return None
 
 
 def _find(folder: Path | None, name: str) -> Path | None:
@@ -169,7 +148,7 @@ def _writable_folder() -> Path:
 
 def _own_temporary_folder() -> Path:
     """One folder for each user, so that the next process finds what this one built; nobody else can have written it."""
-    if hasattr(os, "getuid"):
+    if os.name == "posix":
         folder = Path(tempfile.gettempdir()) / f"tfguide-{os.getuid()}"
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -185,7 +164,7 @@ def _compile(command: list[str], folder: Path, name: str) -> Path:
     try:
         with hidden_folder(folder, name) as hidden:
             built = hidden / "kernels.so"
-            source = str(Path(__file__).parent / "decoder.cpp")
+            source = str(FOLDER / "kernels.cpp")
             environment = {**os.environ, "TMPDIR": str(hidden)}  # what a killed compiler leaves lies there too
             done = subprocess.run([*command, source, "-o", str(built)], capture_output=True, text=True, env=environment)
             if done.returncode:

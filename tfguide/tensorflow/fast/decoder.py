@@ -44,7 +44,8 @@ class FastDecoder(native.NativeGenerator, Generator):
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = _linear_layers(model)
         matrices = {name: _matrix(layer) for name, layer in linear.items()}
-        super().__init__(model.config, _table(model.embedding.token.embeddings, "rows"), matrices, vectors, threads)
+        embedding = native.Matrix.of(_array_of(model.embedding.token.embeddings), "rows")
+        super().__init__(model.config, embedding, matrices, vectors, threads)
         self.model, self.quantization, self.compute_dtype = model, model.quantization, model.compute_dtype
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
         self._read_first = tf.function(self._read_prompt, input_signature=[tf.TensorSpec((None, None), tf.int32)])
@@ -119,19 +120,10 @@ def _linear_layers(model):
 def _matrix(layer):
     bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
     if isinstance(layer, QuantizedLinear):
-        return _packed(layer, bias)
-    table = _table(layer.kernel, "columns")
-    return native.Matrix(table.address, table.format, *table.owner.shape, bias=bias, owner=table.owner)
+        rounds = layer.quantization.activation_bits is not None
+        return native.Matrix.of_packed(layer.packed, layer.scale, layer.d_in, layer.d_out, rounds, bias)
+    return native.Matrix.of(_array_of(layer.kernel), "columns", bias)
 
 
-def _packed(layer, bias):
-    how = layer.quantization
-    form = f"int{how.weight_bits}" + (" a8" if how.activation_bits else "")
-    places = layer.packed.ctypes.data, layer.scale.ctypes.data
-    return native.Matrix(places[0], form, layer.d_in, layer.d_out, places[1], how.group_size or 0, bias, layer)
-
-
-def _table(variable: keras.Variable, order):
-    weight = np.asarray(variable.value.read_value())  # the variable's own memory, not a copy, on a CPU
-    d_out, d_in = weight.shape
-    return native.Matrix(weight.ctypes.data, f"{weight.dtype.name} {order}", d_in, d_out, owner=weight)
+def _array_of(variable: keras.Variable):
+    return np.asarray(variable.value.read_value())  # the variable's own memory, not a copy, on a CPU

@@ -41,7 +41,8 @@ class FastDecoder(native.NativeGenerator, Generator):
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantizedLinear))}
         matrices = {name: _matrix(layer) for name, layer in linear.items()}
-        super().__init__(model.config, _table(model.embedding.token.weight), matrices, vectors, threads)
+        embedding = native.Matrix.of(model.embedding.token.weight, "rows")
+        super().__init__(model.config, embedding, matrices, vectors, threads)
         self.model, self.quantization, self.dtype, self.device = model, model.quantization, model.dtype, model.device
         self._prompt_tree = prompt_tree(model, matrices, threads)
 
@@ -89,21 +90,6 @@ def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
 def _matrix(layer):
     bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
     if isinstance(layer, QuantizedLinear):
-        return _packed(layer, bias)
-    table = _table(layer.weight)
-    return native.Matrix(table.address, table.format, table.d_in, table.d_out, bias=bias, owner=layer.weight)
-
-
-def _packed(layer, bias):
-    how = layer.quantization
-    form = f"int{how.weight_bits}" + (" a8" if how.activation_bits else "")
-    places = layer.packed.ctypes.data, layer.scale.ctypes.data
-    return native.Matrix(places[0], form, layer.d_in, layer.d_out, places[1], how.group_size or 0, bias, layer)
-
-
-def _table(weight):
-    if weight.device.type != "cpu" or not weight.is_contiguous():
-        raise ValueError(f"the fast decoder reads contiguous weights in main memory, got one on {weight.device}")
-    name = str(weight.dtype).removeprefix("torch.")
-    d_out, d_in = weight.shape
-    return native.Matrix(weight.data_ptr(), f"{name} rows", d_in, d_out, owner=weight)
+        rounds = layer.quantization.activation_bits is not None
+        return native.Matrix.of_packed(layer.packed, layer.scale, layer.d_in, layer.d_out, rounds, bias)
+    return native.Matrix.of(layer.weight, "rows", bias)

@@ -1,0 +1,73 @@
+// What crosses from Python to C++: limits, codes and structures. abi.py has the same, under the same names and in the
+// same order. abi_text.h writes them down as this compiler lays them out; abi.py compares when it loads the library.
+#pragma once
+#include <cstdint>
+
+#include "vectors.h"
+
+// ---- limits; LANES stands in vectors.h
+
+constexpr int64_t MAX_ROWS = 16;    // rows of a decoding step; more rows are a prompt
+constexpr int64_t PASS_ROWS = 128;  // rows of a prompt that pass through the kernels together
+constexpr int ACTIVATION_BLOCK = 32;  // inputs that share a scale of 8-bit activations
+
+// ---- codes
+
+enum Type { FLOAT32, BFLOAT16, FLOAT16 };
+
+// How a matrix lies in memory. ROWS: (out, in), as PyTorch keeps it. COLUMNS: (in, out), as Keras keeps it.
+// INT8 and INT4: `tfguide.compress.packing`. A8: the rows x are rounded to 8 bits too, in blocks of 32.
+enum Format { F32_ROWS, BF16_ROWS, F16_ROWS, F32_COLUMNS, BF16_COLUMNS, F16_COLUMNS, INT8, INT4, INT8_A8, INT4_A8 };
+enum Placement { PRE, POST, PARALLEL };
+enum Activation { RELU, GELU, GELU_TANH, SWIGLU, GEGLU, GEGLU_TANH };
+enum Task { NORMALISE, ACTIVATE, ROTATE };
+
+// ---- structures
+
+struct Linear {
+  const void* weight;
+  const void* scale;  // INT8: float32, one for each output; INT4: float16, (out / 16, in / group, 16)
+  const float* bias;  // or null
+  int64_t in, out;
+  int32_t format, group;
+};
+
+struct Norm { const float *weight, *bias; };  // no weight: no norm
+
+struct Layer { Norm attention_norm, feed_forward_norm; Linear query, key, value, output, gate, up, down; };
+
+struct Model {
+  int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff;
+  int32_t is_rms, placement, activation, window;  // window: 0 is none
+  int32_t embedding_type;
+  float eps, embedding_scale, attention_scale;
+  const void* embedding;  // (V, D)
+  const float* added;     // (D), added to every token, or null
+  const float* slopes;    // (H), ALiBi, or null
+  Norm embedding_norm, final_norm;
+  const Layer* layers;
+};
+
+// What changes between calls, and all that a call may write: several threads may call with one model.
+struct Call {
+  const int64_t* tokens;  // (B, T)
+  const int64_t* starts;  // (B): the position of the first new token of each row
+  int64_t batch, n_tokens, max_length;
+  void *const *keys, *const *values;  // L caches (B, max_length, K, d)
+  float* hidden;                      // (B, T, D), the result
+  const float* positions;             // (max_length, D), added by position, or null
+  const float *cos, *sin;             // (max_length, d / 2), or null
+  int32_t cache_type;
+};
+
+// One task on each row: x (rows, width) to y. NORMALISE: width is D. ACTIVATE: y = activation(x) * other, or without
+// other. ROTATE: width is H d; the heads of a row are rotated by the angles of that row, cos and sin (rows, d / 2).
+struct Rowwise {
+  const void *x, *other;
+  void* y;
+  Norm norm;
+  const float *cos, *sin;
+  int64_t rows, width, head;
+  int32_t task, type, activation, is_rms;
+  float eps;
+};

@@ -1,0 +1,163 @@
+"""What crosses from Python to C++: limits, codes, structures and functions. No other file knows how C++ has them.
+
+abi.h has the same, under the same names and in the same order. The library writes down what its compiler made of
+abi.h, and `check` compares that with this file when the library is loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
+from typing import Any
+
+from tfguide.compress.packing import LANES
+from tfguide.compress.quantization import ACTIVATION_BLOCK
+from tfguide.config import ACTIVATIONS, PLACEMENTS, ModelConfig
+
+MAX_ROWS = 16  # rows of a decoding step: products of more rows are faster in the frameworks
+PASS_ROWS = 128  # rows of a prompt that pass through the kernels together
+LIMITS = {"LANES": LANES, "ACTIVATION_BLOCK": ACTIVATION_BLOCK, "MAX_ROWS": MAX_ROWS, "PASS_ROWS": PASS_ROWS}
+
+TYPES = ("float32", "bfloat16", "float16")
+FORMATS = (
+    *(f"{dtype} rows" for dtype in TYPES), *(f"{dtype} columns" for dtype in TYPES), "int8", "int4", "int8 a8",
+    "int4 a8",
+)  # fmt: skip
+TASKS = ("normalise", "activate", "rotate")
+CODES = {"Type": TYPES, "Format": FORMATS, "Placement": PLACEMENTS, "Activation": ACTIVATIONS, "Task": TASKS}
+
+LINEARS = ("query", "key", "value", "output", "gate", "up", "down")  # the matrices of a layer
+
+
+class Linear(Structure):
+    _fields_ = [
+        ("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p), ("in", c_int64), ("out", c_int64),
+        ("format", c_int32), ("group", c_int32),
+    ]  # fmt: skip
+
+
+class Norm(Structure):
+    _fields_ = [("weight", c_void_p), ("bias", c_void_p)]
+
+
+class Layer(Structure):
+    _fields_ = [("attention_norm", Norm), ("feed_forward_norm", Norm), *((name, Linear) for name in LINEARS)]
+
+
+class Model(Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
+        *((name, c_int32) for name in ("is_rms", "placement", "activation", "window", "embedding_type")),
+        *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale")),
+        *((name, c_void_p) for name in ("embedding", "added", "slopes")),
+        ("embedding_norm", Norm), ("final_norm", Norm), ("layers", POINTER(Layer)),
+    ]  # fmt: skip
+
+
+class Call(Structure):
+    _fields_ = [
+        ("tokens", c_void_p), ("starts", c_void_p), ("batch", c_int64), ("n_tokens", c_int64), ("max_length", c_int64),
+        ("keys", POINTER(c_void_p)), ("values", POINTER(c_void_p)),
+        *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin")), ("cache_type", c_int32),
+    ]  # fmt: skip
+
+
+class Rowwise(Structure):
+    _fields_ = [
+        ("x", c_void_p), ("other", c_void_p), ("y", c_void_p), ("norm", Norm), ("cos", c_void_p), ("sin", c_void_p),
+        ("rows", c_int64), ("width", c_int64), ("head", c_int64),
+        *((name, c_int32) for name in ("task", "type", "activation", "is_rms")), ("eps", c_float),
+    ]  # fmt: skip
+
+
+STRUCTURES = (Linear, Norm, Layer, Model, Call, Rowwise)
+FUNCTIONS = {  # arguments and result
+    "tfguide_abi": ([], c_char_p),
+    "tfguide_step": ([POINTER(Model), POINTER(Call), c_int32], None),
+    "tfguide_linear": ([POINTER(Linear), c_void_p, c_int64, c_void_p, c_int32], None),
+    "tfguide_rowwise": ([POINTER(Rowwise), c_int32], None),
+    "tfguide_unpack": ([POINTER(Linear), c_void_p, c_int32, c_int32], None),
+    "tfguide_read": ([c_void_p, c_int64, c_int32], c_float),
+}
+
+
+def code(enumeration: str, name: str) -> int:
+    """The number that stands for a name in C++. enumeration: one of CODES."""
+    return CODES[enumeration].index(name)
+
+
+def linear(
+    weight: int, form: str, d_in: int, d_out: int, scale: int | None = None, group: int = 0, bias: int | None = None
+) -> Linear:
+    """A matrix and its bias. weight, scale, bias: addresses; form: one of FORMATS."""
+    return Linear(weight, scale, bias, d_in, d_out, code("Format", form), group)
+
+
+def model(config: ModelConfig, embedding: int, embedding_type: str, layers: Sequence[Layer], **places: Any) -> Model:
+    """A model. embedding: its address; places: the norms and the addresses that the model has (see Model)."""
+    return Model(
+        config.n_layers, config.d_model, config.n_heads, config.n_kv_heads, config.d_head, config.d_ff,
+        config.norm == "rms", code("Placement", config.norm_placement), code("Activation", config.activation),
+        config.sliding_window or 0, code("Type", embedding_type), config.norm_eps, config.embedding_scale,
+        config.attention_scale, embedding, layers=(Layer * len(layers))(*layers), **places,
+    )  # fmt: skip
+
+
+def call(
+    tokens: int, starts: int, sizes: tuple[int, int, int], keys: Sequence[int], values: Sequence[int], cache_type: str,
+    hidden: int, positions: int | None = None, cos: int | None = None, sin: int | None = None,
+) -> Call:  # fmt: skip
+    """A call of a model, by addresses. sizes: B, T, max_length; keys, values: one address for each layer."""
+    addresses = c_void_p * len(keys)
+    return Call(
+        tokens, starts, *sizes, addresses(*keys), addresses(*values), hidden, positions, cos, sin,
+        code("Type", cache_type),
+    )  # fmt: skip
+
+
+def rowwise(task: str, dtype: str, activation: str | None = None, **fields: Any) -> Rowwise:
+    """A task for each row. fields: those of Rowwise that the task needs, without codes."""
+    if activation is not None:
+        fields["activation"] = code("Activation", activation)
+    return Rowwise(task=code("Task", task), type=code("Type", dtype), **fields)
+
+
+def declare(library: ctypes.CDLL) -> None:
+    """Give the functions of a loaded library the types of their arguments and results."""
+    for name, (arguments, result) in FUNCTIONS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, result
+
+
+def check(library: ctypes.CDLL) -> None:
+    """Compare this file with what a declared library was compiled from.
+
+    Raises RuntimeError that names each limit, enumeration or structure that differs, as both sides have it.
+    """
+    ours, theirs = (
+        dict(line.split(": ", 1) for line in lines.splitlines()) for lines in (text(), library.tfguide_abi().decode())
+    )
+    differences = [
+        f"{name}: Python has {ours.get(name, 'none')}; C++ has {theirs.get(name, 'none')}"
+        for name in {**ours, **theirs}
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differences:
+        raise RuntimeError("tfguide/native/abi.py and the compiled abi.h differ:\n" + "\n".join(differences))
+
+
+def text() -> str:
+    """What this file declares, as abi_text.h writes it."""
+    limits = [f"limit {name}: {value}" for name, value in LIMITS.items()]
+    codes = [
+        f"codes {name}: " + ", ".join([str(len(words)), *(f"{word} = {code}" for code, word in enumerate(words))])
+        for name, words in CODES.items()
+    ]
+    return "\n".join([*limits, *codes, *map(_structure_text, STRUCTURES)])
+
+
+def _structure_text(structure):
+    places = [getattr(structure, name) for name, _ in structure._fields_]
+    fields = [f"{name} {at.offset}+{at.size}" for (name, _), at in zip(structure._fields_, places, strict=True)]
+    return f"structure {structure.__name__}: " + ", ".join([f"{ctypes.sizeof(structure)} bytes", *fields])

@@ -1,0 +1,66 @@
+// What abi.h declares, as text. abi.py writes the same text and compares it line by line.
+#pragma once
+#include <cstddef>
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include "abi.h"
+
+struct Field { const char* name; size_t offset, size; };
+#define FIELD(structure, name) {#name, offsetof(structure, name), sizeof(structure::name)}
+
+inline std::string limit_text(const char* name, int64_t value) {
+  return std::string("limit ") + name + ": " + std::to_string(value) + "\n";
+}
+
+// Each name as Python spells it, with its code here.
+inline std::string codes_text(const char* name, std::initializer_list<std::pair<const char*, int>> codes) {
+  std::string text = std::string("codes ") + name + ": " + std::to_string(codes.size());
+  for (const auto& [word, code] : codes) text += std::string(", ") + word + " = " + std::to_string(code);
+  return text + "\n";
+}
+
+inline std::string structure_text(const char* name, size_t size, std::initializer_list<Field> fields) {
+  std::string text = std::string("structure ") + name + ": " + std::to_string(size) + " bytes";
+  for (const Field& field : fields)
+    text += std::string(", ") + field.name + " " + std::to_string(field.offset) + "+" + std::to_string(field.size);
+  return text + "\n";
+}
+
+inline std::string abi_text() {
+  std::string text = limit_text("LANES", LANES) + limit_text("ACTIVATION_BLOCK", ACTIVATION_BLOCK) +
+                     limit_text("MAX_ROWS", MAX_ROWS) + limit_text("PASS_ROWS", PASS_ROWS);
+  text += codes_text("Type", {{"float32", FLOAT32}, {"bfloat16", BFLOAT16}, {"float16", FLOAT16}});
+  text += codes_text("Format", {{"float32 rows", F32_ROWS}, {"bfloat16 rows", BF16_ROWS}, {"float16 rows", F16_ROWS},
+                                {"float32 columns", F32_COLUMNS}, {"bfloat16 columns", BF16_COLUMNS},
+                                {"float16 columns", F16_COLUMNS}, {"int8", INT8}, {"int4", INT4},
+                                {"int8 a8", INT8_A8}, {"int4 a8", INT4_A8}});
+  text += codes_text("Placement", {{"pre", PRE}, {"post", POST}, {"parallel", PARALLEL}});
+  text += codes_text("Activation", {{"relu", RELU}, {"gelu", GELU}, {"gelu_tanh", GELU_TANH}, {"swiglu", SWIGLU},
+                                    {"geglu", GEGLU}, {"geglu_tanh", GEGLU_TANH}});
+  text += codes_text("Task", {{"normalise", NORMALISE}, {"activate", ACTIVATE}, {"rotate", ROTATE}});
+  text += structure_text("Linear", sizeof(Linear), {
+      FIELD(Linear, weight), FIELD(Linear, scale), FIELD(Linear, bias), FIELD(Linear, in), FIELD(Linear, out),
+      FIELD(Linear, format), FIELD(Linear, group)});
+  text += structure_text("Norm", sizeof(Norm), {FIELD(Norm, weight), FIELD(Norm, bias)});
+  text += structure_text("Layer", sizeof(Layer), {
+      FIELD(Layer, attention_norm), FIELD(Layer, feed_forward_norm), FIELD(Layer, query), FIELD(Layer, key),
+      FIELD(Layer, value), FIELD(Layer, output), FIELD(Layer, gate), FIELD(Layer, up), FIELD(Layer, down)});
+  text += structure_text("Model", sizeof(Model), {
+      FIELD(Model, n_layers), FIELD(Model, d_model), FIELD(Model, n_heads), FIELD(Model, n_kv_heads),
+      FIELD(Model, d_head), FIELD(Model, d_ff), FIELD(Model, is_rms), FIELD(Model, placement),
+      FIELD(Model, activation), FIELD(Model, window), FIELD(Model, embedding_type), FIELD(Model, eps),
+      FIELD(Model, embedding_scale), FIELD(Model, attention_scale), FIELD(Model, embedding), FIELD(Model, added),
+      FIELD(Model, slopes), FIELD(Model, embedding_norm), FIELD(Model, final_norm), FIELD(Model, layers)});
+  text += structure_text("Call", sizeof(Call), {
+      FIELD(Call, tokens), FIELD(Call, starts), FIELD(Call, batch), FIELD(Call, n_tokens), FIELD(Call, max_length),
+      FIELD(Call, keys), FIELD(Call, values), FIELD(Call, hidden), FIELD(Call, positions), FIELD(Call, cos),
+      FIELD(Call, sin), FIELD(Call, cache_type)});
+  text += structure_text("Rowwise", sizeof(Rowwise), {
+      FIELD(Rowwise, x), FIELD(Rowwise, other), FIELD(Rowwise, y), FIELD(Rowwise, norm), FIELD(Rowwise, cos),
+      FIELD(Rowwise, sin), FIELD(Rowwise, rows), FIELD(Rowwise, width), FIELD(Rowwise, head), FIELD(Rowwise, task),
+      FIELD(Rowwise, type), FIELD(Rowwise, activation), FIELD(Rowwise, is_rms), FIELD(Rowwise, eps)});
+  return text;
+}
+#undef FIELD

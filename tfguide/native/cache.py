@@ -1,0 +1,61 @@
+"""Where a cache lies for one call of the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfguide.config import ModelConfig
+from tfguide.native import abi
+from tfguide.native.tensors import describe_layout, dtype_of, find_other
+
+
+@dataclass(frozen=True)
+class NativeCache:
+    """The addresses of the keys and values of each layer, and the tensors, which keep the memory alive.
+
+    shape: (B, max_length, K, d); dtype: one of TYPES.
+    """
+
+    keys: Sequence[int]
+    values: Sequence[int]
+    shape: tuple[int, int, int, int]
+    dtype: str
+    owner: Any = field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        config: ModelConfig,
+        batch_size: int,
+        keys: Sequence[Any],
+        values: Sequence[Any],
+        address: Callable[[Any], int],
+        dtype: str,
+    ) -> NativeCache:
+        """The cache in the tensors of each layer as they are now; address: of a tensor, where it begins in memory.
+
+        The tensors are NumPy's or PyTorch's, of the type `dtype`. Each of them is
+        checked, in every step. Raises ValueError for tensors that the kernels cannot use.
+        """
+        if dtype not in abi.TYPES:
+            raise ValueError(f"the fast decoder takes a cache of {', '.join(abi.TYPES)}, got {dtype}")
+        if len(keys) != config.n_layers or len(values) != config.n_layers:
+            raise ValueError(
+                f"the cache must hold keys and values of {config.n_layers} layers, got {len(keys)} and {len(values)}"
+            )
+        shape = tuple(keys[0].shape)
+        B, K, d = batch_size, config.n_kv_heads, config.d_head
+        if len(shape) != 4 or (shape[0], *shape[2:]) != (B, K, d):
+            raise ValueError(f"the cache must hold (B, S, K, d) = ({B}, S, {K}, {d}), got {shape}")
+        if dtype_of(keys[0]) != dtype:
+            raise ValueError(f"the cache must be of the type that is named, {dtype}, got {dtype_of(keys[0])}")
+        tensors = (*keys, *values)
+        other = find_other(tensors, shape)
+        if other is not None:
+            raise ValueError(
+                f"keys and values of all layers must be {dtype} of shape {shape}, contiguous in main memory; got "
+                f"{dtype_of(other)} of shape {tuple(other.shape)} with {describe_layout(other)}"
+            )
+        return cls([address(key) for key in keys], [address(value) for value in values], shape, dtype, tensors)

@@ -1,0 +1,130 @@
+// What the library exports. Called through ctypes: the structures are those of abi.py, which checks that they are the
+// same. The callers in Python check every argument.
+#include <pthread.h>
+
+#include <memory>
+#include <mutex>
+
+#include "abi_text.h"
+#include "rowwise.h"
+#include "unpack.h"
+#include "worker.h"
+
+namespace {
+
+std::mutex one_at_a_time;
+std::unique_ptr<Team> current;
+std::vector<char> scratch;
+
+Team& team_of(int size) {
+  static Team alone(1);
+  if (size == 1) return alone;
+  if (current && !current->is_alive()) current.release();
+  if (!current || current->size() != size) current = std::make_unique<Team>(size);
+  return *current;
+}
+
+// A process may be forked while another of its threads computes here. The child would find the lock taken by a thread
+// that it does not have: so a fork waits for the lock.
+struct ForkSafety {
+  ForkSafety() {
+    pthread_atfork([] { one_at_a_time.lock(); }, [] { one_at_a_time.unlock(); }, [] { one_at_a_time.unlock(); });
+  }
+} fork_safety;
+
+constexpr int MOST_READERS = 64;
+
+// Each thread reads its part of the bytes, and adds them up.
+struct Reading {
+  const char* from;
+  int64_t bytes;
+  Team& team;
+  float total[MOST_READERS * LANES];  // one line of the processor's cache for each
+
+  void run(int id) {
+    const Part part(bytes / 4, id, team.size());
+    const float* x = reinterpret_cast<const float*>(from);
+    Floats acc[8] = {};
+    for (int64_t i = part.first; i + 8 * LANES <= part.last; i += 8 * LANES)
+      for (int u = 0; u < 8; ++u) {
+        fetch<LITTLE>(x + i + u * LANES);
+        acc[u] += load(x + i + u * LANES);
+      }
+    for (int u = 1; u < 8; ++u) acc[0] += acc[u];
+    total[id * LANES] = sum(acc[0]);
+  }
+};
+
+template <class J>
+void run_on(Team& team, J& job, bool soon = false) {
+  team.run([](void* context, int id) { static_cast<J*>(context)->run(id); }, &job, soon);
+}
+
+// The parts of a job for each thread, so that a thread that is free earlier takes more of them.
+constexpr int SHARES = 4;
+
+template <class J>
+void share_on(Team& team, J&& job) {
+  team.share([](void* context, int64_t i) { (*static_cast<std::remove_reference_t<J>*>(context))(int(i)); }, &job,
+             SHARES * team.size());
+}
+
+struct Decoding {
+  Step& step;
+  void run(int id) { Worker(step, id).run(); }
+};
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+// What abi.py compares with its own description.
+const char* tfguide_abi() {
+  static const std::string text = abi_text();
+  return text.c_str();
+}
+
+void tfguide_step(const Model* model, const Call* call, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  Step step(*model, *call, team, scratch);
+  Decoding job{step};
+  run_on(team, job, true);  // the head follows
+}
+
+void tfguide_linear(const Linear* linear, const float* x, int64_t rows, float* y, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  Product job(*linear, x, rows, y, team, scratch);
+  run_on(team, job, rows <= MAX_ROWS);  // the head, and then the next step
+}
+
+void tfguide_rowwise(const Rowwise* work, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  share_on(team, [&](int i) { run_rowwise(*work, i, SHARES * team.size()); });
+}
+
+void tfguide_unpack(const Linear* linear, void* to, int type, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  share_on(team, [&](int i) {
+    const Part part(linear->out, i, SHARES * team.size());
+    with_type(type, [&](auto sample) { unpack(*linear, static_cast<decltype(sample)*>(to), part); });
+  });
+}
+
+// Reads all the bytes once; what it returns depends on each of them, so that no compiler can leave the reading out.
+float tfguide_read(const void* from, int64_t bytes, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(std::min(threads, MOST_READERS));
+  Reading job{static_cast<const char*>(from), bytes, team, {}};
+  run_on(team, job);
+  float total = 0;
+  for (int id = 0; id < team.size(); ++id) total += job.total[id * LANES];
+  return total;
+}
+
+}  // extern "C"
+#pragma GCC visibility pop

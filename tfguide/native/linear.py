@@ -1,0 +1,127 @@
+"""Matrices where they lie, and their products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfguide.checks.values import check_choice, check_count, make_plain
+from tfguide.compress.packing import LANES
+from tfguide.dtypes import BITS
+from tfguide.native import abi
+from tfguide.native.library import library
+from tfguide.native.tensors import address_of, dtype_of
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Where a linear layer's weight lies, and how: one of FORMATS. `owner` keeps the memory alive.
+
+    scale, group: of packed weights, see tfguide.compress.packing; scale is an address. bias: float32, (out,).
+    `of` and `of_packed` make one from tensors and check them; here the caller answers for the addresses.
+    Raises TypeError or ValueError for sizes, a format or a bias that do not go together.
+    """
+
+    address: int
+    format: str
+    d_in: int
+    d_out: int
+    scale: int = 0
+    group: int = 0
+    bias: np.ndarray | None = None
+    owner: Any = field(default=None, repr=False)
+
+    def __post_init__(self):
+        check_choice("format", self.format, abi.FORMATS)
+        check_count("d_in", self.d_in)
+        check_count("d_out", self.d_out)
+        check_count("address", self.address)
+        if self.is_packed:
+            check_count("scale", self.scale)
+        if self.format.startswith("int4") and (self.group < 8 or self.group % 8 or self.d_in % self.group):
+            raise ValueError(
+                f"group must be a multiple of 8 that divides d_in={self.d_in} for 4-bit weights, got {self.group}"
+            )
+        if self.bias is not None:
+            if not isinstance(self.bias, np.ndarray):
+                raise TypeError(f"bias must be an array, got {type(self.bias).__name__}")
+            address_of("bias", self.bias, (self.d_out,))
+        make_plain(self)
+
+    @classmethod
+    def of(cls, weight: Any, order: str, bias: np.ndarray | None = None) -> Matrix:
+        """A weight of 32 or 16 bits, a NumPy array or a PyTorch tensor.
+
+        order: "rows", (out, in), or "columns", (in, out).
+        Raises TypeError or ValueError for a weight that the kernels cannot read where it lies.
+        """
+        check_choice("order", order, ("rows", "columns"))
+        check_choice("the weight's type", dtype_of(weight), abi.TYPES)
+        if len(weight.shape) != 2:
+            raise ValueError(f"the weight must have 2 axes, got shape {tuple(weight.shape)}")
+        address = address_of("the weight", weight, weight.shape, dtype_of(weight))
+        d_out, d_in = weight.shape if order == "rows" else reversed(weight.shape)
+        return cls(address, f"{dtype_of(weight)} {order}", d_in, d_out, bias=bias, owner=weight)
+
+    @classmethod
+    def of_packed(
+        cls, packed: np.ndarray, scale: np.ndarray, d_in: int, d_out: int, rounds: bool, bias: np.ndarray | None = None
+    ) -> Matrix:
+        """A weight (in, out) that `tfguide.compress.Quantization.pack` packed. rounds: 8-bit activations.
+
+        Raises TypeError or ValueError for arrays that are not of these sizes.
+        """
+        check_choice("the packed weight's type", dtype_of(packed), ("int8", "uint8"))
+        bits, blocks = (8 if packed.dtype == np.int8 else 4), -(-check_count("d_out", d_out) // LANES)
+        words = -(-check_count("d_in", d_in) // 4) if bits == 8 else d_in // 8  # of four bytes for each output
+        address = address_of("the packed weight", packed, (blocks, words, LANES, 4), dtype_of(packed))
+        if bits == 8:
+            scales, group = address_of("the scales", scale, (blocks * LANES,)), 0
+        else:
+            groups = scale.shape[1] if scale.ndim == 3 else 0
+            scales = address_of("the scales", scale, (blocks, groups, LANES), "float16")
+            group = d_in // groups if groups and d_in % groups == 0 else 0
+        form = f"int{bits}" + (" a8" if rounds else "")
+        return cls(address, form, d_in, d_out, scales, group, bias, owner=(packed, scale))
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the weight has 8 or 4 bits."""
+        return self.format.startswith("int")
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes of the weight; scales are not counted."""
+        return self.d_in * self.d_out * BITS[self.format.split()[0]] // 8
+
+    @property
+    def linear(self) -> abi.Linear:
+        """The matrix as the kernels read it."""
+        bias = None if self.bias is None else self.bias.ctypes.data
+        return abi.linear(self.address, self.format, self.d_in, self.d_out, self.scale, self.group, bias)
+
+
+def multiply(matrix: Matrix, x: np.ndarray, threads: int) -> np.ndarray:
+    """x W + b for float32 rows x (rows, in): (rows, out). Raises TypeError or ValueError for another x."""
+    x = np.ascontiguousarray(x)
+    if x.ndim != 2:
+        raise ValueError(f"x must be (rows, {matrix.d_in}), got shape {x.shape}")
+    address = address_of("x", x, (len(x), matrix.d_in))
+    y = np.empty((len(x), matrix.d_out), np.float32)
+    library().tfguide_linear(matrix.linear, address, len(x), y.ctypes.data, check_count("threads", threads))
+    return y
+
+
+def unpack(matrix: Matrix, y: int, dtype: str, threads: int) -> None:
+    """A packed matrix as (in, out) numbers, y: 8-bit ones without the scales of their outputs, 4-bit ones with.
+
+    y: the address of (in, out) numbers of this type. Raises TypeError or ValueError for a matrix that is not packed.
+    """
+    check_choice("dtype", dtype, abi.TYPES)
+    if not matrix.is_packed:
+        raise ValueError(f"only weights of 8 and 4 bits are packed, got {matrix.format!r}")
+    library().tfguide_unpack(
+        matrix.linear, check_count("y", y), abi.code("Type", dtype), check_count("threads", threads)
+    )

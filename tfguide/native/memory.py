@@ -1,0 +1,30 @@
+"""The speed of the memory itself, as the kernels can read it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from tfguide.checks.values import check_count
+from tfguide.native.library import library
+from tfguide.native.machine import cores, use_huge_pages
+
+
+class MemoryReader:
+    """A large buffer. A call reads every byte of it and returns the bytes per second of that pass.
+
+    threads: default: all cores that this process may use.
+    """
+
+    def __init__(self, n_bytes: int = 3 << 29, threads: int | None = None):
+        self.threads = cores() if threads is None else check_count("threads", threads)
+        self._library = library()
+        self._memory = np.ones(n_bytes // 4, np.float32)
+        self.n_bytes = self._memory.nbytes
+        use_huge_pages(self._memory.ctypes.data, self.n_bytes)
+
+    def __call__(self) -> float:
+        start = time.perf_counter()
+        self._library.tfguide_read(self._memory.ctypes.data, self.n_bytes, self.threads)
+        return self.n_bytes / (time.perf_counter() - start)

@@ -1,0 +1,34 @@
+"""The tables by position that the kernels read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfguide.config import ModelConfig
+from tfguide.frequencies import rotary_frequencies, sinusoidal_frequencies
+
+
+class PositionTables:
+    """Arrays by name with a row for each position, and their addresses. They are never changed, only replaced."""
+
+    def __init__(self, length: int, arrays: Mapping[str, np.ndarray]):
+        self.length = length
+        self._arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+        self.addresses = {name: array.ctypes.data for name, array in self._arrays.items()}
+
+
+def position_tables(config: ModelConfig, length: int, learned: np.ndarray | None) -> PositionTables:
+    """The tables for texts of up to `length` positions. learned: the model's own table, (max_positions, D), or None."""
+    positions = np.arange(length, dtype=np.float64)[:, None]
+    if config.positions == "learned":
+        return PositionTables(config.max_positions, {"positions": learned})
+    if config.positions == "rotary":
+        angles = positions * rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+        return PositionTables(length, {"cos": np.cos(angles), "sin": np.sin(angles)})
+    if config.positions == "sinusoidal":
+        angles = positions * sinusoidal_frequencies(config.d_model)
+        table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, config.d_model)
+        return PositionTables(length, {"positions": table})
+    return PositionTables(length, {})

@@ -1,0 +1,63 @@
+// What is computed for one row of activations in float32: norms, activations, rotations, softmax.
+#pragma once
+#include "abi.h"
+#include "parts.h"
+
+inline void normalise(const Norm& norm, int64_t D, bool is_rms, float eps, const float* x, float* y) {
+  float mean = 0, square = 0;
+  if (!is_rms) {
+    for (int64_t i = 0; i < D; ++i) mean += x[i];
+    mean /= D;
+  }
+  Floats squares = {};
+  int64_t i = 0;
+  for (; i + LANES <= D; i += LANES) {
+    const Floats centred = load(x + i) - mean;
+    squares += centred * centred;
+  }
+  square = sum(squares);
+  for (; i < D; ++i) square += (x[i] - mean) * (x[i] - mean);
+  const float factor = 1.0f / std::sqrt(square / D + eps);
+  for (i = 0; i < D; ++i) y[i] = (x[i] - mean) * factor * norm.weight[i];
+  if (norm.bias)
+    for (i = 0; i < D; ++i) y[i] += norm.bias[i];
+}
+
+inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
+
+inline Floats activated(int activation, Floats x) {
+  switch (activation) {
+    case RELU: return x < 0.0f ? Floats{} : x;
+    case SWIGLU: return x * sigmoid(x);
+    case GELU_TANH:
+    case GEGLU_TANH: return x * sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // tanh by the sigmoid of 2x
+    default:
+      for (int i = 0; i < LANES; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
+      return x;
+  }
+}
+
+// Rotates a head of d numbers: each pair (i, i + d / 2) by the i-th of d / 2 angles. `from` may be `to`.
+inline void rotate(const float* from, int64_t d, const float* cos, const float* sin, float* to) {
+  const int64_t half = d / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const float first = from[i], second = from[half + i];
+    to[i] = first * cos[i] - second * sin[i];
+    to[half + i] = second * cos[i] + first * sin[i];
+  }
+}
+
+// n scores to weights that add up to 1; what pads them to a multiple of 16 to 0.
+inline void softmax(float* x, int64_t n) {
+  for (int64_t i = n; i < padded(n, LANES); ++i) x[i] = -INFINITY;
+  Floats most = load(x), totals = {};
+  for (int64_t i = LANES; i < n; i += LANES) most = load(x + i) > most ? load(x + i) : most;
+  const float largest = maximum(most);
+  for (int64_t i = 0; i < n; i += LANES) {
+    const Floats e = exponential(load(x + i) - largest);
+    write(x + i, e);
+    totals += e;
+  }
+  const float factor = 1.0f / sum(totals);
+  for (int64_t i = 0; i < n; i += LANES) write(x + i, load(x + i) * factor);
+}

@@ -1,0 +1,171 @@
+// One thread's part of a decoding step: embedding, blocks, cache and final norm, for a few new tokens of each row. The
+// formulas are those of tfguide/reference; what is added is where the bytes lie and which thread reads them.
+// Activations are float32 throughout, whatever the weights are.
+#pragma once
+#include "attention.h"
+#include "linear.h"
+
+inline void normalise(const Model& m, const Norm& norm, const float* x, float* y) {
+  normalise(norm, m.d_model, m.is_rms, m.eps, x, y);
+}
+
+class Worker {
+ public:
+  Worker(Step& step, int id) : s(step), m(step.m), id(id), size(step.team.size()) {
+    products = reinterpret_cast<float*>(s.own + id * s.bytes_each);
+    scores = products + s.rows * s.share;
+    queries = scores + s.most_heads * padded(s.call.max_length, LANES);
+    float* rest = queries + s.most_heads * padded(m.d_head, LANES);
+    h = s.many ? s.h : rest;
+    for_input = s.many ? static_cast<void*>(s.input) : h + s.rows * m.d_model;
+  }
+
+  void run() {
+    embed();
+    for (int l = 0; l < m.n_layers; ++l) block(m.layers[l], l);
+    if (m.final_norm.weight) each_row([&](int64_t r) { normalise(m, m.final_norm, x(r), x(r)); });
+    each_row([&](int64_t r) { std::memcpy(s.call.hidden + r * m.d_model, x(r), m.d_model * sizeof(float)); });
+  }
+
+ private:
+  Step& s;
+  const Model& m;
+  const int id, size;
+  float *h, *products, *scores, *queries;
+  void* for_input;
+  int set = 0;
+
+  float* x(int64_t r) { return s.x + r * m.d_model; }
+
+  template <class F>
+  void each_row(F&& act) {
+    for (int64_t r = id; r < s.rows; r += size) act(r);
+    s.team.barrier();
+  }
+
+  void embed() {
+    each_row([&](int64_t r) {
+      const int64_t D = m.d_model;
+      with_type(m.embedding_type, [&](auto type) {
+        const auto* row = static_cast<const decltype(type)*>(m.embedding) + s.call.tokens[r] * D;
+        for (int64_t i = 0; i < D; ++i) x(r)[i] = to_float(row[i]) * m.embedding_scale;
+      });
+      for (int64_t i = 0; s.call.positions && i < D; ++i) x(r)[i] += s.call.positions[s.position(r) * D + i];
+      for (int64_t i = 0; m.added && i < D; ++i) x(r)[i] += m.added[i];
+      if (m.embedding_norm.weight) normalise(m, m.embedding_norm, x(r), x(r));
+    });
+  }
+
+  void block(const Layer& layer, int index) {
+    const float* input = normalised(layer.attention_norm);
+    attention(layer, index, input);
+    if (m.placement == POST) after(layer.attention_norm);
+    // Parallel: both sublayers read the same h, which is this thread's own and has stayed.
+    if (m.placement != PARALLEL) input = normalised(layer.feed_forward_norm);
+    feed_forward(layer, input);
+    if (m.placement == POST) after(layer.feed_forward_norm);
+  }
+
+  // Every row here, or where there are many this thread's share of them, and then all may read all.
+  template <class F>
+  void own_rows(F&& act) {
+    for (int64_t r = s.many ? id : 0; r < s.rows; r += s.many ? size : 1) act(r);
+    if (s.many) s.team.barrier();
+  }
+
+  // What a sublayer reads.
+  const float* normalised(const Norm& norm) {
+    if (m.placement == POST) return s.x;
+    own_rows([&](int64_t r) { normalise(m, norm, x(r), h + r * m.d_model); });
+    return h;
+  }
+
+  void after(const Norm& norm) {
+    each_row([&](int64_t r) { normalise(m, norm, x(r), x(r)); });
+  }
+
+  // y = input W + b, or y += where `adds`; this thread's part of the outputs.
+  void multiply(const Linear& w, const Input& input, float* y, bool adds) {
+    const Part part(w.out, id, size);
+    int64_t ld = part.last - part.first, stride = 0;
+    float* to = products - part.first;  // as if it began at the first output
+    int shares = 1;
+    if (is_columns(w)) {
+      stride = padded(s.rows * s.widest, LANES);
+      ld = w.out;
+      to = s.partial + set * size * stride;
+      set ^= 1;  // the other threads may still be adding up what the product before this one left
+      partial_sums(w, input.x, w.in, s.rows, to + id * stride, Part(w.in, id, size));
+      s.team.barrier();
+      shares = size;
+    } else {
+      product(w, input, s.rows, to, ld, part);
+    }
+    for (int64_t r = 0; r < s.rows; ++r)
+      for (int64_t o = part.first; o < part.last; ++o) {
+        float value = w.bias ? w.bias[o] : 0.0f;
+        for (int share = 0; share < shares; ++share) value += to[share * stride + r * ld + o];
+        y[r * w.out + o] = adds ? y[r * w.out + o] + value : value;
+      }
+  }
+
+  // The input as the format of these weights wants it.
+  Input prepared(const Linear& w, const float* x) {
+    Input input(x, s.rows, w.in, for_input);
+    own_rows([&](int64_t r) { input.prepare(w, r); });
+    return input;
+  }
+
+  void attention(const Layer& layer, int index, const float* from) {
+    const Input input = prepared(layer.query, from);
+    multiply(layer.query, input, s.q, false);
+    multiply(layer.key, input, s.k, false);
+    multiply(layer.value, input, s.v, false);
+    s.team.barrier();
+    with_type(s.call.cache_type, [&](auto type) {
+      using T = decltype(type);
+      T *keys = static_cast<T*>(s.call.keys[index]), *values = static_cast<T*>(s.call.values[index]);
+      attend(Attention<T>{s, m, keys, values, queries, scores});
+    });
+    s.team.barrier();
+    multiply(layer.output, prepared(layer.output, s.heads), s.x, true);
+    s.team.barrier();
+  }
+
+  template <class T>
+  void attend(Attention<T> cache) {
+    const int64_t units = s.rows * m.n_kv_heads;
+    for (int64_t u = units * id / size; u < units * (id + 1) / size; ++u)
+      cache.append(u / m.n_kv_heads, u % m.n_kv_heads);
+    s.team.barrier();
+    if (s.many) return cache.attend_prompt(id, size);
+    const int64_t all = s.rows * m.n_heads, last = all * (id + 1) / size;
+    for (int64_t u = all * id / size; u < last;) {  // the heads of one row together
+      const int64_t r = u / m.n_heads, head = u % m.n_heads, n = std::min(last - u, m.n_heads - head);
+      cache.attend(r, head, n);
+      u += n;
+    }
+  }
+
+  void feed_forward(const Layer& layer, const float* from) {
+    const int64_t F = m.d_ff;
+    const Input input = prepared(layer.up, from);
+    const bool gated = layer.gate.weight != nullptr;
+    if (gated) multiply(layer.gate, input, s.gate, false);
+    multiply(layer.up, input, s.up, false);
+    const Part part(F, id, size);
+    for (int64_t r = 0; r < s.rows; ++r)
+      for (int64_t o = part.first; o < part.last; o += LANES) {
+        float *up = s.up + r * F + o, *gate = gated ? s.gate + r * F + o : up;
+        const int64_t n = std::min<int64_t>(LANES, part.last - o);
+        Floats a = {}, b = all(1.0f);
+        std::memcpy(&a, gate, n * sizeof(float));
+        if (gated) std::memcpy(&b, up, n * sizeof(float));
+        a = activated(m.activation, a) * b;
+        std::memcpy(up, &a, n * sizeof(float));
+      }
+    s.team.barrier();
+    multiply(layer.down, prepared(layer.down, s.up), s.x, true);
+    s.team.barrier();
+  }
+};

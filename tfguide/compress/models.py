@@ -30,6 +30,14 @@ def quantize(
     return model.with_quantized(quantization, pack_weights(model.config, quantization, model.weight_of))
 
 
+def to_weights(model: Weighted) -> dict[str, np.ndarray]:
+    """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took.
+
+    Of a quantised model: what its weights stand for.
+    """
+    return model.to_weights()
+
+
 def prune_magnitude(model: Weighted, sparsity: float, scope: str = "layer") -> Weighted:
     """The model with the smallest entries of its linear layers set to 0; see `tfguide.compress.pruning`.
 

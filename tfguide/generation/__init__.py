@@ -4,6 +4,7 @@ from tfguide.generation.beam import Beam, BeamSearch, beam_search
 from tfguide.generation.choose import Chooser, Sampling, draw, greedy, probabilities
 from tfguide.generation.generate import generate, stream
 from tfguide.generation.interfaces import Cache
+from tfguide.generation.maps import attention_maps
 from tfguide.generation.perplexity import perplexity
 from tfguide.generation.prompts import pad_prompts, stopping
 from tfguide.generation.speculative import PromptLookup, SpeculativeResult, accept, speculative_generate
@@ -11,6 +12,6 @@ from tfguide.generation.verbs import Generator
 
 __all__ = [
     "Beam", "BeamSearch", "Cache", "Chooser", "Generator", "PromptLookup", "Sampling", "SpeculativeResult", "accept",
-    "beam_search", "draw", "generate", "greedy", "pad_prompts", "perplexity", "probabilities", "speculative_generate",
-    "stopping", "stream",
+    "attention_maps", "beam_search", "draw", "generate", "greedy", "pad_prompts", "perplexity", "probabilities",
+    "speculative_generate", "stopping", "stream",
 ]  # fmt: skip

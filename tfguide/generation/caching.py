@@ -103,20 +103,16 @@ class DenseCache:
         return self._crossed[layer]
 
 
-class View:
-    """One call on a cache: where its tokens stand, which keys they are given, and where theirs are kept.
+class CallView:
+    """One call on a cache, as the blocks of a model see it; a subclass says what `append` keeps and returns.
 
     `positions`: (B, T), of the new tokens; `key_positions`: (B or 1, S), of the keys, -1 where there is none; tensors.
-    `is_first`: whether nothing stands before the new tokens in any row.
+    `is_first`: whether it is known that nothing stands before the new tokens in any row.
     """
 
-    def __init__(self, cache: DenseCache, positions: np.ndarray):
-        self._cache, self._storage, self._new = cache, cache.storage, positions
-        self._end = int(positions.max()) + 1
-        self.is_first = self._end == positions.shape[1]
-        self._places = self._storage.places(np.arange(len(positions))[:, None], positions)
-        self.positions = self._storage.as_tensor(positions)
-        self.key_positions = self._storage.as_tensor(self._keys_at())
+    positions: Any
+    key_positions: Any
+    is_first = False
 
     def visible(self, distance: Any) -> Any:
         """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
@@ -125,6 +121,22 @@ class View:
     def layer(self, index: int) -> LayerPart:
         """One layer's part of this call."""
         return LayerPart(self, index)
+
+    def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Keep what is new, each (B, T, ...); all that the new queries may see, each (B, S, ...)."""
+        raise NotImplementedError
+
+
+class View(CallView):
+    """One call on a cache of which the positions are known: what is new is written into the storage."""
+
+    def __init__(self, cache: DenseCache, positions: np.ndarray):
+        self._cache, self._storage, self._new = cache, cache.storage, positions
+        self._end = int(positions.max()) + 1
+        self.is_first = self._end == positions.shape[1]
+        self._places = self._storage.places(np.arange(len(positions))[:, None], positions)
+        self.positions = self._storage.as_tensor(positions)
+        self.key_positions = self._storage.as_tensor(self._keys_at())
 
     def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         """Keep what is new, each (B, T, ...); all that the new queries may see, each (B, S, ...)."""

@@ -82,10 +82,14 @@ class Generator:
 
     def read(self, tokens: Any, cache: Cache | None = None, valid: Any = None) -> Any:
         """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
-        raise NotImplementedError
+        return self.hidden(tokens, valid, cache=cache)
 
     def logits(self, hidden: Any) -> Any:
         """The head: hidden states (..., D) to logits (..., V)."""
+        raise NotImplementedError
+
+    def hidden(self, tokens: Any, *arguments: Any, cache: Cache | None = None) -> Any:
+        """The hidden states (B, T, D) that the head turns into logits; arguments as in the model's call."""
         raise NotImplementedError
 
     def as_tokens(self, tokens: Any, valid: Any = None, name: str = "tokens") -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 It is written for reading and for correctness, not for speed: it caches nothing, and every step is one line.
 """
 
+from tfguide.generation import attention_maps
 from tfguide.reference.attention import (
     MultiHeadAttention,
     attention_weights,
@@ -16,7 +17,6 @@ from tfguide.reference.models import (
     Decoder,
     Encoder,
     EncoderDecoder,
-    attention_maps,
     forward,
     from_weights,
     generate,

@@ -21,7 +21,7 @@ from tfguide.generation import greedy, pad_prompts, stopping
 from tfguide.generation.checks import check_generation
 from tfguide.reference.linear import Linear, assign
 from tfguide.reference.stack import DecoderStack, Embeddings, EncoderStack
-from tfguide.weights import attention_names, check_weights
+from tfguide.weights import check_weights
 
 
 class Encoder:
@@ -125,13 +125,6 @@ def from_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Enco
 def forward(config: ModelConfig, weights: Mapping[str, np.ndarray], *inputs, **masks) -> np.ndarray:
     """The model's output in one call: `from_weights(config, weights)(*inputs, **masks)`, float64."""
     return from_weights(config, weights)(*inputs, **masks)
-
-
-def attention_maps(model, *inputs, **masks) -> dict[str, np.ndarray]:
-    """The weights (B, H, T, S) of every attention layer by name; arguments as in the model's call."""
-    maps = []
-    model(*inputs, **masks, record=maps.append)
-    return dict(zip(attention_names(model.config), maps, strict=True))
 
 
 def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) -> np.ndarray:

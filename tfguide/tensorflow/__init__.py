@@ -5,9 +5,9 @@ from tfguide.tensorflow import startup  # noqa: F401, I001  before anything that
 from tfguide.checkpoints.models import save_checkpoint
 from tfguide.compress.models import (
     layer_changes, pool_kv_heads, prune_heads, prune_layers, prune_magnitude, prune_neurons, prune_two_four,
-    quantize,
+    quantize, to_weights,
 )  # fmt: skip
-from tfguide.generation import beam_search, generate, perplexity, speculative_generate, stream
+from tfguide.generation import attention_maps, beam_search, generate, perplexity, speculative_generate, stream
 from tfguide.tensorflow.attention import (
     MultiHeadAttention, attention_weights, fused_attention, scaled_dot_product_attention,
 )  # fmt: skip
@@ -18,7 +18,7 @@ from tfguide.tensorflow.fast import CompiledDecoder, FastDecoder, accelerate
 from tfguide.tensorflow.feedforward import FeedForward, activate
 from tfguide.tensorflow.masks import Mask, causal_mask, padding_mask
 from tfguide.tensorflow.models import (
-    Decoder, Encoder, EncoderDecoder, attention_maps, from_weights, sentence_embeddings, to_weights,
+    Decoder, Encoder, EncoderDecoder, from_weights, sentence_embeddings,
 )  # fmt: skip
 from tfguide.tensorflow.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.tensorflow.positions import alibi_bias, relative_bias, rotary_angles, rotate, sinusoidal_positions

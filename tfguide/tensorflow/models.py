@@ -17,7 +17,7 @@ from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.tensorflow.verbs import Generator
 from tfguide.tensorflow.weighted import Weighted, policy
-from tfguide.weights import attention_names, check_dtype, check_weights
+from tfguide.weights import check_dtype, check_weights
 
 
 class _Model(keras.Model):
@@ -100,10 +100,6 @@ class Decoder(Generator, Weighted, _Model):
         """
         x = self.embedding(tokens, positions, token_types)
         return self.decoder(x, positions, valid, record=record, cache=cache, watch=watch)
-
-    def read(self, tokens, cache=None, valid=None):
-        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
-        return self.hidden(tokens, valid, cache=cache)
 
     def hidden_states(self, tokens) -> list[np.ndarray]:
         """What goes into the first block for tokens (B, T) and what comes out of each, (B, T, D), float32 arrays."""
@@ -199,21 +195,6 @@ def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decode
     """A model with weights of a type, of no particular values."""
     with policy(dtype):
         return {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
-
-
-def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:
-    """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took.
-
-    Of a quantised model: what its weights stand for.
-    """
-    return model.to_weights()
-
-
-def attention_maps(model, *inputs, **masks) -> dict[str, tf.Tensor]:
-    """The weights (B, H, T, S) of every attention layer by name; arguments as in the model's call."""
-    maps = []
-    model(*inputs, **masks, record=maps.append)
-    return dict(zip(attention_names(model.config), maps, strict=True))
 
 
 def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) -> tf.Tensor:

@@ -5,9 +5,9 @@ from tfguide.torch import startup  # noqa: F401, I001  before anything that impo
 from tfguide.checkpoints.models import save_checkpoint
 from tfguide.compress.models import (
     layer_changes, pool_kv_heads, prune_heads, prune_layers, prune_magnitude, prune_neurons, prune_two_four,
-    quantize,
+    quantize, to_weights,
 )  # fmt: skip
-from tfguide.generation import beam_search, generate, perplexity, speculative_generate, stream
+from tfguide.generation import attention_maps, beam_search, generate, perplexity, speculative_generate, stream
 from tfguide.torch.attention import MultiHeadAttention, attention_weights, fused_attention, scaled_dot_product_attention
 from tfguide.torch.blocks import DecoderBlock, EncoderBlock
 from tfguide.torch.cache import KVCache, QuantizedKVCache, QuantizedStorage, SlidingCache, Storage
@@ -16,7 +16,7 @@ from tfguide.torch.fast import CompiledDecoder, FastDecoder, accelerate
 from tfguide.torch.feedforward import FeedForward, activate
 from tfguide.torch.masks import Mask, causal_mask, padding_mask
 from tfguide.torch.models import (
-    Decoder, Encoder, EncoderDecoder, attention_maps, from_weights, sentence_embeddings, to_weights,
+    Decoder, Encoder, EncoderDecoder, from_weights, sentence_embeddings,
 )  # fmt: skip
 from tfguide.torch.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.torch.positions import alibi_bias, relative_bias, rotary_angles, rotate, sinusoidal_positions

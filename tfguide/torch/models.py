@@ -17,7 +17,7 @@ from tfguide.torch.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.torch.tensors import as_tensor, to_float32
 from tfguide.torch.verbs import Generator
 from tfguide.torch.weighted import Weighted
-from tfguide.weights import attention_names, check_dtype, check_weights
+from tfguide.weights import check_dtype, check_weights
 
 
 class Encoder(Weighted, nn.Module):
@@ -82,10 +82,6 @@ class Decoder(Generator, Weighted, nn.Module):
         """
         x = self.embedding(tokens, positions, token_types)
         return self.decoder(x, positions, valid, record=record, cache=cache, watch=watch)
-
-    def read(self, tokens, cache=None, valid=None):
-        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
-        return self.hidden(tokens, valid, cache=cache)
 
     @torch.inference_mode()
     def hidden_states(self, tokens) -> list[np.ndarray]:
@@ -179,21 +175,6 @@ def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decode
     kind = {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind]
     with left_out():
         return kind(config).to(getattr(torch, dtype))
-
-
-def to_weights(model: Encoder | Decoder | EncoderDecoder) -> dict[str, np.ndarray]:
-    """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took.
-
-    Of a quantised model: what its weights stand for.
-    """
-    return model.to_weights()
-
-
-def attention_maps(model, *inputs, **masks) -> dict[str, Tensor]:
-    """The weights (B, H, T, S) of every attention layer by name; arguments as in the model's call."""
-    maps = []
-    model(*inputs, **masks, record=maps.append)
-    return dict(zip(attention_names(model.config), maps, strict=True))
 
 
 def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfguide.generation.caching import LayerPart
+from tfguide.generation.caching import CallView
 from tfguide.tensorflow.cache.storage import Storage
 
 
@@ -28,28 +28,16 @@ class TensorStorage(Storage):
         return tf.zeros(size, dtype)
 
 
-class StaticView:
+class StaticView(CallView):
     """A compiled step's part of a `KVCache`: all slots, filled or not, and a mask that hides the others.
-
-    Its methods are those of `tfguide.generation.caching.View`.
 
     `tensors`: those of the cache's `TensorStorage`, then what they become; positions: (B, 1), of the new tokens.
     """
-
-    is_first = False
 
     def __init__(self, tensors: dict[str, list[tf.Tensor]], positions: tf.Tensor):
         self.tensors, self.positions = tensors, positions
         n_slots = next(iter(tensors.values()))[0].shape[1]
         self.key_positions = tf.range(n_slots)[None]
-
-    def visible(self, distance: tf.Tensor) -> tf.Tensor:
-        """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
-        return distance >= 0
-
-    def layer(self, index: int) -> LayerPart:
-        """One layer's part of this step."""
-        return LayerPart(self, index)
 
     def append(self, layer: int, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         """Keep new keys and values (B, 1, K, d); all slots, (B, max_length, K, d)."""
@@ -58,27 +46,15 @@ class StaticView:
         return tuple(layers[layer] for layers in self.tensors.values())
 
 
-class PromptView:
+class PromptView(CallView):
     """A traced prompt's part of an empty cache: `tensors` takes what the cache will hold, by name.
-
-    Its methods are those of `tfguide.generation.caching.View`.
 
     names: of what the layers keep, `config.cached`; positions: (1, T), of the tokens.
     """
 
-    is_first = False
-
     def __init__(self, names: tuple[str, ...], positions: tf.Tensor):
         self.tensors: dict[str, list[tf.Tensor]] = {name: [] for name in names}
         self.positions = self.key_positions = positions
-
-    def visible(self, distance: tf.Tensor) -> tf.Tensor:
-        """Which keys a query may see by `distance` = query - key, (1, T, T): boolean (1, T, T)."""
-        return distance >= 0
-
-    def layer(self, index: int) -> LayerPart:
-        """One layer's part of this call."""
-        return LayerPart(self, index)
 
     def append(self, layer: int, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         """Keep the keys and values (B, T, K, d), which are all that the queries may see."""

@@ -70,10 +70,6 @@ class FastDecoder(native.NativeGenerator, Generator):
         cache.advance(count_tokens(tokens, valid))
         return hidden
 
-    def read(self, tokens, cache=None, valid=None):
-        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
-        return self.hidden(tokens, valid, cache=cache)
-
     def address_of(self, tensor: np.ndarray) -> int:
         """Where a tensor of a cache begins in memory."""
         return tensor.__array_interface__["data"][0]  # ten times as quick as tensor.ctypes.data

@@ -5,31 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tfguide.generation.caching import LayerPart
+from tfguide.generation.caching import CallView
 
 
-class StaticView:
+class StaticView(CallView):
     """A compiled step's part of a `KVCache`: all slots, filled or not, and a mask that hides the others.
-
-    Its methods are those of `tfguide.generation.caching.View`.
 
     tensors: those of the cache's `Storage`, which are written in place; positions: (B, 1), of the new tokens.
     """
-
-    is_first = False
 
     def __init__(self, tensors: dict[str, list[Tensor]], positions: Tensor):
         self.tensors, self.positions = tensors, positions
         n_slots = next(iter(tensors.values()))[0].shape[1]
         self.key_positions = torch.arange(n_slots, device=positions.device)[None]
-
-    def visible(self, distance: Tensor) -> Tensor:
-        """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
-        return distance >= 0
-
-    def layer(self, index: int) -> LayerPart:
-        """One layer's part of this step."""
-        return LayerPart(self, index)
 
     def append(self, layer: int, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Keep new keys and values (B, 1, K, d); all slots, (B, max_length, K, d)."""

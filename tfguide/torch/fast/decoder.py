@@ -61,10 +61,6 @@ class FastDecoder(native.NativeGenerator, Generator):
         cache.advance(count_tokens(tokens, valid))
         return torch.from_numpy(hidden)
 
-    def read(self, tokens, cache=None, valid=None):
-        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
-        return self.hidden(tokens, valid, cache=cache)
-
     def address_of(self, tensor: Tensor) -> int:
         """Where a tensor of a cache begins in memory."""
         return tensor.data_ptr()

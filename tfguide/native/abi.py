@@ -31,6 +31,8 @@ LINEARS = ("query", "key", "value", "output", "gate", "up", "down")  # the matri
 
 
 class Linear(Structure):
+    """A matrix (in, out) and its bias."""
+
     _fields_ = [
         ("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p), ("in", c_int64), ("out", c_int64),
         ("format", c_int32), ("group", c_int32),
@@ -38,14 +40,20 @@ class Linear(Structure):
 
 
 class Norm(Structure):
+    """The weight and the bias of a norm; without a weight there is no norm."""
+
     _fields_ = [("weight", c_void_p), ("bias", c_void_p)]
 
 
 class Layer(Structure):
+    """The norms and the matrices of a block; a matrix without a weight is absent."""
+
     _fields_ = [("attention_norm", Norm), ("feed_forward_norm", Norm), *((name, Linear) for name in LINEARS)]
 
 
 class Model(Structure):
+    """The sizes and the weights of a model."""
+
     _fields_ = [
         *((name, c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
         *((name, c_int32) for name in ("is_rms", "placement", "activation", "window", "embedding_type")),
@@ -56,6 +64,8 @@ class Model(Structure):
 
 
 class Call(Structure):
+    """What changes between calls, and all that a call may write."""
+
     _fields_ = [
         ("tokens", c_void_p), ("starts", c_void_p), ("batch", c_int64), ("n_tokens", c_int64), ("max_length", c_int64),
         ("keys", POINTER(c_void_p)), ("values", POINTER(c_void_p)),
@@ -64,6 +74,8 @@ class Call(Structure):
 
 
 class Rowwise(Structure):
+    """One task for each row."""
+
     _fields_ = [
         ("x", c_void_p), ("other", c_void_p), ("y", c_void_p), ("norm", Norm), ("cos", c_void_p), ("sin", c_void_p),
         ("rows", c_int64), ("width", c_int64), ("head", c_int64),

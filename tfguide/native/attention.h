@@ -72,7 +72,7 @@ struct Attention {
   // computed as `attend` computes it, in the same order, so that no result depends on the other rows.
   void attend_prompt(int id, int size) {
     const int64_t tiles = (s.call.n_tokens + QUERIES - 1) / QUERIES, units = s.call.batch * tiles * m.n_heads;
-    for (int64_t u = id; u < units; u += size) {  // in turns: the later a query, the more keys it sees
+    for (int64_t u = id; u < units; u += size) {  // interleaved, because later queries see more keys
       const int64_t head = u % m.n_heads, tile = u / m.n_heads, first = tile % tiles * QUERIES;
       const int64_t r = tile / tiles * s.call.n_tokens + first, n = std::min<int64_t>(QUERIES, s.call.n_tokens - first);
       if (n == QUERIES && !(m.window && s.position(r + n - 1) >= m.window)) {

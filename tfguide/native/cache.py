@@ -36,8 +36,8 @@ class NativeCache:
     ) -> NativeCache:
         """The cache in the tensors of each layer as they are now; address: of a tensor, where it begins in memory.
 
-        The tensors are NumPy's or PyTorch's, of the type `dtype`. Each of them is
-        checked, in every step. Raises ValueError for tensors that the kernels cannot use.
+        The tensors are NumPy's or PyTorch's, of the type `dtype`. Each of them is checked, in every step.
+        Raises ValueError for tensors that the kernels cannot use.
         """
         if dtype not in abi.TYPES:
             raise ValueError(f"the fast decoder takes a cache of {', '.join(abi.TYPES)}, got {dtype}")

@@ -7,7 +7,7 @@
 // N rows of weights with R rows of x.
 template <class T, int N, int R>
 inline void dot_rows(const T* w, int64_t in, const float* x, int64_t ldx, float* y, int64_t ldy) {
-  constexpr int U = N * R <= 2 ? 4 / (N * R) : 1;  // more sums, to hide the latency of an addition
+  constexpr int U = N * R <= 2 ? 4 / (N * R) : 1;  // independent sums, to hide the latency of an addition
   Floats acc[N][R][U][2] = {};
   int64_t k = 0;
   for (; k + U * 2 * LANES <= in; k += U * 2 * LANES)
@@ -35,8 +35,8 @@ inline void dot_rows(const T* w, int64_t in, const float* x, int64_t ldx, float*
     }
 }
 
-// One row of bfloat16 weights with R rows of x, by whole words of two weights: the lower one shifted up, the upper one
-// with the lower cut off. `halves`: each 32 numbers of x with the even ones first.
+// One row of bfloat16 weights with R rows of x. A word holds two weights: the lower one is shifted up, the upper one is
+// masked. `halves`: each 32 numbers of x with the even ones first.
 template <int R>
 inline void dot_pairs(const Bfloat16* w, int64_t in, const float* x, int64_t ldx, const float* halves, float* y,
                       int64_t ldy) {
@@ -63,7 +63,7 @@ inline void dot_pairs(const Bfloat16* w, int64_t in, const float* x, int64_t ldx
   }
 }
 
-// Not inlined, as all that follow: in one large function the compiler keeps sums in memory.
+// Not inlined, like the functions of packed.h and rounded.h: in one large function the compiler keeps sums in memory.
 template <class T, int R>
 [[gnu::noinline]] void rows_of(const Linear& m, int64_t o, int64_t n, const float* x, int64_t ldx, float* y, int64_t ldy) {
   const T* w = static_cast<const T*>(m.weight);
@@ -102,9 +102,9 @@ inline void add_columns(const T* w, int64_t step, const float* x, int64_t ldx, i
       for (int i = 0; i < N; ++i) y[r * ldy + j] += to_float(w[i * step * out + j]) * x[r * ldx + i * step];
 }
 
-// Eight inputs at once, so that y is read and written for every eighth of them only: one from each eighth of the
-// thread's part, so that each is read on and on. Eight rows side by side can share a page, which processors that look
-// for a pattern in each page do not see through.
+// Eight inputs at once, so that y is read and written once for eight of them. One comes from each eighth of the
+// thread's part, so that each is a long stream. Eight rows side by side can share a page, and then the processor,
+// which looks for one pattern in each page, does not prefetch them.
 template <class T, int R>
 inline void columns_of(const Linear& m, int64_t first, int64_t last, const float* x, int64_t ldx, float* y) {
   const T* w = static_cast<const T*>(m.weight);
@@ -129,7 +129,7 @@ inline void partial_sums_of(const Linear& m, const float* x, int64_t ldx, int64_
   }
 }
 
-// (in, out) matrices are read along their rows: a thread takes some of the inputs, and gets a share of every output.
+// (in, out) matrices are read along their rows: a thread takes some of the inputs, and computes a part of every output.
 inline void partial_sums(const Linear& m, const float* x, int64_t ldx, int64_t rows, float* y, Part part) {
   std::memset(y, 0, rows * m.out * sizeof(float));
   switch (m.format) {

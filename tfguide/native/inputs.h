@@ -6,7 +6,7 @@
 inline bool is_columns(const Linear& m) { return m.format >= F32_COLUMNS && m.format <= F16_COLUMNS; }
 inline bool is_a8(const Linear& m) { return m.format >= INT8_A8; }
 
-// Rows rounded to 8 bits, q (rows, in), with a scale and the sum of q for each block of 32.
+// Rows rounded to 8 bits, q (rows, in), with a scale and the sum of q for each block of inputs.
 struct Rounded {
   int8_t* q;
   float* scale;
@@ -26,7 +26,8 @@ struct Rounded {
     for (int64_t b = 0; b < blocks; ++b) {
       float buffer[ACTIVATION_BLOCK] = {0};
       const float* from = x + b * ACTIVATION_BLOCK;
-      if (in < (b + 1) * ACTIVATION_BLOCK) from = static_cast<float*>(std::memcpy(buffer, from, (in - b * ACTIVATION_BLOCK) * sizeof(float)));
+      if (in < (b + 1) * ACTIVATION_BLOCK)
+        from = static_cast<float*>(std::memcpy(buffer, from, (in - b * ACTIVATION_BLOCK) * sizeof(float)));
       const Floats first = load(from), second = load(from + LANES);
       const float size = largest(first, second);
       const float inverse = size > 0 ? 127.0f / size : 0;
@@ -38,7 +39,7 @@ struct Rounded {
       const Ints both = low + high;
       int32_t total = 0;
       for (int i = 0; i < LANES; ++i) total += both[i];
-      // A NaN or an infinity makes the scale NaN, and so every output that the block goes into.
+      // A NaN or an infinity makes the scale NaN, and with it every output that reads the block.
       const bool finite = size <= 3.4e38f && sum(first * 0.0f + second * 0.0f) == 0.0f;
       scale[row * blocks + b] = finite ? size / 127.0f : NAN;
       sum_[row * blocks + b] = total;
@@ -46,6 +47,7 @@ struct Rounded {
   }
 };
 
+// Each 32 numbers of x with the even ones first: the order of the words of bfloat16 weights.
 inline void split_pairs(const float* x, int64_t in, float* halves) {
   for (int64_t k = 0; k + 2 * LANES <= in; k += 2 * LANES)
     for (int i = 0; i < LANES; ++i) {
@@ -54,7 +56,7 @@ inline void split_pairs(const float* x, int64_t in, float* halves) {
     }
 }
 
-// What a product reads: rows x (rows, in), and x once more as the format of the weights wants it.
+// Rows x (rows, in), and x prepared for the format of the weights.
 struct Input {
   const float* x;
   int64_t ld;

@@ -24,8 +24,8 @@ Team& team_of(int size) {
   return *current;
 }
 
-// A process may be forked while another of its threads computes here. The child would find the lock taken by a thread
-// that it does not have: so a fork waits for the lock.
+// A process may fork while another of its threads computes here. In the child that thread does not exist, and would
+// never release the lock: so a fork waits for the lock.
 struct ForkSafety {
   ForkSafety() {
     pthread_atfork([] { one_at_a_time.lock(); }, [] { one_at_a_time.unlock(); }, [] { one_at_a_time.unlock(); });
@@ -90,14 +90,14 @@ void tfguide_step(const Model* model, const Call* call, int threads) {
   Team& team = team_of(threads);
   Step step(*model, *call, team, scratch);
   Decoding job{step};
-  run_on(team, job, true);  // the head follows
+  run_on(team, job, true);  // the product with the head follows
 }
 
 void tfguide_linear(const Linear* linear, const float* x, int64_t rows, float* y, int threads) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
   Team& team = team_of(threads);
   Product job(*linear, x, rows, y, team, scratch);
-  run_on(team, job, rows <= MAX_ROWS);  // the head, and then the next step
+  run_on(team, job, rows <= MAX_ROWS);  // in decoding this is the head, and the next step follows
 }
 
 void tfguide_rowwise(const Rowwise* work, int threads) {
@@ -115,7 +115,7 @@ void tfguide_unpack(const Linear* linear, void* to, int type, int threads) {
   });
 }
 
-// Reads all the bytes once; what it returns depends on each of them, so that no compiler can leave the reading out.
+// Reads all the bytes once. The result depends on each of them, so that no compiler can omit the reading.
 float tfguide_read(const void* from, int64_t bytes, int threads) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
   Team& team = team_of(std::min(threads, MOST_READERS));

@@ -19,20 +19,13 @@ from tfguide.native import abi
 from tfguide.native.machine import processor, processor_vendor
 from tfguide.temporary import hidden_folder, remove_orphans, sync
 
-FOLDER = Path(__file__).parent  # of the C++: kernels.cpp includes all the headers
+FOLDER = Path(__file__).parent  # where the C++ lies; kernels.cpp includes all the headers
 COMPILERS = ("c++", "g++", "clang++")
-# No -ffast-math: it would make the whole process flush small numbers to 0, and forget what NaN is.
+# No -ffast-math: it would make the whole process flush small numbers to 0, and the compiler ignore NaN.
 FLAGS = (
-    "-O3",
-    "-std=c++17",
-    "-shared",
-    "-fPIC",
-    "-pthread",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-w",
-    "-fvisibility=hidden",
-)
+    "-O3", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-fno-math-errno",
+    "-fno-trapping-math", "-w",
+)  # fmt: skip
 
 
 class NativeUnavailable(RuntimeError):
@@ -43,16 +36,16 @@ class NativeUnavailable(RuntimeError):
 def library() -> ctypes.CDLL:
     """The compiled kernels. The first call on a machine compiles for about 5 seconds and keeps the result.
 
-    It is kept in the folder that TFGUIDE_CACHE names, or in tfguide of XDG_CACHE_HOME (~/.cache), under a name that
-    changes with the source, the compiler and the processor, and that has a digest of the file in it: what is not whole
-    is never loaded, but compiled again. CXX names another compiler; TFGUIDE_NATIVE=0 switches the kernels off.
+    The file is kept in the folder that TFGUIDE_CACHE names, or in tfguide of XDG_CACHE_HOME (~/.cache). Its name
+    changes with the source, the compiler and the processor, and contains a digest of the file: a file that is not whole
+    is compiled again, never loaded. CXX names another compiler; TFGUIDE_NATIVE=0 switches the kernels off.
     Raises NativeUnavailable; RuntimeError where the C++ has other structures, codes or limits than abi.py.
     """
     if os.environ.get("TFGUIDE_NATIVE", "1") == "0":
         raise NativeUnavailable("the C++ kernels are switched off by TFGUIDE_NATIVE=0")
     command = _command()
     name = f"kernels-{_key(command)}"
-    file = _find(_named_folder(), name)  # which may be one that others filled, and that cannot be written
+    file = _find(_named_folder(), name)  # this folder may be another user's, which cannot be written
     if file is None:
         folder = _writable_folder()
         file = _find(folder, name) or _compile(command, folder, name)
@@ -101,7 +94,7 @@ def _key(command) -> str:
 def _find(folder: Path | None, name: str) -> Path | None:
     """The kernels of a name in a folder, if a whole file is there.
 
-    A file that was cut short by a full disk, once loaded, ends the process as soon as it reads what is not there.
+    A full disk cuts a file short. Such a file loads, and ends the process when it reads a page that is missing.
     """
     if folder is None:
         return None
@@ -113,7 +106,7 @@ def _find(folder: Path | None, name: str) -> Path | None:
 def _is_whole(file):
     try:
         return file.stem.rpartition("-")[2] == _digest(file.read_bytes())
-    except OSError:  # a folder of that name, or a file of somebody else's
+    except OSError:  # a folder of that name, or another user's file
         return False
 
 
@@ -132,7 +125,7 @@ def _named_folder() -> Path | None:
 
 
 def _writable_folder() -> Path:
-    """The same, made and tried; where it cannot be written and was not asked for, a folder of the user's in /tmp."""
+    """The named folder, once a file could be written there; without TFGUIDE_CACHE else a folder of the user in /tmp."""
     folder, error = _named_folder(), "there is no home folder"
     if folder is not None:
         try:
@@ -165,7 +158,7 @@ def _compile(command: list[str], folder: Path, name: str) -> Path:
         with hidden_folder(folder, name) as hidden:
             built = hidden / "kernels.so"
             source = str(FOLDER / "kernels.cpp")
-            environment = {**os.environ, "TMPDIR": str(hidden)}  # what a killed compiler leaves lies there too
+            environment = {**os.environ, "TMPDIR": str(hidden)}  # a killed compiler leaves its files there too
             done = subprocess.run([*command, source, "-o", str(built)], capture_output=True, text=True, env=environment)
             if done.returncode:
                 last = "\n".join(done.stderr.strip().splitlines()[-5:])

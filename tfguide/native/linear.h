@@ -24,7 +24,7 @@ inline void sixteen(const Linear& m, int64_t o, const Input& input, int64_t row,
   for (int r = 0; r < R; ++r) std::memcpy(y + r * ldy + o, &values[r], n * sizeof(float));
 }
 
-// One thread's outputs of all rows. The weights of 16 outputs stay in the cache while the rows go by in eights.
+// One thread's outputs of all rows. The weights of 16 outputs stay in the cache while they multiply tile after tile.
 inline void product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
   if (is_a8(m)) return a8_product(m, input.rounded, rows, y, ldy, part);
   for (int64_t o = part.first; o < part.last; o += LANES)

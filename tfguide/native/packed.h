@@ -2,6 +2,7 @@
 #pragma once
 #include "inputs.h"
 
+// The outputs [o, o + 16) for R rows of x.
 template <int R>
 [[gnu::noinline]] void int8_of(const Linear& m, int64_t o, const float* x, int64_t ldx, Floats* y) {
   const int64_t in = padded(m.in, 4);

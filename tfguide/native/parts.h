@@ -17,9 +17,9 @@ struct Part {
 };
 
 // The processor prefetches by itself, but not past the end of a page of 4 KB, and not far enough: so the kernels
-// prefetch. AMD's processors need no help where a thread reads one row after the other and does little else: prefetching
-// there costs up to a quarter of the speed, and two rows at once are read at half of it. So the kernels prefetch on them
-// only where the arithmetic between two cache lines is long.
+// prefetch. AMD's processors need no help where a thread reads one row after the other and does little else: there
+// prefetching costs up to a quarter of the speed, and two rows at once are read at half of it. So on them the kernels
+// prefetch only where the arithmetic between two cache lines is long.
 #ifndef IS_AMD
 #define IS_AMD 0
 #endif

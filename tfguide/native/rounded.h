@@ -29,7 +29,7 @@ template <int N, int R>
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) total[r][n] = WideFloats{};
   for (int64_t b = 0; b < x.blocks; ++b) {
-    // The instruction wants one side unsigned: weights are shifted by 128, and 128 times the sum of x taken off.
+    // One side of the instruction is unsigned: 128 is added to the weights, and 128 times the sum of x is subtracted.
     WideInts acc[R][N];
     for (int r = 0; r < R; ++r)
       for (int n = 0; n < N; ++n) acc[r][n] = WideInts{} - 128 * x.sum_[(row + r) * x.blocks + b];
@@ -58,7 +58,7 @@ template <int N, int R>
 
 template <int N, int R>
 [[gnu::noinline]] void int4_a8_of(const Linear& m, int64_t o, const Rounded& x, int64_t row, WideFloats* y) {
-  // A group of weights and a block of x both start at multiples of 8: go by the shorter of the two.
+  // A group of weights and a block of x both start at multiples of 8: each step is the shorter of the two.
   const int64_t step = m.group % ACTIVATION_BLOCK == 0 ? ACTIVATION_BLOCK : 8;
   const uint8_t* w[N];
   const Float16* scales[N];
@@ -120,8 +120,8 @@ inline void a8_of(const Linear& m, int64_t o, const Rounded& x, int64_t row, flo
   for (int r = 0; r < R; ++r) std::memcpy(y + r * ldy + o, values + r * N, std::min<int64_t>(N * WIDTH, m.out - o) * 4);
 }
 
-// How many registers of sums there is room for. AVX-512 has 32 registers: 2 x 6 sums and as many counters, and what
-// they are made of. Two groups of 16 outputs at once, so that what is made of a row serves twice.
+// How many sums fit into the registers. AVX-512 has 32: 2 x 6 sums, as many counters, and their operands. Two groups of
+// 16 outputs at once, so that an operand made from a row serves twice.
 #if defined(__AVX512F__)
 constexpr int GROUPS = 2, GROUP_ROWS = 6, FEW_ROWS = 8;
 #elif defined(__AVX2__)
@@ -130,7 +130,7 @@ constexpr int GROUPS = 1, GROUP_ROWS = 3, FEW_ROWS = 3;
 constexpr int GROUPS = 1, GROUP_ROWS = 8, FEW_ROWS = 8;
 #endif
 
-// `rows` rows in as many steps as it takes, up to R at a time.
+// All rows, up to R at a time.
 template <int G, int R>
 inline void a8_rows(const Linear& m, int64_t o, const Rounded& x, int64_t rows, float* y, int64_t ldy, int64_t row = 0) {
   for (; row + R <= rows; row += R) a8_of<G, R>(m, o, x, row, y + row * ldy, ldy);

@@ -7,7 +7,7 @@
 #include "rows.h"
 #include "types.h"
 
-// y = activation(a), times b where there is one, in place of a.
+// Overwrites a with activation(a), times b where there is one.
 inline void activate(int activation, int64_t width, float* a, const float* b) {
   int64_t i = 0;
   for (; i + LANES <= width; i += LANES)

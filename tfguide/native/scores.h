@@ -40,7 +40,7 @@ inline void score(const float* query, int64_t wide, const T* key, int64_t ld, in
                   Floats* found) {
   Floats parts[Q][LANES];
   int64_t i = 0;
-  for (; i + 4 <= n; i += 4) dots<Q, 4>(query, wide, key, ld, i, d, parts);  // what is loaded serves four times
+  for (; i + 4 <= n; i += 4) dots<Q, 4>(query, wide, key, ld, i, d, parts);  // a loaded query serves four keys
   for (; i < n; ++i) dots<Q, 1>(query, wide, key, ld, i, d, parts);
   for (int q = 0; q < Q; ++q) {
     for (i = n; i < LANES; ++i) parts[q][i] = Floats{};

@@ -17,10 +17,10 @@ struct Step {
   bool many;
   float *x, *q, *k, *v, *heads, *gate, *up;  // shared, (rows, ...)
   float* h;                                  // the normalised rows, shared where there are many
-  char* input;                               // and what they are rounded to
-  float* partial;                                           // two sets of one (rows, widest) for each thread
+  char* input;                               // and the same rows, prepared for a product
+  float* partial;                            // two sets of (rows, widest) for each thread
   int64_t widest, share;  // the most outputs of any layer, and of one thread
-  int64_t most_heads;     // of one row, for one thread; or the queries of one head
+  int64_t most_heads;     // the most heads of one row for one thread; with many rows, the queries of one head
   char* own;              // bytes_each for each thread
   int64_t bytes_each;
 

@@ -28,12 +28,12 @@ class Team {
     for (auto& thread : threads_) thread.join();
   }
 
-  // A forked child has the objects of its parent's threads, not the threads: such a team can only be forgotten.
+  // A forked child has the objects of its parent's threads, not the threads: it must abandon such a team.
   bool is_alive() const { return getpid() == owner_; }
   int size() const { return size_; }
 
   // Runs job(context, id) on every thread of the team, the caller being number 0, and returns when all are done.
-  // `soon`: another job follows in less than a millisecond, and waking a sleeper for it would cost a part of that.
+  // `soon`: another job follows in less than a millisecond; the threads stay awake, because waking takes long.
   void run(void (*job)(void*, int), void* context, bool soon) {
     job_ = job;
     context_ = context;
@@ -45,7 +45,7 @@ class Team {
   }
 
   // Runs job(context, i) for every i below n, each once, on whichever thread is free, and returns when all are done.
-  // Between two products of a framework its threads still spin on the other cores: this does not wait for a thread that
+  // After a product, the framework's threads still spin on the other cores: `share` does not wait for a thread that
   // gets no core.
   void share(void (*job)(void*, int64_t), void* context, int64_t n) {
     item_ = job;
@@ -61,7 +61,7 @@ class Team {
       pause(spins);
   }
 
-  // Nobody goes on before all have come here, and what each wrote before it is seen by all after it.
+  // No thread continues before all have arrived; what each wrote before the barrier, all see after it.
   void barrier() {
     if (size_ == 1) return;
     const int phase = phase_.load(std::memory_order_acquire);
@@ -74,7 +74,7 @@ class Team {
   }
 
  private:
-  // Waiting is short where every thread has a core. Where one has none, giving the core away is what helps it.
+  // Where every thread has a core, the wait is short. A thread without a core gets one when another yields its own.
   static void pause(int spins) {
     if (spins < 2000) {
       rest();
@@ -95,7 +95,7 @@ class Team {
 
   bool has_items() const { return helpers_ >= 0 && next_item_ < n_items_; }
 
-  // Takes part in what is shared, if it is not over by now.
+  // Takes items of a shared job, unless the job is over.
   void help() {
     for (int others = helpers_; others >= 0;)
       if (helpers_.compare_exchange_weak(others, others + 1, std::memory_order_acq_rel)) {
@@ -107,8 +107,8 @@ class Team {
 
   void serve(int id) {
     for (unsigned seen = 0;;) {
-      // After its part a worker stays awake for a while; then it sleeps, and takes no core. The while is short where the
-      // framework's own threads come next and want the core.
+      // After its part a worker stays awake for a while, then it sleeps and leaves its core. The while is short where
+      // the framework's own threads need the core next.
       const auto called = [&] { return epoch_.load(std::memory_order_acquire) != seen || has_items(); };
       for (int spins = patience_; !called() && spins > 0; --spins) rest();
       if (!called()) {

@@ -22,7 +22,7 @@ inline void packed_numbers(const Linear& m, int64_t in, int64_t o, int64_t k, Fl
 template <class T, int STEP>
 [[gnu::noinline]] void unpack_of(const Linear& m, T* to, Part part) {
   const int64_t in = padded(m.in, STEP);
-  for (int64_t o = part.first; o < part.last; o += 2 * LANES) {  // two sixteens: of bfloat16 they fill a cache line
+  for (int64_t o = part.first; o < part.last; o += 2 * LANES) {  // 32 numbers of bfloat16 fill a cache line
     const int64_t n = std::min<int64_t>(2 * LANES, std::min(part.last, m.out) - o);
     for (int64_t k = 0; k < in; k += STEP) {
       Floats first[STEP], second[STEP];

@@ -1,5 +1,5 @@
-// Vectors of 16 numbers. The compiler makes of them what the processor has: one AVX-512 register, two of AVX, four of
-// NEON. Where it has an instruction that the compiler does not find by itself, the instruction is named.
+// Vectors of 16 numbers. The compiler turns each into the registers of the processor: one of AVX-512, two of AVX, four
+// of NEON. Where the compiler does not find the best instruction by itself, the code names it.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -93,7 +93,7 @@ inline WideFloats load_wide(const Float16* from) { return (WideFloats)_mm256_cvt
 inline WideFloats load_wide(const Float16* from) { return load(from); }
 #endif
 
-// 32 numbers. Half of a line of the cache at a time is slower to read than a whole one.
+// 32 numbers. Reading half a cache line at a time is slower than reading a whole one.
 template <class T>
 inline void load_two(const T* from, Floats& low, Floats& high) {
   low = load(from);
@@ -125,7 +125,7 @@ inline void store(Float16* to, float x) {
 inline void store(float* to, Floats x) { write(to, x); }
 inline void store(Bfloat16* to, Floats x) {
 #if defined(__AVX512BF16__)
-  write(to, _mm512_cvtneps_pbh((__m512)x));  // the same but that numbers below 2^-126 become 0
+  write(to, _mm512_cvtneps_pbh((__m512)x));  // the same, except that numbers below 2^-126 become 0
 #else
   const Words bits = (Words)x, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
   write(to, __builtin_convertvector(x != x ? Words{} + 0x7fc0 : rounded, Halves));

@@ -60,13 +60,13 @@ class Worker {
     const float* input = normalised(layer.attention_norm);
     attention(layer, index, input);
     if (m.placement == POST) after(layer.attention_norm);
-    // Parallel: both sublayers read the same h, which is this thread's own and has stayed.
+    // Parallel: both sublayers read the same h, which belongs to this thread and has not changed.
     if (m.placement != PARALLEL) input = normalised(layer.feed_forward_norm);
     feed_forward(layer, input);
     if (m.placement == POST) after(layer.feed_forward_norm);
   }
 
-  // Every row here, or where there are many this thread's share of them, and then all may read all.
+  // Calls act(r) for every row; where there are many, for this thread's share, and then waits for the other shares.
   template <class F>
   void own_rows(F&& act) {
     for (int64_t r = s.many ? id : 0; r < s.rows; r += s.many ? size : 1) act(r);
@@ -84,17 +84,17 @@ class Worker {
     each_row([&](int64_t r) { normalise(m, norm, x(r), x(r)); });
   }
 
-  // y = input W + b, or y += where `adds`; this thread's part of the outputs.
+  // y = input W + b, or y += input W + b where `adds`: this thread's part of the outputs.
   void multiply(const Linear& w, const Input& input, float* y, bool adds) {
     const Part part(w.out, id, size);
     int64_t ld = part.last - part.first, stride = 0;
-    float* to = products - part.first;  // as if it began at the first output
+    float* to = products - part.first;  // so that output o lies at to + o
     int shares = 1;
     if (is_columns(w)) {
       stride = padded(s.rows * s.widest, LANES);
       ld = w.out;
       to = s.partial + set * size * stride;
-      set ^= 1;  // the other threads may still be adding up what the product before this one left
+      set ^= 1;  // the other threads may still be adding up the partial sums of the product before
       partial_sums(w, input.x, w.in, s.rows, to + id * stride, Part(w.in, id, size));
       s.team.barrier();
       shares = size;
@@ -109,7 +109,7 @@ class Worker {
       }
   }
 
-  // The input as the format of these weights wants it.
+  // The input, prepared for the format of these weights.
   Input prepared(const Linear& w, const float* x) {
     Input input(x, s.rows, w.in, for_input);
     own_rows([&](int64_t r) { input.prepare(w, r); });

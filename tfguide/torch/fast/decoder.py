@@ -68,7 +68,7 @@ class FastDecoder(native.NativeGenerator, Generator):
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.numel() // self.config.d_model
-        if rows > native.MAX_ROWS and self.head.format in native.FORMATS[:3]:
+        if rows > native.MAX_ROWS and not self.head.is_packed:
             return self.model.logits(hidden.to(self.dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return torch.from_numpy(logits).reshape(*hidden.shape[:-1], -1)

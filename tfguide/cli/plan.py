@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
     plan.add_argument(
         "--sweep",
         metavar="NAME=A..B",
-        help=f"try each NAME, one of {', '.join(report.SWEPT)}, from A to B, and plot it",
+        help=f"plan for each value of NAME ({', '.join(report.SWEPT)}) from A to B, and plot",
     )
     plan.add_argument("--plot", metavar="FILE", default="sweep.svg", help="where the plot goes; default: sweep.svg")
     plan.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -17,19 +17,21 @@ def add_commands(commands: Any) -> None:
     bench = commands.add_parser("bench", help="time this package", description="Time this package against others.")
     tasks = bench.add_subparsers(required=True, metavar="task")
     for task, about in (("decode", "tokens a second after the prompt"), ("prefill", "seconds to read a prompt")):
-        one = tasks.add_parser(task, help=about, description=f"Time {about}.")
+        one = tasks.add_parser(task, help=about, description=f"Measure {about}.")
         one.set_defaults(run=run, task=task)
-        one.add_argument("--peers", action="store_true", help="beside Hugging Face, KerasHub and llama.cpp")
+        one.add_argument("--peers", action="store_true", help="time Hugging Face, KerasHub and llama.cpp too")
         one.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])
         one.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"])
-        one.add_argument("--model", default="S", help="S (125M), M (1.1B), or a checkpoint folder")
+        one.add_argument("--model", default="S", help="S (125M), M (1.1B), or a checkpoint folder; default: S")
         one.add_argument("--prompt", type=int, nargs="+", default=[128] if task == "decode" else [128, 1024])
         one.add_argument("--new-tokens", type=int, default=64)
-        one.add_argument("--repeats", type=int, default=5, help="rounds that count, after 2 that do not")
-        one.add_argument("--memory", action="store_true", help="measure peak memory too, in processes of their own")
+        one.add_argument("--repeats", type=int, default=5, help="rounds that count, after 2 that do not; default: 5")
+        one.add_argument("--memory", action="store_true", help="measure peak memory too, in separate processes")
         one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-        one.add_argument("--json", metavar="FILE", help="write the result there")
-        one.add_argument("--measured", metavar="FILE", help="predict too, with what `tfguide calibrate --json` wrote")
+        one.add_argument("--json", metavar="FILE", help="write the result to FILE")
+        one.add_argument(
+            "--measured", metavar="FILE", help="print predictions too, from what `tfguide calibrate --json FILE` wrote"
+        )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ def add_commands(commands: Any) -> None:
     measure.set_defaults(run=run)
     measure.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])
     measure.add_argument("--dtype", choices=("float32", "bfloat16"), nargs="+", default=["float32", "bfloat16"])
-    measure.add_argument("--json", metavar="FILE", help="write the result there, for `tfguide plan --measured FILE`")
+    measure.add_argument("--json", metavar="FILE", help="write the result to FILE, for `tfguide plan --measured FILE`")
 
 
 def run(options: argparse.Namespace) -> int:

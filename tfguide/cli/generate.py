@@ -20,13 +20,18 @@ def add_commands(commands: Any) -> None:
     generate = commands.add_parser("generate", help="stream text from a checkpoint", description="Stream text.")
     generate.set_defaults(run=run)
     generate.add_argument(
-        "--checkpoint", required=True, metavar="FOLDER", help="config.json, safetensors, tokenizer.json"
+        "--checkpoint",
+        required=True,
+        metavar="FOLDER",
+        help="a folder with config.json, safetensors and tokenizer.json",
     )
     generate.add_argument("--prompt", required=True, help="the text to continue")
     generate.add_argument("--framework", choices=FRAMEWORKS, default="torch")
-    generate.add_argument("--dtype", choices=DTYPES, help="of the weights (float32, or what the folder holds)")
+    generate.add_argument(
+        "--dtype", choices=DTYPES, help="type of the weights; default: float32, or what a quantised folder holds"
+    )
     generate.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
-    generate.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
+    generate.add_argument("--temperature", type=float, default=0.0, help="default: 0, which takes the likeliest token")
     for name, kind in (("top-k", int), ("top-p", float), ("min-p", float), ("repetition-penalty", float)):
         generate.add_argument(f"--{name}", type=kind)
     generate.add_argument("--seed", type=int, default=0)
@@ -35,7 +40,7 @@ def add_commands(commands: Any) -> None:
         "--ignore", action="append", default=[], metavar="KEY",
         help='a key of config.json to pass over, where you know that it does not matter ("outer.inner" inside another)',
     )  # fmt: skip
-    generate.add_argument("--plain", action="store_true", help="the readable model, without the C++ kernels")
+    generate.add_argument("--plain", action="store_true", help="run the readable model, without the C++ kernels")
 
 
 def run(options: argparse.Namespace) -> int:

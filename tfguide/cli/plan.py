@@ -17,25 +17,31 @@ from tfguide.dtypes import BITS
 def add_commands(commands: Any) -> None:
     """Add the three commands to the subparsers of the command line."""
     about = "what a model costs to serve on a chip"
-    plan = commands.add_parser("plan", help=about, description=f"Tell {about}.")
+    plan = commands.add_parser("plan", help=about, description=f"Print {about}.")
     plan.set_defaults(run=run_plan)
     plan.add_argument("--model", required=True, help="a preset (see `tfguide models`), or a config.json or its folder")
     plan.add_argument("--chip", help="see `tfguide chips`")
-    plan.add_argument("--chips", type=int, metavar="N", help="this many; the cheapest number unless told")
-    plan.add_argument("--batch", type=int, default=1, metavar="N", help="sequences at once (1)")
-    plan.add_argument("--context", type=int, default=2048, metavar="N", help="tokens of each (2048)")
+    plan.add_argument("--chips", type=int, metavar="N", help="how many chips; default: the cheapest number")
+    plan.add_argument("--batch", type=int, default=1, metavar="N", help="sequences at once; default: 1")
+    plan.add_argument("--context", type=int, default=2048, metavar="N", help="tokens of each sequence; default: 2048")
     types = f"{', '.join(BITS)}, or what others call these: bf16, fp8, F8_E4M3, mxfp4"
-    plan.add_argument("--weights", default="bfloat16", metavar="TYPE", help=f"{types} (bfloat16)")
-    plan.add_argument("--kv", default="bfloat16", metavar="TYPE", help="type of the cache (bfloat16)")
-    plan.add_argument("--layout", choices=cost.LAYOUTS, help="the cheapest unless told")
-    plan.add_argument("--attention", choices=ATTENTIONS, help="what the cache is divided by; the cheapest unless told")
+    plan.add_argument("--weights", default="bfloat16", metavar="TYPE", help=f"{types}; default: bfloat16")
+    plan.add_argument("--kv", default="bfloat16", metavar="TYPE", help="type of the cache; default: bfloat16")
+    plan.add_argument(
+        "--layout", choices=cost.LAYOUTS, help="how weights are divided among chips; default: the cheapest"
+    )
+    plan.add_argument("--attention", choices=ATTENTIONS, help="what the cache is divided by; default: the cheapest")
     plan.add_argument("--latency-ms", type=float, metavar="MS", help="the longest that a token may take")
     plan.add_argument(
-        "--sweep", metavar="NAME=A..B", help=f"go through {', '.join(report.SWEPT)} from A to B, and plot it"
+        "--sweep",
+        metavar="NAME=A..B",
+        help=f"plan for each value of NAME ({', '.join(report.SWEPT)}) from A to B, and plot",
     )
-    plan.add_argument("--plot", metavar="FILE", default="sweep.svg", help="where the plot goes (sweep.svg)")
-    plan.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    plan.add_argument("--measured", metavar="FILE", help="this machine as `tfguide calibrate --json FILE` measured it")
+    plan.add_argument("--plot", metavar="FILE", default="sweep.svg", help="where the plot goes; default: sweep.svg")
+    plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    plan.add_argument(
+        "--measured", metavar="FILE", help="plan for this machine, as `tfguide calibrate --json FILE` measured it"
+    )
 
     for name, run, about in (
         ("models", run_models, "the models that are known by name"),
@@ -43,7 +49,7 @@ def add_commands(commands: Any) -> None:
     ):
         parser = commands.add_parser(name, help=about, description=f"List {about}.")
         parser.set_defaults(run=run)
-        parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+        parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run_plan(options: argparse.Namespace) -> int:

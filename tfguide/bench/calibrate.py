@@ -150,12 +150,11 @@ class _Torch:
         return _products_flops(rows) / seconds
 
     def attention_rate(self, positions):
-        from tfguide.torch import causal_mask, fused_attention
+        from tfguide.torch import Mask, causal_mask, fused_attention
 
         torch, H, d = self.torch, 12, 64
         query, key, value = (torch.randn(1, positions, n, d).to(self.dtype) for n in (H, 4, 4))
-        visible = causal_mask(positions)[None, None]
-        visible.is_causal = True
+        visible = Mask(causal_mask(positions), "causal")
         with torch.inference_mode():
             seconds = _median(lambda: fused_attention(query, key, value, visible))
         return 4 * H * d * visible_pairs(positions, positions) / seconds

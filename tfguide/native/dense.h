@@ -63,7 +63,7 @@ inline void dot_pairs(const Bfloat16* w, int64_t in, const float* x, int64_t ldx
   }
 }
 
-// Not inlined, like the functions of packed.h and rounded.h: in one large function the compiler keeps sums in memory.
+// Not inlined, like those of packed.h and rounded.h: in one large function the compiler keeps sums in memory.
 template <class T, int R>
 [[gnu::noinline]] void rows_of(const Linear& m, int64_t o, int64_t n, const float* x, int64_t ldx, float* y, int64_t ldy) {
   const T* w = static_cast<const T*>(m.weight);

@@ -72,7 +72,7 @@ class FastDecoder(native.NativeGenerator, Generator):
 
     def address_of(self, tensor: np.ndarray) -> int:
         """Where a tensor of a cache begins in memory."""
-        return tensor.__array_interface__["data"][0]  # ten times as quick as tensor.ctypes.data
+        return tensor.ctypes.data
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tfguide import ModelConfig, cost
-from tfguide.cost.communication import check_mesh, meshes
 from tfguide.cost.machine import Measured
-from tfguide.cost.mesh import Mesh
+from tfguide.sharding.layouts import check_mesh, meshes
+from tfguide.sharding.mesh import Mesh
 
 CONFIG = ModelConfig.from_preset("gpt2")
 DTYPES = [np.int8, np.uint8, np.int16, np.int32, np.int64]

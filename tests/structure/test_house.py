@@ -19,7 +19,7 @@ FLOORS = [
     {"generation"},
     {"compress"},
     {"native", "checkpoints", "text"},
-    {"reference", "tasks", "loading"},
+    {"reference", "tasks", "loading", "sharding"},
     {"cost"},
     {"torch", "tensorflow"},
     {"bench", "figures"},

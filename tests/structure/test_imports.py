@@ -24,7 +24,7 @@ SHARED = {
     "native",
     "triton",
 }
-FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "loading", "parts", "temporary"]
+FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "loading", "sharding", "parts", "temporary"]
 
 
 def imports(path):

@@ -5,7 +5,6 @@ Every number is arithmetic on a `ModelConfig`, a chip and a workload; nothing is
 """
 
 from tfguide.cost.chips import CHIPS, Chip
-from tfguide.cost.communication import LAYOUTS, attention_communication, best_mesh, ffn_communication
 from tfguide.cost.flops import decode_flops, decode_flops_by_term, prefill_flops, prefill_flops_by_term
 from tfguide.cost.intensity import critical_batch, critical_context, decode_intensity, intensity_ceiling
 from tfguide.cost.memory import BYTES, kv_bytes, kv_bytes_per_token, kv_share, max_context, weight_bytes
@@ -13,6 +12,7 @@ from tfguide.cost.parameters import active_parameters, parameters, parameters_by
 from tfguide.cost.plan import Plan, plan
 from tfguide.cost.speculative import speculative_speedup, speculative_tokens
 from tfguide.cost.step import Step, bandwidth_seconds, mfu, parameters_read, step
+from tfguide.sharding.layouts import LAYOUTS, attention_communication, best_mesh, ffn_communication
 
 __all__ = [
     "BYTES",

@@ -9,12 +9,12 @@ import numpy as np
 
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import CHIPS
-from tfguide.cost.communication import LAYOUTS
 from tfguide.cost.flops import decode_flops_by_term, pair_flops, prefill_flops_by_term
 from tfguide.cost.memory import ATTENTIONS, BYTES, kv_bytes_per_token
 from tfguide.cost.parameters import attention_parameters, expert_layers, expert_parameters, parameters
 from tfguide.cost.step import hidden_width, parameters_read, step
 from tfguide.presets import PRESETS
+from tfguide.sharding.layouts import LAYOUTS
 
 RESULTS = (
     "flops", "compute_s", "weights_s", "kv_s", "communication_s", "roofline_s", "serial_s", "weight_bytes_per_chip",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from tfguide.checks.values import check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
-from tfguide.cost.communication import LAYOUTS
 from tfguide.cost.memory import ATTENTIONS
 from tfguide.cost.step import Step, step
+from tfguide.sharding.layouts import LAYOUTS
 
 CHIP_COUNTS = tuple(2**i for i in range(11))
 

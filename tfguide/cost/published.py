@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass
 
 from tfguide.config import ModelConfig
-from tfguide.cost.communication import LAYOUTS, ffn_communication
 from tfguide.cost.memory import kv_bytes, kv_bytes_per_token, max_context
 from tfguide.cost.parameters import active_parameters, parameters
 from tfguide.cost.speculative import speculative_speedup, speculative_tokens
 from tfguide.cost.step import bandwidth_seconds, mfu, parameters_read, step
+from tfguide.sharding.layouts import LAYOUTS, ffn_communication
 
 POPE = "Pope et al. 2022"
 SCALING = "scaling-book, inference chapter"

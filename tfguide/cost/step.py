@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from tfguide.checks.values import check_choice, check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
-from tfguide.cost.communication import LAYOUTS, check_mesh, ffn_communication, meshes
 from tfguide.cost.flops import seen_pairs, terms
 from tfguide.cost.memory import ATTENTIONS, attention_share, kv_bytes, kv_share, weight_bytes
 from tfguide.cost.parameters import attention_parameters, expert_layers, expert_parameters, parameters_by_part
 from tfguide.dtypes import dtype_bytes
+from tfguide.sharding.layouts import LAYOUTS, check_mesh, ffn_communication, meshes
 
 ACTIVATION_BYTES = 2.0  # what travels between chips is bfloat16
 

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.colors import to_rgba
 
 from tfguide.cost import LAYOUTS, ffn_communication
-from tfguide.cost.mesh import Mesh
 from tfguide.cost.published import FIGURE_3, FIGURE_3_SIZES, FIGURE_6, palm
 from tfguide.cost.step import step
 from tfguide.figures import canvas
 from tfguide.figures.style import DASHES, PALETTE, ink, size, style
+from tfguide.sharding.mesh import Mesh
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ import pytest
 
 import tfguide.reference as ref
 from tfguide.cost import LAYOUTS, attention_communication, ffn_communication
-from tfguide.cost.mesh import Mesh, attention, feed_forward
+from tfguide.sharding.mesh import Mesh, attention, feed_forward
 
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 3), (2, 3, 1), (2, 2, 2), (1, 2, 4), (4, 4, 4), (3, 1, 2)]
 TOKENS, D, F = 192, 192, 384  # what every mesh above divides

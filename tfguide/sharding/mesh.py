@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from tfguide.checks.values import check_choice
-from tfguide.cost.communication import LAYOUTS, check_mesh
+from tfguide.sharding.layouts import LAYOUTS, check_mesh
 
 X, Y, Z = 0, 1, 2
 ALL = (X, Y, Z)

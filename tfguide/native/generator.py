@@ -65,7 +65,7 @@ class NativeGenerator(Generator):
         return self._decoder.step(tokens, cache.lengths, places)
 
     def address_of(self, tensor: Any) -> int:
-        """Where a tensor of a cache begins in memory."""
+        """The memory address of a tensor of a cache."""
         raise NotImplementedError
 
     def multiply_head(self, hidden: np.ndarray) -> np.ndarray:

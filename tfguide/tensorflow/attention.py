@@ -66,12 +66,12 @@ def scaled_dot_product_attention(
     output = tf.cast(tf.reshape(output, (B, T, H, d_v)), value.dtype)
     if mask is None:
         return output
-    sees_something = tf.transpose(tf.reduce_any(mask.visible, axis=-1), (0, 2, 1))  # sizes of 1 where all are alike
+    sees_something = tf.transpose(tf.reduce_any(mask.visible, axis=-1), (0, 2, 1))  # size 1 where the mask broadcasts
     return tf.where(sees_something[..., None], output, tf.zeros((), output.dtype))
 
 
 def _scores(query, key, mask, bias, scale):
-    """The scores (B, H, T, S), the lowest number where a key is hidden."""
+    """The scores (B, H, T, S): the lowest finite number where a key is hidden."""
     B, T, H, d = sizes_of(query)
     S, K = sizes_of(key)[1:3]
     scale = 1 / math.sqrt(d) if scale is None else scale
@@ -83,7 +83,7 @@ def _scores(query, key, mask, bias, scale):
         scores += tf.cast(bias, scores.dtype)
     if mask is None:
         return scores
-    lowest = scores.dtype.min  # not -inf, which makes NaN of a row with nothing to see
+    lowest = scores.dtype.min  # not -inf: softmax over a row of -inf is NaN
     return scores + tf.where(mask.visible, tf.zeros((), scores.dtype), lowest)
 
 
@@ -95,11 +95,11 @@ def fused_attention(
     bias: tf.Tensor | None = None,
     scale: float | None = None,
 ) -> tf.Tensor:
-    """`scaled_dot_product_attention` as one program of the framework; its arguments, its result, its errors.
+    """`scaled_dot_product_attention` as one operation of the framework, with the same arguments, result and errors.
 
-    PyTorch: its own kernel, which goes through the keys in tiles and keeps a running maximum and sum in float32, so
-    that the weights (B, H, T, S) are never in memory (Dao et al. 2022). TensorFlow: the formula compiled by XLA, once
-    for each combination of shapes, which saves the passes between its steps but not the weights.
+    PyTorch has a kernel that processes the keys in tiles and keeps a running maximum and sum in float32, so that it
+    never stores the weights (B, H, T, S) (Dao et al. 2022). In TensorFlow, XLA compiles the formula once for each
+    combination of shapes, which saves memory passes between its steps but still stores the weights.
     """
     query, key, value, mask = check_inputs(query, key, value, visible, bias)
     return _by_xla(
@@ -113,7 +113,7 @@ _by_xla = tf.function(scaled_dot_product_attention, jit_compile=True, autograph=
 class MultiHeadAttention(keras.layers.Layer):
     """Multi-head attention: project to heads, attend in each, and project their concatenation back to D.
 
-    `n_kv_heads` = `n_heads` is multi-head, 1 is multi-query, a divisor between is grouped-query attention.
+    `n_kv_heads` = `n_heads` is multi-head, 1 is multi-query, a divisor in between is grouped-query attention.
     `query`, `key`, `value`: D to heads; `output`: heads to D. attention: `scaled_dot_product_attention`, or
     `fused_attention`, which compiles once for each shape. Source: Vaswani et al. 2017, section 3.2.2.
 
@@ -160,11 +160,11 @@ class MultiHeadAttention(keras.layers.Layer):
 
     @property
     def cached(self) -> dict[str, tuple[int, ...]]:
-        """What a cache keeps of each position, in the order of `keys_values`: shapes by name."""
+        """The name and shape of each tensor that a cache keeps for a position, in the order of `keys_values`."""
         return {"key": (self.n_kv_heads, self.d_head), "value": (self.n_kv_heads, self.d_head)}
 
     def rotated(self, heads, rotation):
-        """Queries or keys (B, T, H, d) turned by the angles of their positions, where the model has such."""
+        """Queries or keys (B, T, H, d) rotated by the angles of their positions; unchanged if `rotation` is None."""
         return heads if rotation is None else rotate(heads, *rotation)
 
     def keys_values(self, x, rotation=None):
@@ -175,7 +175,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return self.rotated(key, rotation), value
 
     def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
-        """The attention weights (B, H, T, S) behind the output, to look at; arguments as in the call."""
+        """The attention weights (B, H, T, S) of a call, for inspection; arguments as in the call."""
         key, _ = self.keys_values(x if memory is None else memory, rotation)
         return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)
 
@@ -189,7 +189,8 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 def check_inputs(query, key, value, visible, bias):
-    """Check what attention is given: three tensors and the mask by head, or None. Raises TypeError or ValueError."""
+    """The checked inputs of attention: three tensors and the mask by head, or None. Raises TypeError or
+    ValueError."""
     query, key, value = (tf.convert_to_tensor(tensor) for tensor in (query, key, value))
     mask = Mask.of(visible)
     shapes = [None if tensor is None else shape_of(tensor) for tensor in (mask and mask.visible, bias)]

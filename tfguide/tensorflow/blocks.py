@@ -16,8 +16,8 @@ from tfguide.tensorflow.tensors import at_least_float32
 class EncoderBlock(keras.layers.Layer):
     """Self-attention and a feed-forward network, each with a residual connection and a norm.
 
-    `config.norm_placement`: "pre" normalises what goes into a sublayer, "post" the sum that comes out, "parallel" lets
-    both sublayers read the same normalised input (Chowdhery et al. 2022, section 2). (B, T, D) to (B, T, D).
+    `config.norm_placement`: "pre" normalises the input of a sublayer, "post" the sum after it, and "parallel" gives
+    both sublayers the same normalised input (Chowdhery et al. 2022, section 2). (B, T, D) to (B, T, D).
     """
 
     def __init__(self, config: ModelConfig):
@@ -58,17 +58,17 @@ class EncoderBlock(keras.layers.Layer):
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def _residual(self, x, norm, sublayer):
-        """x plus what the sublayer makes of it, normalised before or after."""
+        """The residual connection around a sublayer, with the norm before or after it."""
         if self.placement == "pre":
             return add(x, self.dropout(sublayer(norm(x))))
         return norm(add(x, self.dropout(sublayer(x))))
 
 
 class DecoderBlock(EncoderBlock):
-    """An encoder block that may also attend to an encoder's output, between its two other sublayers.
+    """An encoder block with optional cross-attention to an encoder's output between its two sublayers.
 
-    It has cross-attention where `config.kind` is "encoder-decoder". Nothing in a block is causal by itself: what a
-    position may see is the caller's `visible`, and a model makes it causal. (B, T, D) to (B, T, D).
+    It has cross-attention where `config.kind` is "encoder-decoder". A block itself is not causal: the caller's
+    `visible` says what a position may see, and a model passes a causal mask. (B, T, D) to (B, T, D).
     """
 
     def __init__(self, config: ModelConfig):
@@ -84,7 +84,7 @@ class DecoderBlock(EncoderBlock):
         """x, visible, bias, rotation, record: as in `EncoderBlock`.
 
         memory: (B, S, D), the encoder's output; memory_visible: which of its positions may be seen.
-        cache: this layer's part of a cache; what it holds already is seen as well, and what is new is added to it.
+        cache: this layer's part of a cache; attention also covers its positions, and the new ones are appended.
         """
         check_cross(self.crosses, memory is not None)
 
@@ -115,7 +115,7 @@ def add(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def make_attention(config: ModelConfig):
-    """The attention that a configuration asks for."""
+    """The attention layer of a configuration."""
     return MultiHeadAttention(
         config.d_model,
         config.n_heads,

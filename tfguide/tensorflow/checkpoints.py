@@ -1,4 +1,4 @@
-"""Folders that Hugging Face writes, read into TensorFlow models."""
+"""Read Hugging Face folders into TensorFlow models."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ def load_checkpoint(
 ) -> Encoder | Decoder | EncoderDecoder:
     """The model in a folder with config.json and safetensors, as Hugging Face writes them: bert, gpt2, llama or t5.
 
-    ignore: keys of config.json to pass over, each with a warning, where you know that they do not matter; a key inside
-    another is "outer.inner".
-    dtype: of the weights and activations, as in `from_weights`; a quantised model that `save_checkpoint` wrote keeps
-    its integers and has the rest in this type.
-    quantization: quantise while reading, as `quantize` does with a model, but without holding the whole of it.
-    Raises ValueError for what the package does not compute exactly, and for files that are not whole, see
-    `tfguide.checkpoints.read_checkpoint`; for `quantization` where the folder is quantised already, or see `quantize`.
+    ignore: keys of config.json that do not matter, to skip with a warning; a nested key is "outer.inner".
+    dtype: the type of the weights and activations, as in `from_weights`; a quantised model that `save_checkpoint` wrote
+    keeps its integers and loads its other weights in this type.
+    quantization: quantise while reading, as `quantize` does, but without the unquantised model in memory.
+    Raises ValueError for a model that the package does not compute exactly and for incomplete files (see
+    `tfguide.checkpoints.read_checkpoint`), for `quantization` of a folder that is already quantised, and as `quantize`.
     """
     config, quantization, arrays = read_model(folder, ignore, dtype, quantization)
     if quantization is None:

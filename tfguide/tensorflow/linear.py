@@ -1,4 +1,4 @@
-"""Keras layers that have their weights from the start, and models that are built before they have weights."""
+"""Keras layers that have their weights from the start, and models that are built without weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _leaving_out = contextvars.ContextVar("leaving_out", default=frozenset())
 
 
 def linear(d_in: int, d_out: int, bias: bool = True, dtype: str | None = None) -> keras.layers.Layer:
-    """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out); dtype: by default that of the policy."""
+    """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out); dtype: default: that of the policy."""
     if "matrices" in _leaving_out.get():
         return keras.layers.Identity()
     layer = keras.layers.Dense(d_out, use_bias=bias, dtype=dtype)
@@ -31,9 +31,9 @@ def embedding(n_rows: int, d_model: int) -> keras.layers.Layer:
 
 @contextlib.contextmanager
 def left_out(tables: bool = False) -> Iterator[None]:
-    """Within the block, layers are built without their matrices, which somebody else's layers will replace.
+    """Within the block, layers are built without their matrices; the caller replaces these layers afterwards.
 
-    tables: without their tables of embeddings too.
+    tables: also without their embedding tables.
     """
     token = _leaving_out.set(frozenset({"matrices", "tables"} if tables else {"matrices"}))
     try:

@@ -12,12 +12,12 @@ from tfguide.tensorflow.tensors import shape_of
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which keys each query may see, and of what kind the mask is.
+    """Which keys each query may see, and the kind of the mask.
 
     visible: boolean (T, S), (B, T, S) or (B, H, T, S), True = may look.
-    kind: "causal", where T = S and each query sees itself and all keys before it, in every row alike: a kernel that
-    knows this need not read the mask; "window", causal and no farther back than a window; "padding", where some keys
-    are hidden because they are padding; "given", any other.
+    kind: "causal", where T = S and each query of every row sees itself and all keys before it, so that a kernel need
+    not read the mask; "window", causal and limited to a window; "padding", where some keys are hidden because they are
+    padding; "given", any other.
     """
 
     visible: tf.Tensor
@@ -25,7 +25,7 @@ class Mask:
 
     @classmethod
     def of(cls, visible: tf.Tensor | Mask | None) -> Mask | None:
-        """A mask as it is, a boolean tensor as a given mask. Raises TypeError for a tensor that is not boolean."""
+        """A `Mask` unchanged, a boolean tensor as a "given" mask. Raises TypeError for a tensor that is not boolean."""
         if visible is None or isinstance(visible, Mask):
             return visible
         visible = tf.convert_to_tensor(visible)
@@ -41,7 +41,7 @@ class Mask:
 
 
 def causal_mask(n_queries: int, n_keys: int | None = None, window: int | None = None) -> tf.Tensor:
-    """Which keys each query may see when it may not look ahead: boolean (T, S), True = may look.
+    """Which keys each query may see if it must not look ahead: boolean (T, S), True = may look.
 
     The queries are the last `n_queries` of the `n_keys` positions. With a `window`, a query sees itself and the
     `window - 1` positions before it. Raises ValueError for sizes below 1 or more queries than keys.

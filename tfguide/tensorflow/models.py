@@ -37,7 +37,7 @@ def _as_tensor(value):
 
 
 class Encoder(Weighted, _Model):
-    """Tokens (B, T) to hidden states (B, T, D) in which every position has seen every other: BERT's family."""
+    """Tokens (B, T) to hidden states (B, T, D), where every position attends to every other: BERT's family."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -57,13 +57,13 @@ class Encoder(Weighted, _Model):
         return self.encoder(self.embedding(tokens, positions, token_types), positions, valid, record=record)
 
     def pool(self, hidden):
-        """BERT's summary of a sequence, from its hidden states (B, T, D): tanh of a map of the first one, (B, D)."""
+        """BERT's pooled output: tanh of a linear map of the first hidden state, (B, T, D) to (B, D)."""
         check_pooler(self.config)
         return tf.tanh(self.pooler(hidden[:, 0]))
 
 
 class Decoder(Generator, Weighted, _Model):
-    """Tokens (B, T) to logits (B, T, V) in which a position has seen only what came before: GPT's family."""
+    """Tokens (B, T) to logits (B, T, V), where a position attends to itself and those before it: GPT's family."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -78,8 +78,8 @@ class Decoder(Generator, Weighted, _Model):
     def call(self, tokens, valid=None, token_types=None, record=None, cache=None):
         """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T).
 
-        cache: a `KVCache` that holds what came before the tokens, and takes them up. `valid` may then mark padding
-        at the end of each row only.
+        cache: a `KVCache` of the positions before the tokens, to which the tokens are appended. `valid` may then mark
+        padding only at the end of each row.
         """
         return self.logits(self.hidden(tokens, valid, token_types, record, cache))
 
@@ -94,7 +94,7 @@ class Decoder(Generator, Weighted, _Model):
         return x
 
     def trunk(self, tokens, positions, valid=None, token_types=None, record=None, cache=None, watch=None):
-        """The forward pass below the head, of tensors that have been checked: hidden states (B, T, D).
+        """The forward pass below the head for checked tensors: hidden states (B, T, D).
 
         positions: (B or 1, T); cache: a `View`; watch: as in `DecoderStack`; the rest as in the call.
         """
@@ -102,7 +102,7 @@ class Decoder(Generator, Weighted, _Model):
         return self.decoder(x, positions, valid, record=record, cache=cache, watch=watch)
 
     def hidden_states(self, tokens) -> list[np.ndarray]:
-        """What goes into the first block for tokens (B, T) and what comes out of each, (B, T, D), float32 arrays."""
+        """The input of the first block and the output of each block for tokens (B, T): float32 arrays (B, T, D)."""
         tokens, _ = as_tokens(self, tokens)
         states = []
         self.trunk(tokens, positions_of(tokens, None), watch=states.append)
@@ -111,7 +111,7 @@ class Decoder(Generator, Weighted, _Model):
     def logits(self, hidden):
         """The head: hidden states (..., D) to logits (..., V)."""
         hidden = hidden * self.config.logit_scale
-        if self.config.tied_head and self.quantization is None:  # a quantised copy of a tied head is a head
+        if self.config.tied_head and self.quantization is None:  # quantisation copies a tied head
             return tf.matmul(hidden, self.embedding.token.embeddings, transpose_b=True)
         return self.head(hidden)
 
@@ -135,7 +135,7 @@ class EncoderDecoder(Generator, Weighted, _Model):
     def call(self, source, target, source_valid=None, target_valid=None, record=None):
         """source: integers (B, S); target: integers (B, T), starting with the decoder's start token.
 
-        source_valid, target_valid: boolean, the shapes of the tokens, True at real tokens.
+        source_valid, target_valid: boolean, shaped as the tokens, True at real tokens.
         """
         source, source_valid = as_tokens(self, source, source_valid, "source")
         memory = self.encode(source, source_valid, record)
@@ -163,7 +163,7 @@ class EncoderDecoder(Generator, Weighted, _Model):
         return x
 
     def read(self, tokens, cache, valid=None):
-        """The hidden states (B, T, D) of target tokens behind what the cache holds, over the memory that it holds."""
+        """The hidden states (B, T, D) of target tokens that follow those in the cache, given the cache's memory."""
         memory, memory_valid = cache.memory
         return self.hidden(tokens, memory, valid, memory_valid, cache=cache)
 
@@ -173,8 +173,8 @@ def from_weights(
 ) -> Encoder | Decoder | EncoderDecoder:
     """The model of a configuration with the weights of a canonical dictionary (see `tfguide.weight_shapes`).
 
-    The model is ready for inference; the arrays are copied. dtype: of the weights and activations, "float32",
-    "bfloat16" or "float16"; norms, softmax and rotary angles are computed in float32 whatever it is.
+    The model is ready for inference; the arrays are copied. dtype: the type of the weights and activations, "float32",
+    "bfloat16" or "float16"; norms, softmax and rotary angles are always computed in float32.
     Raises ValueError for a missing, extra or wrongly shaped weight, or another dtype.
     """
     check_weights(config, weights)
@@ -185,14 +185,14 @@ def from_weights(
 def from_quantized(
     config: ModelConfig, quantization: Quantization, arrays: Mapping[str, np.ndarray], dtype: str = "float32"
 ) -> Encoder | Decoder | EncoderDecoder:
-    """The quantised model of arrays by name: see `tfguide.compress.quantized.quantized_shapes`."""
-    with left_out():  # no memory for matrices that are about to be replaced
+    """The quantised model with the given arrays, by name: see `tfguide.compress.quantized.quantized_shapes`."""
+    with left_out():  # no memory for matrices that will be replaced
         model = empty_model(config, dtype)
     return model.fill_quantized(quantization, arrays)
 
 
 def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decoder | EncoderDecoder:
-    """A model with weights of a type, of no particular values."""
+    """A model whose weights have a type but arbitrary values."""
     with policy(dtype):
         return {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind](config)
 

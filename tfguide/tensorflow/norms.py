@@ -43,7 +43,7 @@ class LayerNorm(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
+        """x: (..., D) to the same shape, in the type of the layer: x may be a residual sum kept in float32."""
         check_features("x", tuple(x.shape), self.weight.shape[0])
         return tf.cast(layer_norm(x, self.weight, self.bias, self.eps), self.compute_dtype)
 
@@ -58,13 +58,13 @@ class RMSNorm(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
+        """x: (..., D) to the same shape, in the type of the layer: x may be a residual sum kept in float32."""
         check_features("x", tuple(x.shape), self.weight.shape[0])
         return tf.cast(rms_norm(x, self.weight, self.eps), self.compute_dtype)
 
 
 def make_norm(config: ModelConfig):
-    """The norm that a configuration asks for."""
+    """The norm layer of a configuration."""
     if config.norm == "rms":
         return RMSNorm(config.d_model, config.norm_eps)
     return LayerNorm(config.d_model, config.norm_eps, config.norm_bias)

@@ -1,4 +1,4 @@
-"""Five ways to tell a Transformer where a token stands (learned positions are a table, and live with the embedding)."""
+"""Sinusoidal, rotary, ALiBi and relative positions (learned positions are a table in the embeddings)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rotary_angles(positions: tf.Tensor, frequencies: tf.Tensor) -> tuple[tf.Tens
 def rotate(x: tf.Tensor, cos: tf.Tensor, sin: tf.Tensor) -> tf.Tensor:
     """Turn each pair of features of the heads `x` (B, T, H, d) by its angle; (B, T, H, d).
 
-    The pairs are (i, i + d/2), as published Llama weights have them; the paper's (2i, 2i + 1) is the same up to the
+    The pairs are (i, i + d/2), as in published Llama weights; the paper's (2i, 2i + 1) is the same up to the
     order of the features. cos, sin: (B, T, d / 2). Source: Su et al. 2021, equation 34.
     """
     dtype = x.dtype
@@ -38,7 +38,7 @@ def rotate(x: tf.Tensor, cos: tf.Tensor, sin: tf.Tensor) -> tf.Tensor:
 
 
 def alibi_bias(query_positions: tf.Tensor, key_positions: tf.Tensor, n_heads: int) -> tf.Tensor:
-    """ALiBi: what is `distance` away loses `slope * distance`, with a slope for each head; bias (B, H, T, S).
+    """ALiBi: a key at `distance` loses `slope * distance` of its score, with a slope for each head; bias (B, H, T, S).
 
     query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """

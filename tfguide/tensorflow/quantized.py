@@ -13,8 +13,8 @@ class QuantizedLinear(keras.layers.Layer):
     """A linear layer with packed weights of 8 or 4 bits: `x @ dequantised weight + bias`, (..., in) to (..., out).
 
     packed, scale: as `tfguide.compress.packing` lays them out; bias: (out,) or None. With 8-bit activations the input
-    is rounded in blocks of 32 first. This is the readable path, which makes the weight anew in every call; the fast
-    decoder multiplies by the packed weight itself.
+    is rounded in blocks of 32 first. This is the readable path: it dequantises the weight in every call; the fast
+    decoder multiplies by the packed weight.
     """
 
     def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
@@ -32,12 +32,12 @@ class QuantizedLinear(keras.layers.Layer):
 
     @property
     def kernel(self) -> tf.Tensor:
-        """The weight that the packed one stands for, made anew: float32, (in, out) as in keras.layers.Dense."""
+        """The dequantised weight, computed at each access: float32, (in, out) as in keras.layers.Dense."""
         return tf.constant(dequantize(self.packed, self.scale, self.d_out, self.d_in))
 
 
 def round_activations(x: tf.Tensor) -> tf.Tensor:
-    """Activations (..., in) rounded to 8 bits in blocks of 32 inputs, and back to their own type."""
+    """Activations (..., in) rounded to 8 bits in blocks of 32 inputs and converted back to their type."""
     n = x.shape[-1]
     wide = tf.pad(tf.cast(x, tf.float32), [[0, 0]] * (len(x.shape) - 1) + [[0, -n % ACTIVATION_BLOCK]])
     blocks = tf.reshape(wide, tf.concat([tf.shape(wide)[:-1], [-1, ACTIVATION_BLOCK]], axis=0))

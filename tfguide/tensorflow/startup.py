@@ -1,4 +1,4 @@
-"""Import TensorFlow and Keras as this package needs them, with a clear error where that cannot be."""
+"""Import TensorFlow and Keras with the settings of this package, or raise a clear error."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import tempfile
 
 from tfguide.triton import load_triton
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # before Keras is imported: it chooses its backend once
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # before Keras is imported, because it chooses its backend once
 
 
 @contextlib.contextmanager
 def _held_stderr():
-    """Hold back what is written to file descriptor 2, and let it out where the import fails.
+    """Hold back what is written to file descriptor 2, and release it if the import fails.
 
     TensorFlow 2.21 writes its greetings before it reads TF_CPP_MIN_LOG_LEVEL, from C++, so Python cannot catch them.
     """
@@ -35,11 +35,11 @@ def _held_stderr():
             os.close(kept)
 
 
-load_triton()  # before TensorFlow
+load_triton()  # before TensorFlow loads it
 _wants_silence = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") > "0"
 try:
     with _held_stderr() if _wants_silence else contextlib.nullcontext():
-        import tensorflow  # noqa: F401, I001  first, so that the error names it and not what Keras wants of it
+        import tensorflow  # noqa: F401, I001  first, so that an error names TensorFlow, not a part of it
         import keras
 except ModuleNotFoundError as error:
     if (error.name or "").split(".")[0] not in ("keras", "tensorflow"):

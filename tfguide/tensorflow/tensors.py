@@ -1,4 +1,4 @@
-"""Sizes and types of tensors, in a graph and outside one."""
+"""Sizes and types of tensors, in a graph or eager."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import tensorflow as tf
 
 
 def at_least_float32(x: tf.Tensor) -> tf.Tensor:
-    """x in float32, or as it is where it is wider: half precision has too few digits for a sum of exponentials."""
+    """x in float32 or its own wider type: half precision has too few digits for a sum of exponentials."""
     return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
 
 
 def shape_of(x) -> tuple[int | None, ...]:
-    """The shape as far as it is known before the run: a size is None in a graph that serves any size."""
+    """The static shape: a size is None in a graph that is traced for any size."""
     return tuple(x.shape)
 
 
@@ -23,5 +23,5 @@ def sizes_of(x: tf.Tensor) -> list:
 
 
 def to_float32(x) -> np.ndarray:
-    """A tensor, a variable or an array as a float32 array; a copy only where the type changes."""
+    """A tensor, a variable or an array as a float32 array, copied only if the type changes."""
     return np.asarray(tf.convert_to_tensor(x).numpy(), np.float32)

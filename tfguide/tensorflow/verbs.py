@@ -1,4 +1,4 @@
-"""What generation needs of TensorFlow: tensors in, arrays out."""
+"""The TensorFlow side of generation: tensors in, arrays out."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tfguide.tensorflow.tensors import to_float32
 
 
 class Generator(verbs.Generator):
-    """`tfguide.generation.Generator` in TensorFlow: a model has `compute_dtype`, and brings `read` and `logits`."""
+    """`tfguide.generation.Generator` in TensorFlow: a model has `compute_dtype`, and defines `read` and `logits`."""
 
     as_tokens = as_tokens
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache that suits the model: the type of its weights."""
+        """An empty cache for the model: in the type of its weights."""
         return KVCache(self.config, batch_size, max_length, self.compute_dtype)
 
     def last_hidden(self, hidden, chunk, before):
-        """The hidden state (B, D) of each row's last token: from this chunk where it ends there, else from before."""
+        """The hidden state (B, D) of each row's last token: from this chunk if it ends in it, else from `before`."""
         here = tf.gather(hidden, chunk.last, batch_dims=1)
         return here if before is None else tf.where(chunk.ends[:, None], here, before)
 
@@ -31,5 +31,5 @@ class Generator(verbs.Generator):
         return to_float32(tensor)
 
     def without_gradients(self):
-        """Compute without recording gradients: TensorFlow records them within a `tf.GradientTape` only."""
+        """Compute without recording gradients: TensorFlow records them only within a `tf.GradientTape`."""
         return contextlib.nullcontext()

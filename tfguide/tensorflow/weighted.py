@@ -1,4 +1,4 @@
-"""What every model has beside its forward pass: where its weights are, and how they are taken out and put in."""
+"""What every model has besides its forward pass: methods that read and set its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfguide.weights import check_dtype, check_weights, weight_shapes
 
 
 class Weighted(weighted.Weighted):
-    """A Keras model by its weights: `config`, `quantization`, `compute_dtype`, and the canonical dictionary."""
+    """A Keras model's weights: `config`, `quantization`, `compute_dtype`, and the canonical dictionary."""
 
     @property
     def dtype_name(self) -> str:
@@ -26,7 +26,7 @@ class Weighted(weighted.Weighted):
         return self.compute_dtype
 
     def weight_of(self, name: str) -> np.ndarray:
-        """One weight as the canonical dictionary has it, float32; the matrix of a tied head is "head.weight"."""
+        """One weight of the canonical dictionary, float32; the matrix of a tied head is "head.weight"."""
         if name == "head.weight" and self.config.tied_head:
             return to_float32(self.embedding.token.embeddings).T
         return to_float32(variable_of(self, name))
@@ -44,19 +44,19 @@ class Weighted(weighted.Weighted):
             return type(self)(config).fill(weights)
 
     def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
-        """A quantised model of this framework, type and configuration, of the arrays of `to_quantized`."""
+        """A quantised model of this framework, type and configuration, with the arrays of `to_quantized`."""
         with policy(self.dtype_name), left_out():
             model = type(self)(self.config)
         return model.fill_quantized(quantization, arrays)
 
     def fill(self, weights: Mapping[str, np.ndarray]) -> Weighted:
-        """Take copies of the weights of a checked dictionary; the model itself, ready for inference."""
+        """Copy the weights of a checked dictionary into the model and return it, ready for inference."""
         for name in weight_shapes(self.config):
             variable_of(self, name).assign(weights[name])
         return self
 
     def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
-        """Take packed matrices, and the rest in the type of the layers; the model itself, ready for inference."""
+        """Set packed matrices, and other weights in the type of the layers; return the model, ready for inference."""
         self.quantization, packed = quantization, set()
         for name, weight in quantized_weights(self.config).items():
             path, _, _ = name.rpartition(".")
@@ -68,14 +68,14 @@ class Weighted(weighted.Weighted):
                 parent, _, own = path.rpartition(".")
                 setattr(layer_of(self, parent), own, layer)
                 packed.add(path)
-            elif path not in packed:  # whose bias it has
+            elif path not in packed:  # which holds its bias
                 variable_of(self, name).assign(arrays[name])
         return self
 
 
 @contextlib.contextmanager
 def policy(dtype: str) -> Iterator[None]:
-    """Within the block, layers are made with weights of a type."""
+    """Within the block, layers are created with weights of this type."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:

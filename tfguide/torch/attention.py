@@ -64,12 +64,12 @@ def scaled_dot_product_attention(
     output = output.flatten(2, 3).to(value.dtype)  # (B, T, H, d)
     if mask is None:
         return output
-    sees_something = mask.visible.any(dim=-1).transpose(-1, -2)  # (B, T, H), sizes of 1 where all are alike
+    sees_something = mask.visible.any(dim=-1).transpose(-1, -2)  # (B, T, H), size 1 where the mask broadcasts
     return output.masked_fill(~sees_something[..., None], 0.0)
 
 
 def _scores(query, key, mask, bias, scale):
-    """The scores (B, H, T, S), the lowest number where a key is hidden."""
+    """The scores (B, H, T, S): the lowest finite number where a key is hidden."""
     scale = 1 / math.sqrt(query.shape[3]) if scale is None else scale
     query, key = at_least_float32(query), at_least_float32(key)  # a product of float16 may not fit into float16
     query = (query * scale).unflatten(2, (key.shape[2], -1))  # (B, T, K, G, d): heads of a group share a key
@@ -78,7 +78,7 @@ def _scores(query, key, mask, bias, scale):
         scores += bias
     if mask is None:
         return scores
-    lowest = torch.finfo(scores.dtype).min  # not -inf, which makes NaN of a row with nothing to see
+    lowest = torch.finfo(scores.dtype).min  # not -inf: softmax over a row of -inf is NaN
     hidden = torch.zeros_like(mask.visible, dtype=scores.dtype).masked_fill(~mask.visible, lowest)
     scores += hidden  # in place and by addition: a masked_fill over all scores takes three times as long
     return scores
@@ -92,11 +92,11 @@ def fused_attention(
     bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """`scaled_dot_product_attention` as one program of the framework; its arguments, its result, its errors.
+    """`scaled_dot_product_attention` as one operation of the framework, with the same arguments, result and errors.
 
-    PyTorch: its own kernel, which goes through the keys in tiles and keeps a running maximum and sum in float32, so
-    that the weights (B, H, T, S) are never in memory (Dao et al. 2022). TensorFlow: the formula compiled by XLA, once
-    for each combination of shapes, which saves the passes between its steps but not the weights.
+    PyTorch has a kernel that processes the keys in tiles and keeps a running maximum and sum in float32, so that it
+    never stores the weights (B, H, T, S) (Dao et al. 2022). In TensorFlow, XLA compiles the formula once for each
+    combination of shapes, which saves memory passes between its steps but still stores the weights.
     """
     mask = check_inputs(query, key, value, visible, bias)
     added, is_causal = None, bias is None and mask is not None and mask.kind == "causal"
@@ -112,7 +112,7 @@ def fused_attention(
 class MultiHeadAttention(nn.Module):
     """Multi-head attention: project to heads, attend in each, and project their concatenation back to D.
 
-    `n_kv_heads` = `n_heads` is multi-head, 1 is multi-query, a divisor between is grouped-query attention.
+    `n_kv_heads` = `n_heads` is multi-head, 1 is multi-query, a divisor in between is grouped-query attention.
     `query`, `key`, `value`: D to heads; `output`: heads to D. attention: `fused_attention`, or
     `scaled_dot_product_attention` to see each step. Source: Vaswani et al. 2017, section 3.2.2.
 
@@ -155,11 +155,11 @@ class MultiHeadAttention(nn.Module):
 
     @property
     def cached(self) -> dict[str, tuple[int, ...]]:
-        """What a cache keeps of each position, in the order of `keys_values`: shapes by name."""
+        """The name and shape of each tensor that a cache keeps for a position, in the order of `keys_values`."""
         return {"key": (self.n_kv_heads, self.d_head), "value": (self.n_kv_heads, self.d_head)}
 
     def rotated(self, heads, rotation):
-        """Queries or keys (B, T, H, d) turned by the angles of their positions, where the model has such."""
+        """Queries or keys (B, T, H, d) rotated by the angles of their positions; unchanged if `rotation` is None."""
         return heads if rotation is None else rotate(heads, *rotation)
 
     def keys_values(self, x, rotation=None):
@@ -170,7 +170,7 @@ class MultiHeadAttention(nn.Module):
         return self.rotated(key, rotation), value
 
     def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
-        """The attention weights (B, H, T, S) behind the output, to look at; arguments as in the call."""
+        """The attention weights (B, H, T, S) of a call, for inspection; arguments as in the call."""
         key, _ = self.keys_values(x if memory is None else memory, rotation)
         return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)
 
@@ -183,7 +183,7 @@ class MultiHeadAttention(nn.Module):
 
 
 def check_inputs(query, key, value, visible, bias):
-    """Check what attention is given; the mask by head, or None. Raises TypeError or ValueError."""
+    """Check the inputs of attention and return the mask by head, or None. Raises TypeError or ValueError."""
     mask = Mask.of(visible)
     shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (mask and mask.visible, bias)]
     check_attention(tuple(query.shape), tuple(key.shape), tuple(value.shape), *shapes)

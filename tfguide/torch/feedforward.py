@@ -14,7 +14,7 @@ def activate(activation: str, up: Tensor, gate: Tensor | None = None) -> Tensor:
     """The non-linearity: `f(up)`, or `f(gate) * up` for the gated ones.
 
     up, gate: (..., F); activation: "relu", "gelu" (exact), "gelu_tanh" (approximate), and gated "swiglu", "geglu",
-    "geglu_tanh". Raises ValueError for an unknown activation, or a gate where there should be none or the reverse.
+    "geglu_tanh". Raises ValueError for an unknown activation and for a missing or superfluous gate.
     Source: Hendrycks & Gimpel 2016; gates: Shazeer 2020.
     """
     check_activation(activation, gate is not None)
@@ -32,8 +32,8 @@ def activate(activation: str, up: Tensor, gate: Tensor | None = None) -> Tensor:
 class FeedForward(nn.Module):
     """Two linear maps with a non-linearity between them, three with a gate; (B, T, D) to (B, T, D).
 
-    `up` (and `gate`): D to F; `down`: F to D. Each position is transformed by itself, with the same weights.
-    wide: in a model of float16, `down` and its output are float32, for networks whose output float16 cannot hold (T5).
+    `up` (and `gate`): D to F; `down`: F to D. Each position is transformed independently, with the same weights. wide:
+    in a float16 model, `down` and its output are float32, for networks whose output float16 cannot hold (T5).
     Source: Vaswani et al. 2017, section 3.3; gates: Shazeer 2020. Raises ValueError for an unknown activation.
     """
 
@@ -46,7 +46,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(d_ff, d_model, bias=bias)
 
     def activated(self, up, gate=None):
-        """The non-linearity of this network, of `up` and of the gate (B, T, F) where it has one."""
+        """The non-linearity of this network, applied to `up` and, if gated, the gate, each (B, T, F)."""
         return activate(self.activation, up, gate)
 
     def forward(self, x):

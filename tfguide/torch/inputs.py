@@ -1,4 +1,4 @@
-"""What a model is called with, as tensors beside its weights, checked against its configuration."""
+"""A model's inputs as tensors on its device, checked against its configuration."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def as_token_types(model, tokens, token_types):
 
 
 def extend(model, tokens, valid, cache, record):
-    """The call on a cache that takes the tokens (B, T) up; None without a cache. Raises ValueError."""
+    """The view of a cache to which the tokens (B, T) are appended; None without a cache. Raises ValueError."""
     if cache is None:
         return None
     check_cached_call(model.config, cache.config, cache.batch_size, tokens.shape[0], record is not None)
@@ -44,12 +44,12 @@ def extend(model, tokens, valid, cache, record):
 
 
 def positions_of(tokens, view):
-    """Where tokens (B, T) stand: (1, T) from 0, or (B, T) behind what a cache holds."""
+    """The positions of tokens (B, T): (1, T) from 0, or (B, T) after those in a cache."""
     return torch.arange(tokens.shape[1], device=tokens.device)[None] if view is None else view.positions
 
 
 def count_tokens(tokens, valid):
-    """How many tokens of each row are real, for a cache: one number for all, or an array (B,)."""
+    """The number of real tokens in each row, for a cache: one number for all rows, or an array (B,)."""
     return tokens.shape[1] if valid is None else valid.sum(dim=1).cpu().numpy()
 
 

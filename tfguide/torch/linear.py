@@ -1,4 +1,4 @@
-"""Models that are built before they have weights."""
+"""Build models without weights."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _INITIALISERS = tuple(f for name, f in vars(nn.init).items() if name.endswith("_
 
 @contextlib.contextmanager
 def left_out() -> Iterator[None]:
-    """Within the block, layers are built without memory for their weights, which somebody else's will replace."""
+    """Within the block, layers are built without memory for their weights, which the caller sets afterwards."""
     with torch.device("meta"), _NoInitialisation():
         yield
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Within it, the functions of torch.nn.init leave a tensor as it is.
+    """A mode in which the functions of torch.nn.init leave a tensor unchanged.
 
-    The meta device needs PyTorch's compiler for a normal distribution, which takes seconds to import.
+    On the meta device a normal distribution needs PyTorch's compiler, which takes seconds to import.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):

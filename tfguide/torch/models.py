@@ -21,7 +21,7 @@ from tfguide.weights import check_dtype, check_weights
 
 
 class Encoder(Weighted, nn.Module):
-    """Tokens (B, T) to hidden states (B, T, D) in which every position has seen every other: BERT's family."""
+    """Tokens (B, T) to hidden states (B, T, D), where every position attends to every other: BERT's family."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -40,13 +40,13 @@ class Encoder(Weighted, nn.Module):
         return self.encoder(self.embedding(tokens, positions, token_types), positions, valid, record=record)
 
     def pool(self, hidden):
-        """BERT's summary of a sequence, from its hidden states (B, T, D): tanh of a map of the first one, (B, D)."""
+        """BERT's pooled output: tanh of a linear map of the first hidden state, (B, T, D) to (B, D)."""
         check_pooler(self.config)
         return torch.tanh(self.pooler(hidden[:, 0]))
 
 
 class Decoder(Generator, Weighted, nn.Module):
-    """Tokens (B, T) to logits (B, T, V) in which a position has seen only what came before: GPT's family."""
+    """Tokens (B, T) to logits (B, T, V), where a position attends to itself and those before it: GPT's family."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -60,8 +60,8 @@ class Decoder(Generator, Weighted, nn.Module):
     def forward(self, tokens, valid=None, token_types=None, record=None, cache=None):
         """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T).
 
-        cache: a `KVCache` that holds what came before the tokens, and takes them up. `valid` may then mark padding
-        at the end of each row only.
+        cache: a `KVCache` of the positions before the tokens, to which the tokens are appended. `valid` may then mark
+        padding only at the end of each row.
         """
         return self.logits(self.hidden(tokens, valid, token_types, record, cache))
 
@@ -76,7 +76,7 @@ class Decoder(Generator, Weighted, nn.Module):
         return x
 
     def trunk(self, tokens, positions, valid=None, token_types=None, record=None, cache=None, watch=None):
-        """The forward pass below the head, of tensors that have been checked: hidden states (B, T, D).
+        """The forward pass below the head for checked tensors: hidden states (B, T, D).
 
         positions: (B or 1, T); cache: a `View`; watch: as in `DecoderStack`; the rest as in the call.
         """
@@ -85,7 +85,7 @@ class Decoder(Generator, Weighted, nn.Module):
 
     @torch.inference_mode()
     def hidden_states(self, tokens) -> list[np.ndarray]:
-        """What goes into the first block for tokens (B, T) and what comes out of each, (B, T, D), float32 arrays."""
+        """The input of the first block and the output of each block for tokens (B, T): float32 arrays (B, T, D)."""
         tokens, _ = as_tokens(self, tokens)
         states = []
         self.trunk(tokens, positions_of(tokens, None), watch=states.append)
@@ -94,7 +94,7 @@ class Decoder(Generator, Weighted, nn.Module):
     def logits(self, hidden):
         """The head: hidden states (..., D) to logits (..., V)."""
         hidden = hidden * self.config.logit_scale
-        tied = self.config.tied_head and self.quantization is None  # a quantised copy of a tied head is a head
+        tied = self.config.tied_head and self.quantization is None  # quantisation copies a tied head
         return hidden @ self.embedding.token.weight.T if tied else self.head(hidden)
 
 
@@ -116,7 +116,7 @@ class EncoderDecoder(Generator, Weighted, nn.Module):
     def forward(self, source, target, source_valid=None, target_valid=None, record=None):
         """source: integers (B, S); target: integers (B, T), starting with the decoder's start token.
 
-        source_valid, target_valid: boolean, the shapes of the tokens, True at real tokens.
+        source_valid, target_valid: boolean, shaped as the tokens, True at real tokens.
         """
         source, source_valid = as_tokens(self, source, source_valid, "source")
         memory = self.encode(source, source_valid, record)
@@ -144,7 +144,7 @@ class EncoderDecoder(Generator, Weighted, nn.Module):
         return x
 
     def read(self, tokens, cache, valid=None):
-        """The hidden states (B, T, D) of target tokens behind what the cache holds, over the memory that it holds."""
+        """The hidden states (B, T, D) of target tokens that follow those in the cache, given the cache's memory."""
         memory, memory_valid = cache.memory
         return self.hidden(tokens, memory, valid, memory_valid, cache=cache)
 
@@ -154,8 +154,8 @@ def from_weights(
 ) -> Encoder | Decoder | EncoderDecoder:
     """The model of a configuration with the weights of a canonical dictionary (see `tfguide.weight_shapes`).
 
-    The model is ready for inference; the arrays are copied. dtype: of the weights and activations, "float32",
-    "bfloat16" or "float16"; norms, softmax and rotary angles are computed in float32 whatever it is.
+    The model is ready for inference; the arrays are copied. dtype: the type of the weights and activations, "float32",
+    "bfloat16" or "float16"; norms, softmax and rotary angles are always computed in float32.
     Raises ValueError for a missing, extra or wrongly shaped weight, or another dtype.
     """
     check_weights(config, weights)
@@ -166,12 +166,12 @@ def from_weights(
 def from_quantized(
     config: ModelConfig, quantization: Quantization, arrays: Mapping[str, np.ndarray], dtype: str = "float32"
 ) -> Encoder | Decoder | EncoderDecoder:
-    """The quantised model of arrays by name: see `tfguide.compress.quantized.quantized_shapes`."""
+    """The quantised model with the given arrays, by name: see `tfguide.compress.quantized.quantized_shapes`."""
     return empty_model(config, dtype).fill_quantized(quantization, arrays)
 
 
 def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decoder | EncoderDecoder:
-    """A model whose weights are shapes and a type: no memory and no random numbers for what will be replaced."""
+    """A model whose weights have shapes and a type, but no memory and no values."""
     kind = {"encoder": Encoder, "decoder": Decoder, "encoder-decoder": EncoderDecoder}[config.kind]
     with left_out():
         return kind(config).to(getattr(torch, dtype))

@@ -36,7 +36,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_model)) if bias else None
 
     def forward(self, x):
-        """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
+        """x: (..., D) to the same shape, in the type of the layer: x may be a residual sum kept in float32."""
         check_features("x", tuple(x.shape), len(self.weight))
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return layer_norm(x, self.weight.to(x.dtype), bias, self.eps).to(self.weight.dtype)
@@ -51,13 +51,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x):
-        """x: (..., D) to the same shape, in the type of the layer: x may be a sum that is kept in float32."""
+        """x: (..., D) to the same shape, in the type of the layer: x may be a residual sum kept in float32."""
         check_features("x", tuple(x.shape), len(self.weight))
         return rms_norm(x, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
 
 
 def make_norm(config: ModelConfig):
-    """The norm that a configuration asks for."""
+    """The norm layer of a configuration."""
     if config.norm == "rms":
         return RMSNorm(config.d_model, config.norm_eps)
     return LayerNorm(config.d_model, config.norm_eps, config.norm_bias)

@@ -1,4 +1,4 @@
-"""Five ways to tell a Transformer where a token stands (learned positions are a table, and live with the embedding)."""
+"""Sinusoidal, rotary, ALiBi and relative positions (learned positions are a table in the embeddings)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rotary_angles(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tenso
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair of features of the heads `x` (B, T, H, d) by its angle; (B, T, H, d).
 
-    The pairs are (i, i + d/2), as published Llama weights have them; the paper's (2i, 2i + 1) is the same up to the
+    The pairs are (i, i + d/2), as in published Llama weights; the paper's (2i, 2i + 1) is the same up to the
     order of the features. cos, sin: (B, T, d / 2). Source: Su et al. 2021, equation 34.
     """
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # the same for every head
@@ -36,7 +36,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def alibi_bias(query_positions: Tensor, key_positions: Tensor, n_heads: int) -> Tensor:
-    """ALiBi: what is `distance` away loses `slope * distance`, with a slope for each head; bias (B, H, T, S).
+    """ALiBi: a key at `distance` loses `slope * distance` of its score, with a slope for each head; bias (B, H, T, S).
 
     query_positions: (B, T), key_positions: (B, S). Source: Press et al. 2022, section 3.
     """

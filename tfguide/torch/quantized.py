@@ -13,8 +13,8 @@ class QuantizedLinear(nn.Module):
     """A linear layer with packed weights of 8 or 4 bits: `x @ dequantised weight + bias`, (..., in) to (..., out).
 
     packed, scale: as `tfguide.compress.packing` lays them out; bias: (out,) or None. With 8-bit activations the input
-    is rounded in blocks of 32 first. This is the readable path, which makes the weight anew in every call; the fast
-    decoder multiplies by the packed weight itself.
+    is rounded in blocks of 32 first. This is the readable path: it dequantises the weight in every call; the fast
+    decoder multiplies by the packed weight.
     """
 
     def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
@@ -31,12 +31,12 @@ class QuantizedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight that the packed one stands for, made anew: float32, (out, in) as in nn.Linear."""
+        """The dequantised weight, computed at each access: float32, (out, in) as in nn.Linear."""
         return torch.from_numpy(dequantize(self.packed, self.scale, self.d_out, self.d_in).T)
 
 
 def round_activations(x: Tensor) -> Tensor:
-    """Activations (..., in) rounded to 8 bits in blocks of 32 inputs, and back to their own type."""
+    """Activations (..., in) rounded to 8 bits in blocks of 32 inputs and converted back to their type."""
     fill = -x.shape[-1] % ACTIVATION_BLOCK
     blocks = nn.functional.pad(x.float(), (0, fill)).unflatten(-1, (-1, ACTIVATION_BLOCK))
     scale = blocks.abs().amax(dim=-1, keepdim=True) / 127

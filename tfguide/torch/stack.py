@@ -1,4 +1,4 @@
-"""What a model is made of between its tokens and its output: the embeddings and a stack of blocks."""
+"""The embeddings and the stack of blocks of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfguide.torch.positions import alibi_bias, relative_bias, rotary_angles, si
 
 
 class Embeddings(nn.Module):
-    """Tokens to vectors, with what is added to them: positions and token types. (B, T) to (B, T, D)."""
+    """The sum of the embeddings of tokens, positions and token types. (B, T) to (B, T, D)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -41,7 +41,7 @@ class Embeddings(nn.Module):
 
 
 class EncoderStack(nn.Module):
-    """Blocks in which every position sees every valid one, and the final norm. (B, T, D) to (B, T, D)."""
+    """Blocks in which every position sees every valid position, and the final norm. (B, T, D) to (B, T, D)."""
 
     causal = False
 
@@ -66,7 +66,7 @@ class EncoderStack(nn.Module):
         return EncoderBlock(config)
 
     def position_terms(self, positions, key_positions):
-        """The bias (B, H, T, S) on the scores and the angles of the heads, where the model has them."""
+        """The bias (B, H, T, S) on the scores and the angles of the rotation, each None if the model has none."""
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
             frequencies = rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
@@ -80,15 +80,15 @@ class EncoderStack(nn.Module):
 
 
 class DecoderStack(EncoderStack):
-    """Blocks in which a position sees itself and what came before it, and the encoder's output where there is one."""
+    """Blocks in which a position sees itself, the positions before it and the encoder's output, if there is one."""
 
     causal = True
 
     def forward(self, x, positions, valid=None, memory=None, memory_valid=None, record=None, cache=None, watch=None):
         """memory: (B, S, D); memory_valid: (B, S); the rest as in `EncoderStack`.
 
-        cache: a call on a cache, a `View`; `positions` (B, T) are then where the new tokens stand in each row.
-        watch: called with what goes into the first block and with what comes out of each.
+        cache: a `View`, one call on a cache; `positions` (B, T) are then those of the new tokens in each row.
+        watch: called with the input of the first block and with the output of each block.
         """
         key_positions = positions if cache is None else cache.key_positions  # (B or 1, S)
         mask = self._mask(positions, key_positions, valid, cache)
@@ -107,17 +107,17 @@ class DecoderStack(EncoderStack):
         return self.final_norm(x) if self.config.final_norm else x
 
     def _mask(self, positions, key_positions, valid, cache):
-        """What each query may see: itself and what came before it, in the window and but for padding."""
+        """What each query may see: itself and the positions before it, within the window and without padding."""
         distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
         visible = distance >= 0 if cache is None else cache.visible(distance)
         T, S = visible.shape[1:]
         if self.config.sliding_window is not None:
             mask = Mask(visible & (distance < self.config.sliding_window), "window")
         elif cache is not None and cache.is_first and T == S > 1:
-            mask = Mask(visible[:1], "causal")  # every row alike
+            mask = Mask(visible[:1], "causal")  # the same for every row
         else:
             mask = Mask(visible)
-        if valid is not None and cache is None:  # a cache keeps padding where no query looks: behind each row's end
+        if valid is not None and cache is None:  # in a cache, padding lies after each row's end, unseen
             mask = Mask(mask.visible & padding_mask(valid), "padding")
         return mask
 

@@ -1,10 +1,10 @@
-"""Import PyTorch as this package needs it, with a clear error where that cannot be."""
+"""Import PyTorch with the settings of this package, or raise a clear error."""
 
 from __future__ import annotations
 
 from tfguide.triton import load_triton
 
-load_triton()  # before PyTorch does
+load_triton()  # before PyTorch loads it
 try:
     import torch  # noqa: F401
 except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Tensors from whatever a caller passes, and their types."""
+"""Convert a caller's values to tensors, and tensors between types."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def as_tensor(values, device=None) -> Tensor:
-    """A tensor as it is, anything else as NumPy reads it; on a device where one is named. Integers become int64.
+    """A tensor, or values that NumPy reads, as a tensor, moved to `device` if given. NumPy's integers become int64.
 
-    The array is copied: PyTorch takes none with negative strides or another byte order, and warns of one that cannot be
-    written; it does not compute with unsigned integers.
+    An array is copied, because PyTorch rejects negative strides and foreign byte orders and warns about read-only
+    arrays. Unsigned integers become int64, because PyTorch does not compute with them.
     """
     if not isinstance(values, Tensor):
         array = np.asarray(values)
@@ -25,10 +25,10 @@ def as_tensor(values, device=None) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """x in float32, or as it is where it is wider: half precision has too few digits for a sum of exponentials."""
+    """x in float32 or its own wider type: half precision has too few digits for a sum of exponentials."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def to_float32(x: Tensor) -> np.ndarray:
-    """A tensor as a float32 array in main memory; a copy only where it must be one."""
+    """A tensor as a float32 array in main memory, copied only if necessary."""
     return x.detach().float().cpu().numpy()

@@ -1,7 +1,7 @@
-"""Attention without the matrix of weights: the keys go by in tiles, with a running maximum and a running sum.
+"""Attention without the matrix of weights: a loop over tiles of keys, with a running maximum and a running sum.
 
-For one query, softmax over all keys is the same as softmax over tiles that are merged. With the scores s of a tile, a
-maximum m so far, a sum l of exp(s - m) and an output o, a new maximum m' turns l into l exp(m - m') and o likewise.
+For one query, softmax over all keys can be merged from softmax over tiles. Let m be the maximum of the scores s so far,
+l the sum of exp(s - m) and o the output: a new maximum m' multiplies l and o by exp(m - m').
 Source: Milakov & Gimelshein 2018; Rabe & Staats 2021; Dao et al. 2022.
 """
 
@@ -29,8 +29,8 @@ def tiled_attention(
 ) -> Tensor:
     """`scaled_dot_product_attention` in tiles of keys: the same result within rounding, without the (T, S) matrix.
 
-    tile: how many keys are looked at together; memory grows with T * tile instead of T * S. The other arguments, the
-    shapes and the errors are those of `scaled_dot_product_attention`; ValueError for a tile below 1 as well.
+    tile: the number of keys processed together; memory grows with T * tile instead of T * S. The other arguments, the
+    shapes and the errors are those of `scaled_dot_product_attention`; also raises ValueError for a tile below 1.
     """
     mask = check_inputs(query, key, value, visible, bias)
     tile = check_count("tile", tile)
@@ -53,9 +53,9 @@ def tiled_attention(
         weights = torch.exp(scores - finite)
         old = torch.exp(maximum - finite)
         total = total * old + weights.sum(dim=-1, keepdim=True)
-        grouped = weights.unflatten(1, (K, -1))  # (B, K, G, T, tile); up to 1 each, so their sum times values is large
+        grouped = weights.unflatten(1, (K, -1))  # (B, K, G, T, tile); not normalised, so the sum over values is large
         new = torch.einsum("bkgts,bskd->bkgtd", grouped, at_least_float32(value[:, part])).flatten(1, 2)
         output = output * old + new
         maximum = higher
-    output = output / total.masked_fill(total == 0, 1.0)  # a row that sees nothing: 0
+    output = output / total.masked_fill(total == 0, 1.0)  # 0 for a row that sees nothing
     return torch.einsum("bhtd->bthd", output).to(value.dtype)

@@ -1,4 +1,4 @@
-"""What generation needs of PyTorch: tensors in, arrays out."""
+"""The PyTorch side of generation: tensors in, arrays out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tfguide.torch.tensors import as_tensor, to_float32
 
 
 class Generator(verbs.Generator):
-    """`tfguide.generation.Generator` in PyTorch: a model has `dtype` and `device`, and brings `read` and `logits`."""
+    """`tfguide.generation.Generator` in PyTorch: a model has `dtype` and `device`, and defines `read` and `logits`."""
 
     as_tokens = as_tokens
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache that suits the model: the type and the device of its weights."""
+        """An empty cache for the model: in the type and on the device of its weights."""
         return KVCache(self.config, batch_size, max_length, self.dtype, self.device)
 
     def last_hidden(self, hidden, chunk, before):
-        """The hidden state (B, D) of each row's last token: from this chunk where it ends there, else from before."""
+        """The hidden state (B, D) of each row's last token: from this chunk if it ends in it, else from `before`."""
         rows, last, ends = (as_tensor(x, hidden.device) for x in (np.arange(len(hidden)), chunk.last, chunk.ends))
         here = hidden[rows, last]
         return here if before is None else torch.where(ends[:, None], here, before)

@@ -1,4 +1,4 @@
-"""What every model has beside its forward pass: where its weights are, and how they are taken out and put in."""
+"""What every model has besides its forward pass: methods that read and set its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfguide.weights import check_dtype, check_weights, stays_float32, weight_sh
 
 
 class Weighted(weighted.Weighted):
-    """A PyTorch model by its weights: `config`, `quantization`, `dtype`, `device`, and the canonical dictionary."""
+    """A PyTorch model's weights: `config`, `quantization`, `dtype`, `device`, and the canonical dictionary."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -27,7 +27,7 @@ class Weighted(weighted.Weighted):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.embedding.token.weight.device
 
     @property
@@ -36,7 +36,7 @@ class Weighted(weighted.Weighted):
         return str(self.dtype).removeprefix("torch.")
 
     def weight_of(self, name: str) -> np.ndarray:
-        """One weight as the canonical dictionary has it, float32; the matrix of a tied head is "head.weight"."""
+        """One weight of the canonical dictionary, float32; the matrix of a tied head is "head.weight"."""
         if name == "head.weight" and self.config.tied_head:
             return to_float32(self.embedding.token.weight).T
         path, attribute = name.rsplit(".", 1)
@@ -55,11 +55,11 @@ class Weighted(weighted.Weighted):
         return self._empty(config).fill(weights)
 
     def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
-        """A quantised model of this framework, type and configuration, of the arrays of `to_quantized`."""
+        """A quantised model of this framework, type and configuration, with the arrays of `to_quantized`."""
         return self._empty(self.config).fill_quantized(quantization, arrays)
 
     def fill(self, weights: Mapping[str, np.ndarray]) -> Weighted:
-        """Take copies of the weights of a checked dictionary; the model itself, ready for inference."""
+        """Copy the weights of a checked dictionary into the model and return it, ready for inference."""
         dtype = self.dtype_name
         for name in weight_shapes(self.config):
             path, attribute = name.rsplit(".", 1)
@@ -71,7 +71,7 @@ class Weighted(weighted.Weighted):
         return self.eval()
 
     def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
-        """Take packed matrices, and the rest in the type of the layers; the model itself, ready for inference."""
+        """Set packed matrices, and other weights in the type of the layers; return the model, ready for inference."""
         self.quantization, dtype = quantization, self.dtype
         for name, weight in quantized_weights(self.config).items():
             path, attribute = name.rsplit(".", 1)
@@ -80,7 +80,7 @@ class Weighted(weighted.Weighted):
                 layer = QuantizedLinear(*weight.shape, quantization, packed, scale, bias)
                 parent, _, own = path.rpartition(".")
                 setattr(self.get_submodule(parent), own, layer)
-            elif not isinstance(self.get_submodule(path), QuantizedLinear):  # whose bias it has
+            elif not isinstance(self.get_submodule(path), QuantizedLinear):  # which holds its bias
                 tensor = torch.tensor(arrays[name], dtype=dtype)
                 setattr(self.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))
         return self.eval()

@@ -1,4 +1,4 @@
-"""The KV cache: the keys and values of every position seen so far, so that a step computes those of new tokens only."""
+"""The KV cache: the keys and values of every position seen so far, so that a step computes only those of new tokens."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tfguide.tensorflow.cache.storage import Storage
 
 
 class KVCache(DenseCache):
-    """Room for `max_length` positions of each row in each layer, allocated once; passed in, never hidden in a model.
+    """Keys and values of up to `max_length` positions of each row in each layer, allocated once outside the model.
 
-    `keys[layer]`, `values[layer]`: (B, max_length, K, d); `lengths`: int64 array (B,), how many positions of each row
-    are filled. Position p of a row stands in slot p. Rows may differ in length: what padding writes beyond the length
-    of a row is overwritten by the row's next token before a query can see it.
+    `keys[layer]`, `values[layer]`: (B, max_length, K, d); `lengths`: int64 array (B,), the number of filled positions
+    of each row. Position p of a row is stored in slot p. Rows may differ in length: the row's next token overwrites
+    what padding wrote beyond its length before a query can see it.
 
-    dtype: the framework's, or its name. storage: where the tensors lie; default: a `Storage` of this type.
+    dtype: the framework's, or its name. storage: holds the tensors; default: a `Storage` of this type.
     Raises ValueError for an encoder, a size below 1, or a length beyond the model's `max_positions`.
     """
 

@@ -1,4 +1,4 @@
-"""A cache of 8 bits."""
+"""The 8-bit KV cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfguide.tensorflow.cache.storage import Storage
 
 
 class QuantizedStorage(Storage):
-    """A `Storage` in which each vector of d numbers is integers from -127 to 127 and one scale, `NAME_scale`."""
+    """A `Storage` that keeps each vector of d numbers as integers from -127 to 127 and one scale, `NAME_scale`."""
 
     def __init__(self, config: ModelConfig, batch_size: int, n_slots: int):
         super().__init__(config, batch_size, n_slots, tf.int8)
@@ -20,7 +20,7 @@ class QuantizedStorage(Storage):
             self.tensors[f"{name}_scale"] = [self._allocate(size, tf.float32) for size in sizes]
 
     def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
-        """Round each part (..., d) to integers and a scale, and put them at places."""
+        """Round each part (..., d) to integers and a scale, and store them at `places`."""
         for name, part in zip(self._names, parts, strict=True):
             part = tf.cast(part, tf.float32)
             scale = tf.reduce_max(tf.abs(part), axis=-1) / 127
@@ -29,7 +29,7 @@ class QuantizedStorage(Storage):
             self.tensors[f"{name}_scale"][layer].scatter_nd_update(places, scale)
 
     def read(self, layer: int, end: int, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
-        """What the integers of the first `end` slots stand for, in the type of the model."""
+        """The first `end` slots of each tensor, dequantised, in the type of the model."""
         pairs = ((self.tensors[name][layer], self.tensors[f"{name}_scale"][layer]) for name in self._names)
         return tuple(
             tf.cast(tf.cast(integers[:, :end], tf.float32) * scales[:, :end, ..., None], dtype)
@@ -38,11 +38,11 @@ class QuantizedStorage(Storage):
 
 
 class QuantizedKVCache(KVCache):
-    """A `KVCache` of 8 bits: each key and value vector of d numbers is integers from -127 to 127 and one scale.
+    """An 8-bit `KVCache`: it keeps each key and value vector of d numbers as integers from -127 to 127 and one scale.
 
-    `keys[layer]`, `values[layer]`: int8 (B, max_length, K, d); `key_scales`, `value_scales`: float32, without d. A
-    number is wrong by at most half a scale, the largest magnitude of its vector / 254. Attention gets the numbers
-    back in the type of the model. Raises as `KVCache`.
+    `keys[layer]`, `values[layer]`: int8 (B, max_length, K, d); `key_scales`, `value_scales`: float32 (B, max_length,
+    K). The error of a number is at most half a scale, the largest magnitude of its vector / 254. Attention reads the
+    numbers in the type of the model. Raises as `KVCache`.
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, max_length: int):

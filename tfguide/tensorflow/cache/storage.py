@@ -1,4 +1,4 @@
-"""Where a cache keeps its tensors: one of (B, n_slots, ...) for each layer and for each thing that is cached."""
+"""The tensors of a cache: one (B, n_slots, ...) for each layer and for each cached name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Storage:
     dtype: the framework's, or its name. Raises ValueError for an encoder and for sizes below 1.
     """
 
-    addressable = False  # the C++ kernels need tensors that stay where they are: TensorFlow moves a variable
+    addressable = False  # the C++ kernels need fixed addresses, and TensorFlow moves a variable
 
     def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, dtype: tf.DType | str = tf.float32):
         check_cache_sizes(config, batch_size, None)
@@ -47,7 +47,7 @@ class Storage:
         return tf.constant(np.stack(np.broadcast_arrays(rows, slots), axis=-1), tf.int32)
 
     def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
-        """Put each part at places of its tensor, in the type of the storage."""
+        """Store each part at `places` of its tensor, in the type of the storage."""
         for tensors, part in zip(self.tensors.values(), parts, strict=True):
             tensors[layer].scatter_nd_update(places, tf.cast(part, tensors[layer].dtype))
 
@@ -56,7 +56,7 @@ class Storage:
         return tuple(tf.cast(tensors[layer][:, :end], dtype) for tensors in self.tensors.values())
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Let row i become what row `rows[i]` was."""
+        """Replace row i by the former row `rows[i]`."""
         for layers in self.tensors.values():
             layers[:] = [tf.Variable(self.take(x, rows), trainable=False) for x in layers]
 
@@ -69,7 +69,7 @@ class Storage:
         return tf.gather_nd(x, np.stack([rows, columns], axis=-1))
 
     def join(self, kept: tuple[tf.Tensor, ...], new: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        """New positions behind those that were kept, for each tensor."""
+        """The kept positions followed by the new ones, for each tensor."""
         return tuple(tf.concat(pair, axis=1) for pair in zip(kept, new, strict=True))
 
     def _allocate(self, size, dtype):
@@ -77,12 +77,12 @@ class Storage:
 
 
 class ArrayStorage(Storage):
-    """A `Storage` in NumPy arrays, which stay where they are: what the C++ kernels read and write."""
+    """A `Storage` of NumPy arrays, whose addresses are fixed, so that the C++ kernels can read and write them."""
 
     addressable = True
 
     def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
-        """Put each part at places of its array."""
+        """Store each part at `places` of its array."""
         rows, slots = np.moveaxis(places.numpy(), -1, 0)
         for arrays, part in zip(self.tensors.values(), parts, strict=True):
             arrays[layer][rows, slots] = part.numpy()
@@ -92,12 +92,12 @@ class ArrayStorage(Storage):
         return tuple(tf.cast(tf.constant(arrays[layer][:, :end]), dtype) for arrays in self.tensors.values())
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Let row i become what row `rows[i]` was."""
+        """Replace row i by the former row `rows[i]`."""
         for arrays in self.tensors.values():
             arrays[:] = [array[rows] for array in arrays]
 
     def fill(self, parts: Mapping[str, list[tf.Tensor]]) -> None:
-        """Put the parts of each layer, (B, n, ...), into the first n slots."""
+        """Store the parts of each layer, (B, n, ...), in the first n slots."""
         for name, layers in parts.items():
             for array, part in zip(self.tensors[name], layers, strict=True):
                 array[:, : part.shape[1]] = part.numpy()

@@ -1,4 +1,4 @@
-"""The fast versions of a model: by C++ kernels, or compiled. Each is an object of its own over the same parameters."""
+"""The fast versions of a model: by C++ kernels, or compiled. Each is a separate object with the same parameters."""
 
 from tfguide.tensorflow.fast.compiled import CompiledDecoder
 from tfguide.tensorflow.fast.decoder import FastDecoder, accelerate

@@ -1,4 +1,4 @@
-"""Compilation: a decoding step as one program, made once for all lengths."""
+"""Compilation: a decoding step as one program, compiled once for all lengths."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tfguide.tensorflow.verbs import Generator
 
 
 class CompiledDecoder(Generator):
-    """A decoder whose step of one token for each row is compiled, with a cache of one size; its tokens are the model's.
+    """A decoder whose one-token step is compiled for one size of cache; its tokens are those of the model.
 
-    The step is made in the first call of `decode` and serves every prompt and length up to `max_length`. It attends to
-    the whole cache of that size, masked: choose it no larger than needed. The prompt is read by the model itself.
-    XLA compiles a step for `decode`, and for `generate` the whole loop, in which nothing returns to Python.
+    The first call of `decode` compiles the step, which serves every prompt and length up to `max_length`. It attends to
+    the whole cache of that size, masked: choose it no larger than needed. The model itself reads the prompt. XLA
+    compiles a step for `decode`, and for `generate` the whole loop, in which nothing returns to Python.
 
-    Compiling takes long, and longer with more layers. It pays where many texts follow; for a few, `accelerate` is ready
-    in a moment and decodes sooner. A terminal shows the seconds.
+    Compile time is long and grows with the number of layers. It pays off for many texts; for a few, `accelerate` is
+    ready at once and finishes sooner. A terminal shows the seconds.
 
     Raises ValueError for a model that is not decoder-only, and sizes below 1.
     """
@@ -63,13 +63,13 @@ class CompiledDecoder(Generator):
         return as_rows(chosen.numpy()[:, :max_new_tokens], stops)
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache of the size that was compiled for. Raises ValueError where it has no such rows or no room."""
+        """An empty cache of the compiled size. Raises ValueError for another batch size or a longer `max_length`."""
         check_fits(self, batch_size, max_length)
         storage = TensorStorage(self.config, self.batch_size, self.max_length, self.compute_dtype)
         return KVCache(self.config, self.batch_size, self.max_length, storage=storage)
 
     def read(self, tokens, cache=None, valid=None):
-        """The hidden states (B, T, D) of tokens behind what the cache holds, by the model itself."""
+        """The hidden states (B, T, D) of tokens that follow those in the cache, by the model itself."""
         return self.model.read(tokens, cache, valid)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
@@ -77,7 +77,7 @@ class CompiledDecoder(Generator):
         return self.model.logits(hidden)
 
     def decode(self, tokens: tf.Tensor, cache: KVCache) -> np.ndarray:
-        """Read one more token of each row, (B,), into a cache of `new_cache`; the logits (B, V), a float32 array.
+        """Read one more token of each row, (B,), into a cache of `new_cache`; the logits (B, V) as a float32 array.
 
         Raises ValueError where the cache is full, empty, or of another size.
         """
@@ -96,13 +96,13 @@ class CompiledDecoder(Generator):
         return told(f"compiling a {what} of {self.config.n_layers} layers") if first else contextlib.nullcontext()
 
     def _plain_step(self, tokens, positions, tensors):
-        """Tokens (B, 1) at positions (B, 1): their logits (B, V), and the tensors of the cache with what is new."""
+        """The logits (B, V) of tokens (B, 1) at positions (B, 1), and the updated tensors of the cache."""
         view = StaticView(tensors, positions)
         hidden = self.model.trunk(tokens, positions, cache=view)
         return self.model.logits(hidden[:, -1]), view.tensors
 
     def _plain_loop(self, token, lengths, tensors, is_stop, n, broken):
-        """Tokens (B,) that follow `lengths` positions, and what comes after: (B, max_length), n of each row filled."""
+        """Tokens (B,) at positions `lengths` and those that follow: (B, max_length), the first n of each row filled."""
         chosen = tf.zeros((self.batch_size, self.max_length + 1), tf.int32)
         chosen = tf.tensor_scatter_nd_update(chosen, [[row, 0] for row in range(self.batch_size)], token)
         state = (tf.constant(1), token, lengths, tensors, tf.gather(is_stop, token), chosen, broken)

@@ -1,4 +1,4 @@
-"""The fast path of decoding: a model's weights, read where they lie by the C++ kernels of `tfguide.native`."""
+"""The fast path of decoding: the C++ kernels of `tfguide.native` read a model's weights in place."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from tfguide.weights import vector_names
 
 
 class FastDecoder(native.NativeGenerator, Generator):
-    """A decoder that stands in for a model wherever one is called: the same arguments, the same results, sooner.
+    """A faster replacement for a model: the same arguments and the same results.
 
-    Up to 16 new tokens in a call with a cache of `new_cache` are computed by the C++ kernels, in float32 whatever the
-    type of the weights, and so are prompts of any length where activations have 8 bits; more tokens, other caches and
-    attention maps by the framework, with kernels in parts of it (see tree.py). The weights are the model's own, not
-    a copy, so the model must stay as it is. Threads may share a fast decoder, each with a cache of its own.
+    The C++ kernels compute calls of up to 16 new tokens with a cache of `new_cache`, and prompts of any length if
+    activations have 8 bits; they compute in float32 for every type of weights. The framework computes more tokens,
+    other caches and attention maps, with kernels for some of its layers (see tree.py). The weights are shared with the
+    model, not copied, so the model must not change. Threads may share a fast decoder if each has its own cache.
 
-    With 8-bit activations the result for a row is the same to the last bit, whatever stands in the other rows and
-    however a prompt is cut into chunks. Otherwise the number of tokens in a call decides who computes, and a row in a
-    batch may be rounded otherwise than the row alone: with activations in float32 by the order of sums, some 1e-6 of
-    the largest logit; in bfloat16 or float16 by a few roundings to that type. Two logits that are nearer than that may
-    change places.
+    With 8-bit activations the result for a row is the same to the last bit, whatever the other rows hold and however a
+    prompt is split into chunks. Otherwise the number of tokens in a call decides which code computes, and a row may be
+    rounded differently in a batch than alone: with float32 activations by the order of sums, about 1e-6 of the largest
+    logit; in bfloat16 or float16 by a few roundings to that type. Two logits closer than that may swap ranks.
 
-    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a
-    RuntimeError) where there is no C++ compiler: see `accelerate`.
+    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a RuntimeError)
+    if there is no C++ compiler: see `accelerate`.
     """
 
     def __init__(self, model: Decoder, threads: int | None = None):
@@ -59,7 +58,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         tokens, valid = as_tokens(self, tokens, valid)
         if token_types is not None or record is not None or not self.shares(cache):
             return self._prompt_tree.hidden(tokens, valid, token_types, record, cache)
-        view = extend(self, tokens, valid, cache, record)  # raises where the tokens do not fit
+        view = extend(self, tokens, valid, cache, record)  # raises if the tokens do not fit
         if self.reads(cache, tokens.shape.num_elements()):
             hidden = tf.constant(self.run_kernels(tokens.numpy(), cache))
         elif view.is_first:
@@ -71,7 +70,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         return hidden
 
     def address_of(self, tensor: np.ndarray) -> int:
-        """Where a tensor of a cache begins in memory."""
+        """The memory address of a tensor of a cache."""
         return tensor.ctypes.data
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
@@ -83,7 +82,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache that suits the model: the type of its weights, in memory that the kernels can use."""
+        """An empty cache for the model: in the type of its weights, in memory that the kernels can use."""
         storage = ArrayStorage(self.config, batch_size, max_length, self.compute_dtype)
         return KVCache(self.config, batch_size, max_length, storage=storage)
 
@@ -95,8 +94,8 @@ class FastDecoder(native.NativeGenerator, Generator):
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
     """The `FastDecoder` of a decoder. threads: default: as many as the framework uses.
 
-    The C++ is compiled on the first use on a machine, in about 5 seconds.
-    Raises RuntimeError that names what to install where there is no C++ compiler; the model itself works without one.
+    The first use on a machine compiles the C++ in about 5 seconds. Raises RuntimeError that says what to install if
+    there is no C++ compiler; the model itself works without one.
     """
     return FastDecoder(model, threads)
 
@@ -106,7 +105,7 @@ def _threads():
 
 
 def _linear_layers(model):
-    """The linear layers by their names in the model, whose weights are those of `quantized_weights`."""
+    """The linear layers whose weights `quantized_weights` lists, by their names in the model."""
     names = (name for name, weight in quantized_weights(model.config).items() if weight.is_matrix)
     has_head = model.quantization is not None or not model.config.tied_head
     paths = (name.removesuffix(".weight") for name in names if has_head or name != "head.weight")

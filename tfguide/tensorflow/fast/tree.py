@@ -1,7 +1,7 @@
-"""How a fast decoder reads a prompt: a second tree of layers over the same parameters, whose products are kernels.
+"""How a fast decoder reads a prompt: by a second tree of layers with the same parameters, whose products are kernels.
 
-Quantised layers multiply packed weights. What stands between the products is left to TensorFlow's graph, which fuses
-some of it. Nothing in the tree changes in a call, so threads may share it.
+Quantised layers multiply packed weights. TensorFlow's graph computes everything between the products and fuses some of
+it. A call does not change the tree, so threads may share it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from tfguide.tensorflow.models import Decoder, empty_model
 from tfguide.tensorflow.quantized import QuantizedLinear
 from tfguide.tensorflow.weighted import layer_of
 
-MANY_ROWS = 256  # from here on it pays to unpack weights for activations of 32 bits (PyTorch: from 32)
+MANY_ROWS = 256  # from this many rows, with 32-bit activations, unpacking the weights is faster (PyTorch: from 32)
 
 
 def prompt_tree(
     model: Decoder, layers: Mapping[str, object], matrices: Mapping[str, native.Matrix], threads: int
 ) -> Decoder:
-    """A model that computes what `model` does without gradients, with the same parameters; the model itself if it has
-    no packed weights.
+    """A model with the parameters and results of `model` but faster leaves; `model` itself if no weight is packed.
 
-    layers, matrices: the linear layers by their names in the model. `model` stays as it was.
+    layers, matrices: the linear layers, by their names in the model. `model` is not changed.
     """
     if model.quantization is None:
         return model
@@ -47,10 +46,10 @@ def prompt_tree(
 
 
 class PackedLinear(keras.layers.Layer):
-    """A quantised layer's product by the kernels. What comes out for a row does not depend on the other rows.
+    """A quantised layer whose product is a kernel. The result for a row does not depend on the other rows.
 
-    8-bit activations: the kernels multiply integers, for any number of rows. Others: the kernels multiply few rows; for
-    many the weights are unpacked into float32, and the product of TensorFlow differs by the order of its sums.
+    With 8-bit activations the kernels multiply integers, for any number of rows. Otherwise they multiply few rows; for
+    many, the weights are unpacked into float32, and TensorFlow's product differs by the order of its sums.
     """
 
     def __init__(self, layer: QuantizedLinear, matrix: native.Matrix, threads: int):

@@ -1,4 +1,4 @@
-"""A cache of 8 bits."""
+"""The 8-bit KV cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfguide.torch.cache.storage import Storage
 
 
 class QuantizedStorage(Storage):
-    """A `Storage` in which each vector of d numbers is integers from -127 to 127 and one scale, `NAME_scale`."""
+    """A `Storage` that keeps each vector of d numbers as integers from -127 to 127 and one scale, `NAME_scale`."""
 
     def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, device=None):
         super().__init__(config, batch_size, n_slots, torch.int8, device)
@@ -22,7 +22,7 @@ class QuantizedStorage(Storage):
             self.tensors[f"{name}_scale"] = [torch.zeros(shape, device=device) for shape in shapes]
 
     def write(self, layer: int, places: tuple, parts: tuple[Tensor, ...]) -> None:
-        """Round each part (..., d) to integers and a scale, and put them at places."""
+        """Round each part (..., d) to integers and a scale, and store them at `places`."""
         for name, part in zip(self._names, parts, strict=True):
             part = part.float()
             scale = part.abs().amax(dim=-1) / 127
@@ -31,7 +31,7 @@ class QuantizedStorage(Storage):
             self.tensors[f"{name}_scale"][layer][places] = scale
 
     def read(self, layer: int, end: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """What the integers of the first `end` slots stand for, in the type of the model."""
+        """The first `end` slots of each tensor, dequantised, in the type of the model."""
         return tuple(
             (self.tensors[name][layer][:, :end] * self.tensors[f"{name}_scale"][layer][:, :end, ..., None]).to(dtype)
             for name in self._names
@@ -39,11 +39,11 @@ class QuantizedStorage(Storage):
 
 
 class QuantizedKVCache(KVCache):
-    """A `KVCache` of 8 bits: each key and value vector of d numbers is integers from -127 to 127 and one scale.
+    """An 8-bit `KVCache`: it keeps each key and value vector of d numbers as integers from -127 to 127 and one scale.
 
-    `keys[layer]`, `values[layer]`: int8 (B, max_length, K, d); `key_scales`, `value_scales`: float32, without d. A
-    number is wrong by at most half a scale, the largest magnitude of its vector / 254. Attention gets the numbers
-    back in the type of the model. Raises as `KVCache`.
+    `keys[layer]`, `values[layer]`: int8 (B, max_length, K, d); `key_scales`, `value_scales`: float32 (B, max_length,
+    K). The error of a number is at most half a scale, the largest magnitude of its vector / 254. Attention reads the
+    numbers in the type of the model. Raises as `KVCache`.
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, max_length: int, device=None):

@@ -10,12 +10,12 @@ from tfguide.torch.cache.storage import Storage
 
 
 class SlidingCache(RingCache):
-    """A cache of constant size: the last `window` positions in a ring, and the first `n_sinks` for ever.
+    """A cache of constant size: the last `window` positions in a ring, and the first `n_sinks` permanently.
 
-    A query sees itself, the `window - 1` positions before it, and the sinks, however long the text; with n_sinks = 0
-    and a model of that `sliding_window` the result is the model's own. Positions stay those of the text: a rotated key
-    keeps its rotation. StreamingLLM counts positions within the cache instead, which helps a model far beyond the
-    lengths it was trained on. storage: of `window + n_sinks` slots; default: a `Storage` of this type.
+    A query sees itself, the `window - 1` positions before it, and the sinks, however long the text. With n_sinks = 0
+    and a model with this `sliding_window`, the result equals the model's own. Positions stay those of the text: a
+    rotated key keeps its rotation. StreamingLLM counts positions within the cache instead, which helps a model far
+    beyond the lengths it was trained on. storage: of `window + n_sinks` slots; default: a `Storage` of this type.
     Source: Xiao et al. 2024, "Efficient Streaming Language Models with Attention Sinks".
 
     Raises ValueError for a window below 1, fewer than 0 sinks, or a model with another window of its own.

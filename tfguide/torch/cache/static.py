@@ -9,7 +9,7 @@ from tfguide.generation.caching import CallView
 
 
 class StaticView(CallView):
-    """A compiled step's part of a `KVCache`: all slots, filled or not, and a mask that hides the others.
+    """A compiled step's part of a `KVCache`: all slots, filled or not, and a mask that hides the empty ones.
 
     tensors: those of the cache's `Storage`, which are written in place; positions: (B, 1), of the new tokens.
     """
@@ -20,7 +20,7 @@ class StaticView(CallView):
         self.key_positions = torch.arange(n_slots, device=positions.device)[None]
 
     def append(self, layer: int, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Keep new keys and values (B, 1, K, d); all slots, (B, max_length, K, d)."""
+        """Store new keys and values (B, 1, K, d) and return all slots, (B, max_length, K, d)."""
         rows = torch.arange(len(self.positions), device=self.positions.device)[:, None]
         stored = tuple(tensors[layer] for tensors in self.tensors.values())
         for tensor, part in zip(stored, parts, strict=True):

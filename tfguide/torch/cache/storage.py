@@ -1,4 +1,4 @@
-"""Where a cache keeps its tensors: one of (B, n_slots, ...) for each layer and for each thing that is cached."""
+"""The tensors of a cache: one (B, n_slots, ...) for each layer and for each cached name."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class Storage:
         return str(next(iter(self.tensors.values()))[0].dtype).removeprefix("torch.")
 
     def as_tensor(self, array: np.ndarray) -> Tensor:
-        """An array of integers as a tensor, beside those of the storage."""
+        """An array of integers as a tensor, on the device of the storage."""
         return torch.from_numpy(array).to(self.device)
 
     def places(self, rows: np.ndarray, slots: np.ndarray) -> tuple:
         """Rows and slots, which broadcast, as the index that `write` takes."""
-        if slots.ndim == 2 and len(slots) == 1:  # one row: its new tokens lie side by side
+        if slots.ndim == 2 and len(slots) == 1:  # one row of consecutive slots
             return slice(None), slice(int(slots[0, 0]), int(slots[0, -1]) + 1)
         return self.as_tensor(rows), self.as_tensor(slots)
 
     def write(self, layer: int, places: tuple, parts: tuple[Tensor, ...]) -> None:
-        """Put each part at places of its tensor, in the type of the storage."""
+        """Store each part at `places` of its tensor, in the type of the storage."""
         for tensors, part in zip(self.tensors.values(), parts, strict=True):
             tensors[layer][places] = part.to(tensors[layer].dtype)
 
@@ -59,7 +59,7 @@ class Storage:
         return tuple(tensors[layer][:, :end].to(dtype) for tensors in self.tensors.values())
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Let row i become what row `rows[i]` was."""
+        """Replace row i by the former row `rows[i]`."""
         self.tensors = {name: [self.take(x, rows) for x in layers] for name, layers in self.tensors.items()}
 
     def take(self, x: Tensor, rows: np.ndarray) -> Tensor:
@@ -71,5 +71,5 @@ class Storage:
         return x[self.as_tensor(rows), self.as_tensor(columns)]
 
     def join(self, kept: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """New positions behind those that were kept, for each tensor."""
+        """The kept positions followed by the new ones, for each tensor."""
         return tuple(torch.cat(pair, dim=1) for pair in zip(kept, new, strict=True))

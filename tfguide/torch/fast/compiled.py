@@ -1,4 +1,4 @@
-"""Compilation: a decoding step as one program, made once for all lengths."""
+"""Compilation: a decoding step as one program, compiled once for all lengths."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tfguide.torch.verbs import Generator
 
 
 class CompiledDecoder(Generator):
-    """A decoder whose step of one token for each row is compiled, with a cache of one size; its tokens are the model's.
+    """A decoder whose one-token step is compiled for one size of cache; its tokens are those of the model.
 
-    The step is made in the first call of `decode` and serves every prompt and length up to `max_length`. It attends to
-    the whole cache of that size, masked: choose it no larger than needed. The prompt is read by the model itself.
-    `torch.compile` makes one program of a step; Python runs the loop.
+    The first call of `decode` compiles the step, which serves every prompt and length up to `max_length`. It attends to
+    the whole cache of that size, masked: choose it no larger than needed. The model itself reads the prompt.
+    `torch.compile` compiles a step; Python runs the loop.
 
-    Compiling takes long, and longer with more layers: for the 30 of SmolLM2-135M 44 s on two cores. It pays where many
-    texts follow; for a few, `accelerate` is ready in a moment and decodes sooner. A terminal shows the seconds.
+    Compile time grows with the number of layers: 44 s for the 30 of SmolLM2-135M on two cores. It pays off for many
+    texts; for a few, `accelerate` is ready at once and finishes sooner. A terminal shows the seconds.
 
-    Where PyTorch finds no C++ compiler it warns once and goes on without compiling.
+    If PyTorch finds no C++ compiler, it warns once and continues without compiling.
     Raises ValueError for a model that is not decoder-only, and sizes below 1.
     """
 
@@ -53,21 +53,21 @@ class CompiledDecoder(Generator):
         return generate(self, prompts, max_new_tokens, stop_tokens)
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache of the size that was compiled for. Raises ValueError where it has no such rows or no room."""
+        """An empty cache of the compiled size. Raises ValueError for another batch size or a longer `max_length`."""
         check_fits(self, batch_size, max_length)
         return KVCache(self.config, self.batch_size, self.max_length, self.dtype, self.device)
 
     def read(self, tokens, cache=None, valid=None):
-        """The hidden states (B, T, D) of tokens behind what the cache holds, by the model itself."""
+        """The hidden states (B, T, D) of tokens that follow those in the cache, by the model itself."""
         return self.model.read(tokens, cache, valid)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         return self.model.logits(hidden)
 
-    @torch.inference_mode()  # all of it: a tensor made outside would have other guards, and compile the step again
+    @torch.inference_mode()  # on the whole method: a tensor created outside would recompile the step
     def decode(self, tokens: Tensor, cache: KVCache) -> np.ndarray:
-        """Read one more token of each row, (B,), into a cache of `new_cache`; the logits (B, V), a float32 array.
+        """Read one more token of each row, (B,), into a cache of `new_cache`; the logits (B, V) as a float32 array.
 
         Raises ValueError where the cache is full, empty, or of another size.
         """
@@ -97,6 +97,6 @@ class CompiledDecoder(Generator):
             return self._step(*arguments)
 
     def _plain_step(self, tokens, positions, tensors):
-        """Tokens (B, 1) at positions (B, 1): their logits (B, V); the tensors of the cache are written in place."""
+        """The logits (B, V) of tokens (B, 1) at positions (B, 1); writes to the tensors of the cache in place."""
         hidden = self.model.trunk(tokens, positions, cache=StaticView(tensors, positions))
         return self.model.logits(hidden[:, -1])

@@ -1,7 +1,7 @@
-"""How a fast decoder reads a prompt: a second tree of modules over the same parameters, whose leaves are kernels.
+"""How a fast decoder reads a prompt: by a second tree of modules with the same parameters, whose leaves are kernels.
 
-Norms, activations and rotations take one pass over memory each. Products in float32 are those of oneDNN where they are
-faster. Quantised layers multiply packed weights. Nothing in the tree changes in a call, so threads may share it.
+Norms, activations and rotations take one pass over memory each. float32 products use oneDNN where it is faster.
+Quantised layers multiply packed weights. A call does not change the tree, so threads may share it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tfguide.torch.quantized import QuantizedLinear
 from tfguide.torch.tensors import to_float32
 
 TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-MANY_ROWS = 32  # from here on it pays to unpack weights for activations of 32 bits, and let PyTorch multiply
+MANY_ROWS = 32  # from this many rows, with 32-bit activations, unpacking the weights for PyTorch's product is faster
 
 
 def prompt_tree(model: Decoder, matrices: Mapping[str, native.Matrix], threads: int) -> Decoder:
-    """A model that computes what `model` does without gradients, with the same parameters and other leaves.
+    """A model with the parameters and results of `model` but faster leaves, which record no gradients.
 
-    matrices: those of the linear layers by their names in the model. `model` stays as it was.
+    matrices: those of the linear layers, by their names in the model. `model` is not changed.
     """
     tree = empty_model(model.config, model.dtype_name).train(model.training)
     tree.quantization = model.quantization
@@ -41,7 +41,7 @@ def prompt_tree(model: Decoder, matrices: Mapping[str, native.Matrix], threads: 
 
 
 def faster_product():
-    """oneDNN's product in float32 where PyTorch would take a slower one of MKL; None elsewhere.
+    """oneDNN's float32 product if PyTorch would otherwise use MKL's slower one, else None.
 
     On AMD's processors MKL leaves half of the vector units unused: on two cores with AVX-512, 205 GFLOP/s against 460.
     """
@@ -54,9 +54,9 @@ def faster_product():
 
 
 class FastAttention(MultiHeadAttention):
-    """`MultiHeadAttention` that turns queries and keys by the kernels, in the memory that this call has projected to.
+    """`MultiHeadAttention` whose kernel rotates queries and keys in place, in the projections of the call.
 
-    Its projections are those of another tree until they are set.
+    Its projections have no weights until `prompt_tree` replaces them.
     """
 
     def __init__(self, attention: MultiHeadAttention, threads: int):
@@ -68,7 +68,7 @@ class FastAttention(MultiHeadAttention):
         self._threads = threads
 
     def rotated(self, heads, rotation):
-        """Queries or keys (B, T, H, d) turned by the angles of their positions, where the model has such."""
+        """Queries or keys (B, T, H, d) rotated by the angles of their positions; unchanged if `rotation` is None."""
         B, T, H, d = heads.shape
         if rotation is None or rotation[0].shape[0] not in (1, B):
             return super().rotated(heads, rotation)
@@ -80,7 +80,7 @@ class FastAttention(MultiHeadAttention):
 
 
 class FastFeedForward(FeedForward):
-    """`FeedForward` whose activation is one pass, in the memory that this call has projected to."""
+    """`FeedForward` whose activation is one pass, in place in the projections of the call."""
 
     def __init__(self, network: FeedForward, threads: int):
         with left_out():
@@ -88,7 +88,7 @@ class FastFeedForward(FeedForward):
         self._threads = threads
 
     def activated(self, up, gate=None):
-        """The non-linearity of this network, of `up` and of the gate (B, T, F) where it has one."""
+        """The non-linearity of this network, applied to `up` and, if gated, the gate, each (B, T, F)."""
         up = up.contiguous()
         gate = None if gate is None else gate.contiguous()
         width = up.shape[-1]
@@ -118,7 +118,7 @@ class FastNorm(nn.Module):
 
 
 class FastLinear(nn.Module):
-    """A linear layer in float32 by `faster_product`, with its parameters."""
+    """A float32 linear layer that multiplies by `faster_product`, with its parameters."""
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
@@ -131,10 +131,10 @@ class FastLinear(nn.Module):
 
 
 class PackedLinear(nn.Module):
-    """A quantised layer's product by the kernels. What comes out for a row does not depend on the other rows.
+    """A quantised layer whose product is a kernel. The result for a row does not depend on the other rows.
 
-    8-bit activations: the kernels multiply integers, for any number of rows. Others: the kernels multiply few rows; for
-    many the weights are unpacked into float32, and the product of PyTorch differs by the order of its sums.
+    With 8-bit activations the kernels multiply integers, for any number of rows. Otherwise they multiply few rows; for
+    many, the weights are unpacked into float32, and PyTorch's product differs by the order of its sums.
     """
 
     def __init__(self, layer: QuantizedLinear, matrix: native.Matrix, threads: int):
@@ -163,7 +163,7 @@ class PackedLinear(nn.Module):
 
 
 def _leaf(module, matrix, threads):
-    """What stands in a module's place: with kernels, or the module itself; None where its children are replaced."""
+    """The replacement of a module: one with kernels, or the module itself; None if its children are replaced."""
     if isinstance(module, MultiHeadAttention):
         return FastAttention(module, threads)
     if isinstance(module, FeedForward):

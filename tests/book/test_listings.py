@@ -137,7 +137,7 @@ def test_the_three_implementations_are_shown_alike(found):
 def listing(page, name, **options):
     return Listing(
         page,
-        ROOT / "tfguide/torch/norms.py",
+        ROOT / "tfguide/torch" / ("norms.py" if name.endswith("_norm") else "blocks.py"),
         (("pyobject", name), *((k.replace("_", "-"), v) for k, v in options.items())),
     )
 

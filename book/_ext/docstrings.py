@@ -7,6 +7,7 @@ Lines that begin with the name of a parameter and a colon are a list, one item f
 
 import inspect
 import re
+from typing import Protocol
 
 from sphinx.application import Sphinx
 from sphinx.util.inspect import stringify_signature
@@ -43,7 +44,12 @@ def list_parameters(app, what, name, obj, options, lines: list[str]) -> None:
 
 
 def sign_classes(app, what, name, obj, options, signature, annotation) -> tuple[str, str] | None:
-    """The parameters of a class's `__init__`: Keras puts a `__new__(*args, **kwargs)` in front, which says nothing."""
+    """The parameters of a class's `__init__`: Keras puts a `__new__(*args, **kwargs)` in front, which says nothing.
+
+    A protocol has none, since nobody makes one.
+    """
+    if what == "class" and Protocol in obj.__bases__:
+        return "", ""
     if what != "class" or "__init__" not in vars(obj):
         return None
     parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]  # without self

@@ -14,7 +14,7 @@ def listed(page):
     """The names in the tables of a page, and those it describes, each in order."""
     text = (PAGES / page).read_text()
     tables = re.findall(r"\.\. autosummary::\n   :nosignatures:\n\n((?:   \w+\n)+)", text)
-    described = re.findall(r"\.\. (?:autofunction|autoclass|py:data):: (?:tfguide\.)?(\w+)", text)
+    described = re.findall(r"\.\. (?:autofunction|autoclass|autoexception|py:data):: (?:tfguide\.)?(\w+)", text)
     return [name for table in tables for name in table.split()], described
 
 
@@ -48,7 +48,7 @@ def test_page_of_the_cost_model_has_every_public_name():
     assert set(table) == set(cost.__all__) - {"BYTES", "CHIPS", "LAYOUTS"}  # tables, named below
 
 
-@pytest.mark.parametrize("package", ["checkpoints", "generation", "compress"])
+@pytest.mark.parametrize("package", ["checkpoints", "generation", "compress", "text"])
 def test_shared_page_has_every_public_name(package):
     table, described = listed("api_shared.md")
     public = importlib.import_module(f"tfguide.{package}").__all__
@@ -80,6 +80,14 @@ class Signatures(HTMLParser):
             self.found[self._name] += data
 
 
+# Each framework's own types, what its storages take as an index, and the attention that its layers call by default.
+OWN_TYPES = (
+    (r", device=None", ""), (r"\b(torch|tf)\.", ""), (r"\bDType\b", "dtype"), (r"\bVariable\b", "Tensor"),
+    (r"(?<=places: )(tuple|Tensor)|(?<=slots: ndarray\) → )(tuple|Tensor)", "index"),
+    (r"<function (fused|scaled_dot_product)_attention>", "attention"),
+)  # fmt: skip
+
+
 def signatures(html_folder, package):
     """The signatures of a page without what the frameworks must say differently: their own names and types."""
     html = (html_folder / f"book/appendices/api_{package}.html").read_text(encoding="utf-8")
@@ -87,7 +95,8 @@ def signatures(html_folder, package):
     for name, text in Signatures(html).found.items():
         text = " ".join(text.split()).removesuffix("#").replace(f"tfguide.{package}.", "")
         text = text.replace("( ", "(").replace(", )", ")")  # how a long line was broken
-        text = text.replace("dtype=torch.", "dtype=").replace("dtype=tf.", "dtype=").replace(", device=None", "")
+        for ours, theirs in OWN_TYPES:
+            text = re.sub(ours, theirs, text)
         text = re.sub(r"^forward\b|^call\b", "call", text)
         found[name.removeprefix(f"tfguide.{package}.").replace(".forward", ".call")] = text
     return found
@@ -98,6 +107,26 @@ def test_frameworks_show_the_same_signatures(html_folder):
     assert len(one) > 60
     assert one.keys() == other.keys()
     assert [(name, one[name], other[name]) for name in one if one[name] != other[name]] == []
+
+
+@pytest.mark.parametrize("package", ["torch", "tensorflow"])
+def test_what_a_class_inherits_from_the_package_is_shown(html_folder, package):
+    """The verbs of every model, whoever wrote them, and all that can be asked of a cache."""
+    shown = signatures(html_folder, package).keys()
+    framework = importlib.import_module(f"tfguide.{package}")
+    models = {"Decoder", "EncoderDecoder", "FastDecoder", "CompiledDecoder"}
+    verbs = {f"{model}.{verb}" for model in models for verb in ("new_cache", "prefill", "decode", "score")}
+    caches = {
+        f"{cache}.{name}"
+        for cache in ("KVCache", "SlidingCache")
+        for base in getattr(framework, cache).__mro__[:-1]
+        for name, member in vars(base).items()
+        if not name.startswith("_")
+        and getattr(member, "__doc__", None)
+        and (callable(member) or type(member) is property)
+    }
+    assert len(caches) > 16
+    assert verbs | caches <= shown
 
 
 @pytest.mark.parametrize("page", ["api_reference", "api_torch", "api_tensorflow", "api_shared", "api_cost", "api"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Weighted:
         return {name: np.array(self.weight_of(name), order="C") for name in weight_shapes(self.config)}
 
     def to_quantized(self) -> dict[str, np.ndarray]:
-        """The arrays of a quantised model, as `tfguide.compress.quantized.quantized_shapes` lists them."""
+        """The arrays of a quantised model, as `quantized_shapes` of `tfguide.compress.quantized` lists them."""
         arrays = {}
         for name, weight in quantized_weights(self.config).items():
             if weight.is_matrix:
@@ -45,11 +45,11 @@ class Weighted:
         """The packed integers and the scales of a quantised linear layer."""
         raise NotImplementedError
 
-    def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weighted:
+    def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Self:
         """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
         raise NotImplementedError
 
-    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Self:
         """A quantised model of this framework, type and configuration, of the arrays of `to_quantized`."""
         raise NotImplementedError
 

@@ -82,10 +82,16 @@ class EncoderBlock:
                 record(self.self_attention.attention_map(h, None, visible, bias, rotation))
             return self.self_attention(h, None, visible, bias, rotation)
 
+        return self._sublayers(x, attend)
+
+    def _sublayers(self, x, attend, cross_attend=None):
+        """The sublayers, one after the other or in parallel, each with its norm and its residual connection."""
         if self.placement == "parallel":
             h = self.self_attention_norm(x)
             return x + attend(h) + self.feed_forward(h)
         x = self._residual(x, self.self_attention_norm, attend)
+        if cross_attend is not None:
+            x = self._residual(x, self.cross_attention_norm, cross_attend)
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
     def _residual(self, x, norm, sublayer):
@@ -126,13 +132,7 @@ class DecoderBlock(EncoderBlock):
                 record(self.cross_attention.attention_map(h, memory, memory_visible))
             return self.cross_attention(h, memory, memory_visible)
 
-        if self.placement == "parallel":
-            h = self.self_attention_norm(x)
-            return x + attend(h) + self.feed_forward(h)
-        x = self._residual(x, self.self_attention_norm, attend)
-        if self.crosses:
-            x = self._residual(x, self.cross_attention_norm, cross_attend)
-        return self._residual(x, self.feed_forward_norm, self.feed_forward)
+        return self._sublayers(x, attend, cross_attend if self.crosses else None)
 
 
 def make_norm(config: ModelConfig):

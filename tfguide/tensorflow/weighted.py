@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Self
 
 import keras
 import numpy as np
@@ -36,26 +37,26 @@ class Weighted(weighted.Weighted):
         layer = layer_of(self, path)
         return layer.packed, layer.scale
 
-    def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weighted:
+    def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Self:
         """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
         check_weights(config, weights)
         check_dtype(self.dtype_name)
         with policy(self.dtype_name):
             return type(self)(config).fill(weights)
 
-    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Self:
         """A quantised model of this framework, type and configuration, with the arrays of `to_quantized`."""
         with policy(self.dtype_name), left_out():
             model = type(self)(self.config)
         return model.fill_quantized(quantization, arrays)
 
-    def fill(self, weights: Mapping[str, np.ndarray]) -> Weighted:
+    def fill(self, weights: Mapping[str, np.ndarray]) -> Self:
         """Copy the weights of a checked dictionary into the model and return it, ready for inference."""
         for name in weight_shapes(self.config):
             variable_of(self, name).assign(weights[name])
         return self
 
-    def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+    def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Self:
         """Set packed matrices, and other weights in the type of the layers; return the model, ready for inference."""
         self.quantization, packed = quantization, set()
         for name, weight in quantized_weights(self.config).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 import torch
@@ -48,17 +49,17 @@ class Weighted(weighted.Weighted):
         layer = self.get_submodule(path)
         return layer.packed, layer.scale
 
-    def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weighted:
+    def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Self:
         """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
         check_weights(config, weights)
         check_dtype(self.dtype_name)
         return self._empty(config).fill(weights)
 
-    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+    def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Self:
         """A quantised model of this framework, type and configuration, with the arrays of `to_quantized`."""
         return self._empty(self.config).fill_quantized(quantization, arrays)
 
-    def fill(self, weights: Mapping[str, np.ndarray]) -> Weighted:
+    def fill(self, weights: Mapping[str, np.ndarray]) -> Self:
         """Copy the weights of a checked dictionary into the model and return it, ready for inference."""
         dtype = self.dtype_name
         for name in weight_shapes(self.config):
@@ -70,7 +71,7 @@ class Weighted(weighted.Weighted):
             setattr(layer, attribute, nn.Parameter(tensor))
         return self.eval()
 
-    def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Weighted:
+    def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Self:
         """Set packed matrices, and other weights in the type of the layers; return the model, ready for inference."""
         self.quantization, dtype = quantization, self.dtype
         for name, weight in quantized_weights(self.config).items():

@@ -13,7 +13,7 @@ from tfguide.generation.checks import check_cache_sizes
 class Storage:
     """Room for `n_slots` positions of each row in each layer, allocated once.
 
-    `tensors[name][layer]`: (B, n_slots, *shape), for every name and shape of `config.cached`.
+    `tensors[name][layer]`: `(B, n_slots, *shape)`, for every name and shape of `config.cached`.
     dtype: the framework's, or its name. Raises ValueError for an encoder and for sizes below 1.
     """
 

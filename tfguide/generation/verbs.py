@@ -53,7 +53,8 @@ class Generator:
             cache.check_room(tokens.shape[1])  # before anything is written
             last = None
             for chunk in split_prompts(lengths, tokens.shape[1], chunk_size):
-                hidden = self.read(tokens[:, chunk.start : chunk.stop], cache, chunk.valid)
+                valid = None if chunk.valid is None else self.as_tensor(chunk.valid)
+                hidden = self.read(tokens[:, chunk.start : chunk.stop], cache, valid)
                 last = self.last_hidden(hidden, chunk, last)
             return self.as_array(self.logits(last))
 
@@ -64,36 +65,47 @@ class Generator:
         """
         tokens = np.asarray(tokens)
         check_decode(tokens.shape, cache.batch_size, int(cache.lengths.min()))
+        tokens, _ = self.as_tokens(tokens[:, None])
         with self.without_gradients():
-            return self.as_array(self.logits(self.read(tokens[:, None], cache)[:, -1]))
+            return self.as_array(self.logits(self.read(tokens, cache)[:, -1]))
 
     def score(self, tokens: Any, cache: Cache | None = None, last: int | None = None) -> np.ndarray:
         """The logits (B, n, V) after each of the `last` n tokens (B, T), default: all, a float32 array.
 
         The tokens stand behind what the cache holds, and are read into it. Raises ValueError as the model's call.
         """
+        tokens, _ = self.as_tokens(tokens)
         with self.without_gradients():
             hidden = self.read(tokens, cache)
             return self.as_array(self.logits(hidden if last is None else hidden[:, -last:]))
+
+    def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """The hidden states (B, T, D) that the head turns into logits; arguments as in the call."""
+        tokens, valid = self.as_tokens(tokens, valid)
+        return self.read(tokens, cache, valid, self.as_token_types(tokens, token_types), record)
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
         """An empty cache that suits the model: its type, its device and its kernels."""
         raise NotImplementedError
 
-    def read(self, tokens: Any, cache: Cache | None = None, valid: Any = None) -> Any:
-        """The hidden states (B, T, D) of tokens behind what the cache holds; padding may stand at the end of rows."""
-        return self.hidden(tokens, valid, cache=cache)
+    def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
+        """`hidden` of tensors that have been checked: the tokens follow those in the cache, and are added to it."""
+        raise NotImplementedError
 
     def logits(self, hidden: Any) -> Any:
         """The head: hidden states (..., D) to logits (..., V)."""
         raise NotImplementedError
 
-    def hidden(self, tokens: Any, *arguments: Any, cache: Cache | None = None) -> Any:
-        """The hidden states (B, T, D) that the head turns into logits; arguments as in the model's call."""
-        raise NotImplementedError
-
     def as_tokens(self, tokens: Any, valid: Any = None, name: str = "tokens") -> tuple[Any, Any]:
         """Token ids (B, T) and their padding mask as tensors. Raises TypeError or ValueError."""
+        raise NotImplementedError
+
+    def as_token_types(self, tokens: Any, token_types: Any) -> Any:
+        """Token types (B, T) of the tokens as a tensor; None stays None. Raises TypeError or ValueError."""
+        raise NotImplementedError
+
+    def as_tensor(self, array: np.ndarray) -> Any:
+        """An array as a tensor beside the weights."""
         raise NotImplementedError
 
     def last_hidden(self, hidden: Any, chunk: Chunk, before: Any) -> Any:

@@ -8,14 +8,14 @@ import tensorflow as tf
 
 from tfguide.generation import verbs
 from tfguide.tensorflow.cache import KVCache
-from tfguide.tensorflow.inputs import as_tokens
+from tfguide.tensorflow.inputs import as_token_types, as_tokens
 from tfguide.tensorflow.tensors import to_float32
 
 
 class Generator(verbs.Generator):
     """`tfguide.generation.Generator` in TensorFlow: a model has `compute_dtype`, and defines `read` and `logits`."""
 
-    as_tokens = as_tokens
+    as_tokens, as_token_types = as_tokens, as_token_types
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for the model: in the type of its weights."""
@@ -25,6 +25,10 @@ class Generator(verbs.Generator):
         """The hidden state (B, D) of each row's last token: from this chunk if it ends in it, else from `before`."""
         here = tf.gather(hidden, chunk.last, batch_dims=1)
         return here if before is None else tf.where(chunk.ends[:, None], here, before)
+
+    def as_tensor(self, array):
+        """An array as a tensor beside the weights."""
+        return tf.constant(array)
 
     def as_array(self, tensor):
         """A tensor as a float32 array in main memory."""

@@ -65,10 +65,8 @@ class Decoder(Generator, Weighted, nn.Module):
         """
         return self.logits(self.hidden(tokens, valid, token_types, record, cache))
 
-    def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
-        """The hidden states (B, T, D) that the head turns into logits; arguments as in the call."""
-        tokens, valid = as_tokens(self, tokens, valid)
-        token_types = as_token_types(self, tokens, token_types)
+    def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
+        """`hidden` of tensors that have been checked: the tokens follow those in the cache, and are added to it."""
         view = extend(self, tokens, valid, cache, record)
         x = self.trunk(tokens, positions_of(tokens, view), valid, token_types, record, view)
         if view is not None:
@@ -135,6 +133,14 @@ class EncoderDecoder(Generator, Weighted, nn.Module):
         """
         target, target_valid = as_tokens(self, target, target_valid, "target")
         check_memory(tuple(memory.shape), (*target.shape, self.config.d_model), self.config.d_model)
+        return self._attend(target, memory, target_valid, source_valid, record, cache)
+
+    def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
+        """`hidden` of target tokens that have been checked and follow those in the cache, given the cache's memory."""
+        memory, memory_valid = cache.memory
+        return self._attend(tokens, memory, valid, memory_valid, record, cache)
+
+    def _attend(self, target, memory, target_valid, source_valid, record, cache):
         view = extend(self, target, target_valid, cache, record)
         positions = positions_of(target, view)
         x = self.embedding(target, positions)
@@ -142,11 +148,6 @@ class EncoderDecoder(Generator, Weighted, nn.Module):
         if view is not None:
             view.commit(count_tokens(target, target_valid))
         return x
-
-    def read(self, tokens, cache, valid=None):
-        """The hidden states (B, T, D) of target tokens that follow those in the cache, given the cache's memory."""
-        memory, memory_valid = cache.memory
-        return self.hidden(tokens, memory, valid, memory_valid, cache=cache)
 
 
 def from_weights(

@@ -7,14 +7,14 @@ import torch
 
 from tfguide.generation import verbs
 from tfguide.torch.cache import KVCache
-from tfguide.torch.inputs import as_tokens
+from tfguide.torch.inputs import as_token_types, as_tokens
 from tfguide.torch.tensors import as_tensor, to_float32
 
 
 class Generator(verbs.Generator):
     """`tfguide.generation.Generator` in PyTorch: a model has `dtype` and `device`, and defines `read` and `logits`."""
 
-    as_tokens = as_tokens
+    as_tokens, as_token_types = as_tokens, as_token_types
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for the model: in the type and on the device of its weights."""
@@ -25,6 +25,10 @@ class Generator(verbs.Generator):
         rows, last, ends = (as_tensor(x, hidden.device) for x in (np.arange(len(hidden)), chunk.last, chunk.ends))
         here = hidden[rows, last]
         return here if before is None else torch.where(ends[:, None], here, before)
+
+    def as_tensor(self, array):
+        """An array as a tensor beside the weights."""
+        return as_tensor(array, self.device)
 
     def as_array(self, tensor):
         """A tensor as a float32 array in main memory."""

@@ -68,9 +68,9 @@ class CompiledDecoder(Generator):
         storage = TensorStorage(self.config, self.batch_size, self.max_length, self.compute_dtype)
         return KVCache(self.config, self.batch_size, self.max_length, storage=storage)
 
-    def read(self, tokens, cache=None, valid=None):
-        """The hidden states (B, T, D) of tokens that follow those in the cache, by the model itself."""
-        return self.model.read(tokens, cache, valid)
+    def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
+        """`hidden` of tensors that have been checked, computed by the model that is not compiled."""
+        return self.model.read(tokens, cache, valid, token_types, record)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""

@@ -11,7 +11,7 @@ from tfguide.checks.values import check_count
 from tfguide.compress.quantized import quantized_weights
 from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView
 from tfguide.tensorflow.fast.tree import prompt_tree
-from tfguide.tensorflow.inputs import as_tokens, count_tokens, extend, positions_of
+from tfguide.tensorflow.inputs import count_tokens, extend, positions_of
 from tfguide.tensorflow.models import Decoder
 from tfguide.tensorflow.quantized import QuantizedLinear
 from tfguide.tensorflow.tensors import to_float32
@@ -53,11 +53,10 @@ class FastDecoder(native.NativeGenerator, Generator):
         """Tokens (B, T) to logits (B, T, V), as the model's call."""
         return self.logits(self.hidden(tokens, valid, token_types, record, cache))
 
-    def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
-        """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
-        tokens, valid = as_tokens(self, tokens, valid)
+    def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
+        """`hidden` of tensors that have been checked: the tokens follow those in the cache, and are added to it."""
         if token_types is not None or record is not None or not self.shares(cache):
-            return self._prompt_tree.hidden(tokens, valid, token_types, record, cache)
+            return self._prompt_tree.read(tokens, cache, valid, token_types, record)
         view = extend(self, tokens, valid, cache, record)  # raises if the tokens do not fit
         if self.reads(cache, tokens.shape.num_elements()):
             hidden = tf.constant(self.run_kernels(tokens.numpy(), cache))
@@ -65,7 +64,7 @@ class FastDecoder(native.NativeGenerator, Generator):
             hidden, parts = self._read_first(tokens)
             cache.storage.fill(parts)
         else:
-            return self._prompt_tree.hidden(tokens, valid, cache=cache)
+            return self._prompt_tree.read(tokens, cache, valid)
         cache.advance(count_tokens(tokens, valid))
         return hidden
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tfguide import native
 from tfguide.checks.values import check_count
 from tfguide.torch.fast.tree import prompt_tree
-from tfguide.torch.inputs import as_tokens, count_tokens, extend
+from tfguide.torch.inputs import count_tokens, extend
 from tfguide.torch.models import Decoder
 from tfguide.torch.quantized import QuantizedLinear
 from tfguide.torch.tensors import to_float32
@@ -49,12 +49,11 @@ class FastDecoder(native.NativeGenerator, Generator):
         """Tokens (B, T) to logits (B, T, V), as the model's call."""
         return self.logits(self.hidden(tokens, valid, token_types, record, cache))
 
-    def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
-        """The hidden states (B, T, D) that the head turns into logits, as the model's `hidden`."""
-        tokens, valid = as_tokens(self, tokens, valid)
+    def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
+        """`hidden` of tensors that have been checked: the tokens follow those in the cache, and are added to it."""
         if token_types is not None or record is not None or not self.reads(cache, tokens.numel()):
             model = self.model if torch.is_grad_enabled() else self._prompt_tree  # the kernels record no gradients
-            return model.hidden(tokens, valid, token_types, record, cache)
+            return model.read(tokens, cache, valid, token_types, record)
         extend(self, tokens, valid, cache, record)  # raises if the tokens do not fit
         hidden = self.run_kernels(tokens.numpy(), cache)
         cache.advance(count_tokens(tokens, valid))

@@ -189,7 +189,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 def check_inputs(query, key, value, visible, bias):
-    """The checked inputs of attention: three tensors and the mask by head, or None. Raises TypeError or
+    """The inputs of attention, checked: three tensors and the mask by head, or None. Raises TypeError or
     ValueError."""
     query, key, value = (tf.convert_to_tensor(tensor) for tensor in (query, key, value))
     mask = Mask.of(visible)

@@ -96,8 +96,7 @@ def prune_neurons(config: ModelConfig, weights: Mapping[str, np.ndarray], d_ff: 
     """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most.
 
     A neuron's importance is the product of the norms of its weights in (gate,) up and down. The result equals that of
-    the model in which the down matrix has zeros in the rows of the dropped neurons. Raises ValueError for a larger
-    `d_ff`.
+    the model in which the dropped neurons' rows of the down matrix are 0. Raises ValueError for a larger `d_ff`.
     """
     check_weights(config, weights)
     d_ff = check_count("d_ff", d_ff)

@@ -189,8 +189,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 def check_inputs(query, key, value, visible, bias):
-    """The inputs of attention, checked: three tensors and the mask by head, or None. Raises TypeError or
-    ValueError."""
+    """Check the inputs of attention: three tensors and the mask by head or None. Raises TypeError or ValueError."""
     query, key, value = (tf.convert_to_tensor(tensor) for tensor in (query, key, value))
     mask = Mask.of(visible)
     shapes = [None if tensor is None else shape_of(tensor) for tensor in (mask and mask.visible, bias)]

@@ -84,7 +84,7 @@ def check_length(name: str, n_positions: int | None, max_positions: int | None) 
 
 
 def check_token_range(name: str, lowest: int, highest: int, vocab_size: int) -> None:
-    """Check that token ids lie in the vocabulary. Raises ValueError."""
+    """Check that token ids are in the vocabulary. Raises ValueError."""
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
         raise ValueError(f"{name} must lie between 0 and {vocab_size - 1}, got {wrong}")

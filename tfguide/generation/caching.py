@@ -74,7 +74,7 @@ class DenseCache:
     def rewind(self, lengths: np.ndarray | int) -> None:
         """Forget all positions from `lengths` on: (B,), or one number for all rows.
 
-        Raises ValueError where a row would become longer, or shorter than 0.
+        Raises ValueError if a row would become longer, or shorter than 0.
         """
         self.lengths = kept_lengths(lengths, self.lengths)
 
@@ -197,7 +197,7 @@ class RingCache(DenseCache):
     def rewind(self, lengths: np.ndarray | int) -> None:
         """Forget all positions from `lengths` on: (B,), or one number for all rows.
 
-        Raises ValueError where a row would become longer or shorter than 0, or needs positions that the ring has
+        Raises ValueError if a row would become longer or shorter than 0, or needs positions that the ring has
         overwritten.
         """
         self.lengths = kept_lengths(lengths, self.lengths, self.window, self.n_sinks)

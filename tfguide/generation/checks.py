@@ -15,7 +15,7 @@ from tfguide.generation.interfaces import Cache
 def kept_lengths(wanted, filled: np.ndarray, window: int | None = None, n_sinks: int = 0) -> np.ndarray:
     """The lengths (B,) that a cache is rewound to, checked against its current lengths.
 
-    Raises ValueError where a row would become longer or shorter than 0, or where a ring of `window` positions no longer
+    Raises ValueError if a row would become longer or shorter than 0, or where a ring of `window` positions no longer
     holds what the next token of a row would see.
     """
     kept = np.broadcast_to(np.asarray(wanted), filled.shape).astype(filled.dtype)

@@ -129,7 +129,7 @@ class Chooser:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """The log probabilities of logits (B, V), in float64. Raises ValueError where a logit is NaN."""
+    """The log probabilities of logits (B, V), in float64. Raises ValueError if a logit is NaN."""
     logits = np.asarray(logits, np.float64)
     if np.isnan(logits).any():
         raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")

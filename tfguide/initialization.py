@@ -1,4 +1,4 @@
-"""A seeded initialisation of the weights: role and axes of a tensor decide its standard deviation."""
+"""A seeded initialisation of the weights: a tensor's role and axes determine its standard deviation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tfguide.weights import TABLE_ROLES, weight_table
 
 
 def init_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """A fresh float32 dictionary: the same for one seed, whatever the platform or the framework.
+    """A new float32 dictionary of weights, the same for one seed on every platform and in both frameworks.
 
     Matrices are normal with standard deviation `1 / sqrt(in)`, so that activations keep their size; those that write
     into the residual stream are divided by `sqrt(2 L)` (Radford et al. 2019, section 2.3). Embeddings have standard
-    deviation 0.02, biases are 0, norm weights are 1. Each tensor has a stream of its own, keyed by its name: changing
-    one size leaves the other tensors as they were.
+    deviation 0.02, biases are 0, norm weights are 1. Each tensor has its own random stream, keyed by its name: changing
+    one size does not change the other tensors.
 
-    Raises TypeError where the seed is not an integer, ValueError where it is negative.
+    Raises TypeError if the seed is not an integer, ValueError if it is negative.
     """
     if not isinstance(config, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
@@ -47,6 +47,6 @@ def _deviation(config, weight) -> float:
     if weight.part in ("attention", "feed_forward") and weight.axes[-1] == ("D",):
         deviation /= math.sqrt(2 * config.n_layers)
     if weight.axes[-1] == ("H", "d"):
-        # Scores have the same spread whether the scale stands in the formula or, as in T5, in the weights.
+        # Scores have the same variance whether the scale is in the formula or, as in T5, in the weights.
         deviation /= config.attention_scale * math.sqrt(config.d_head)
     return deviation

@@ -1,6 +1,6 @@
-"""A model from a folder, for a caller who names the framework and the type of the weights.
+"""Load a model from a folder, by the names of the framework and the type of the weights.
 
-No framework is imported before its name is given.
+A framework is imported only when it is named.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def load_model(
 ) -> Any:
     """The model in a checkpoint folder, with weights of one of DTYPES.
 
-    framework: what `load_framework` returned. dtype: int8 and int4 are quantised while they are read, with activations
-    of 8 bits; default: float32, and a quantised folder as it is. ignore: see `load_checkpoint`.
-    Raises ValueError and TypeError for an unknown type, and what `load_checkpoint` raises.
+    framework: the result of `load_framework`. dtype: int8 and int4 quantise the weights while reading, with 8-bit
+    activations; default: float32, or the type of a quantised folder. ignore: see `load_checkpoint`. Raises ValueError
+    and TypeError for an unknown type, and as `load_checkpoint`.
     """
     if dtype is not None:
         check_choice("dtype", dtype, DTYPES)
@@ -50,9 +50,9 @@ def load_model(
 
 
 def try_accelerate(framework: ModuleType, model: Any) -> Any:
-    """The fast version of a model, or the model itself where there is none.
+    """The fast version of a model, or the model itself if there is none.
 
-    The C++ kernels compute decoders without relative positions. Warns (UserWarning) where they cannot be built here.
+    The C++ kernels compute decoders without relative positions. Warns (UserWarning) if they cannot be built.
     """
     if model.config.kind != "decoder" or model.config.positions == "relative":
         return model

@@ -1,7 +1,7 @@
 """The table of a model's weights: the name, shape, role and axes of each, and lists that are read from it.
 
 Names are the attribute paths of the layers in `tfguide.torch` and `tfguide.tensorflow`, so that a name in an error
-message is also the way to the tensor. Matrices are (in, out).
+message is also the path to the tensor. Matrices are (in, out).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Weight:
     """One tensor of a model.
 
     role: one of TABLE_ROLES (the rows are looked up), VECTOR_ROLES or MATRIX_ROLES (the layers multiply by them).
-    part: the one of PARTS in which it is counted: the biases of norms in "norms", the norms inside attention in
-    "attention". axes: for each axis of the array the names of the sizes whose product it is, outermost first; those of
-    a query matrix are (("D",), ("H", "d")), and `axis_sizes` has the sizes. The matrices and biases of experts are
-    stacked along a first axis: ("experts",), or ("shared",) for experts through which every token passes.
+    part: the one of PARTS in which the weight is counted: the biases of norms in "norms", the norms inside attention in
+    "attention". axes: for each axis of the array, the names of the sizes whose product is its length, outermost first;
+    a query matrix has (("D",), ("H", "d")), and `axis_sizes` has the sizes. The matrices and biases of experts are
+    stacked along a first axis: ("experts",), or ("shared",) for experts that every token passes through.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Weight:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is the matrix of a linear layer: what is quantised and pruned."""
+        """Whether the weight is the matrix of a linear layer, which can be quantised and pruned."""
         return self.role in MATRIX_ROLES
 
     @property
     def is_routed(self) -> bool:
-        """Whether it holds a matrix or a bias for each of the experts that tokens are sent to."""
+        """Whether the weight holds a matrix or a bias for each of the routed experts."""
         return len(self.axes) > 1 and self.axes[0] == ("experts",)
 
 
@@ -61,7 +61,7 @@ class Weight:
 def weight_table(config: ModelConfig) -> Mapping[str, Weight]:
     """Every weight of a model by name, in the order of the forward pass; read-only.
 
-    It has rows for every field of a configuration, query/key norms, latent attention and experts among them, for which
+    It has rows for every field of a configuration, including query/key norms, latent attention and experts, for which
     `weight_shapes` raises.
 
     >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=1, n_heads=2, d_ff=16, vocab_size=11)
@@ -80,7 +80,7 @@ def weight_table(config: ModelConfig) -> Mapping[str, Weight]:
 def axis_sizes(config: ModelConfig) -> dict[str, int]:
     """The sizes of the axes of weights by name: a letter of the book, or the name of the configuration's field.
 
-    A name with a plus is the width of two vectors that one matrix computes side by side.
+    A name with a plus is the total width of two vectors that one matrix computes.
     """
     sizes = {
         "D": config.d_model, "F": config.d_ff, "H": config.n_heads, "K": config.n_kv_heads, "d": config.d_head,
@@ -109,21 +109,21 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     >>> weight_shapes(config)["decoder.layers.0.self_attention.query.weight"]
     (8, 8)
 
-    Raises NotImplementedError for a part that has no layers here: query/key norms, latent attention, experts.
+    Raises NotImplementedError for a part that has no layers yet: query/key norms, latent attention, experts.
     """
     config.check_implemented()
     return {name: weight.shape for name, weight in weight_table(config).items()}
 
 
 def matrix_names(config: ModelConfig) -> list[str]:
-    """The matrices of the linear layers, in the order of the forward pass; a tied head has none of its own."""
+    """The matrices of the linear layers, in the order of the forward pass; a tied head has no matrix."""
     return [name for name, weight in weight_table(config).items() if weight.is_matrix]
 
 
 def vector_names(config: ModelConfig) -> list[str]:
-    """The norms with their biases, and the tables of positions and token types: what the fast decoder reads as vectors.
+    """The vectors of the fast decoder: norms with their biases, and the tables of positions and token types.
 
-    The biases of linear layers go with their matrices.
+    The biases of linear layers belong to their matrices.
     """
     tables = ("positions", "token_types")
     return [name for name, weight in weight_table(config).items() if weight.part == "norms" or weight.role in tables]
@@ -170,7 +170,7 @@ def check_weights(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Non
 
 
 def check_dtype(dtype: str) -> None:
-    """Raises ValueError for a type of weights that is none of DTYPES."""
+    """Raises ValueError for a type of weights that is not one of DTYPES."""
     if dtype not in DTYPES:
         meant = NAMES.get(dtype.lower()) if isinstance(dtype, str) else None
         hint = f"; did you mean {meant!r}?" if meant in DTYPES else ""
@@ -180,8 +180,8 @@ def check_dtype(dtype: str) -> None:
 def stays_float32(config: ModelConfig, name: str, dtype: str) -> bool:
     """Whether a weight is kept in float32 in a model of `dtype`: the last layer of T5's feed-forward networks.
 
-    Its outputs are beyond float16's 65,504 in published models, so that this layer and the residual stream are float32
-    there, as in transformers. bfloat16 has the range of float32.
+    Its outputs exceed float16's 65,504 in published models, so this layer and the residual stream are float32, as in
+    transformers. bfloat16 has the range of float32.
     """
     if dtype != "float16" or config.positions != "relative":
         return False
@@ -190,7 +190,7 @@ def stays_float32(config: ModelConfig, name: str, dtype: str) -> bool:
 
 
 def _layers(config, role):
-    """The names of the layers with matrices of a role: NAME of NAME.query.weight."""
+    """The names of the layers with a matrix of a role: NAME in NAME.query.weight."""
     matrices = (name for name, weight in weight_table(config).items() if weight.role == role)
     return list(dict.fromkeys(name.rsplit(".", 2)[0] for name in matrices))
 
@@ -255,7 +255,7 @@ def _attention(config, name) -> _Rows:
 
 
 def _latent_attention(config, name) -> _Rows:
-    """Queries, where they have a rank, and keys and values each go down to a short vector, through a norm, and up."""
+    """Queries (if they have a rank) and keys with values, each projected to a latent, normalised, and projected up."""
     if config.latent.query_rank is None:
         yield f"{name}.query.weight", "attention", "attention", "D, H d_nope+d_rope"
     else:

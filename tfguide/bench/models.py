@@ -1,4 +1,4 @@
-"""The timed models: two Llama-shaped ones with random weights, written to a folder that every contestant loads."""
+"""The benchmark's models: two of Llama's shape with random weights, written to a folder that every contestant loads."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MODELS = {"S": SMALL, "M": MIDDLE}  # 125M and 1.1B parameters
 
 
 def find_model(name: str) -> tuple[ModelConfig, str | None]:
-    """The configuration of one of MODELS, or of a checkpoint folder, and that folder or None.
+    """The configuration of one of MODELS or of a checkpoint folder, and that folder or None.
 
-    Raises as `read_checkpoint` for what is neither.
+    Raises as `read_checkpoint` for any other name.
     """
     return (MODELS[name], None) if name in MODELS else (read_checkpoint(name)[0], name)
 
 
 def write_model(folder: str | os.PathLike, config: ModelConfig, seed: int = 0) -> None:
-    """Write a model with random weights, as Hugging Face would."""
+    """Write a model with random weights in the Hugging Face layout."""
     write_checkpoint(folder, config, init_weights(config, seed))
 
 

@@ -1,4 +1,4 @@
-"""Folders of quantised models, in a layout of this package: transformers refuses it, since it names no known model."""
+"""Folders of quantised models, in a layout of this package, which transformers rejects as an unknown model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_quantized(
 ) -> None:
     """Write a quantised model: config.json, and the arrays of `quantized_shapes` in model.safetensors.
 
-    Written beside the folder and renamed, as in `write_checkpoint`. Raises FileExistsError, NotADirectoryError.
+    Written to a new folder and renamed, as in `write_checkpoint`. Raises FileExistsError, NotADirectoryError.
     """
     fields = {"model_type": MODEL_TYPE, "config": config.to_dict(), "quantization": dataclasses.asdict(quantization)}
     with replacing(as_path(folder), overwrite) as temporary:
@@ -50,7 +50,7 @@ def write_quantized(
 def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization, dict[str, np.ndarray]]:
     """Read a folder of `write_quantized`: the configuration, the quantisation and the arrays by name.
 
-    Raises ValueError where a file or a tensor is missing, unexpected or damaged.
+    Raises ValueError if a file or a tensor is missing, unexpected or damaged.
     """
     folder = as_folder(folder)
     fields = read_object(folder / CONFIG)
@@ -74,7 +74,7 @@ def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization
 def _arrays(file: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(file, framework="numpy") as tensors:
-            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118  it is not a dictionary
+            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 no dictionary
     except FileNotFoundError:
         raise FileNotFoundError(f"no weights in {file.parent}: looked for {file.name}") from None
     except Exception as error:  # SafetensorError, whose base class is Exception

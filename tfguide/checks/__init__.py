@@ -1,1 +1,1 @@
-"""What a caller may pass: numbers and names in `values`, tensors in `shapes`. One wording of each error."""
+"""Checks of a caller's arguments: numbers and names in `values`, tensors in `shapes`. Each error is worded once."""

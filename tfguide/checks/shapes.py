@@ -1,6 +1,6 @@
-"""Shapes, types and sizes that a caller may pass, checked on plain tuples: all three implementations raise alike.
+"""Checks of a caller's shapes, types and sizes, as plain tuples: all three implementations raise the same errors.
 
-A size of None is one that a traced graph does not know yet; it is checked while the graph runs.
+A size of None is not yet known in a traced graph; it is checked while the graph runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Shape = tuple[int | None, ...]
 def check_attention(
     query: Shape, key: Shape, value: Shape, visible: Shape | None = None, bias: Shape | None = None
 ) -> None:
-    """Check query (B, T, H, d), key (B, S, K, d), value (B, S, K, d) and what masks them. Raises ValueError."""
+    """Check query (B, T, H, d), key (B, S, K, d), value (B, S, K, d), the mask and the bias. Raises ValueError."""
     for name, shape, letters in (("query", query, "(B, T, H, d)"), ("key", key, "(B, S, K, d)")):
         _check_rank(name, shape, letters)
         _check_not_empty(name, shape, letters)
@@ -56,7 +56,7 @@ def check_hidden(name: str, shape: Shape, d_model: int) -> None:
 
 
 def check_memory(shape: Shape, x: Shape, d_model: int) -> None:
-    """Check that activations to attend to fit the activations that attend, x. Raises ValueError."""
+    """Check that a memory to attend to fits the activations x that attend to it. Raises ValueError."""
     check_hidden("memory", shape, d_model)
     if _differ(shape[0], x[0]):
         raise ValueError(f"memory and x must have the same batch size, got {shape} and {x}")
@@ -69,7 +69,7 @@ def check_features(name: str, shape: Shape, d_in: int) -> None:
 
 
 def check_tokens(name: str, shape: Shape, integer: bool, dtype: object, max_positions: int | None = None) -> None:
-    """Check token ids (B, T): TypeError where they are not integers, ValueError for the shape or the length."""
+    """Check token ids (B, T): TypeError if they are not integers, ValueError for the shape or the length."""
     if not integer:
         raise TypeError(f"{name} must be integers, got {dtype}")
     _check_rank(name, shape, "(B, T)")
@@ -78,20 +78,20 @@ def check_tokens(name: str, shape: Shape, integer: bool, dtype: object, max_posi
 
 
 def check_length(name: str, n_positions: int | None, max_positions: int | None) -> None:
-    """Check a sequence's length against the longest that the model knows. Raises ValueError."""
+    """Check a sequence's length against the most positions of the model. Raises ValueError."""
     if max_positions is not None and n_positions is not None and n_positions > max_positions:
         raise ValueError(f"{name} may have at most max_positions={max_positions} positions, got {n_positions}")
 
 
 def check_token_range(name: str, lowest: int, highest: int, vocab_size: int) -> None:
-    """Check that token ids lie in the vocabulary. Raises ValueError."""
+    """Check that token ids are in the vocabulary. Raises ValueError."""
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
         raise ValueError(f"{name} must lie between 0 and {vocab_size - 1}, got {wrong}")
 
 
 def check_valid(name: str, shape: Shape, boolean: bool, dtype: object, expected: Shape) -> None:
-    """Check a padding mask (B, T), True at real tokens: TypeError where it is not boolean, ValueError for its shape."""
+    """Check a padding mask (B, T), True at real tokens: TypeError if it is not boolean, ValueError for its shape."""
     if not boolean:
         raise TypeError(f"{name} must be boolean, True at real tokens, got {dtype}")
     if len(shape) != 2 or any(_differ(got, want) for got, want in zip(shape, expected, strict=True)):
@@ -133,7 +133,7 @@ def check_mask_sizes(n_queries: int, n_keys: int, window: int | None) -> tuple[i
 
 
 def check_activation(name: str, has_gate: bool) -> None:
-    """Check the name of an activation, and that it has a gate where it needs one. Raises ValueError."""
+    """Check the name of an activation, and that it has a gate if it needs one. Raises ValueError."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
     if has_gate != (name in GATED_ACTIVATIONS):
@@ -157,7 +157,7 @@ def check_cross(crosses: bool, has_memory: bool) -> None:
 
 
 def check_config(value: object, kind: str | None = None) -> None:
-    """Check that a value is a ModelConfig, of one kind where one is named. Raises TypeError or ValueError."""
+    """Check that a value is a ModelConfig, of the kind if one is named. Raises TypeError or ValueError."""
     if not isinstance(value, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(value).__name__}")
     value.check_implemented()
@@ -166,7 +166,7 @@ def check_config(value: object, kind: str | None = None) -> None:
 
 
 def check_head_sizes(d_model: int, n_heads: int, n_kv_heads: int | None, d_head: int | None) -> tuple[int, int]:
-    """The number of key/value heads and d_head, derived where they are None. Raises ValueError or TypeError."""
+    """The number of key/value heads and d_head, derived if they are None. Raises ValueError or TypeError."""
     d_model, n_heads = check_count("d_model", d_model), check_count("n_heads", n_heads)
     n_kv_heads = check_count("n_kv_heads", n_heads if n_kv_heads is None else n_kv_heads)
     if n_heads % n_kv_heads:

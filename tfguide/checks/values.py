@@ -1,4 +1,4 @@
-"""Numbers and names that a caller may pass."""
+"""Checks of a caller's numbers and names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_choice(name, value, allowed):
 
 
 def check_count(name, value, least=1) -> int:
-    """The integer that was given, NumPy's as Python's own. Raises TypeError for no integer, ValueError below the least.
+    """An integer of Python or NumPy, as Python's. Raises TypeError for another type, ValueError below `least`.
 
     NumPy's narrow integers would overflow in sums that Python's do not.
     """
@@ -33,7 +33,7 @@ def check_count(name, value, least=1) -> int:
 
 
 def make_plain(instance) -> None:
-    """Turn NumPy's numbers among the fields of a frozen dataclass into Python's: JSON and sums want these."""
+    """Convert NumPy's numbers in the fields of a frozen dataclass to Python's, which JSON and sums need."""
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
         if isinstance(value, np.generic):
@@ -41,7 +41,7 @@ def make_plain(instance) -> None:
 
 
 def check_number(name, value, above=None):
-    """Raises TypeError for what is not a number, ValueError where it is not finite or not above the bound."""
+    """Raises TypeError for a value that is not a number, ValueError if it is not finite or not above the bound."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not math.isfinite(value):
@@ -51,6 +51,6 @@ def check_number(name, value, above=None):
 
 
 def nearest(name, known) -> str:
-    """What a wrong name may have meant, as the end of an error message."""
+    """The known names nearest to a wrong one, as the end of an error message."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -17,10 +17,10 @@ def pool_kv_heads(
     """A model whose key/value heads are means of neighbouring ones: its configuration and weights.
 
     Query heads keep their order, so that a query head reads the mean of the key/value heads of its new group. The cache
-    shrinks to n_kv_heads / K. Where the heads of a group are equal, so is the result; otherwise the quality falls until
-    the model is trained further (Ainslie et al. 2023, section 2.1: 5% of the pre-training).
+    shrinks to n_kv_heads / K. If the heads of a group are equal, the result does not change; otherwise the quality
+    falls until the model is trained further (Ainslie et al. 2023, section 2.1: 5% of the pre-training).
 
-    Raises ValueError where `n_kv_heads` does not divide the model's.
+    Raises ValueError if `n_kv_heads` does not divide the model's.
     """
     check_weights(config, weights)
     n_kv_heads = check_count("n_kv_heads", n_kv_heads)

@@ -1,4 +1,4 @@
-"""Smaller and sparser models: the arithmetic of this folder on the weights of a model, which itself is not changed."""
+"""Smaller and sparser models: this folder's arithmetic on the weights of a model, which is not changed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def quantize(
     """A copy of a model whose linear layers have weights of 8 or 4 bits; `model.quantization` says how.
 
     8 bits: a scale for each output. 4 bits: two weights to a byte, a scale for each `group_size` inputs of an output.
-    activation_bits: 8 rounds what the layers read, in blocks of 32; None leaves it. Embeddings and norms stay as they
-    are; a tied head gets a quantised copy of its own. The model itself is not changed.
+    activation_bits: 8 rounds the inputs of the layers in blocks of 32; None does not. Embeddings and norms are not
+    quantised; a tied head becomes a quantised copy of the embedding. The model itself is not changed.
 
     Raises ValueError for a model that is quantised already, other numbers of bits, a group size that does not divide
     the inputs of a layer, or weights that are NaN or infinite.
@@ -31,9 +31,9 @@ def quantize(
 
 
 def to_weights(model: Weighted) -> dict[str, np.ndarray]:
-    """The canonical dictionary of a model's weights, float32 copies: what `from_weights` took.
+    """The canonical dictionary of a model's weights, as float32 copies: the input of `from_weights`.
 
-    Of a quantised model: what its weights stand for.
+    A quantised model gives its dequantised weights.
     """
     return model.to_weights()
 
@@ -59,7 +59,7 @@ def prune_two_four(model: Weighted) -> Weighted:
 def prune_heads(model: Weighted, n_kv_heads: int) -> Weighted:
     """A smaller model: each attention keeps the `n_kv_heads` key/value heads that matter most, with their queries.
 
-    Raises ValueError for more heads than there are, positions that belong to heads by number, or a quantised model.
+    Raises ValueError for more heads than exist, positions that depend on a head's index, or a quantised model.
     """
     return model.with_weights(*pruning.prune_heads(model.config, _weights(model), n_kv_heads))
 
@@ -67,7 +67,7 @@ def prune_heads(model: Weighted, n_kv_heads: int) -> Weighted:
 def prune_neurons(model: Weighted, d_ff: int) -> Weighted:
     """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most.
 
-    Raises ValueError for more neurons than there are, or a quantised model.
+    Raises ValueError for more neurons than exist, or a quantised model.
     """
     return model.with_weights(*pruning.prune_neurons(model.config, _weights(model), d_ff))
 
@@ -75,13 +75,13 @@ def prune_neurons(model: Weighted, d_ff: int) -> Weighted:
 def prune_layers(model: Weighted, layers: Sequence[int]) -> Weighted:
     """A smaller model without the blocks `layers`; `layer_changes` tells which change least.
 
-    Raises ValueError for a block that is not there, one named twice, all of them, or a quantised model.
+    Raises ValueError for a block that does not exist, one named twice, all of them, or a quantised model.
     """
     return model.with_weights(*pruning.prune_layers(model.config, _weights(model), layers))
 
 
 def layer_changes(model: Weighted, tokens: np.ndarray) -> list[float]:
-    """How much each block changes its input on some tokens (B, T): 1 - the mean cosine between input and output.
+    """How much each block changes its input for some tokens (B, T): 1 - the mean cosine between input and output.
 
     Source: Men et al. 2024. Raises ValueError for a model that is not decoder-only.
     """
@@ -92,7 +92,7 @@ def layer_changes(model: Weighted, tokens: np.ndarray) -> list[float]:
 def pool_kv_heads(model: Weighted, n_kv_heads: int) -> Weighted:
     """The model with fewer key/value heads, each the mean of neighbouring ones: grouped-query or multi-query attention.
 
-    Raises ValueError where `n_kv_heads` does not divide the model's, or for a quantised model.
+    Raises ValueError if `n_kv_heads` does not divide the model's, or for a quantised model.
     Source: Ainslie et al. 2023, section 2.1.
     """
     return model.with_weights(*heads.pool_kv_heads(model.config, _weights(model), n_kv_heads))

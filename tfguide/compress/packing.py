@@ -1,8 +1,8 @@
-"""How quantised weights lie in memory: 16 outputs side by side, four bytes of each.
+"""The memory layout of quantised weights: 16 outputs side by side, four bytes of each.
 
 A vector register holds 16 numbers of 32 bits. One load brings four weights of each of 16 outputs, one instruction
-multiplies them with the same four inputs and adds them up in 16 lanes, and lane i is output i: nothing is ever summed
-across lanes. Rows of zeros fill the outputs up to a multiple of 16.
+multiplies them with the same four inputs and adds them up in 16 lanes, and lane i is output i: no sum crosses lanes.
+Rows of zeros pad the outputs to a multiple of 16.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ LANES = 16
 
 
 def pack_int8(q: np.ndarray) -> np.ndarray:
-    """8-bit weights (out, in) to (out / 16, in / 4, 16, 4), outputs and inputs filled up with zeros."""
+    """8-bit weights (out, in) to (out / 16, in / 4, 16, 4), outputs and inputs padded with zeros."""
     q = _filled(np.asarray(q, np.int8), 4, 0)
     n_out, n_in = q.shape
     return np.ascontiguousarray(q.reshape(n_out // LANES, LANES, n_in // 4, 4).transpose(0, 2, 1, 3))
 
 
 def unpack_int8(packed: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
-    """What `pack_int8` packed: int8 (out, in)."""
+    """The inverse of `pack_int8`: int8 (out, in)."""
     blocks, fours = packed.shape[:2]
     return packed.transpose(0, 2, 1, 3).reshape(blocks * LANES, fours * 4)[:n_out, :n_in]
 
@@ -29,7 +29,7 @@ def pack_int4(q: np.ndarray) -> np.ndarray:
     """4-bit weights from -8 to 7, (out, in), to bytes (out / 16, in / 8, 16, 4).
 
     A byte is two weights, each plus 8: inputs 8i to 8i + 3 in the lower halves of four bytes, 8i + 4 to 8i + 7 in the
-    upper halves. Raises ValueError where the inputs are not a multiple of 8.
+    upper halves. Raises ValueError if the inputs are not a multiple of 8.
     """
     q = np.asarray(q, np.int8)
     if q.shape[1] % 8:
@@ -41,14 +41,14 @@ def pack_int4(q: np.ndarray) -> np.ndarray:
 
 
 def unpack_int4(packed: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
-    """What `pack_int4` packed: int8 (out, in), from -8 to 7."""
+    """The inverse of `pack_int4`: int8 (out, in), from -8 to 7."""
     halves = np.stack([packed & 15, packed >> 4], axis=-1).astype(np.int8) - 8  # (blocks, eights, 16, 4, 2)
     blocks, eights = packed.shape[:2]
     return halves.transpose(0, 2, 1, 4, 3).reshape(blocks * LANES, eights * 8)[:n_out, :n_in]
 
 
 def pack_scales(scale: np.ndarray) -> np.ndarray:
-    """Scales (out,) to (out filled up,), or (out, groups) to (out / 16, groups, 16); 0 for the rows that fill up."""
+    """Scales (out,) to (padded out,), or (out, groups) to (out / 16, groups, 16); 0 for padding."""
     if scale.ndim == 1:
         return _filled(scale[:, None], 1, 0)[:, 0].copy()
     scale = _filled(scale, 1, 0)
@@ -56,7 +56,7 @@ def pack_scales(scale: np.ndarray) -> np.ndarray:
 
 
 def unpack_scales(packed: np.ndarray, n_out: int) -> np.ndarray:
-    """What `pack_scales` packed, in float32."""
+    """The inverse of `pack_scales`, in float32."""
     packed = packed.astype(np.float32)
     if packed.ndim == 1:
         return packed[:n_out]
@@ -64,7 +64,7 @@ def unpack_scales(packed: np.ndarray, n_out: int) -> np.ndarray:
 
 
 def dequantize(packed: np.ndarray, scale: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
-    """The weight (in, out), float32, that packed integers and packed scales stand for."""
+    """The weight (in, out), float32, that packed integers and packed scales represent."""
     scale = unpack_scales(scale, n_out)
     if packed.dtype == np.int8:
         return (unpack_int8(packed, n_out, n_in) * scale[:, None]).T

@@ -1,7 +1,7 @@
 """Pruning on canonical weights: zeros instead of small weights, or smaller matrices instead of large ones.
 
-Zeros do not change the time of a dense product. Without some heads, neurons or layers the model is a smaller dense one,
-which is faster on every machine.
+Zeros do not change the time of a dense product. Removing heads, neurons or layers gives a smaller dense model, which is
+faster on every machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Weights = dict[str, np.ndarray]
 
 
 def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], sparsity: float, scope="layer") -> Weights:
-    """The weights with the smallest entries of the linear layers set to 0: exactly round(sparsity * n) of n.
+    """The weights with the smallest entries of the linear layers set to 0: exactly round(sparsity * n) of n entries.
 
     scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms and biases do
     not change. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or another scope.
@@ -36,7 +36,7 @@ def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], spar
     for group in groups:
         flat = np.concatenate([weights[name].ravel() for name in group])
         n = round(sparsity * flat.size)
-        flat[np.argpartition(np.abs(flat), n)[:n]] = 0  # exactly n, however many are equal
+        flat[np.argpartition(np.abs(flat), n)[:n]] = 0  # exactly n, even if some are equal
         ends = np.cumsum([weights[name].size for name in group])
         for name, part in zip(group, np.split(flat, ends[:-1]), strict=True):
             result[name] = part.reshape(weights[name].shape)
@@ -46,8 +46,8 @@ def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], spar
 def prune_two_four(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weights:
     """The weights with the 2 smallest of every 4 consecutive inputs of each output set to 0, in all linear layers.
 
-    Ampere and later GPUs skip the zeros of this pattern (Mishra et al. 2021). Where the number of inputs is no multiple
-    of 4, the last one, two or three keep half of them, rounded up.
+    Ampere and later GPUs skip the zeros of this pattern (Mishra et al. 2021). If the number of inputs is not a multiple
+    of 4, half of the last one, two or three are kept, rounded up.
     """
     check_weights(config, weights)
     result = dict(weights)
@@ -63,12 +63,11 @@ def prune_two_four(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> We
 def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_heads: int) -> tuple[ModelConfig, Weights]:
     """A smaller model: each attention keeps the `n_kv_heads` key/value heads that matter most, with their queries.
 
-    A head's importance is the norm of its query heads' rows of the output matrix times the norm of its columns of the
-    value matrix. Every attention keeps the same number; `d_head` stays. The result is that of the model in which the
-    rows of the dropped heads in the output matrix are 0. Source: Michel et al. 2019, "Are Sixteen Heads Really Better
-    than One?".
+    A head's importance is the norm of its query heads' rows of W_o times the norm of its columns of W_v. Every
+    attention keeps the same number of heads; `d_head` does not change. The result equals that of the model in which the
+    rows of W_o of the dropped heads are 0. Source: Michel et al. 2019, "Are Sixteen Heads Really Better than One?".
 
-    Raises ValueError for more heads than there are, and for positions that belong to heads by number (ALiBi, T5).
+    Raises ValueError for more heads than exist, and for positions that depend on a head's index (ALiBi, T5).
     """
     check_weights(config, weights)
     n_kv_heads = check_count("n_kv_heads", n_kv_heads)
@@ -96,9 +95,8 @@ def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_hea
 def prune_neurons(config: ModelConfig, weights: Mapping[str, np.ndarray], d_ff: int) -> tuple[ModelConfig, Weights]:
     """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most.
 
-    A neuron's importance is the product of the norms of its weights in (gate,) up and down. The result is that of the
-    model in which the rows of the dropped neurons in the down matrix are 0. Raises ValueError for more neurons than
-    there are.
+    A neuron's importance is the product of the norms of its weights in (gate,) up and down. The result equals that of
+    the model in which the dropped neurons' rows of the down matrix are 0. Raises ValueError for a larger `d_ff`.
     """
     check_weights(config, weights)
     d_ff = check_count("d_ff", d_ff)
@@ -120,7 +118,7 @@ def prune_layers(
 ) -> tuple[ModelConfig, Weights]:
     """A smaller model without the blocks `layers` of its only stack, or of its decoder.
 
-    Raises ValueError for a block that is not there, one named twice, or all of them.
+    Raises ValueError for a block that does not exist, one named twice, or all of them.
     """
     check_weights(config, weights)
     for layer in layers:
@@ -165,7 +163,7 @@ def check_not_quantized(model) -> None:
 
 
 def _keep(array, axes, sizes, n, kept):
-    """The array with only those `kept` of the `n` groups along each axis whose outermost size is one of `sizes`."""
+    """The array with only the `kept` of `n` groups along each axis whose outermost size is one of `sizes`."""
     for axis, names in enumerate(axes):
         if names[0] in sizes:
             before, after = array.shape[:axis], array.shape[axis + 1 :]

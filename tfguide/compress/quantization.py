@@ -1,7 +1,7 @@
-"""Weights of 8 and 4 bits, activations of 8 bits, and how wrong they can be.
+"""Weights of 8 and 4 bits, activations of 8 bits, and bounds on their errors.
 
-A number x is kept as an integer q and a scale s that it shares with others, x ~ s q. Rounding to the nearest integer
-is wrong by at most s / 2, and everything said about errors below follows from that.
+A number x is kept as an integer q and a scale s that it shares with others, x ~ s q. The error of rounding to the
+nearest integer is at most s / 2, from which the bounds below follow.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 from tfguide.checks.values import check_count, make_plain
 from tfguide.compress import packing
 
-ACTIVATION_BLOCK = 32  # inputs that share a scale: one outlier spoils 31 neighbours, not the whole row
+ACTIVATION_BLOCK = 32  # inputs that share a scale: an outlier costs 31 neighbours their precision, not the whole row
 LARGEST = 8 * 65504.0  # float16 scales of 4-bit weights end at 65504
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a model's linear layers are quantised: weights of 8 or 4 bits, activations of 8 bits or as they are (None).
+    """How a model's linear layers are quantised: weights of 8 or 4 bits, activations of 8 bits or not at all (None).
 
     8-bit weights have a scale for each output, 4-bit weights one for each `group_size` inputs of an output.
-    NumPy's integers are integers. Raises ValueError for other numbers of bits, True and 8.0 among them, or a group size
+    NumPy's integers are integers. Raises ValueError for other numbers of bits, including True and 8.0, or a group size
     that is not a positive multiple of 8.
     """
 
@@ -42,7 +42,7 @@ class Quantization:
             raise ValueError(f"group_size must be a positive multiple of 8, got {self.group_size!r}")
 
     def check_layer(self, name: str, weight: np.ndarray) -> None:
-        """Raises ValueError where a weight (in, out) cannot be quantised so, naming it."""
+        """Raises ValueError that names a weight (in, out) which cannot be quantised in this way."""
         if not np.isfinite(weight).all():
             raise ValueError(f"weight {name!r} holds NaN or infinity and cannot be quantised")
         if self.weight_bits == 4 and np.abs(weight).max() > LARGEST:
@@ -64,7 +64,7 @@ class Quantization:
         return packing.pack_int4(q), packing.pack_scales(scale)
 
     def shapes(self, n_in: int, n_out: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shapes of what `pack` makes of a weight (in, out)."""
+        """The shapes of the arrays that `pack` returns for a weight (in, out)."""
         blocks = -(-n_out // packing.LANES)
         if self.weight_bits == 8:
             return (blocks, -(-n_in // 4), packing.LANES, 4), (blocks * packing.LANES,)
@@ -79,10 +79,10 @@ def quantize_int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quantize_int4(weight: np.ndarray, group_size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """A weight (in, out) as int8 (out, in) from -8 to 7, and float16 scales (out, in / group_size): 4.5 bits by 32.
+    """A weight (in, out) as int8 (out, in) from -8 to 7, and float16 scales (out, in / group_size): 4.5 bits for 32.
 
-    The scale puts the entry of the largest magnitude on -8 exactly, so it may be negative: of the 16 integers, the one
-    that has no counterpart is spent on the largest. An entry of the other sign beyond 7.5 scales is cut to 7.
+    The scale maps the entry of the largest magnitude to exactly -8, so it may be negative: the one integer without a
+    counterpart represents the largest entry. An entry of the other sign beyond 7.5 scales is clipped to 7.
     """
     group_size = check_count("group_size", group_size)
     weight = np.asarray(weight, np.float32).T
@@ -106,13 +106,13 @@ def quantize_activations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def error_bound(
     x: np.ndarray, weight: np.ndarray, quantization: Quantization, q: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
-    """The most by which the quantised product may differ from `x @ weight`, for each output; (..., out), float64.
+    """The largest possible difference of the quantised product from `x @ weight`, for each output; (..., out), float64.
 
-    x: (..., in); weight: (in, out); q, scale: what the weight became. Rounding moves a weight by at most half a scale,
-    and an activation by at most half of its own, so an output moves by at most `sum_k abs(x_k) s_w / 2` and
-    `sum_k abs(w_k) s_x / 2`, where w_k is the rounded weight. In a 4-bit group what lies between 7.5 and 8 scales is
-    cut to 7, and the scale is itself rounded to float16: there a weight moves by up to `s_w (1 + 8 / 2048)`, and by
-    2^-22 where a scale is too small for float16. The rounding of float32 sums is not counted.
+    x: (..., in); weight: (in, out); q, scale: the quantised weight. Rounding changes a weight by at most half its scale
+    and an activation by at most half its scale, so an output changes by at most `sum_k abs(x_k) s_w / 2` and `sum_k
+    abs(w_k) s_x / 2`, where w_k is the rounded weight. In a 4-bit group entries between 7.5 and 8 scales are clipped to
+    7, and the scale is itself rounded to float16: a weight changes by up to `s_w (1 + 8 / 2048)`, and by 2^-22 if a
+    scale is too small for float16. The rounding of float32 sums is not counted.
     """
     x = np.asarray(x, np.float64)
     n_in, n_out = np.shape(weight)

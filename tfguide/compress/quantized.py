@@ -1,4 +1,4 @@
-"""Quantised models as arrays by name: which weights are packed, and what they become."""
+"""Quantised models as arrays by name: which weights are packed, and into which arrays."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[st
 
 
 def quantized_weights(config: ModelConfig) -> dict[str, Weight]:
-    """The weights by name that quantisation reads; a tied head, which has no weight of its own, is among them.
+    """The weights by name that quantisation reads, including a tied head, which has no weight of its own.
 
     Raises NotImplementedError as `weight_shapes` does.
     """

@@ -1,4 +1,4 @@
-"""A model by its weights: what compression and checkpoints ask of it, whatever framework it belongs to."""
+"""A model's weights: the interface that compression and checkpoints use, in either framework."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tfguide.weights import weight_shapes
 
 
 class Weighted:
-    """A model whose weights can be taken out, by the methods below, and put into another one of its kind."""
+    """A model whose weights can be read, by the methods below, and put into another model of its kind."""
 
     config: ModelConfig
     quantization: Quantization | None
 
     def to_weights(self) -> dict[str, np.ndarray]:
-        """The canonical dictionary of the weights, float32 copies: what `from_weights` took.
+        """The canonical dictionary of the weights, as float32 copies: the input of `from_weights`.
 
-        Of a quantised model: what its weights stand for.
+        A quantised model gives its dequantised weights.
         """
         return {name: np.array(self.weight_of(name), order="C") for name in weight_shapes(self.config)}
 
@@ -38,7 +38,7 @@ class Weighted:
         return arrays
 
     def weight_of(self, name: str) -> np.ndarray:
-        """One weight as the canonical dictionary has it, float32; the matrix of a tied head is "head.weight"."""
+        """One weight of the canonical dictionary, float32; the matrix of a tied head is "head.weight"."""
         raise NotImplementedError
 
     def packed_of(self, path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -50,9 +50,9 @@ class Weighted:
         raise NotImplementedError
 
     def with_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Self:
-        """A quantised model of this framework, type and configuration, of the arrays of `to_quantized`."""
+        """A quantised model of this framework, type and configuration, with the arrays of `to_quantized`."""
         raise NotImplementedError
 
     def hidden_states(self, tokens: Any) -> list[np.ndarray]:
-        """What goes into the first block for tokens (B, T) and what comes out of each, (B, T, D), float32 arrays."""
+        """The input of the first block and the output of each block for tokens (B, T): float32 arrays (B, T, D)."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The numbers of each model that the calculator on the page reads, and cases that compare it with this package."""
+"""The model data for the calculator on the page, and cases that compare it with this package."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def calculator_data() -> dict[str, Any]:
 
 
 def golden_cases(n: int = 200, seed: int = 0) -> list[dict[str, Any]]:
-    """Workloads drawn from a seed, each with the result of `step`: {"input": ..., "output": ...}."""
+    """Random workloads from a seed, each with the result of `step`: {"input": ..., "output": ...}."""
     stream = np.random.default_rng(seed)
     models, cases = list(calculator_data()["models"]), []
     for index in range(n):
@@ -67,7 +67,7 @@ def model_numbers(config: ModelConfig) -> dict[str, Any]:
     experts = config.experts
     return {
         "parameters": parameters(config),
-        # With every expert; the page subtracts those on which no token falls.
+        # With every expert; the page subtracts those that receive no token.
         "read": parameters_read(config, 1) if experts is None else parameters_read(config, 10**9),
         "experts": experts.n_experts if experts else 0,
         "expertsOfToken": experts.per_token if experts else 0,

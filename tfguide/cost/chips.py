@@ -11,10 +11,10 @@ from tfguide.checks.values import check_number, make_plain, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """What one chip can do at most.
+    """The peak rates and the memory of one chip.
 
-    peak_flops: operations a second of a dense bfloat16 product (what vendors print for 2:4-sparse matrices is twice
-    that); hbm_bytes: memory; hbm_bandwidth: bytes a second from it; link_bandwidth: bytes a second to other chips.
+    peak_flops: operations a second of a dense bfloat16 product (vendors' figures for 2:4-sparse matrices are twice
+    that); hbm_bytes: memory; hbm_bandwidth: bytes a second from memory; link_bandwidth: bytes a second to other chips.
     Not counted: faster 8-bit products, since this package multiplies 8-bit weights in bfloat16, and the network of a
     rack between groups of linked chips. Raises ValueError for a number that is not above 0.
     """
@@ -33,7 +33,7 @@ class Chip:
 
     @property
     def critical_intensity(self) -> float:
-        """The operations for each byte read at which computing takes as long as reading."""
+        """The operations for each byte read at which arithmetic takes as long as reading."""
         return self.peak_flops / self.hbm_bandwidth
 
 
@@ -44,7 +44,7 @@ CHIPS = {
 
 
 def as_chip(chip: Chip | str) -> Chip:
-    """A chip by its name, or itself. Raises ValueError for an unknown name, with the nearest ones; TypeError."""
+    """The chip of a name, or a `Chip` unchanged. Raises TypeError, or ValueError with the nearest names."""
     if isinstance(chip, Chip):
         return chip
     if not isinstance(chip, str):

@@ -1,4 +1,4 @@
-"""Operations for each byte that a step of decoding reads: the ratio decides whether memory or arithmetic limits it."""
+"""Operations for each byte that a decoding step reads: the ratio decides whether memory or arithmetic is the limit."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from tfguide.cost.flops import decode_flops
 from tfguide.cost.memory import first_count, kv_bytes
 from tfguide.cost.step import decode_bytes
 
-_MOST = 1 << 40  # above every batch and every text: a search that fails below it fails everywhere
+_MOST = 1 << 40  # larger than every batch and every text: a search that finds nothing below it finds nothing at all
 
 
 def decode_intensity(
     config: ModelConfig, context: int, batch: int = 1, weights: str = "bfloat16", kv: str = "bfloat16"
 ) -> float:
-    """The operations of a step of decoding for each byte of weights and cache that it reads.
+    """The operations of a decoding step for each byte of weights and cache that it reads.
 
-    Raises ValueError for counts below 1, unknown types, and a model without a step of decoding.
+    Raises ValueError for counts below 1, unknown types, and a model without decoding steps.
     """
     return decode_flops(config, context, batch) / decode_bytes(config, context, batch, weights, kv)
 
@@ -34,9 +34,9 @@ def intensity_ceiling(config: ModelConfig, context: int, kv: str = "bfloat16") -
 def critical_batch(
     config: ModelConfig, chip: Chip | str, context: int, weights: str = "bfloat16", kv: str = "bfloat16"
 ) -> int | None:
-    """The smallest batch with which arithmetic takes as long as reading; None where no batch is large enough.
+    """The smallest batch with which arithmetic takes as long as reading; None if no batch is large enough.
 
-    Whether the sequences fit into memory is not checked. Raises as `decode_intensity`.
+    The function does not check whether the sequences fit into memory. Raises as `decode_intensity`.
     """
     wanted = as_chip(chip).critical_intensity
     if intensity_ceiling(config, context, kv) <= wanted:
@@ -45,7 +45,7 @@ def critical_batch(
 
 
 def critical_context(config: ModelConfig, chip: Chip | str, kv: str = "bfloat16") -> int | None:
-    """The longest context at which some batch is limited by arithmetic: 0 where none is, None where every one is.
+    """The longest context at which some batch is limited by arithmetic: 0 if none is, None if there is no longest.
 
     Raises as `decode_intensity`.
     """

@@ -17,14 +17,14 @@ from tfguide.dtypes import dtype_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What `tfguide calibrate` measured for one framework and one type of weights, with no model of the benchmark.
+    """The result of `tfguide calibrate` for one framework and one type of weights, without a model of the benchmark.
 
     read_bytes_per_second: weights in a product with one row; memory_bytes_per_second: a plain read of the memory at the
     same time, or None. product_flops, attention_flops: operations a second by the number of rows or positions.
-    step_overhead_s, layer_overhead_s: the time of a decoding step beside reading, once and for each layer;
+    step_overhead_s, layer_overhead_s: the time of a decoding step besides reading, once and for each layer;
     prompt_overhead_s, prompt_layer_overhead_s: the same for a prompt; feature_s: seconds for each feature of each token
-    that passes between two products, in norms, gates, rotations, sums and copies, by the number of tokens.
-    Raises ValueError for a number that is not above 0, or below 0 for an overhead.
+    between two products, in norms, gates, rotations, sums and copies, by the number of tokens.
+    Raises ValueError for a number that is not above 0, or for an overhead below 0.
     """
 
     framework: str
@@ -45,7 +45,7 @@ class Measured:
         if self.memory_bytes_per_second is not None:
             check_number("memory_bytes_per_second", self.memory_bytes_per_second, above=0.0)
         for name in ("product_flops", "attention_flops", "feature_s"):
-            rates = {int(rows): rate for rows, rate in getattr(self, name).items()}  # JSON has strings for keys
+            rates = {int(rows): rate for rows, rate in getattr(self, name).items()}  # JSON keys are strings
             if not rows_are_sizes(rates):
                 raise ValueError(f"{name} must have at least one size, got {dict(getattr(self, name))}")
             for rate in rates.values():
@@ -59,9 +59,9 @@ class Measured:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     def decode_seconds(self, config: ModelConfig, context: int, batch: int = 1) -> float:
-        """The seconds of one decoding step: it reads all weights and the cache, and every layer has its overhead.
+        """The seconds of one decoding step, which reads all weights and the cache, with an overhead for every layer.
 
-        Not counted: arithmetic, which a step of few rows hides behind the reading.
+        Not counted: arithmetic, which overlaps with reading in a step of few rows.
         """
         context, batch = check_count("context", context), check_count("batch", batch)
         n_bytes = decode_bytes(config, context, batch, self.dtype, cache_dtype(self.dtype))
@@ -71,7 +71,7 @@ class Measured:
     def prefill_seconds(self, config: ModelConfig, tokens: int) -> float:
         """The seconds of a prompt: products and attention at their measured rates, the work between them, and the head.
 
-        Not counted: that products of other widths than the calibrated ones have another rate.
+        Not counted: the different rates of products of other widths than the calibrated ones.
         """
         return sum(self.prefill_parts(config, tokens).values())
 
@@ -90,7 +90,7 @@ class Measured:
         }
 
     def when_memory_reads(self, bytes_per_second: float) -> Measured:
-        """The same machine while its memory has another speed, for example because other machines share it."""
+        """The same machine with another memory speed, for example because other machines share the memory."""
         if self.memory_bytes_per_second is None:
             return self
         faster = bytes_per_second / self.memory_bytes_per_second

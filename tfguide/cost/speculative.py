@@ -1,4 +1,4 @@
-"""The gain of speculative decoding if drafted tokens are accepted independently with the same probability."""
+"""The speed-up of speculative decoding if drafted tokens are accepted independently with the same probability."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def speculative_tokens(acceptance: float, draft_length: int) -> float:
 
 
 def speculative_speedup(acceptance: float, draft_length: int, draft_cost: float) -> float:
-    """How many times faster than plain decoding: `speculative_tokens` / (g c + 1).
+    """The speed-up over plain decoding: `speculative_tokens` / (g c + 1).
 
     draft_cost: c, the time of the draft's step over the target's. Not counted: checking g + 1 tokens may take longer
-    than one step, and neighbouring acceptances are not independent; measured gains lie up to a quarter below and half
-    above. Source: Leviathan et al. 2023, theorem 3.8. Raises ValueError out of range.
+    than one step, and neighbouring acceptances are not independent; measured speed-ups are up to a quarter lower or
+    half higher. Source: Leviathan et al. 2023, theorem 3.8. Raises ValueError out of range.
     """
     check_number("draft_cost", draft_cost)
     if draft_cost < 0:

@@ -29,8 +29,8 @@ class Beam:
 class BeamSearch:
     """The `n_beams` best continuations so far, and the best that have ended.
 
-    A continuation's score is its log probability over its length ** `length_penalty`, its stop token counted. The
-    search ends when no running beam, however it went on, could come among the `n_beams` best that have ended.
+    A continuation's score is its log probability over its length ** `length_penalty`, including its stop token. The
+    search ends when no continuation of a running beam could be among the `n_beams` best that have ended.
     """
 
     def __init__(self, n_beams: int, max_new_tokens: int, stop_tokens: frozenset[int], length_penalty: float):
@@ -42,10 +42,10 @@ class BeamSearch:
     def step(self, log_probabilities: np.ndarray) -> tuple[list[int], list[int]]:
         """Extend the running beams by their log probabilities (beams, V): the parents and last tokens of the new ones.
 
-        Both lists are empty where the search has ended.
+        Both lists are empty if the search has ended.
         """
         total = np.array([p for _, p in self.running])[:, None] + log_probabilities
-        # A beam has at most len(stop_tokens) continuations that end, so this many candidates leave enough that do not.
+        # A beam has at most len(stop_tokens) continuations that end, so enough of these candidates do not end.
         n = min(total.size, self.n_beams * (1 + len(self.stop_tokens)))
         flat = total.ravel()
         best = np.argpartition(-flat, n - 1)[:n]
@@ -88,7 +88,7 @@ class BeamSearch:
 
 
 def check_beams(n_beams: int, n_best: int, length_penalty: float) -> tuple[int, int]:
-    """The numbers of beams, checked. Raises ValueError or TypeError for a beam search that cannot be made."""
+    """The numbers of beams, checked. Raises ValueError or TypeError for an impossible beam search."""
     n_beams, n_best = check_count("n_beams", n_beams), check_count("n_best", n_best)
     if n_best > n_beams:
         raise ValueError(f"n_best must be at most n_beams={n_beams}, got {n_best}")
@@ -108,9 +108,9 @@ def beam_search(
 ) -> list[list[Beam]]:
     """The `n_best` continuations of each prompt by score, best first, each a `Beam` with its tokens and its score.
 
-    A score is the sum of the tokens' log probabilities over length ** `length_penalty`, the stop token counted: 0
-    favours short continuations, 1 compares means. The search of a prompt ends when no running beam could come among the
-    best any more. stop_tokens: as in `generate`. Source: Wu et al. 2016, section 7, with Hugging Face's length penalty.
+    A score is the sum of the tokens' log probabilities over length ** `length_penalty`, including the stop token: 0
+    favours short continuations, 1 compares means. The search of a prompt ends when no running beam could still be among
+    the best. stop_tokens: as in `generate`. Source: Wu et al. 2016, section 7, with Hugging Face's length penalty.
 
     Raises ValueError for `n_beams` below 1 or `n_best` above it, and as `generate`.
     """

@@ -1,6 +1,6 @@
 """KV caches without their tensors: which positions of which row are filled, and what a call on a cache may see.
 
-The tensors lie in a storage, each framework's own (`tfguide.torch.Storage`), which is passed in.
+The tensors are in a storage of the framework (see `tfguide.torch.Storage`), which is passed in.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tfguide.generation.checks import (
 
 
 class DenseCache:
-    """A cache in which position p of a row stands in slot p; `KVCache` of each framework.
+    """A cache that stores position p of a row in slot p; `KVCache` of each framework.
 
-    `lengths`: int64 (B,), how many positions of each row are filled. `memory`: an encoder's output and which of it is
-    valid, for a decoder that attends to it; else None. `max_length`: the most positions of a row; None: any number.
+    `lengths`: int64 (B,), the number of filled positions of each row. `memory`: an encoder's output and its padding
+    mask, for a decoder that attends to it; else None. `max_length`: the most positions of a row; None: any number.
 
     Raises ValueError for an encoder, a size below 1, or a length beyond the model's `max_positions`.
     """
 
-    dense = True  # whether position p stands in slot p, as the C++ kernels and compiled steps need it
+    dense = True  # position p is stored in slot p, as the C++ kernels and compiled steps require
 
     def __init__(
         self, config: ModelConfig, batch_size: int, max_length: int | None, storage: Any, n_slots: int | None = None
@@ -45,43 +45,43 @@ class DenseCache:
 
     @property
     def keys(self) -> list[Any]:
-        """The keys of each layer, as the storage has them."""
+        """The keys of each layer, as the storage holds them."""
         return self.storage.tensors["key"]
 
     @property
     def values(self) -> list[Any]:
-        """The values of each layer, as the storage has them."""
+        """The values of each layer, as the storage holds them."""
         return self.storage.tensors["value"]
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the keys and values, filled or not; an encoder's are not counted."""
+        """The bytes of the keys and values, filled or not; those of an encoder's output are not counted."""
         return self.storage.nbytes
 
     def check_room(self, n_tokens: int) -> None:
-        """Raises ValueError where `n_tokens` more tokens of each row do not fit."""
+        """Raises ValueError if `n_tokens` more tokens of each row do not fit."""
         check_room(int(self.lengths.max()), n_tokens, self.max_length)
 
     def extend(self, n_tokens: int) -> View:
-        """A call that adds `n_tokens` tokens to each row. Raises ValueError where they do not fit."""
+        """A call that adds `n_tokens` tokens to each row. Raises ValueError if they do not fit."""
         self.check_room(n_tokens)
         return View(self, self.lengths[:, None] + np.arange(n_tokens))
 
     def advance(self, counts: np.ndarray | int) -> None:
-        """Count tokens that have just been written as filled: `counts` of each row, (B,), or one number for all."""
+        """Mark tokens that were just written as filled: `counts` of each row, (B,), or one number for all."""
         self.lengths = self.lengths + np.asarray(counts, np.int64)
 
     def rewind(self, lengths: np.ndarray | int) -> None:
         """Forget all positions from `lengths` on: (B,), or one number for all rows.
 
-        Raises ValueError where a row would become longer, or shorter than 0.
+        Raises ValueError if a row would become longer, or shorter than 0.
         """
         self.lengths = kept_lengths(lengths, self.lengths)
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Let row i become what row `rows[i]` was, rows (B,) of any new number B: the step of a beam search.
+        """Replace row i by the former row `rows[i]`, rows (B,) of any new number B: the step of a beam search.
 
-        Raises TypeError for rows that are not integers, ValueError for a row that is not there.
+        Raises TypeError for rows that are not integers, ValueError for a row that does not exist.
         """
         rows = check_rows(rows, self.batch_size)
         self.storage.reorder(rows)
@@ -92,7 +92,7 @@ class DenseCache:
             self.memory = tuple(None if x is None else take(x, rows) for x in self.memory)
 
     def remember(self, memory: Any, valid: Any) -> None:
-        """Keep an encoder's output (B, S, D) and which of it is valid (B, S), or None, for the decoder's steps."""
+        """Keep an encoder's output (B, S, D) and its padding mask (B, S), or None, for the decoder's steps."""
         self.memory = memory, valid
         self._crossed = [None] * self.config.n_layers
 
@@ -106,8 +106,8 @@ class DenseCache:
 class CallView:
     """One call on a cache, as the blocks of a model see it; a subclass says what `append` keeps and returns.
 
-    `positions`: (B, T), of the new tokens; `key_positions`: (B or 1, S), of the keys, -1 where there is none; tensors.
-    `is_first`: whether it is known that nothing stands before the new tokens in any row.
+    `positions`: (B, T), of the new tokens; `key_positions`: (B or 1, S), of the keys, -1 in an empty slot; tensors.
+    `is_first`: whether it is known that no row has positions before the new tokens.
     """
 
     positions: Any
@@ -123,12 +123,12 @@ class CallView:
         return LayerPart(self, index)
 
     def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Keep what is new, each (B, T, ...); all that the new queries may see, each (B, S, ...)."""
+        """Store new positions, each (B, T, ...), and return all that the new queries may see, each (B, S, ...)."""
         raise NotImplementedError
 
 
 class View(CallView):
-    """One call on a cache of which the positions are known: what is new is written into the storage."""
+    """One call on a cache whose positions are known: it writes the new positions into the storage."""
 
     def __init__(self, cache: DenseCache, positions: np.ndarray):
         self._cache, self._storage, self._new = cache, cache.storage, positions
@@ -139,16 +139,16 @@ class View(CallView):
         self.key_positions = self._storage.as_tensor(self._keys_at())
 
     def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Keep what is new, each (B, T, ...); all that the new queries may see, each (B, S, ...)."""
+        """Store new positions, each (B, T, ...), and return all that the new queries may see, each (B, S, ...)."""
         self._storage.write(layer, self._places, parts)
         return self._storage.read(layer, self._end, parts[0].dtype)
 
     def cross(self, layer: int, attention: Any, memory: Any) -> tuple[Any, ...]:
-        """The keys and values of an encoder's output, computed in the first call."""
+        """The keys and values of an encoder's output, computed once in the first call."""
         return self._cache.cross(layer, attention, memory)
 
     def commit(self, counts: np.ndarray | int) -> None:
-        """Count the new tokens as filled: `counts` of each row, (B,), or one number for all."""
+        """Mark the new tokens as filled: `counts` of each row, (B,), or one number for all."""
         self._cache.advance(counts)
 
     def _keys_at(self):
@@ -156,26 +156,26 @@ class View(CallView):
 
 
 class LayerPart:
-    """One layer's part of a call on a cache, which is what a block is given."""
+    """One layer's part of a call on a cache: the argument of a block."""
 
     def __init__(self, view: Any, layer: int):
         self._view, self._layer = view, layer
 
     def append(self, *parts: Any) -> tuple[Any, ...]:
-        """Keep what is new, each (B, T, ...); all that the new queries may see, each (B, S, ...)."""
+        """Store new positions, each (B, T, ...), and return all that the new queries may see, each (B, S, ...)."""
         return self._view.append(self._layer, parts)
 
     def cross(self, attention: Any, memory: Any) -> tuple[Any, ...]:
-        """The keys and values of an encoder's output, computed in the first call."""
+        """The keys and values of an encoder's output, computed once in the first call."""
         return self._view.cross(self._layer, attention, memory)
 
 
 class RingCache(DenseCache):
     """A cache of the last `window` positions and the first `n_sinks`; `SlidingCache` of each framework.
 
-    A sink has a slot of its own; another position p stands in slot `n_sinks + (p - n_sinks) % window`.
+    Each sink has its own slot; another position p is stored in slot `n_sinks + (p - n_sinks) % window`.
     `ring`: (B, window + n_sinks), the position in each slot, -1 where it is empty.
-    Raises ValueError for a window below 1, fewer than 0 sinks, or a model with another window of its own.
+    Raises ValueError for a window below 1, fewer than 0 sinks, or a model with a different window.
     """
 
     dense = False
@@ -186,7 +186,7 @@ class RingCache(DenseCache):
         self.ring = np.full((self.batch_size, self.window + self.n_sinks), -1, np.int64)
 
     def check_room(self, n_tokens: int) -> None:
-        """Raises ValueError where `n_tokens` more tokens of each row stand beyond the model's own positions."""
+        """Raises ValueError if `n_tokens` more tokens of each row exceed the model's own positions."""
         check_positions_left(self.config, int(self.lengths.max()), n_tokens)
 
     def extend(self, n_tokens: int) -> View:
@@ -197,21 +197,21 @@ class RingCache(DenseCache):
     def rewind(self, lengths: np.ndarray | int) -> None:
         """Forget all positions from `lengths` on: (B,), or one number for all rows.
 
-        Raises ValueError where a row would become longer or shorter than 0, or needs positions that the ring has
+        Raises ValueError if a row would become longer or shorter than 0, or needs positions that the ring has
         overwritten.
         """
         self.lengths = kept_lengths(lengths, self.lengths, self.window, self.n_sinks)
         self.ring = np.where(self.ring >= self.lengths[:, None], -1, self.ring)
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Let row i become what row `rows[i]` was, rows (B,) of any new number B: the step of a beam search."""
+        """Replace row i by the former row `rows[i]`, rows (B,) of any new number B: the step of a beam search."""
         super().reorder(rows)
         self.ring = self.ring[np.asarray(rows)]
 
     def place(self, new: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Give slots to those of the new positions (B, T) that stay: their rows, columns and slots, (n,) each.
+        """Assign slots to the new positions (B, T) that stay: their rows, columns and slots, (n,) each.
 
-        Padding, which stands at or beyond a row's length, pushes nothing out of the ring.
+        Padding, at or beyond a row's length, evicts nothing from the ring.
         """
         lengths = self.lengths[:, None]
         stays = (new < lengths) & ((new >= lengths - self.window) | (new < self.n_sinks))
@@ -241,7 +241,7 @@ class _RingView(View):
 
     def commit(self, counts: np.ndarray | int) -> None:
         super().commit(counts)
-        # Only now is it known which tokens are real: padding must not push anything out of the ring.
+        # Only now is it known which tokens are real: padding must not evict anything from the ring.
         rows, columns, slots = self._cache.place(self._new)
         places = self._storage.places(rows, slots)
         for layer, parts in self._parts.items():

@@ -1,4 +1,4 @@
-"""What a caller may ask of a model that generates, and of its cache."""
+"""Checks of what a caller asks of a generating model and its cache."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tfguide.generation.interfaces import Cache
 
 
 def kept_lengths(wanted, filled: np.ndarray, window: int | None = None, n_sinks: int = 0) -> np.ndarray:
-    """The lengths (B,) that a cache is rewound to, checked against the lengths it has.
+    """The lengths (B,) that a cache is rewound to, checked against its current lengths.
 
-    Raises ValueError where a row would become longer or shorter than 0, or where a ring of `window` positions no longer
+    Raises ValueError if a row would become longer or shorter than 0, or where a ring of `window` positions no longer
     holds what the next token of a row would see.
     """
     kept = np.broadcast_to(np.asarray(wanted), filled.shape).astype(filled.dtype)
@@ -33,7 +33,7 @@ def kept_lengths(wanted, filled: np.ndarray, window: int | None = None, n_sinks:
 
 
 def check_storage(storage, config: ModelConfig, batch_size: int, n_slots: int) -> None:
-    """Raises ValueError where a storage that the caller made is not of the size that a cache needs."""
+    """Raises ValueError if the caller's storage does not have the size that a cache needs."""
     for name, shape in config.cached.items():
         got = [tuple(tensor.shape) for tensor in storage.tensors.get(name, ())]
         if got != [(batch_size, n_slots, *shape)] * config.n_layers:
@@ -54,7 +54,7 @@ def check_rows(rows, batch_size: int) -> np.ndarray:
 
 
 def check_given(config: ModelConfig, cache: Cache, batch_size: int, needed: int) -> None:
-    """Raises ValueError where a cache that the caller made does not serve a generation."""
+    """Raises ValueError if the caller's cache does not fit a generation."""
     if cache.config != config:
         raise ValueError("the cache was made for another configuration than the model's")
     if cache.batch_size != batch_size:
@@ -76,7 +76,7 @@ def check_step(config: ModelConfig, cache: Cache, tokens: np.ndarray) -> None:
 
 
 def check_sliding(config: ModelConfig, window: int, n_sinks: int) -> tuple[int, int]:
-    """The sizes of a ring, checked. Raises ValueError for one that a model cannot be given."""
+    """The sizes of a ring, checked. Raises ValueError for a ring that does not fit the model."""
     window, n_sinks = check_count("window", window), check_count("n_sinks", n_sinks, least=0)
     if config.sliding_window is not None and (config.sliding_window != window or n_sinks):
         raise ValueError(
@@ -86,7 +86,7 @@ def check_sliding(config: ModelConfig, window: int, n_sinks: int) -> tuple[int, 
 
 
 def check_positions_left(config: ModelConfig, filled: int, n_tokens: int) -> None:
-    """Raises ValueError where new tokens would stand beyond the model's positions."""
+    """Raises ValueError if new tokens would exceed the model's positions."""
     if config.max_positions is not None and filled + n_tokens > config.max_positions:
         raise ValueError(
             f"the model has max_positions={config.max_positions} positions, got {filled} filled and {n_tokens} new"
@@ -102,12 +102,12 @@ def check_generation(model: ModelConfig, prompt_length: int, max_new_tokens: int
         if model.decoder_start_token_id is None:
             raise ValueError("generation needs decoder_start_token_id in the configuration, got None")
         prompt_length = 1
-    # The last token is returned, never read: it needs no position.
+    # The last token is returned but never read, so it needs no position.
     check_length("the prompt and its continuation", prompt_length + max_new_tokens - 1, model.max_positions)
 
 
 def check_cache_sizes(model: ModelConfig, batch_size: int, max_length: int | None) -> tuple[int, int | None]:
-    """The batch size and the length of a KV cache, None for any, checked. Raises TypeError or ValueError."""
+    """The batch size and the length of a KV cache (None: any), checked. Raises TypeError or ValueError."""
     check_config(model)
     if model.kind == "encoder":
         raise ValueError("an encoder reads everything at once and has no KV cache; got kind 'encoder'")
@@ -135,7 +135,7 @@ def check_cached_call(model: ModelConfig, cached: ModelConfig, cached_batch: int
 
 
 def check_padding_at_end(is_at_end: bool) -> None:
-    """Check that padding comes after the real tokens of a row, as a cache needs it. Raises ValueError."""
+    """Check that padding comes after the real tokens of a row, as a cache requires. Raises ValueError."""
     if not is_at_end:
         raise ValueError("with a cache, padding stands at the end of a row: got a real token after padding")
 
@@ -150,7 +150,7 @@ def check_prefill(model: ModelConfig, has_source: bool) -> None:
 
 
 def check_text_tokens(tokens: Sequence[int] | np.ndarray, vocab_size: int) -> np.ndarray:
-    """The tokens of one text as int64 (n,), checked: TypeError where they are not integers, ValueError for the rest."""
+    """The tokens of one text as int64 (n,), checked: TypeError if they are not integers, else ValueError."""
     array = np.asarray(tokens)
     if array.ndim != 1:
         raise ValueError(f"tokens must be (n,), one axis, got shape {array.shape}")
@@ -162,7 +162,7 @@ def check_text_tokens(tokens: Sequence[int] | np.ndarray, vocab_size: int) -> np
 
 
 def check_lengths(values: Sequence[int] | np.ndarray | None, batch: int, n_tokens: int) -> np.ndarray:
-    """The lengths of padded rows as int64 (B,), checked; all of them full where None is given."""
+    """The lengths of padded rows as int64 (B,), checked; None: all rows are full."""
     if values is None:
         return np.full(batch, n_tokens, np.int64)
     array = np.asarray(values)

@@ -1,4 +1,4 @@
-"""From logits to a distribution to a token: NumPy in float64, so that both frameworks draw alike."""
+"""From logits to a distribution to a token: NumPy in float64, so that both frameworks draw the same tokens."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tfguide.checks.values import check_count, make_plain
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn. The steps are taken in this order; those left out do nothing.
+    """How the next token is drawn, by these steps in this order; the defaults do nothing.
 
-    repetition_penalty: a logit of a token that is in the text already is divided by it where positive, multiplied where
-    negative (Keskar et al. 2019). temperature: the logits are divided by it; 0 takes the most likely token.
-    top_k: only the k most likely. top_p: only the fewest most likely whose probabilities reach p together (Holtzman et
-    al. 2020). min_p: only those at least min_p times as likely as the most likely (Nguyen et al. 2024). seed: the same
-    seed draws the same tokens from the same logits, in either framework; each row of a batch has draws of its own.
+    repetition_penalty: divides a positive logit of a token that is already in the text and multiplies a negative one
+    (Keskar et al. 2019). temperature: divides the logits; 0 takes the most likely token. top_k: keeps the k most likely
+    tokens. top_p: keeps the smallest set of most likely tokens whose probabilities sum to p or more (Holtzman et al.
+    2020). min_p: keeps the tokens at least min_p times as likely as the most likely (Nguyen et al. 2024). seed: the
+    same seed draws the same tokens from the same logits, in either framework; each row of a batch has its own draws.
 
-    Raises TypeError for what is not a number, ValueError for one out of range.
+    Raises TypeError for a value that is not a number, ValueError for one out of range.
     """
 
     temperature: float = 1.0
@@ -55,9 +55,9 @@ GREEDY = Sampling(temperature=0.0)
 
 
 def greedy(logits: np.ndarray) -> np.ndarray:
-    """The most likely token of each row: (B, V) to int64 (B,); the lowest id where two are equal.
+    """The most likely token of each row: (B, V) to int64 (B,); the lowest id if two are equal.
 
-    Raises ValueError where a logit is NaN: an argmax over NaN would be a token that nothing chose.
+    Raises ValueError if a logit is NaN: the argmax over NaN is an arbitrary token.
     """
     if np.isnan(logits).any():
         raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
@@ -65,7 +65,7 @@ def greedy(logits: np.ndarray) -> np.ndarray:
 
 
 def probabilities(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequence[int]] | None = None) -> np.ndarray:
-    """The distribution that the next token of each row is drawn from: float64 (B, V), rows sum to 1.
+    """The distribution of each row's next token: float64 (B, V), each row sums to 1.
 
     logits: (B, V); texts: each row's tokens so far, which the repetition penalty needs.
     Raises ValueError for logits that are NaN or all minus infinity.
@@ -87,28 +87,28 @@ def probabilities(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequen
 
 
 def most_likely(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequence[int]] | None = None) -> np.ndarray:
-    """The token of each row that temperature 0 takes, int64 (B,): arguments and errors of `probabilities`."""
+    """The token of each row at temperature 0, int64 (B,); arguments and errors of `probabilities`."""
     if sampling.repetition_penalty is None:
         return greedy(logits)
     return np.argmax(_penalised(logits, sampling, texts), axis=1)
 
 
 def one_hot(tokens: Sequence[int] | np.ndarray, vocab_size: int) -> np.ndarray:
-    """The distributions that are sure of a token each: (n,) to float64 (n, V)."""
+    """The distributions with probability 1 at one token each: (n,) to float64 (n, V)."""
     result = np.zeros((len(tokens), vocab_size))
     result[np.arange(len(tokens)), np.asarray(tokens, np.int64)] = 1.0
     return result
 
 
 def draw(distribution: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-    """The token of each row at which the distribution's running sum passes a uniform number: (B, V), (B,) to (B,)."""
+    """The token at which each row's cumulative probability passes a uniform number: (B, V), (B,) to (B,)."""
     running = np.cumsum(distribution, axis=1)
     threshold = np.asarray(uniforms)[:, None] * running[:, -1:]
     return np.argmax(running > threshold, axis=1)
 
 
 class Chooser:
-    """Chooses tokens for the rows of a batch, each with a stream of random numbers of its own."""
+    """Chooses tokens for the rows of a batch, each row with its own stream of random numbers."""
 
     def __init__(self, sampling: Sampling | None, n_rows: int):
         if sampling is not None and not isinstance(sampling, Sampling):
@@ -129,7 +129,7 @@ class Chooser:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """The log probabilities of logits (B, V), in float64. Raises ValueError where a logit is NaN."""
+    """The log probabilities of logits (B, V), in float64. Raises ValueError if a logit is NaN."""
     logits = np.asarray(logits, np.float64)
     if np.isnan(logits).any():
         raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
@@ -160,7 +160,7 @@ def _check(logits):
 def _nucleus(distribution, p):
     order = np.argsort(-distribution, axis=1, kind="stable")
     ranked = np.take_along_axis(distribution, order, axis=1)
-    before = np.cumsum(ranked, axis=1) - ranked  # what the more likely ones reach without this one
+    before = np.cumsum(ranked, axis=1) - ranked  # the sum over the more likely ones, without this one
     ranked = np.where(before < p, ranked, 0.0)
     result = np.zeros_like(distribution)
     np.put_along_axis(result, order, ranked, axis=1)

@@ -1,4 +1,4 @@
-"""What compiled generation checks and returns, in either framework."""
+"""Checks and results of compiled generation, in either framework."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def check_fits(decoder, n_rows: int, needed: int) -> None:
-    """Raises ValueError where a batch is not the one that was compiled for, or does not fit into the cache."""
+    """Raises ValueError if a batch has another size than the compiled one, or does not fit into the cache."""
     if n_rows != decoder.batch_size:
         raise ValueError(f"compiled for {decoder.batch_size} prompts at a time, got {n_rows}")
     if needed > decoder.max_length:
@@ -20,7 +20,7 @@ def check_fits(decoder, n_rows: int, needed: int) -> None:
 
 
 def check_compiled_cache(decoder, cache) -> None:
-    """Raises ValueError for a cache of another size than the one that was compiled for."""
+    """Raises ValueError for a cache of another size than the compiled one."""
     wanted, got = (decoder.batch_size, decoder.max_length), (cache.batch_size, cache.max_length)
     if wanted != got or not cache.dense:
         raise ValueError(
@@ -40,7 +40,7 @@ def as_rows(tokens: np.ndarray, stops: frozenset[int]) -> list[list[int]]:
 
 @contextlib.contextmanager
 def told(what: str) -> Iterator[None]:
-    """Say on stderr, where that is a terminal, what takes long here, and count the seconds while it does."""
+    """If stderr is a terminal, print what the block does and count the seconds while it runs."""
     if not sys.stderr.isatty():
         yield
         return

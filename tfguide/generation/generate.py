@@ -1,4 +1,4 @@
-"""Generation: `prefill` reads the prompts, then `choose` and `decode` take turns until every row has ended."""
+"""Generation: `prefill` reads the prompts, then `choose` and `decode` alternate until every row has ended."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def generate(
 
     model: a decoder or an encoder-decoder of either framework, plain, quantised, compiled or fast.
     prompts: sequences of token ids, of any lengths; for an encoder-decoder they are the sources.
-    A row ends after `max_new_tokens`, or with the first of `stop_tokens`, one or several, which is kept; None stands
-    for the configuration's `eos_token_id`, an empty sequence for no such token.
-    sampling: how tokens are chosen; None takes the most likely one. cache: an empty one of any kind with room for all
-    positions; None makes one by `model.new_cache`. chunk_size: prompts are read that many tokens at a time.
+    A row ends after `max_new_tokens`, or with the first of `stop_tokens` (one or several), which is kept; default: the
+    configuration's `eos_token_id`; an empty sequence means no stop token.
+    sampling: how tokens are chosen; default: the most likely one. cache: an empty cache of any kind with room for all
+    positions; default: `model.new_cache`. chunk_size: the number of prompt tokens read at a time; default: all.
 
-    The tokens of a row do not depend on the other rows, but for rounding: a product of more rows may add up in another
-    order, and where two tokens are equally likely within that, the other one may be chosen. `FastDecoder` says how much
-    that is, and where it is nothing.
+    The tokens of a row do not depend on the other rows, except for rounding: a product of more rows may sum in another
+    order, which can change the choice between two tokens of nearly equal probability. `FastDecoder` documents how large
+    the difference is, and when there is none.
 
     Raises TypeError for tokens that are not integers; ValueError for an empty batch or prompt, a token outside the
     vocabulary, `max_new_tokens` below 1, more positions than the model or the cache has, an encoder, or logits that
@@ -65,7 +65,7 @@ def stream(
 def start_generation(
     model: Generator, tokens: np.ndarray, lengths: np.ndarray, cache: Cache, chunk_size: int | None = None
 ) -> np.ndarray:
-    """The logits (B, V) of the first new token of padded prompts (B, T), which an encoder reads where there is one."""
+    """The logits (B, V) of the first new token after padded prompts (B, T), which the encoder reads if there is one."""
     if model.config.kind == "decoder":
         return model.prefill(tokens, cache, lengths, chunk_size=chunk_size)
     start = np.full((len(tokens), 1), model.config.decoder_start_token_id)
@@ -73,7 +73,7 @@ def start_generation(
 
 
 def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size):
-    """The next token of every row, again and again: None for a row that has ended."""
+    """Yield the next token of every row at each step: None for a row that has ended."""
     config = model.config
     tokens, lengths = pad_prompts(prompts, config.vocab_size)
     max_new_tokens, stop_tokens = stopping(config, max_new_tokens, stop_tokens)

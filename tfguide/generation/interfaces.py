@@ -1,4 +1,4 @@
-"""What generation asks of a cache, whatever framework it belongs to."""
+"""The interface of a cache that generation uses, in either framework."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from tfguide.config import ModelConfig
 
 
 class Cache(Protocol):
-    """The keys and values of every position so far, or what stands for them; see `tfguide.torch.KVCache`."""
+    """The keys and values of every position so far, or an equivalent of them; see `tfguide.torch.KVCache`."""
 
     config: ModelConfig
     batch_size: int
     max_length: int | None
-    lengths: np.ndarray  # (B,), how many positions of each row are filled
+    lengths: np.ndarray  # (B,), the number of filled positions of each row
 
     def check_room(self, n_tokens: int) -> None:
-        """Raises ValueError where `n_tokens` more tokens of each row do not fit."""
+        """Raises ValueError if `n_tokens` more tokens of each row do not fit."""
 
     def rewind(self, lengths: np.ndarray | int) -> None:
         """Forget all positions from `lengths` on: (B,), or one number for all rows."""
 
     def reorder(self, rows: np.ndarray) -> None:
-        """Let row i become what row `rows[i]` was, rows (B,) of any new number B."""
+        """Replace row i by the former row `rows[i]`, rows (B,) of any new number B."""
 
     @property
     def nbytes(self) -> int:
-        """The bytes of what is cached, filled or not."""
+        """The bytes of the cached tensors, filled or not."""

@@ -12,17 +12,17 @@ from tfguide.generation.checks import check_text_tokens
 from tfguide.generation.choose import log_softmax
 from tfguide.generation.verbs import Generator
 
-_ROWS = 16  # of V numbers in float64 at a time: a window of all would be gigabytes
+_ROWS = 16  # of V numbers in float64 at a time: a whole window would take gigabytes
 
 
 def perplexity(model: Generator, tokens: Sequence[int], window: int = 256, stride: int | None = None) -> float:
     """exp of the mean negative log probability of each token of a text, given those before it in its window.
 
-    tokens: (n,); window: how many the model reads at once; stride: by how many the windows move on, half a window
-    unless told. Every token but the first counts once, in the first window that holds it. Sums are in float64.
+    tokens: (n,); window: the number of tokens read at once; stride: the step between windows, default: half a window.
+    Every token but the first counts once, in the first window that contains it. Sums are in float64.
 
-    Raises TypeError for tokens that are not integers, ValueError for one outside the vocabulary (there is no number for
-    tokens to leave out), fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
+    Raises TypeError for tokens that are not integers, ValueError for one outside the vocabulary (no id marks a token to
+    ignore), fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
     """
     tokens = check_text_tokens(tokens, model.config.vocab_size)
     total = 0.0
@@ -33,9 +33,9 @@ def perplexity(model: Generator, tokens: Sequence[int], window: int = 256, strid
 
 
 def windows_of(n_tokens: int, window: int, stride: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """Windows (start, stop) that cover a text, each with the first token that counts in it.
+    """Windows (start, stop) that cover a text, each with the first token counted in it.
 
-    Every token but the first counts in exactly one window. Raises ValueError, at once, for sizes that do not fit.
+    Every token but the first counts in exactly one window. Raises ValueError, at the call, for sizes that do not fit.
 
     >>> list(windows_of(7, 4, 2))
     [(0, 4, 1), (2, 6, 4), (4, 7, 6)]

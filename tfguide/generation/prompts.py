@@ -1,4 +1,4 @@
-"""Prompts of unequal lengths as one rectangle, read in chunks, and when their continuations end."""
+"""Prompts of unequal lengths as one array, read in chunks, and when their continuations end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tfguide.config import ModelConfig
 def pad_prompts(prompts: Sequence[Sequence[int]] | np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Prompts padded on the right with 0, and their lengths: int64 arrays (B, T) and (B,).
 
-    Padding stands on the right, so that every row's positions begin at 0; what it writes into a cache is overwritten
-    by the row's next tokens before anything can look at it.
+    Padding is on the right, so that every row's positions begin at 0; the row's next tokens overwrite what padding
+    writes into a cache before any query can see it.
 
-    Raises TypeError where a prompt does not hold integers, ValueError for an empty batch, an empty prompt, or a token
+    Raises TypeError if a prompt does not hold integers, ValueError for an empty batch, an empty prompt, or a token
     outside the vocabulary.
 
     >>> tokens, lengths = pad_prompts([[5, 3, 2], [7]], vocab_size=11)
@@ -40,12 +40,12 @@ def pad_prompts(prompts: Sequence[Sequence[int]] | np.ndarray, vocab_size: int) 
 def stopping(
     config: ModelConfig, max_new_tokens: int, stop_tokens: Sequence[int] | int | None
 ) -> tuple[int, frozenset[int]]:
-    """When a row ends: after how many tokens, a plain integer, and with which tokens.
+    """When a row ends: after how many tokens (a plain integer), and at which tokens.
 
-    stop_tokens: one or several; None stands for the configuration's `eos_token_ids`.
+    stop_tokens: one or several; default: the configuration's `eos_token_ids`.
 
-    Raises ValueError where `max_new_tokens` is below 1 or a stop token lies outside the vocabulary, TypeError for what
-    is not an integer.
+    Raises ValueError if `max_new_tokens` is below 1 or a stop token is outside the vocabulary, TypeError for a value
+    that is not an integer.
     """
     max_new_tokens = check_count("max_new_tokens", max_new_tokens)
     if stop_tokens is None:
@@ -61,10 +61,10 @@ def stopping(
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some columns of padded prompts, which are read in one call.
+    """Columns of padded prompts that are read in one call.
 
-    start, stop: the columns; valid: (B, n), True at real tokens, or None where all are; last: (B,), the column within
-    the chunk of each row's last token, where that is in it; ends: (B,), whether it is.
+    start, stop: the columns; valid: (B, n), True at real tokens, or None if all are real; last: (B,), the column within
+    the chunk of each row's last token, if the row ends in the chunk; ends: (B,), whether it does.
     """
 
     start: int

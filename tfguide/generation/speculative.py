@@ -1,4 +1,4 @@
-"""Speculative decoding: a cheap draft guesses some tokens, and the model checks all of them in one call."""
+"""Speculative decoding: a cheap draft proposes some tokens, and the model checks all of them in one call."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tfguide.generation.verbs import Generator
 
 @dataclass(frozen=True)
 class PromptLookup:
-    """A draft without a model: what followed the last `ngram` tokens where they stood before in the text.
+    """A draft without a model: it proposes what followed an earlier occurrence of the last `ngram` tokens in the text.
 
-    The longest match wins, from `ngram` tokens down to 1, and of several the latest. Source: Saxena 2023, "Prompt
-    Lookup Decoding". Raises ValueError for an ngram below 1.
+    The longest match wins, from `ngram` tokens down to 1; among equally long ones, the latest. Source: Saxena 2023,
+    "Prompt Lookup Decoding". Raises ValueError for an ngram below 1.
     """
 
     ngram: int = 3
@@ -30,7 +30,7 @@ class PromptLookup:
         check_count("ngram", self.ngram)
 
     def propose(self, text: Sequence[int], n_tokens: int) -> list[int]:
-        """Up to `n_tokens` tokens that may come next; none where nothing matches."""
+        """Up to `n_tokens` tokens that may come next; none if nothing matches."""
         text = np.asarray(text)
         for n in range(min(self.ngram, len(text) - 1), 0, -1):
             windows = np.lib.stride_tricks.sliding_window_view(text[:-1], n)
@@ -43,7 +43,7 @@ class PromptLookup:
 
 @dataclass
 class SpeculativeResult:
-    """The tokens of each row, and how the drafts fared."""
+    """The tokens of each row, and the counts of drafted and accepted tokens."""
 
     tokens: list[list[int]] = field(default_factory=list)
     drafted: int = 0
@@ -52,18 +52,18 @@ class SpeculativeResult:
 
     @property
     def acceptance(self) -> float:
-        """Accepted of drafted tokens; NaN where none was drafted."""
+        """The share of drafted tokens that were accepted; NaN if none was drafted."""
         return self.accepted / self.drafted if self.drafted else float("nan")
 
 
 def check_positions(
     target: ModelConfig, draft: ModelConfig | None, prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> None:
-    """Raises ValueError where a prompt and its continuation do not fit into the positions of the model or the draft."""
+    """Raises ValueError if a prompt and its continuation do not fit into the positions of the model or the draft."""
     longest = max(map(len, prompts))
     check_generation(target, longest, max_new_tokens)
     most = None if draft is None else draft.max_positions
-    needed = longest + max_new_tokens - 2  # the last two tokens are the model's alone: nothing is guessed after them
+    needed = longest + max_new_tokens - 2  # nothing is drafted after the last two tokens
     if most is not None and max_new_tokens > 1 and needed > most:
         raise ValueError(
             f"the draft has max_positions={most} positions, the prompt and its continuation need {needed} of it"
@@ -84,18 +84,18 @@ def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: in
 
 
 def accept(target: np.ndarray, draft: np.ndarray, drafted: Sequence[int], uniforms: Sequence[float]) -> tuple[int, int]:
-    """How many drafted tokens stand, and the token that follows them.
+    """The number of accepted drafted tokens, and the token that follows them.
 
-    target: (n + 1, V), the target's distribution at every drafted position and after the last; draft: (n, V), what the
-    drafted tokens were drawn from; uniforms: n + 1 random numbers. Token i stands with probability min(1, p / q); the
-    first that falls is replaced by a draw from max(0, p - q), normalised. What comes out is distributed as if every
-    token had been drawn from the target. Source: Leviathan et al. 2023, algorithm 1; Chen et al. 2023.
+    target: (n + 1, V), the target's distribution at every drafted position and after the last; draft: (n, V), the
+    distributions that the drafted tokens were drawn from; uniforms: n + 1 random numbers. Token i is accepted with
+    probability min(1, p / q); the first rejected one is replaced by a draw from max(0, p - q), normalised. The result
+    is distributed as draws from the target. Source: Leviathan et al. 2023, algorithm 1; Chen et al. 2023.
     """
     for i, token in enumerate(drafted):
         p, q = target[i, token], draft[i, token]
         if uniforms[i] * q >= p:
             residual = np.maximum(target[i] - draft[i], 0.0)
-            # Where the two agree but for rounding there is no residual, and the target itself is as good.
+            # If both distributions agree except for rounding, there is no residual: draw from the target.
             residual = residual if residual.sum() > 0 else target[i]
             return i, int(draw(residual[None], np.array([uniforms[-1]]))[0])
     return len(drafted), int(draw(target[len(drafted)][None], np.array([uniforms[-1]]))[0])
@@ -104,7 +104,7 @@ def accept(target: np.ndarray, draft: np.ndarray, drafted: Sequence[int], unifor
 def guess(
     logits: np.ndarray, sampling: Sampling, text: Sequence[int], uniform: Callable[[], float]
 ) -> tuple[int, np.ndarray | None]:
-    """A draft's next token from its logits (1, V), and the distribution (V,) it was drawn from; None where none was."""
+    """A draft's next token from its logits (1, V), and the distribution (V,) it was drawn from, or None."""
     if sampling.temperature == 0:
         return int(most_likely(logits, sampling, [text])[0]), None
     distribution = probabilities(logits, sampling, [text])
@@ -119,10 +119,10 @@ def verify(
     text: Sequence[int],
     uniform: Callable[[], float],
 ) -> tuple[int, int]:
-    """How many drafted tokens stand, and the token that follows them, from the target's logits (n + 1, V).
+    """The number of accepted drafted tokens, and the token that follows them, from the target's logits (n + 1, V).
 
-    draft: the distributions (n, V) that the tokens after `text` were drawn from, which `accept` wants. Temperature 0
-    needs none: a token stands where it is the target's own, and no row of V numbers is made.
+    draft: the distributions (n, V) that the tokens after `text` were drawn from, for `accept`. Temperature 0 needs
+    none: a token is accepted if it is the target's own choice, and no row of V numbers is computed.
     """
     texts = [[*text, *drafted[:i]] for i in range(len(drafted) + 1)]
     if sampling.temperature == 0:
@@ -144,10 +144,10 @@ def speculative_generate(
 ) -> SpeculativeResult:
     """Continue each prompt as `generate` does, with fewer calls of the model.
 
-    draft: a smaller model of the same vocabulary, or a `PromptLookup`, which guesses from the text itself. Each round
-    it guesses up to `draft_length` tokens, the model computes all their distributions in one call, and `accept` keeps
+    draft: a smaller model of the same vocabulary, or a `PromptLookup`, which copies from the text itself. In each round
+    it proposes up to `draft_length` tokens, the model computes all their distributions in one call, and `accept` keeps
     as many as the model's own distribution allows. The tokens are distributed exactly as those of `generate`; greedy
-    ones are the same. Prompts are taken one after the other. Source: Leviathan et al. 2023; Chen et al. 2023.
+    ones are the same. Prompts are processed one after the other. Source: Leviathan et al. 2023; Chen et al. 2023.
 
     Raises ValueError for a draft of another vocabulary, a model that is not decoder-only, `draft_length` below 1, and
     as `generate`.
@@ -177,12 +177,12 @@ class _Rounds:
     def __init__(self, model, draft, text, max_new_tokens, chooser, row, result):
         self.model, self.draft, self.text, self.result = model, draft, text, result
         self.sampling, self.uniform = chooser.sampling, chooser.streams[row].random
-        room = len(text) + max_new_tokens - 1  # the last token is returned, never read
+        room = len(text) + max_new_tokens - 1  # the last token is returned but never read
         self.cache = model.new_cache(1, room)
         self.draft_cache = None if isinstance(draft, PromptLookup) else draft.new_cache(1, max(room - 1, 1))
 
     def __call__(self, n_draft):
-        """One round: the tokens that it adds, at least one."""
+        """The tokens that one round adds, at least one."""
         guesses, q = self._guess(n_draft)
         n_known = int(self.cache.lengths[0])  # the cache never holds the last token of the text
         fed = np.array([self.text[n_known:] + guesses])
@@ -199,7 +199,7 @@ class _Rounds:
         return [*guesses[:n], token]
 
     def _guess(self, n):
-        """Up to n guessed tokens, and the distributions (n, V) that they were drawn from; None at temperature 0."""
+        """Up to n drafted tokens, and the distributions (n, V) that they were drawn from; None at temperature 0."""
         if n == 0:
             return [], None
         drawn = self.sampling.temperature > 0

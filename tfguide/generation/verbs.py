@@ -16,10 +16,10 @@ from tfguide.generation.prompts import Chunk, split_prompts
 
 
 class Generator:
-    """`prefill`, `decode` and `score`, over what each framework and each kind of model brings: the methods below them.
+    """`prefill`, `decode` and `score`, by the methods that each framework and each kind of model defines.
 
-    Tokens come as integers, in a list, an array or a tensor of the framework. Logits go as float32 NumPy arrays, since
-    what follows, the choice of a token, is written once for both frameworks.
+    Tokens are integers in a list, an array or a tensor of the framework. Logits are returned as float32 NumPy arrays,
+    since the choice of a token is written once for both frameworks.
     """
 
     config: ModelConfig
@@ -35,11 +35,11 @@ class Generator:
     ) -> np.ndarray:
         """Read prompts (B, T) into a cache; the logits (B, V) after the last token of each row, a float32 array.
 
-        lengths: (B,), how many tokens of each row are real, where rows are padded at their end.
-        source, source_valid: what an encoder-decoder reads first, (B, S); `tokens` is then the start of the target.
-        chunk_size: read that many tokens at a time, so that activations take no more memory than those of a chunk.
+        lengths: (B,), the number of real tokens of each row, if rows are padded at their end.
+        source, source_valid: the input of the encoder, (B, S); `tokens` is then the start of the target.
+        chunk_size: read that many tokens at a time, which limits the memory of activations to that of a chunk.
 
-        Raises ValueError where the prompt does not fit into the cache, or a length is not between 1 and T.
+        Raises ValueError if the prompt does not fit into the cache, or a length is not between 1 and T.
         """
         check_prefill(self.config, source is not None)
         tokens, _ = self.as_tokens(tokens)
@@ -61,7 +61,7 @@ class Generator:
     def decode(self, tokens: Any, cache: Cache) -> np.ndarray:
         """Read one more token of each row, (B,), into the cache; the logits (B, V) after it, a float32 array.
 
-        Raises ValueError where the cache is full, or empty: `prefill` comes first.
+        Raises ValueError if the cache is full, or empty: `prefill` comes first.
         """
         tokens = np.asarray(tokens)
         check_decode(tokens.shape, cache.batch_size, int(cache.lengths.min()))
@@ -72,7 +72,7 @@ class Generator:
     def score(self, tokens: Any, cache: Cache | None = None, last: int | None = None) -> np.ndarray:
         """The logits (B, n, V) after each of the `last` n tokens (B, T), default: all, a float32 array.
 
-        The tokens stand behind what the cache holds, and are read into it. Raises ValueError as the model's call.
+        The tokens follow those in the cache and are appended to it. Raises ValueError as the model's call.
         """
         tokens, _ = self.as_tokens(tokens)
         with self.without_gradients():
@@ -85,7 +85,7 @@ class Generator:
         return self.read(tokens, cache, valid, self.as_token_types(tokens, token_types), record)
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
-        """An empty cache that suits the model: its type, its device and its kernels."""
+        """An empty cache for the model: for its type, its device and its kernels."""
         raise NotImplementedError
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
@@ -109,7 +109,7 @@ class Generator:
         raise NotImplementedError
 
     def last_hidden(self, hidden: Any, chunk: Chunk, before: Any) -> Any:
-        """The hidden state (B, D) of each row's last token: from this chunk where it ends there, else from before."""
+        """The hidden state (B, D) of each row's last token: from this chunk if it ends in it, else from `before`."""
         raise NotImplementedError
 
     def as_array(self, tensor: Any) -> np.ndarray:
@@ -117,5 +117,5 @@ class Generator:
         raise NotImplementedError
 
     def without_gradients(self) -> AbstractContextManager:
-        """Compute without recording gradients, while a block lasts."""
+        """Compute without recording gradients within a block."""
         raise NotImplementedError

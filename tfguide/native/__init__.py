@@ -1,4 +1,4 @@
-"""C++ kernels for decoding, built on the machine they run on; both frameworks hand them their weights."""
+"""C++ kernels for decoding, built on the machine they run on; both frameworks share their weights with them."""
 
 from tfguide.native.abi import FORMATS, MAX_ROWS
 from tfguide.native.cache import NativeCache

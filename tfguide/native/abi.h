@@ -1,11 +1,11 @@
-// What crosses from Python to C++: limits, codes and structures. abi.py has the same, under the same names and in the
-// same order. abi_text.h writes them down as this compiler lays them out; abi.py compares when it loads the library.
+// What Python and C++ share: limits, codes and structures. abi.py declares the same, under the same names and in the
+// same order. abi_text.h reports how this compiler lays them out; abi.py compares when it loads the library.
 #pragma once
 #include <cstdint>
 
 #include "vectors.h"
 
-// ---- limits; LANES stands in vectors.h
+// ---- limits; LANES is in vectors.h
 
 constexpr int64_t MAX_ROWS = 16;    // rows of a decoding step; more rows are a prompt
 constexpr int64_t PASS_ROWS = 128;  // rows of a prompt that pass through the kernels together
@@ -15,8 +15,8 @@ constexpr int ACTIVATION_BLOCK = 32;  // inputs that share a scale of 8-bit acti
 
 enum Type { FLOAT32, BFLOAT16, FLOAT16 };
 
-// How a matrix lies in memory. ROWS: (out, in), as PyTorch keeps it. COLUMNS: (in, out), as Keras keeps it.
-// INT8 and INT4: `tfguide.compress.packing`. A8: the rows x are rounded to 8 bits too, in blocks of 32.
+// The memory layout of a matrix. ROWS: (out, in), as in PyTorch. COLUMNS: (in, out), as in Keras.
+// INT8 and INT4: `tfguide.compress.packing`. A8: the rows x are also rounded to 8 bits, in blocks of 32.
 enum Format { F32_ROWS, BF16_ROWS, F16_ROWS, F32_COLUMNS, BF16_COLUMNS, F16_COLUMNS, INT8, INT4, INT8_A8, INT4_A8 };
 enum Placement { PRE, POST, PARALLEL };
 enum Activation { RELU, GELU, GELU_TANH, SWIGLU, GEGLU, GEGLU_TANH };
@@ -32,13 +32,13 @@ struct Linear {
   int32_t format, group;
 };
 
-struct Norm { const float *weight, *bias; };  // no weight: no norm
+struct Norm { const float *weight, *bias; };  // null weight: no norm
 
 struct Layer { Norm attention_norm, feed_forward_norm; Linear query, key, value, output, gate, up, down; };
 
 struct Model {
   int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff;
-  int32_t is_rms, placement, activation, window;  // window: 0 is none
+  int32_t is_rms, placement, activation, window;  // window: 0 for none
   int32_t embedding_type;
   float eps, embedding_scale, attention_scale;
   const void* embedding;  // (V, D)
@@ -48,7 +48,7 @@ struct Model {
   const Layer* layers;
 };
 
-// What changes between calls, and all that a call may write: several threads may call with one model.
+// What changes between calls, and all memory that a call may write: several threads may use one model.
 struct Call {
   const int64_t* tokens;  // (B, T)
   const int64_t* starts;  // (B): the position of the first new token of each row

@@ -1,7 +1,7 @@
-"""What crosses from Python to C++: limits, codes, structures and functions. No other file knows how C++ has them.
+"""What Python and C++ share: limits, codes, structures and functions. No other file knows the layouts in C++.
 
-abi.h has the same, under the same names and in the same order. The library writes down what its compiler made of
-abi.h, and `check` compares that with this file when the library is loaded.
+abi.h declares the same, under the same names and in the same order. The library reports how its compiler laid out
+abi.h, and `check` compares this report with this file when the library is loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tfguide.compress.packing import LANES
 from tfguide.compress.quantization import ACTIVATION_BLOCK
 from tfguide.config import ACTIVATIONS, PLACEMENTS, ModelConfig
 
-MAX_ROWS = 16  # rows of a decoding step: products of more rows are faster in the frameworks
+MAX_ROWS = 16  # rows of a decoding step: the frameworks multiply more rows faster
 PASS_ROWS = 128  # rows of a prompt that pass through the kernels together
 LIMITS = {"LANES": LANES, "ACTIVATION_BLOCK": ACTIVATION_BLOCK, "MAX_ROWS": MAX_ROWS, "PASS_ROWS": PASS_ROWS}
 
@@ -95,7 +95,7 @@ FUNCTIONS = {  # arguments and result
 
 
 def code(enumeration: str, name: str) -> int:
-    """The number that stands for a name in C++. enumeration: one of CODES."""
+    """The code of a name in C++. enumeration: one of CODES."""
     return CODES[enumeration].index(name)
 
 
@@ -107,7 +107,7 @@ def linear(
 
 
 def model(config: ModelConfig, embedding: int, embedding_type: str, layers: Sequence[Layer], **places: Any) -> Model:
-    """A model. embedding: its address; places: the norms and the addresses that the model has (see Model)."""
+    """A model. embedding: its address; places: the model's norms and other addresses (see Model)."""
     return Model(
         config.n_layers, config.d_model, config.n_heads, config.n_kv_heads, config.d_head, config.d_ff,
         config.norm == "rms", code("Placement", config.norm_placement), code("Activation", config.activation),
@@ -143,9 +143,9 @@ def declare(library: ctypes.CDLL) -> None:
 
 
 def check(library: ctypes.CDLL) -> None:
-    """Compare this file with what a declared library was compiled from.
+    """Compare this file with the headers that a declared library was compiled from.
 
-    Raises RuntimeError that names each limit, enumeration or structure that differs, as both sides have it.
+    Raises RuntimeError that names each limit, enumeration or structure that differs, with both versions.
     """
     ours, theirs = (
         dict(line.split(": ", 1) for line in lines.splitlines()) for lines in (text(), library.tfguide_abi().decode())

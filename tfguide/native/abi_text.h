@@ -14,7 +14,7 @@ inline std::string limit_text(const char* name, int64_t value) {
   return std::string("limit ") + name + ": " + std::to_string(value) + "\n";
 }
 
-// Each name as Python spells it, with its code here.
+// Each name in Python's spelling, with its code in C++.
 inline std::string codes_text(const char* name, std::initializer_list<std::pair<const char*, int>> codes) {
   std::string text = std::string("codes ") + name + ": " + std::to_string(codes.size());
   for (const auto& [word, code] : codes) text += std::string(", ") + word + " = " + std::to_string(code);

@@ -12,9 +12,9 @@ struct Attention {
   const Step& s;
   const Model& m;
   T *keys, *values;        // (B, max_length, K, d)
-  float *queries, *scores;  // of this thread
+  float *queries, *scores;  // owned by this thread
 
-  // A head at position p: rotated, or in a model without rotary positions copied.
+  // A head at position p: rotated, or copied in a model without rotary positions.
   void place(int64_t p, const float* from, float* to) const {
     const int64_t d = m.d_head;
     if (s.call.cos) {
@@ -41,8 +41,8 @@ struct Attention {
     for (int64_t i = 0; i < d; ++i) store(value_to + i, value[i]);
   }
 
-  // The heads [head, head + n_heads) of row r. All of them look at a few positions before any looks at the next ones:
-  // so the cache is read once, from beginning to end, and heads that share keys find them in the processor's cache.
+  // The heads [head, head + n_heads) of row r. All heads process a few positions before any goes on to the next ones:
+  // the KV cache is read once, from beginning to end, and heads that share keys find them in the processor's cache.
   void attend(int64_t r, int64_t head, int64_t n_heads) {
     const int64_t d = m.d_head, p = s.position(r), group = m.n_heads / m.n_kv_heads;
     const int64_t first = m.window && p >= m.window ? p - m.window + 1 : 0, n = p + 1 - first;
@@ -68,8 +68,8 @@ struct Attention {
       }
   }
 
-  // A prompt: a few queries of one head at a time, which look at the same keys except for the last ones. A query is
-  // computed as `attend` computes it, in the same order, so that no result depends on the other rows.
+  // A prompt: a few queries of one head at a time, which see the same keys except for the last ones. The order of
+  // operations for a query is that of `attend`, so that no result depends on the other rows.
   void attend_prompt(int id, int size) {
     const int64_t tiles = (s.call.n_tokens + QUERIES - 1) / QUERIES, units = s.call.batch * tiles * m.n_heads;
     for (int64_t u = id; u < units; u += size) {  // interleaved, because later queries see more keys

@@ -1,4 +1,4 @@
-"""Where a cache lies for one call of the kernels."""
+"""The addresses of a cache for one call of the kernels."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class NativeCache:
         address: Callable[[Any], int],
         dtype: str,
     ) -> NativeCache:
-        """The cache in the tensors of each layer as they are now; address: of a tensor, where it begins in memory.
+        """The cache in the current tensors of each layer; address: a function from a tensor to its memory address.
 
-        The tensors are NumPy's or PyTorch's, of the type `dtype`. Each of them is checked, in every step.
-        Raises ValueError for tensors that the kernels cannot use.
+        The tensors are NumPy's or PyTorch's, of the type `dtype`. Every step checks each of them. Raises ValueError for
+        tensors that the kernels cannot use.
         """
         if dtype not in abi.TYPES:
             raise ValueError(f"the fast decoder takes a cache of {', '.join(abi.TYPES)}, got {dtype}")

@@ -1,7 +1,7 @@
 """The kernels behind `tfguide.torch.accelerate` and `tfguide.tensorflow.accelerate`, on plain addresses.
 
-Neither framework is imported here. A framework hands over where its weights lie; nothing is copied but vectors of D
-numbers.
+Neither framework is imported here. A framework passes the addresses of its weights; only vectors of D numbers are
+copied.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tfguide.weights import weight_shapes
 class NativeDecoder:
     """A decoder-only model for the C++ kernels.
 
-    embedding: (V, D), of 32 or 16 bits, in rows; matrices: by canonical name without ".weight"; vectors: the norms,
+    embedding: (V, D), of 32 or 16 bits, in rows; matrices: by canonical name, without ".weight"; vectors: the norms,
     biases and small tables by canonical name, float32 arrays; threads: default: all cores that the process may use.
-    Raises ValueError for a model with T5's relative positions, or not decoder-only, and for weights that are missing
-    or of other sizes than the model's; NativeUnavailable.
+    Raises ValueError for a model with T5's relative positions, or not decoder-only, and for weights that are missing or
+    of the wrong size; NativeUnavailable.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class NativeDecoder:
         self._vectors = {name: self._keep(self._check_vector(name, vector)) for name, vector in vectors.items()}
         self._model = self._describe(embedding, [self._layer(i, matrices) for i in range(config.n_layers)])
         self._tables = PositionTables(0, {})
-        # Integers times integers: no library multiplies them as fast, so the kernels read such prompts of any length.
+        # No library multiplies integers as fast, so the kernels read prompts of any length with 8-bit activations.
         self._most = math.inf if all(matrix.format.endswith("a8") for matrix in matrices.values()) else abi.MAX_ROWS
 
     def takes(self, n_tokens: int) -> bool:
-        """Whether the kernels are the right ones to read so many new tokens, of all rows together."""
+        """Whether the kernels should read this many new tokens, counted over all rows."""
         return n_tokens <= self._most
 
     def step(self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache) -> np.ndarray:
         """The hidden states (B, T, D), float32, of new tokens (B, T) whose rows begin at positions `starts` (B,).
 
-        The keys and values of the tokens are written into the cache. The caller has checked that the tokens lie in the
-        vocabulary and the positions in the cache. No state of a call remains for the next one, so threads may share a
-        decoder, each with a cache of its own. What is computed for a token does not depend on the others in the call,
-        to the last bit where the activations have 8 bits.
-        Raises TypeError for tokens or positions that are no integers, ValueError for shapes that do not go together.
+        The kernels write the keys and values of the tokens into the cache. The caller has checked that the tokens are
+        in the vocabulary and the positions in the cache. A call leaves no state for the next one, so threads may share
+        a decoder, each with its own cache. The result for a token does not depend on the others in the call; with 8-bit
+        activations it is equal to the last bit.
+        Raises TypeError for tokens or positions that are not integers, ValueError for shapes that do not match.
         """
         self._check_call(tokens, starts, cache)
         starts = np.ascontiguousarray(starts, np.int64)
@@ -80,7 +80,7 @@ class NativeDecoder:
         tokens = np.ascontiguousarray(tokens, np.int64)
         hidden = np.empty((*tokens.shape, self.config.d_model), np.float32)
         max_length = cache.shape[1]
-        tables = self._tables_for(max_length)  # held here: another thread may replace them
+        tables = self._tables_for(max_length)  # kept alive here: another thread may replace them
         call = abi.call(
             tokens.ctypes.data, starts.ctypes.data, (*tokens.shape, max_length), cache.keys, cache.values,
             cache.dtype, hidden.ctypes.data, **tables.addresses,
@@ -89,7 +89,7 @@ class NativeDecoder:
         return hidden
 
     def _tables_for(self, length):
-        """The tables by position that a text of this length needs, made anew where those at hand are too short."""
+        """The position tables for a text of this length, recomputed if the current ones are too short."""
         found = self._tables
         if length > found.length:
             longer = max(length, min(2 * found.length, self.config.max_positions or math.inf))
@@ -123,7 +123,7 @@ class NativeDecoder:
         return abi.Norm(self._address(f"{name}.weight"), self._address(f"{name}.bias"))
 
     def _address(self, name):
-        """Where a vector lies; None for one that the model does not have."""
+        """The address of a vector; None if the model does not have it."""
         if name in self._shapes and name not in self._vectors:
             raise ValueError(f"vectors must hold {name!r}, got {', '.join(self._vectors) or 'none'}")
         return self._vectors[name].ctypes.data if name in self._shapes else None
@@ -153,7 +153,7 @@ class NativeDecoder:
             for name in names.values():
                 if f"{name}.weight" in self._shapes:
                     self._check_matrix(name, matrices.get(name))
-            # What a sublayer reads is prepared once, for the format of all the matrices that multiply it.
+            # The input of a sublayer is prepared once, in the format of all the matrices that multiply it.
             for together in (("query", "key", "value"), ("gate", "up")):
                 formats = {matrices[names[name]].format for name in together if names[name] in matrices}
                 if len(formats) > 1:

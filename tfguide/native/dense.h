@@ -82,7 +82,7 @@ template <int R>
 
 // ---- (in, out): rows of weights, each times a number of x, added up
 
-// y += sum of x[i] times a row of weights, for N inputs i that lie `step` apart.
+// y += sum of x[i] times a row of weights, for N inputs i, `step` apart.
 template <class T, int N, int R>
 inline void add_columns(const T* w, int64_t step, const float* x, int64_t ldx, int64_t out, float* y, int64_t ldy) {
   int64_t j = 0;

@@ -1,4 +1,4 @@
-"""The part of a fast decoder that holds no tensors: its steps, its head and its `decode`, on NumPy arrays."""
+"""The part of a fast decoder without tensors: its steps, its head and its `decode`, on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfguide.native.linear import Matrix, multiply
 class NativeGenerator(Generator):
     """A model whose steps are computed by the C++ kernels; see `FastDecoder` of each framework.
 
-    embedding, matrices, vectors: as in `NativeDecoder`. Without a matrix of its own, the head is the embedding.
+    embedding, matrices, vectors: as in `NativeDecoder`. Without its own matrix, the head is the embedding.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class NativeGenerator(Generator):
         """Read one more token of each row, (B,), into the cache; the logits (B, V) after it, a float32 array.
 
         No framework code runs between the kernels: streaming the weights evicts that code from the processor's caches,
-        so that each call would have to reload it. Raises ValueError where the cache is full, or empty.
+        so that each call would have to reload it. Raises ValueError if the cache is full, or empty.
         """
         tokens = np.asarray(tokens)
         if not self.reads(cache, tokens.size):
@@ -49,7 +49,7 @@ class NativeGenerator(Generator):
         return self.multiply_head(hidden[:, 0])
 
     def reads(self, cache: DenseCache | None, n_tokens: int) -> bool:
-        """Whether the kernels are the right ones to read so many new tokens, of all rows together, into this cache."""
+        """Whether the kernels should read this many new tokens, counted over all rows, into this cache."""
         return self.shares(cache) and self._decoder.takes(n_tokens)
 
     def shares(self, cache: DenseCache | None) -> bool:
@@ -57,9 +57,9 @@ class NativeGenerator(Generator):
         return cache is not None and cache.dense and cache.storage.addressable
 
     def run_kernels(self, tokens: np.ndarray, cache: DenseCache) -> np.ndarray:
-        """The hidden states (B, T, D), float32, of tokens (B, T) that have been checked, and are not counted yet."""
-        # Looked up in every step, which takes microseconds: whoever reorders a cache puts other tensors into it, and a
-        # cache that was dropped leaves its addresses to the next one, which may have other sizes.
+        """The hidden states (B, T, D), float32, of checked tokens (B, T) that are not yet counted as filled."""
+        # Looked up in every step, which takes microseconds: reordering a cache replaces its tensors, and a new cache of
+        # other sizes may reuse the addresses of a freed one.
         dtype = cache.storage.dtype_name
         places = NativeCache.of(self.config, cache.batch_size, cache.keys, cache.values, self.address_of, dtype)
         return self._decoder.step(tokens, cache.lengths, places)

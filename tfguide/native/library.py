@@ -59,7 +59,7 @@ def library() -> ctypes.CDLL:
 
 
 def is_available() -> bool:
-    """Whether the C++ kernels can be used here; builds them where they are not built yet."""
+    """Whether the C++ kernels can be used here; builds them if they are not built yet."""
     try:
         library()
     except NativeUnavailable:
@@ -92,7 +92,7 @@ def _key(command) -> str:
 
 
 def _find(folder: Path | None, name: str) -> Path | None:
-    """The kernels of a name in a folder, if a whole file is there.
+    """The kernels of a name in a folder, if a complete file exists.
 
     A full disk cuts a file short. Such a file loads, and ends the process when it reads a page that is missing.
     """
@@ -115,7 +115,7 @@ def _digest(content: bytes) -> str:
 
 
 def _named_folder() -> Path | None:
-    """Where the kernels are kept; None where there is no home folder."""
+    """The folder that keeps the kernels; None if there is no home folder."""
     if named := os.environ.get("TFGUIDE_CACHE"):
         return Path(named)
     try:
@@ -140,7 +140,7 @@ def _writable_folder() -> Path:
 
 
 def _own_temporary_folder() -> Path:
-    """One folder for each user, so that the next process finds what this one built; nobody else can have written it."""
+    """One folder for each user, so that the next process finds what this one built; no other user can write to it."""
     if os.name == "posix":
         folder = Path(tempfile.gettempdir()) / f"tfguide-{os.getuid()}"
         with contextlib.suppress(OSError):
@@ -152,7 +152,7 @@ def _own_temporary_folder() -> Path:
 
 
 def _compile(command: list[str], folder: Path, name: str) -> Path:
-    """Compile under a hidden name and rename: another process that builds too sees all of it or nothing."""
+    """Compile under a hidden name and rename: a process that builds at the same time sees a complete file or none."""
     remove_orphans(folder, name)
     try:
         with hidden_folder(folder, name) as hidden:

@@ -1,4 +1,4 @@
-"""Matrices where they lie, and their products."""
+"""Matrices in a framework's memory, and their products."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tfguide.native.tensors import address_of, dtype_of
 
 @dataclass(frozen=True)
 class Matrix:
-    """Where a linear layer's weight lies, and how: one of FORMATS. `owner` keeps the memory alive.
+    """The address and the format, one of FORMATS, of a linear layer's weight. `owner` keeps the memory alive.
 
     scale, group: of packed weights, see tfguide.compress.packing; scale is an address. bias: float32, (out,).
-    `of` and `of_packed` make one from tensors and check them; here the caller answers for the addresses.
-    Raises TypeError or ValueError for sizes, a format or a bias that do not go together.
+    `of` and `of_packed` make one from tensors and check them; the constructor trusts the addresses. Raises TypeError or
+    ValueError for sizes, a format or a bias that do not match.
     """
 
     address: int
@@ -55,7 +55,7 @@ class Matrix:
         """A weight of 32 or 16 bits, a NumPy array or a PyTorch tensor.
 
         order: "rows", (out, in), or "columns", (in, out).
-        Raises TypeError or ValueError for a weight that the kernels cannot read where it lies.
+        Raises TypeError or ValueError for a weight that the kernels cannot read in place.
         """
         check_choice("order", order, ("rows", "columns"))
         check_choice("the weight's type", dtype_of(weight), abi.TYPES)
@@ -115,7 +115,7 @@ def multiply(matrix: Matrix, x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def unpack(matrix: Matrix, y: int, dtype: str, threads: int) -> None:
-    """A packed matrix as (in, out) numbers, y: 8-bit ones without the scales of their outputs, 4-bit ones with.
+    """Unpack a matrix to (in, out) numbers, y: 8-bit weights without their outputs' scales, 4-bit ones with theirs.
 
     y: the address of (in, out) numbers of this type. Raises TypeError or ValueError for a matrix that is not packed.
     """

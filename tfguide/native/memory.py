@@ -1,4 +1,4 @@
-"""The speed of the memory itself, as the kernels can read it."""
+"""The read speed of the memory, measured by the kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables by position that the kernels read."""
+"""The position tables that the kernels read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfguide.frequencies import rotary_frequencies, sinusoidal_frequencies
 
 
 class PositionTables:
-    """Arrays by name with a row for each position, and their addresses. They are never changed, only replaced."""
+    """Arrays by name with a row for each position, and their addresses. Arrays are never modified, only replaced."""
 
     def __init__(self, length: int, arrays: Mapping[str, np.ndarray]):
         self.length = length

@@ -1,4 +1,4 @@
-// What is computed for one row of activations in float32: norms, activations, rotations, softmax.
+// The computations on one row of activations in float32: norms, activations, rotations, softmax.
 #pragma once
 #include "abi.h"
 #include "parts.h"
@@ -30,7 +30,7 @@ inline Floats activated(int activation, Floats x) {
     case RELU: return x < 0.0f ? Floats{} : x;
     case SWIGLU: return x * sigmoid(x);
     case GELU_TANH:
-    case GEGLU_TANH: return x * sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // tanh by the sigmoid of 2x
+    case GEGLU_TANH: return x * sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // tanh from the sigmoid of 2x
     default:
       for (int i = 0; i < LANES; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
       return x;
@@ -47,7 +47,7 @@ inline void rotate(const float* from, int64_t d, const float* cos, const float* 
   }
 }
 
-// n scores to weights that add up to 1; what pads them to a multiple of 16 to 0.
+// n scores to weights that sum to 1; padding to a multiple of 16 becomes 0.
 inline void softmax(float* x, int64_t n) {
   for (int64_t i = n; i < padded(n, LANES); ++i) x[i] = -INFINITY;
   Floats most = load(x), totals = {};

@@ -1,7 +1,7 @@
-"""What stands between the matrix products of a prompt: one task on each row, by the kernels of rowwise.h.
+"""The computation between the matrix products of a prompt: one task on each row, by the kernels of rowwise.h.
 
-The rows (rows, width) that go in and come out are given by address. They lie one after the other, in one of TYPES.
-All raise TypeError or ValueError for sizes and types that do not go together.
+Addresses give the input and output rows (rows, width), which are contiguous and of one of TYPES. All functions raise
+TypeError or ValueError for sizes and types that do not match.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tfguide.native import abi
 from tfguide.native.library import library
 from tfguide.native.tensors import address_of
 
-ONE_THREAD = 1 << 18  # numbers that one thread has computed before another one would be awake
+ONE_THREAD = 1 << 18  # numbers that one thread computes before another one would wake up
 
 
 def normalise(
@@ -34,7 +34,7 @@ def normalise(
 def activate(
     activation: str, up: int, gate: int | None, y: int, rows: int, width: int, dtype: str, threads: int
 ) -> None:
-    """The activation of `up`, or of the gate times `up` where the activation has a gate, y."""
+    """The activation of `up`, or of the gate times `up` if the activation has a gate, y."""
     check_activation(activation, gate is not None)
     x, other = (up, None) if gate is None else (gate, up)
     _run(threads, "activate", x, y, rows, width, dtype, activation=activation, other=other)

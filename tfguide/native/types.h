@@ -1,4 +1,4 @@
-// Rows in one of the types of a framework, to float32 and back.
+// Conversion of rows in one of a framework's types to float32 and back.
 #pragma once
 #include "abi.h"
 #include "vectors.h"

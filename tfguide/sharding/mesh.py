@@ -1,6 +1,6 @@
-"""A mesh of chips simulated in NumPy: it runs the layouts of Pope et al. and counts every element that is sent.
+"""A mesh of chips simulated in NumPy: it runs the layouts of Pope et al. and counts every element sent.
 
-A sharded array is a dictionary from a chip's coordinates (x, y, z) to the part that it holds. Only three collectives
+A sharded array is a dictionary from a chip's coordinates (x, y, z) to the part on that chip. Only three collectives
 move data; each counts the elements that one chip sends on a ring of p chips, (p - 1) / p of the larger side.
 """
 
@@ -36,7 +36,7 @@ class Mesh:
     def shard(self, array: np.ndarray, **dims: Sequence[int]) -> Sharded:
         """Divide an array among the chips: `dim0=(X,)` divides its first dimension along X, and so on.
 
-        Raises ValueError where a dimension cannot be divided evenly.
+        Raises ValueError if a dimension cannot be divided evenly.
         """
         parts = {}
         for chip in self.chips:
@@ -47,12 +47,12 @@ class Mesh:
         return parts
 
     def unshard(self, parts: Sharded, dim: int, axes: Sequence[int]) -> np.ndarray:
-        """The whole array from parts divided in one dimension; for looking at the result, so it is not counted."""
+        """The whole array from parts divided in one dimension; not counted, as it only serves inspection."""
         group = self._groups(axes)[0]
         return np.concatenate([parts[chip] for chip in group], axis=dim)
 
     def all_gather(self, parts: Sharded, axes: Sequence[int], dim: int, step: str) -> Sharded:
-        """Every chip of a group gets the parts of all, joined along `dim`."""
+        """Every chip of a group gets the parts of all chips, joined along `dim`."""
         whole = {}
         for group in self._groups(axes):
             joined = np.concatenate([parts[chip] for chip in group], axis=dim)
@@ -70,7 +70,7 @@ class Mesh:
         return shares
 
     def all_to_all(self, parts: Sharded, axes: Sequence[int], split: int, join: int, step: str) -> Sharded:
-        """What was divided along `join` becomes divided along `split`."""
+        """Change the division of an array from the dimension `join` to the dimension `split`."""
         moved = {}
         for group in self._groups(axes):
             for chip in group:
@@ -79,7 +79,7 @@ class Mesh:
         return moved
 
     def _groups(self, axes):
-        """Chips that differ along the axes only, in the order of their index there."""
+        """Groups of chips that differ only along the axes, in the order of their index there."""
         groups: dict[tuple, list] = {}
         for chip in self.chips:
             groups.setdefault(tuple(chip[axis] for axis in ALL if axis not in axes), []).append(chip)
@@ -122,7 +122,7 @@ def feed_forward(
 
     if layout in GATHERED:
         return _weight_gathered(mesh, GATHERED[layout], x, gates, down, activate)
-    # Features of the model lie along X, hidden ones along the rest; in one dimension all chips share the hidden ones.
+    # Features of the model are divided along X, hidden ones along Y and Z; in one dimension, hidden ones along all.
     inner, outer = ((), ALL) if layout == "1d-ws" else ((X,), (Y, Z))
     mine = mesh.shard(x, dim1=(*inner, *outer))
     mine = mesh.all_gather(mine, outer, 1, "gather inputs")  # (tokens, D / X)
@@ -140,7 +140,7 @@ def feed_forward(
 
 
 def _weight_gathered(mesh, axes, x, gates, down, activate):
-    """Tokens are divided along `axes`, over which the weights are gathered; features along what is left."""
+    """Tokens are divided along `axes`, over which the weights are gathered; features along the other axes."""
     rest = tuple(axis for axis in ALL if axis not in axes)
     firsts = [mesh.shard(weight, dim0=(X,), dim1=(Y, Z)) for weight in gates]
     last = mesh.shard(down, dim0=(Y, Z), dim1=(X,))
@@ -160,9 +160,8 @@ def _weight_gathered(mesh, axes, x, gates, down, activate):
 def _whole(mesh, weight, axes, model_dim, hidden_dim):
     """Gather a weight (D along X, F along Y and Z) over some axes.
 
-    Two gathers one after the other send what a single one over both axes would: of m elements
-    m (1 - 1 / X) / Y + m (1 - 1 / Y).
-    The hidden features come in another order than they were in, the same one for the first and the last matrix.
+    Two gathers in sequence send as much as a single one over both axes: of m elements m (1 - 1 / X) / Y + m (1 - 1 /
+    Y). They permute the hidden features, in the same way for the first and the last matrix.
     """
     parts = mesh.all_gather(weight, (X,), model_dim, "gather weights")
     others = tuple(axis for axis in axes if axis != X)
@@ -199,10 +198,10 @@ def attention(
 
     x: (B, T, D); query: (D, H d); key, value: (D, K d); output: (H d, D). attend: from heads (b, T, h, d) and
     (b, T, k, d) to (b, T, h, d), as the reference's `scaled_dot_product_attention`. Returns (B, T, D); `mesh.sent` has
-    the counts, under the names of `attention_communication`. Every chip projects with the query heads that it has.
-    Keys and values are made where they are kept: by "head", those of the chip's own heads (one head for all is made and
-    kept on every chip); by "batch", all those of the chip's own sequences. Source: Pope et al. 2022, figure 4.
-    Raises ValueError where the chips do not divide the heads, or the sequences.
+    the counts, under the names of `attention_communication`. Every chip computes the queries of its own query heads,
+    and the keys and values that it caches: by "head", those of its own heads (every chip computes and caches a single
+    shared head); by "batch", all those of its own sequences. Source: Pope et al. 2022, figure 4.
+    Raises ValueError if the chips do not divide the heads, or the sequences.
     """
     check_choice("how", how, ("batch", "head"))
     P, d = len(mesh.chips), query.shape[1] // n_heads
@@ -220,7 +219,7 @@ def attention(
             results[chip] = attend(heads[chip], keys, values)
     else:
         queries = mesh.all_to_all(heads, ALL, 0, 2, "queries to sequences")  # (B / P, T, H, d)
-        sequences = mesh.shard(x, dim0=ALL)  # each chip has them whole already, since the gather above
+        sequences = mesh.shard(x, dim0=ALL)  # each chip already has them whole, since the gather above
         results = {
             c: attend(queries[c], _heads(sequences[c] @ key, d), _heads(sequences[c] @ value, d)) for c in mesh.chips
         }

@@ -34,7 +34,7 @@ def attention_weights(
     scale: default `1 / sqrt(d)`.
 
     Each row sums to 1. The weights of a query that may look at nothing are all 0, never NaN.
-    Raises ValueError for shapes that do not fit, TypeError where `visible` is not boolean.
+    Raises ValueError for shapes that do not fit, TypeError if `visible` is not boolean.
     Source: Vaswani et al. 2017, equation 1; grouped heads: Ainslie et al. 2023.
     """
     query, key, _, mask = check_inputs(query, key, key, visible, bias)
@@ -117,7 +117,7 @@ class MultiHeadAttention(keras.layers.Layer):
     `query`, `key`, `value`: D to heads; `output`: heads to D. attention: `scaled_dot_product_attention`, or
     `fused_attention`, which compiles once for each shape. Source: Vaswani et al. 2017, section 3.2.2.
 
-    Raises ValueError where `n_kv_heads` does not divide `n_heads`, or where `d_head` is not given and `n_heads` does
+    Raises ValueError if `n_kv_heads` does not divide `n_heads`, or where `d_head` is not given and `n_heads` does
     not divide `d_model`; TypeError for sizes that are not integers.
     """
 
@@ -189,8 +189,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 def check_inputs(query, key, value, visible, bias):
-    """The checked inputs of attention: three tensors and the mask by head, or None. Raises TypeError or
-    ValueError."""
+    """Check the inputs of attention: three tensors and the mask by head or None. Raises TypeError or ValueError."""
     query, key, value = (tf.convert_to_tensor(tensor) for tensor in (query, key, value))
     mask = Mask.of(visible)
     shapes = [None if tensor is None else shape_of(tensor) for tensor in (mask and mask.visible, bias)]

@@ -201,7 +201,7 @@ def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decode
 def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) -> tf.Tensor:
     """One vector of length 1 for each row: the mean of its hidden states at real tokens, normalised; (B, D).
 
-    Source: Reimers & Gurevych 2019. Raises ValueError where a row has no real token.
+    Source: Reimers & Gurevych 2019. Raises ValueError if a row has no real token.
     """
     check_config(model.config, "encoder")
     hidden = model(tokens, valid=valid, token_types=token_types)

@@ -33,7 +33,7 @@ def rms_norm(x: tf.Tensor, weight: tf.Tensor, eps: float = 1e-6) -> tf.Tensor:
 
 
 class LayerNorm(keras.layers.Layer):
-    """`layer_norm` with its weight and bias. Raises ValueError where the input does not end in D features."""
+    """`layer_norm` with its weight and bias. Raises ValueError if the input does not end in D features."""
 
     def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = True):
         super().__init__(autocast=False)
@@ -49,7 +49,7 @@ class LayerNorm(keras.layers.Layer):
 
 
 class RMSNorm(keras.layers.Layer):
-    """`rms_norm` with its weight. Raises ValueError where the input does not end in D features."""
+    """`rms_norm` with its weight. Raises ValueError if the input does not end in D features."""
 
     def __init__(self, d_model: int, eps: float = 1e-6):
         super().__init__(autocast=False)

@@ -34,7 +34,7 @@ def attention_weights(
     scale: default `1 / sqrt(d)`.
 
     Each row sums to 1. The weights of a query that may look at nothing are all 0, never NaN.
-    Raises ValueError for shapes that do not fit, TypeError where `visible` is not boolean.
+    Raises ValueError for shapes that do not fit, TypeError if `visible` is not boolean.
     Source: Vaswani et al. 2017, equation 1; grouped heads: Ainslie et al. 2023.
     """
     mask = check_inputs(query, key, key, visible, bias)
@@ -104,7 +104,7 @@ def fused_attention(
         added = torch.zeros_like(mask.visible, dtype=query.dtype).masked_fill(~mask.visible, -math.inf)
     if bias is not None:
         added = bias.to(query.dtype) if added is None else added + bias.to(query.dtype)
-    heads = (x.transpose(1, 2) for x in (query, key, value))  # (B, H, T, d): the kernel wants the heads first
+    heads = (x.transpose(1, 2) for x in (query, key, value))  # (B, H, T, d): the kernel takes the heads first
     output = F.scaled_dot_product_attention(*heads, added, is_causal=is_causal, scale=scale, enable_gqa=True)
     return output.transpose(1, 2)  # (B, T, H, d)
 
@@ -116,7 +116,7 @@ class MultiHeadAttention(nn.Module):
     `query`, `key`, `value`: D to heads; `output`: heads to D. attention: `fused_attention`, or
     `scaled_dot_product_attention` to see each step. Source: Vaswani et al. 2017, section 3.2.2.
 
-    Raises ValueError where `n_kv_heads` does not divide `n_heads`, or where `d_head` is not given and `n_heads` does
+    Raises ValueError if `n_kv_heads` does not divide `n_heads`, or where `d_head` is not given and `n_heads` does
     not divide `d_model`; TypeError for sizes that are not integers.
     """
 

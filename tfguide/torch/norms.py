@@ -27,7 +27,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 class LayerNorm(nn.Module):
-    """`layer_norm` with its weight and bias. Raises ValueError where the input does not end in D features."""
+    """`layer_norm` with its weight and bias. Raises ValueError if the input does not end in D features."""
 
     def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = True):
         super().__init__()
@@ -43,7 +43,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with its weight. Raises ValueError where the input does not end in D features."""
+    """`rms_norm` with its weight. Raises ValueError if the input does not end in D features."""
 
     def __init__(self, d_model: int, eps: float = 1e-6):
         super().__init__()

@@ -18,7 +18,7 @@ class SlidingCache(RingCache):
     beyond the lengths it was trained on. storage: of `window + n_sinks` slots; default: a `Storage` of this type.
     Source: Xiao et al. 2024, "Efficient Streaming Language Models with Attention Sinks".
 
-    Raises ValueError for a window below 1, fewer than 0 sinks, or a model with another window of its own.
+    Raises ValueError for a window below 1, fewer than 0 sinks, or a model with a different window.
     """
 
     def __init__(

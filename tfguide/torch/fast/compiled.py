@@ -48,7 +48,7 @@ class CompiledDecoder(Generator):
     ) -> list[list[int]]:
         """Continue each of `batch_size` prompts greedily: the new tokens of each row, as `generate` returns them.
 
-        Raises ValueError where prompt and continuation do not fit into `max_length`, and as `generate`.
+        Raises ValueError if prompt and continuation do not fit into `max_length`, and as `generate`.
         """
         return generate(self, prompts, max_new_tokens, stop_tokens)
 
@@ -69,7 +69,7 @@ class CompiledDecoder(Generator):
     def decode(self, tokens: Tensor, cache: KVCache) -> np.ndarray:
         """Read one more token of each row, (B,), into a cache of `new_cache`; the logits (B, V) as a float32 array.
 
-        Raises ValueError where the cache is full, empty, or of another size.
+        Raises ValueError if the cache is full, empty, or of another size.
         """
         tokens = np.asarray(tokens)
         check_step(self.config, cache, tokens)

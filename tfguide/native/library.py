@@ -39,7 +39,7 @@ def library() -> ctypes.CDLL:
     The file is kept in the folder that TFGUIDE_CACHE names, or in tfguide of XDG_CACHE_HOME (~/.cache). Its name
     changes with the source, the compiler and the processor, and contains a digest of the file: a file that is not whole
     is compiled again, never loaded. CXX names another compiler; TFGUIDE_NATIVE=0 switches the kernels off.
-    Raises NativeUnavailable; RuntimeError where the C++ has other structures, codes or limits than abi.py.
+    Raises NativeUnavailable; RuntimeError if the C++ has other structures, codes or limits than abi.py.
     """
     if os.environ.get("TFGUIDE_NATIVE", "1") == "0":
         raise NativeUnavailable("the C++ kernels are switched off by TFGUIDE_NATIVE=0")

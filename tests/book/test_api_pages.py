@@ -41,9 +41,10 @@ def test_page_of_the_package_has_every_public_name():
 
 
 def test_page_of_the_cost_model_has_every_public_name():
-    from tfguide import cost
+    from tfguide import cost, sharding
 
     table, described = listed("api_cost.md")
+    assert set(sharding.__all__) - set(described) == {"LAYOUTS"}
     assert table == described[: len(table)]
     assert set(table) == set(cost.__all__) - {"BYTES", "CHIPS", "LAYOUTS"}  # tables, named below
 

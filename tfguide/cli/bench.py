@@ -1,4 +1,4 @@
-"""`tfguide bench decode` and `tfguide bench prefill`: time this package, and others beside it."""
+"""`tfguide bench decode` and `tfguide bench prefill`: time this package, and others in turn with it."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ class Generator:
 
         Raises ValueError if the cache is full, or empty: `prefill` comes first.
         """
-        tokens = np.asarray(tokens)
-        check_decode(tokens.shape, cache.batch_size, int(cache.lengths.min()))
+        tokens = self.as_tensor(tokens)
+        check_decode(tuple(tokens.shape), cache.batch_size, int(cache.lengths.min()))
         tokens, _ = self.as_tokens(tokens[:, None])
         with self.without_gradients():
             return self.as_array(self.logits(self.read(tokens, cache)[:, -1]))
@@ -104,8 +104,8 @@ class Generator:
         """Token types (B, T) of the tokens as a tensor; None stays None. Raises TypeError or ValueError."""
         raise NotImplementedError
 
-    def as_tensor(self, array: np.ndarray) -> Any:
-        """An array as a tensor beside the weights."""
+    def as_tensor(self, values: Any) -> Any:
+        """A tensor, an array or a list as a tensor beside the weights."""
         raise NotImplementedError
 
     def last_hidden(self, hidden: Any, chunk: Chunk, before: Any) -> Any:

@@ -26,9 +26,9 @@ class Generator(verbs.Generator):
         here = tf.gather(hidden, chunk.last, batch_dims=1)
         return here if before is None else tf.where(chunk.ends[:, None], here, before)
 
-    def as_tensor(self, array):
-        """An array as a tensor beside the weights."""
-        return tf.constant(array)
+    def as_tensor(self, values):
+        """A tensor, an array or a list as a tensor beside the weights."""
+        return tf.convert_to_tensor(values)
 
     def as_array(self, tensor):
         """A tensor as a float32 array in main memory."""

@@ -26,9 +26,9 @@ class Generator(verbs.Generator):
         here = hidden[rows, last]
         return here if before is None else torch.where(ends[:, None], here, before)
 
-    def as_tensor(self, array):
-        """An array as a tensor beside the weights."""
-        return as_tensor(array, self.device)
+    def as_tensor(self, values):
+        """A tensor, an array or a list as a tensor beside the weights."""
+        return as_tensor(values, self.device)
 
     def as_array(self, tensor):
         """A tensor as a float32 array in main memory."""

@@ -16,9 +16,13 @@ BUILD_SECONDS = 2400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test that wants the book waits for its build, in which each cell has a time of its own."""
+    """The first test that wants the book waits for its build, in which each cell has a time of its own.
+
+    `pytest -m "not built" tests/book` runs the tests that read the sources alone.
+    """
     for item in items:
         if "build" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.built)
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS + 60))
 
 

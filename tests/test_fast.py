@@ -1,6 +1,7 @@
 """The fast decoder is the model: every architecture, type and quantisation, any split of the text, and its errors."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -10,6 +11,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+import tfguide
 import tfguide.reference as ref
 from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
 from tfguide import native
@@ -17,6 +19,7 @@ from tfguide.config import ACTIVATIONS, POSITIONS
 
 TOKENS = np.random.default_rng(0).integers(0, 37, (2, 23))
 SPLITS = ((0, 4), (4, 5), (5, 23))  # by the kernels, one token, and more than they take
+SCALING = tfguide.RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=24)
 VARIANTS = [
     *(dict(positions=positions) for positions in POSITIONS if positions != "relative"),
     *(dict(activation=activation, norm="rms") for activation in ACTIVATIONS),
@@ -24,8 +27,22 @@ VARIANTS = [
     dict(norm_placement="parallel", positions="rotary", n_kv_heads=3),
     dict(n_kv_heads=2, positions="rotary", sliding_window=5, embedding_norm=True, n_token_types=2, tied_head=False),
     dict(n_kv_heads=1, qkv_bias=False, ffn_bias=False, output_bias=False, embedding_scale=3.0, logit_scale=0.5),
+    dict(norm_eps=0.1, norm_bias=False),
+    dict(positions="rotary", rope_scaling=SCALING),
     dict(d_model=96, d_ff=160, d_head=32, attention_scale=0.3, positions="rotary", rope_theta=500.0),
 ]
+
+SIZES = {"kind", "d_model", "n_layers", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # of `small_config`
+REFUSED = {"qk_norm", "latent", "experts", "sliding_layers"}  # by `ModelConfig.check_implemented`
+ELSEWHERE = {"n_encoder_layers", "pooler", "relative_buckets", "relative_max_distance"}  # in no model of the kernels
+NO_EFFECT = {"dropout", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # on the logits
+
+
+def test_every_field_is_tried():
+    """The kernels pass over a field that they do not know: a new one is tried above, or refused by `native.check`."""
+    tried = set().union(*VARIANTS)
+    fields = {field.name for field in dataclasses.fields(tfguide.ModelConfig)}
+    assert fields == tried | SIZES | REFUSED | ELSEWHERE | NO_EFFECT
 
 
 def make(name, dtype="float32", quantization=None, **changes):

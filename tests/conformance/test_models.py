@@ -4,6 +4,7 @@ Every norm x positions x activation x K in {1, middle, H} x kind. The table of l
 written by `TFGUIDE_WRITE_CONFORMANCE=1 pytest tests/conformance/test_models.py`.
 """
 
+import dataclasses
 import itertools
 import json
 
@@ -56,6 +57,20 @@ def configurations(kind, norm, positions):
             relative_max_distance=17,
             sliding_window=4 if kind == "decoder" and turn % 4 == 1 else None,
         )
+
+
+SIZES = {"d_model", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # distinct, so that none is another
+ONE_VALUE = {"relative_buckets", "relative_max_distance"}  # other values: tests/test_positions.py
+REFUSED = {"qk_norm", "latent", "experts", "sliding_layers"}  # by `ModelConfig.check_implemented`
+NO_EFFECT = {"dropout", "pooler", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # here
+
+
+def test_every_field_is_tried():
+    """A new field takes its turn in `configurations`."""
+    configs = [config for case in CASES for config in configurations(*case)]
+    fields = {field.name for field in dataclasses.fields(configs[0])}
+    varied = {field for field in fields if len({getattr(config, field) for config in configs}) > 1}
+    assert fields == varied | SIZES | ONE_VALUE | REFUSED | NO_EFFECT
 
 
 def outputs(name, model, inputs, masks):

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tfguide.checkpoints import read_checkpoint
+from tfguide.checkpoints.reading import FAMILIES
 
 hf = pytest.importorskip("tests.checkpoints.hf")
 
@@ -99,7 +100,7 @@ class TestKeys:
     def test_model_type(self, model_type, saved):
         folder = saved("gpt2")
         hf.edit_config(folder, model_type=model_type)
-        refused(folder, "config.json", f"model_type={model_type!r}", "expected one of bert, gpt2, llama, t5")
+        refused(folder, "config.json", f"model_type={model_type!r}", f"expected one of {', '.join(FAMILIES)}")
 
     @pytest.mark.parametrize(
         ("case", "key", "value", "expected"),

@@ -73,7 +73,7 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
     fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
     known = sizes(fields)
-    theta, scaling = _rope(fields, known["max_positions"])
+    theta, scaling = rope(fields, known["max_positions"])
     known |= dict(
         norm_eps=fields.number("rms_norm_eps", 1e-6),
         rope_theta=theta,
@@ -124,7 +124,7 @@ def places(config: ModelConfig) -> dict[str, Place]:
     return dict(_places(config))
 
 
-def _rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]:
+def rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]:
     """The base and the scaling of the rotary frequencies, from `rope_parameters` or the older `rope_scaling`.
 
     Where a number is given twice, transformers takes the first of: the older object, unless it is empty; a base inside
@@ -165,7 +165,8 @@ def _places(config):
         ours, theirs = f"decoder.layers.{layer}", f"layers.{layer}"
         yield from norm(f"{ours}.self_attention_norm", f"{theirs}.input_layernorm", bias=False)
         for part, name in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
-            yield from linear(f"{ours}.self_attention.{part}", f"{theirs}.self_attn.{name}_proj", config.qkv_bias)
+            bias = config.output_bias if part == "output" else config.qkv_bias
+            yield from linear(f"{ours}.self_attention.{part}", f"{theirs}.self_attn.{name}_proj", bias)
         yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.post_attention_layernorm", bias=False)
         for part in ("gate", "up", "down"):
             yield from linear(f"{ours}.feed_forward.{part}", f"{theirs}.mlp.{part}_proj", config.ffn_bias)

@@ -34,6 +34,10 @@ class NativeGenerator(Generator):
         self.head = matrices.get("head", embedding)
         self._decoder = NativeDecoder(config, embedding, matrices, vectors, threads)
 
+    def __call__(self, tokens, valid=None, token_types=None, record=None, cache=None):
+        """Tokens (B, T) to logits (B, T, V), as the model's call."""
+        return self.logits(self.hidden(tokens, valid, token_types, record, cache))
+
     def decode(self, tokens: Any, cache: DenseCache) -> np.ndarray:
         """Read one more token of each row, (B,), into the cache; the logits (B, V) after it, a float32 array.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +9,14 @@ import tensorflow as tf
 
 from tfguide import native
 from tfguide.generation import pad_prompts, stopping
-from tfguide.generation.checks import check_cache_sizes, check_generation, check_step
-from tfguide.generation.compiled import as_rows, check_compiled_cache, check_fits, told
+from tfguide.generation.checks import check_generation
+from tfguide.generation.compiled import CompiledGenerator, as_rows, check_fits
 from tfguide.tensorflow.cache import KVCache, StaticView, TensorStorage
 from tfguide.tensorflow.models import Decoder
-from tfguide.tensorflow.tensors import to_float32
 from tfguide.tensorflow.verbs import Generator
 
 
-class CompiledDecoder(Generator):
+class CompiledDecoder(CompiledGenerator, Generator):
     """A decoder whose one-token step is compiled for one size of cache; its tokens are those of the model.
 
     The first call of `decode` compiles the step, which serves every prompt and length up to `max_length`. It attends to
@@ -33,13 +31,10 @@ class CompiledDecoder(Generator):
 
     def __init__(self, model: Decoder, max_length: int, batch_size: int = 1):
         native.check(model.config)
-        batch_size, max_length = check_cache_sizes(model.config, batch_size, max_length)
-        self.model, self.config, self.quantization = model, model.config, model.quantization
+        super().__init__(model, max_length, batch_size)
         self.compute_dtype = model.compute_dtype
-        self.max_length, self.batch_size = max_length, batch_size
         self._step = tf.function(self._plain_step, jit_compile=True)
         self._loop = tf.function(self._plain_loop, jit_compile=True)
-        self._first = {"step": True, "loop": True}
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, stop_tokens: Sequence[int] | int | None = None
@@ -56,7 +51,7 @@ class CompiledDecoder(Generator):
         first = tf.constant(np.argmax(logits, axis=-1), tf.int32)
         is_stop = np.isin(np.arange(self.config.vocab_size), list(stops))
         state = first, tf.constant(cache.lengths, tf.int32), cache.storage.tensors, tf.constant(is_stop)
-        with self._told("loop"):
+        with self.announced("loop"):
             chosen, broken = self._loop(*state, tf.constant(max_new_tokens), tf.constant(np.isnan(logits).any()))
         if bool(broken):
             raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
@@ -68,32 +63,13 @@ class CompiledDecoder(Generator):
         storage = TensorStorage(self.config, self.batch_size, self.max_length, self.compute_dtype)
         return KVCache(self.config, self.batch_size, self.max_length, storage=storage)
 
-    def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
-        """`hidden` of tensors that have been checked, computed by the model that is not compiled."""
-        return self.model.read(tokens, cache, valid, token_types, record)
-
-    def logits(self, hidden: tf.Tensor) -> tf.Tensor:
-        """The head: hidden states (..., D) to logits (..., V)."""
-        return self.model.logits(hidden)
-
-    def decode(self, tokens: tf.Tensor, cache: KVCache) -> np.ndarray:
-        """Read one more token of each row, (B,), into a cache of `new_cache`; the logits (B, V) as a float32 array.
-
-        Raises ValueError if the cache is full, empty, or of another size.
-        """
-        tokens = np.asarray(tokens)
-        check_step(self.config, cache, tokens)
-        check_compiled_cache(self, cache)
-        arguments = tf.constant(tokens[:, None], tf.int32), tf.constant(cache.lengths[:, None], tf.int32)
-        with self._told("step"):
+    def run_step(self, tokens, cache):
+        """The compiled step: the logits (B, V) after tokens (B, 1), whose keys and values are written to the cache."""
+        arguments = tf.constant(tokens, tf.int32), tf.constant(cache.lengths[:, None], tf.int32)
+        with self.announced("step"):
             logits, tensors = self._step(*arguments, cache.storage.tensors)
         cache.storage.replace(tensors)
-        cache.advance(1)
-        return to_float32(logits)
-
-    def _told(self, what):
-        first, self._first[what] = self._first[what], False
-        return told(f"compiling a {what} of {self.config.n_layers} layers") if first else contextlib.nullcontext()
+        return logits
 
     def _plain_step(self, tokens, positions, tensors):
         """The logits (B, V) of tokens (B, 1) at positions (B, 1), and the updated tensors of the cache."""

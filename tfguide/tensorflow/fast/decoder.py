@@ -49,10 +49,6 @@ class FastDecoder(native.NativeGenerator, Generator):
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
         self._read_first = tf.function(self._read_prompt, input_signature=[tf.TensorSpec((None, None), tf.int32)])
 
-    def __call__(self, tokens, valid=None, token_types=None, record=None, cache=None):
-        """Tokens (B, T) to logits (B, T, V), as the model's call."""
-        return self.logits(self.hidden(tokens, valid, token_types, record, cache))
-
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
         """`hidden` of tensors that have been checked: the tokens follow those in the cache, and are added to it."""
         if token_types is not None or record is not None or not self.shares(cache):

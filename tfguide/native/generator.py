@@ -14,6 +14,7 @@ from tfguide.generation.verbs import Generator
 from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder
 from tfguide.native.linear import Matrix, multiply
+from tfguide.native.tensors import dtype_of, locate
 
 
 class NativeGenerator(Generator):
@@ -64,13 +65,9 @@ class NativeGenerator(Generator):
         """The hidden states (B, T, D), float32, of checked tokens (B, T) that are not yet counted as filled."""
         # Looked up in every step, which takes microseconds: reordering a cache replaces its tensors, and a new cache of
         # other sizes may reuse the addresses of a freed one.
-        dtype = cache.storage.dtype_name
-        places = NativeCache.of(self.config, cache.batch_size, cache.keys, cache.values, self.address_of, dtype)
+        keys, values = cache.keys, cache.values
+        places = NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]))
         return self._decoder.step(tokens, cache.lengths, places)
-
-    def address_of(self, tensor: Any) -> int:
-        """The memory address of a tensor of a cache."""
-        raise NotImplementedError
 
     def multiply_head(self, hidden: np.ndarray) -> np.ndarray:
         """The head: hidden states (n, D) to logits (n, V), float32."""

@@ -20,6 +20,11 @@ def address_of(name: str, tensor: Any, shape: Sequence[int], dtype: str = "float
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
     if not is_contiguous(tensor):
         raise ValueError(f"{name} must lie in one piece in main memory, row by row; got {describe_layout(tensor)}")
+    return locate(tensor)
+
+
+def locate(tensor: Any) -> int:
+    """The address of a tensor whose type, shape and layout have been checked."""
     return tensor.ctypes.data if isinstance(tensor, np.ndarray) else tensor.data_ptr()
 
 

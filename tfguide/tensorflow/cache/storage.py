@@ -33,11 +33,6 @@ class Storage:
         """The bytes of all tensors, filled or not."""
         return sum(math.prod(x.shape) * tf.as_dtype(x.dtype).size for layers in self.tensors.values() for x in layers)
 
-    @property
-    def dtype_name(self) -> str:
-        """The type of the numbers, by the name that both frameworks use."""
-        return next(iter(self.tensors.values()))[0].dtype.name
-
     def as_tensor(self, array: np.ndarray) -> tf.Tensor:
         """An array of integers as a tensor, int32."""
         return tf.constant(array, tf.int32)

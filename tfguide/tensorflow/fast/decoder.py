@@ -64,10 +64,6 @@ class FastDecoder(native.NativeGenerator, Generator):
         cache.advance(count_tokens(tokens, valid))
         return hidden
 
-    def address_of(self, tensor: np.ndarray) -> int:
-        """The memory address of a tensor of a cache."""
-        return tensor.ctypes.data
-
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.shape.num_elements() // self.config.d_model

@@ -34,11 +34,6 @@ class Storage:
         """The bytes of all tensors, filled or not."""
         return sum(tensor.nbytes for tensors in self.tensors.values() for tensor in tensors)
 
-    @property
-    def dtype_name(self) -> str:
-        """The type of the numbers, by the name that both frameworks use."""
-        return str(next(iter(self.tensors.values()))[0].dtype).removeprefix("torch.")
-
     def as_tensor(self, array: np.ndarray) -> Tensor:
         """An array of integers as a tensor, on the device of the storage."""
         return torch.from_numpy(array).to(self.device)

@@ -55,10 +55,6 @@ class FastDecoder(native.NativeGenerator, Generator):
         cache.advance(count_tokens(tokens, valid))
         return torch.from_numpy(hidden)
 
-    def address_of(self, tensor: Tensor) -> int:
-        """The memory address of a tensor of a cache."""
-        return tensor.data_ptr()
-
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.numel() // self.config.d_model

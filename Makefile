@@ -72,7 +72,10 @@ lab: $(STAMP) ## open JupyterLab on the notebooks
 # A test, a cell or a kernel that hangs is a failure, by name: see pyproject.toml and conftest.py.
 PYTEST := $(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --nbval
 
-test: $(STAMP) ## run every test: pytest, doctests, and strict nbval over the notebooks
+# The book first, while the cores are idle: beside the tests, a page with one thread for each core waits for its own
+# threads most of the time, and a cell of four seconds has taken five minutes. The tests say what a failed build means.
+test: $(STAMP) ## build the book, then run every test: pytest, doctests, and strict nbval over the notebooks
+	-@$(PY) tools/build_book.py --if-stale
 	@$(PYTEST) tests tfguide notebooks
 
 # One file of every folder of tests, each with one framework hidden, and two notebooks: for another Python or another build.

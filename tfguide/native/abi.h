@@ -7,13 +7,14 @@
 
 // ---- limits; LANES is in vectors.h
 
-constexpr int64_t MAX_ROWS = 16;    // rows of a decoding step; more rows are a prompt
+constexpr int64_t MAX_ROWS = 64;    // rows of a decoding step; more rows are a prompt
 constexpr int64_t PASS_ROWS = 128;  // rows of a prompt that pass through the kernels together
 constexpr int ACTIVATION_BLOCK = 32;  // inputs that share a scale of 8-bit activations
 
 // ---- codes
 
 enum Type { FLOAT32, BFLOAT16, FLOAT16 };
+enum CacheType { INT8_SCALED = FLOAT16 + 1 };  // the types above, and 8-bit integers with a scale for each head
 
 // The memory layout of a matrix. ROWS: (out, in), as in PyTorch. COLUMNS: (in, out), as in Keras.
 // INT8 and INT4: `tfguide.compress.packing`. A8: the rows x are also rounded to 8 bits, in blocks of 32.
@@ -48,15 +49,16 @@ struct Model {
   const Layer* layers;
 };
 
-// What changes between calls, and all memory that a call may write: several threads may use one model.
+// What changes between calls, and all memory that a call may write: several threads may use one model. The rows are new
+// tokens of any texts, at any places; those of one text are in order, and each finds all before it in the cache or here.
 struct Call {
-  const int64_t* tokens;  // (B, T)
-  const int64_t* starts;  // (B): the position of the first new token of each row
-  int64_t batch, n_tokens, max_length;
-  void *const *keys, *const *values;  // L caches (B, max_length, K, d)
-  float* hidden;                      // (B, T, D), the result
-  const float* positions;             // (max_length, D), added by position, or null
-  const float *cos, *sin;             // (max_length, d / 2), or null
+  const int64_t *tokens, *texts, *places;  // (rows): the token, the row of the cache, the position in it
+  int64_t rows, max_length;
+  void *const *keys, *const *values;             // L caches (B, max_length, K, d)
+  float *const *key_scales, *const *value_scales;  // (B, max_length, K) each, of an 8-bit cache
+  float* hidden;                                 // (rows, D), the result
+  const float* positions;                        // (max_length, D), added by position, or null
+  const float *cos, *sin;                        // (max_length, d / 2), or null
   int32_t cache_type;
 };
 

@@ -15,17 +15,21 @@ from tfguide.compress.packing import LANES
 from tfguide.compress.quantization import ACTIVATION_BLOCK
 from tfguide.config import ACTIVATIONS, PLACEMENTS, ModelConfig
 
-MAX_ROWS = 16  # rows of a decoding step: the frameworks multiply more rows faster
+MAX_ROWS = 64  # rows of a decoding step: the frameworks multiply more rows faster
 PASS_ROWS = 128  # rows of a prompt that pass through the kernels together
 LIMITS = {"LANES": LANES, "ACTIVATION_BLOCK": ACTIVATION_BLOCK, "MAX_ROWS": MAX_ROWS, "PASS_ROWS": PASS_ROWS}
 
 TYPES = ("float32", "bfloat16", "float16")
+CACHE_TYPES = (*TYPES, "int8")
 FORMATS = (
     *(f"{dtype} rows" for dtype in TYPES), *(f"{dtype} columns" for dtype in TYPES), "int8", "int4", "int8 a8",
     "int4 a8",
 )  # fmt: skip
 TASKS = ("normalise", "activate", "rotate")
-CODES = {"Type": TYPES, "Format": FORMATS, "Placement": PLACEMENTS, "Activation": ACTIVATIONS, "Task": TASKS}
+CODES = {
+    "Type": TYPES, "CacheType": CACHE_TYPES, "Format": FORMATS, "Placement": PLACEMENTS, "Activation": ACTIVATIONS,
+    "Task": TASKS,
+}  # fmt: skip
 
 LINEARS = ("query", "key", "value", "output", "gate", "up", "down")  # the matrices of a layer
 
@@ -67,8 +71,8 @@ class Call(Structure):
     """What changes between calls, and all that a call may write."""
 
     _fields_ = [
-        ("tokens", c_void_p), ("starts", c_void_p), ("batch", c_int64), ("n_tokens", c_int64), ("max_length", c_int64),
-        ("keys", POINTER(c_void_p)), ("values", POINTER(c_void_p)),
+        *((name, c_void_p) for name in ("tokens", "texts", "places")), ("rows", c_int64), ("max_length", c_int64),
+        *((name, POINTER(c_void_p)) for name in ("keys", "values", "key_scales", "value_scales")),
         *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin")), ("cache_type", c_int32),
     ]  # fmt: skip
 
@@ -86,6 +90,7 @@ class Rowwise(Structure):
 STRUCTURES = (Linear, Norm, Layer, Model, Call, Rowwise)
 FUNCTIONS = {  # arguments and result
     "tfguide_abi": ([], c_char_p),
+    "tfguide_isa": ([], c_char_p),
     "tfguide_step": ([POINTER(Model), POINTER(Call), c_int32], None),
     "tfguide_linear": ([POINTER(Linear), c_void_p, c_int64, c_void_p, c_int32], None),
     "tfguide_rowwise": ([POINTER(Rowwise), c_int32], None),
@@ -117,14 +122,14 @@ def model(config: ModelConfig, embedding: int, embedding_type: str, layers: Sequ
 
 
 def call(
-    tokens: int, starts: int, sizes: tuple[int, int, int], keys: Sequence[int], values: Sequence[int], cache_type: str,
-    hidden: int, positions: int | None = None, cos: int | None = None, sin: int | None = None,
+    rows: tuple[int, int, int], n_rows: int, max_length: int, keys: Sequence[int], values: Sequence[int],
+    cache_type: str, hidden: int, key_scales: Sequence[int] = (), value_scales: Sequence[int] = (),
+    positions: int | None = None, cos: int | None = None, sin: int | None = None,
 ) -> Call:  # fmt: skip
-    """A call of a model, by addresses. sizes: B, T, max_length; keys, values: one address for each layer."""
-    addresses = c_void_p * len(keys)
+    """A call of a model, by addresses. rows: those of tokens, texts and places; the others: one for each layer."""
+    lists = ((c_void_p * len(x))(*x) if x else None for x in (keys, values, key_scales, value_scales))
     return Call(
-        tokens, starts, *sizes, addresses(*keys), addresses(*values), hidden, positions, cos, sin,
-        code("Type", cache_type),
+        *rows, n_rows, max_length, *lists, hidden, positions, cos, sin, code("CacheType", cache_type),
     )  # fmt: skip
 
 

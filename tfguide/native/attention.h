@@ -1,110 +1,201 @@
 // Attention of new tokens to the cache of one layer. T: the type of the cache.
+//
+// The positions of a text are divided into blocks of 512. A query attends to each block by itself, and the results are
+// combined in the order of the blocks. So a long text has work for every thread, a block stays in the processor's cache
+// while all queries read it, and no result depends on the number of threads or on the other queries.
 #pragma once
 #include "rows.h"
 #include "scores.h"
 #include "step.h"
 #include "types.h"
 
-const Floats COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+// Adds the block `b` to what was found before it.
+inline void combine(const Found& a, const Found& b, int64_t d) {
+  const auto is_empty = [](const Found& x) { return *x.most == -INFINITY && *x.total == 0; };  // beyond a window
+  if (is_empty(b)) return;
+  if (is_empty(a)) {
+    *a.most = *b.most, *a.total = *b.total;
+    std::memcpy(a.values, b.values, d * sizeof(float));
+    return;
+  }
+  const float most = *a.most > *b.most ? *a.most : *b.most;
+  const float factors[2] = {exponential(all(*a.most - most))[0], exponential(all(*b.most - most))[0]};
+  *a.total = *a.total * factors[0] + *b.total * factors[1];
+  for (int64_t j = 0; j < d; ++j) a.values[j] = a.values[j] * factors[0] + b.values[j] * factors[1];
+  *a.most = most;
+}
 
 template <class T>
 struct Attention {
+  static constexpr bool HAS_SCALES = std::is_same_v<T, int8_t>;
+
   const Step& s;
   const Model& m;
-  T *keys, *values;        // (B, max_length, K, d)
-  float *queries, *scores;  // owned by this thread
+  T *keys, *values;                  // (B, max_length, K, d)
+  float *key_scales, *value_scales;  // (B, max_length, K), of an 8-bit cache
+  float* own;                        // this thread's memory: Step::attention_numbers
 
-  // A head at position p: rotated, or copied in a model without rotary positions.
-  void place(int64_t p, const float* from, float* to) const {
-    const int64_t d = m.d_head;
-    if (s.call.cos) {
-      rotate(from, d, s.call.cos + p * (d / 2), s.call.sin + p * (d / 2), to);
-    } else if (to != from) {
-      std::memcpy(to, from, d * sizeof(float));
-    }
+  int64_t group() const { return m.n_heads / m.n_kv_heads; }
+  int64_t place(int64_t r, int64_t p, int64_t kv) const {
+    return (s.call.texts[r] * s.call.max_length + p) * m.n_kv_heads + kv;
   }
 
-  T* slot(T* cache, int64_t r, int64_t p, int64_t kv) const {
-    const int64_t b = r / s.call.n_tokens;
-    return cache + ((b * s.call.max_length + p) * m.n_kv_heads + kv) * m.d_head;
+  void rotate_head(int64_t p, float* head) const {
+    const int64_t half = m.d_head / 2;
+    if (s.call.cos) rotate(head, m.d_head, s.call.cos + p * half, s.call.sin + p * half, head);
   }
 
-  // Writes the key and the value of head kv of row r into the cache.
+  // Writes the key and the value of head kv of row r into the cache, and rotates the queries that read it.
   void append(int64_t r, int64_t kv) {
-    const int64_t d = m.d_head;
+    const int64_t d = m.d_head, p = s.call.places[r], at = place(r, p, kv);
     float* key = s.k + (r * m.n_kv_heads + kv) * d;
-    const float* value = s.v + (r * m.n_kv_heads + kv) * d;
-    const int64_t p = s.position(r);
-    place(p, key, key);
-    T *to = slot(keys, r, p, kv), *value_to = slot(values, r, p, kv);
-    for (int64_t i = 0; i < d; ++i) store(to + i, key[i]);
-    for (int64_t i = 0; i < d; ++i) store(value_to + i, value[i]);
+    rotate_head(p, key);
+    keep(key, keys + at * d, key_scales, at);
+    keep(s.v + (r * m.n_kv_heads + kv) * d, values + at * d, value_scales, at);
+    for (int64_t h = kv * group(); h < (kv + 1) * group(); ++h) rotate_head(p, s.q + (r * m.n_heads + h) * d);
   }
 
-  // The heads [head, head + n_heads) of row r. All heads process a few positions before any goes on to the next ones:
-  // the KV cache is read once, from beginning to end, and heads that share keys find them in the processor's cache.
-  void attend(int64_t r, int64_t head, int64_t n_heads) {
-    const int64_t d = m.d_head, p = s.position(r), group = m.n_heads / m.n_kv_heads;
-    const int64_t first = m.window && p >= m.window ? p - m.window + 1 : 0, n = p + 1 - first;
-    const int64_t ld = int64_t(m.n_kv_heads) * d, room = padded(n, LANES), wide = padded(d, LANES);
-    const T *key = slot(keys, r, first, 0), *value = slot(values, r, first, 0);
-    float* to = s.heads + (r * m.n_heads + head) * d;
-
-    for (int64_t h = 0; h < n_heads; ++h) place(p, s.q + (r * m.n_heads + head + h) * d, queries + h * wide);
-    for (int64_t i = 0; i < n; i += LANES)
-      for (int64_t h = 0; h < n_heads; ++h) {
-        const T* from = key + i * ld + (head + h) / group * d;
-        Floats found;
-        score<1>(queries + h * wide, wide, from, ld, std::min<int64_t>(LANES, n - i), d, m.attention_scale, &found);
-        write(scores + h * room + i, m.slopes ? found - m.slopes[head + h] * (float(n - 1 - i) - COUNT) : found);
-      }
-    for (int64_t h = 0; h < n_heads; ++h) softmax(scores + h * room, n);
-    std::memset(to, 0, n_heads * d * sizeof(float));
-    for (int64_t i = 0; i < n; i += LANES)
-      for (int64_t h = 0; h < n_heads; ++h) {
-        const float* weights = scores + h * room + i;
-        const T* from = value + i * ld + (head + h) / group * d;
-        add_all<1>(from, ld, std::min<int64_t>(LANES, n - i), d, weights, 0, to + h * d, 0);
-      }
-  }
-
-  // A prompt: a few queries of one head at a time, which see the same keys except for the last ones. The order of
-  // operations for a query is that of `attend`, so that no result depends on the other rows.
-  void attend_prompt(int id, int size) {
-    const int64_t tiles = (s.call.n_tokens + QUERIES - 1) / QUERIES, units = s.call.batch * tiles * m.n_heads;
-    for (int64_t u = id; u < units; u += size) {  // interleaved, because later queries see more keys
-      const int64_t head = u % m.n_heads, tile = u / m.n_heads, first = tile % tiles * QUERIES;
-      const int64_t r = tile / tiles * s.call.n_tokens + first, n = std::min<int64_t>(QUERIES, s.call.n_tokens - first);
-      if (n == QUERIES && !(m.window && s.position(r + n - 1) >= m.window)) {
-        attend_together<QUERIES>(r, head);
-      } else {
-        for (int64_t i = 0; i < n; ++i) attend(r + i, head, 1);
-      }
+  void keep(const float* from, T* to, float* scales, int64_t at) const {
+    if constexpr (HAS_SCALES) {  // by division, as the frameworks' caches
+      float most = 0;
+      for (int64_t i = 0; i < m.d_head; ++i) most = std::max(most, std::fabs(from[i]));
+      scales[at] = most / 127.0f;
+      for (int64_t i = 0; i < m.d_head; ++i) to[i] = int8_t(rounded(all(most > 0 ? from[i] / scales[at] : 0.0f))[0]);
+    } else {
+      store_row(from, m.d_head, to);
     }
   }
 
+  // One thread's part. Where a text has many new rows, a thread takes some of them through all blocks. Where it has few,
+  // the blocks are divided among the threads, which leave what they found in each.
+  void attend(int id, int size) {
+    for (int64_t kv = 0; kv < m.n_kv_heads; ++kv)
+      for (int64_t b = 0; b < s.n_blocks; ++b)
+        for (size_t t = id; t < s.followed.size(); t += size) follow(s.followed[t], kv, b);
+    const int64_t n = s.spread.size(), parts = n < 2 * size ? m.n_kv_heads : 1, heads = m.n_kv_heads / parts;
+    for (int64_t u = n * parts * id / size; u < n * parts * (id + 1) / size; ++u) {
+      const TileBlock& unit = s.spread[u / parts];
+      for (int64_t kv = u % parts * heads; kv < (u % parts + 1) * heads; ++kv)
+        each_group(unit.tile, kv, [&](auto Q, const Query* queries) {
+          Found found[Q()];
+          for (int q = 0; q < Q(); ++q) found[q] = s.found(queries[q].row, queries[q].head, unit.block);
+          look<Q()>(queries, kv, unit.block, found);
+        });
+    }
+  }
+
+  // After all have arrived: what was found in the blocks, combined, and divided by the sum of the weights.
+  void finish(int id, int size) {
+    const int64_t d = m.d_head, H = m.n_heads;
+    for (int64_t u = id; u < s.rows * H; u += size) {
+      const int64_t r = u / H, head = u % H;
+      const Found found = s.found(r, head, s.first[r]);
+      for (int64_t b = s.first[r] + 1; s.is_spread[r] && b <= s.last_block(r); ++b)
+        combine(found, s.found(r, head, b), d);
+      const float factor = 1.0f / *found.total;
+      for (int64_t j = 0; j < d; ++j) s.heads[u * d + j] = found.values[j] * factor;
+    }
+  }
+
+ private:
+  struct Query { int64_t row, head; };
+
+  // The queries of a tile that read head kv, a few at a time.
+  template <class F>
+  void each_group(const Tile& tile, int64_t kv, F&& act) {
+    Query queries[MOST_QUERIES];
+    in_tiles<MOST_QUERIES>(tile.n * group(), [&](auto Q, int64_t first) {
+      for (int q = 0; q < Q(); ++q)
+        queries[q] = {tile.row + (first + q) / group(), kv * group() + (first + q) % group()};
+      act(Q, queries);
+    });
+  }
+
+  void follow(const Tile& tile, int64_t kv, int64_t b) {
+    const int64_t first = s.first[tile.row];
+    if (b < first || b > s.last_block(tile.row + tile.n - 1)) return;
+    each_group(tile, kv, [&](auto Q, const Query* queries) {
+      float *most = own + MOST_QUERIES * BLOCK, *values = most + 2 * LANES;
+      Found found[Q()];
+      for (int q = 0; q < Q(); ++q)
+        found[q] = b == first ? s.found(queries[q].row, queries[q].head, first)
+                              : Found{most + q, most + LANES + q, values + q * padded(m.d_head, LANES)};
+      look<Q()>(queries, kv, b, found);
+      for (int q = 0; b > first && q < Q(); ++q)
+        combine(s.found(queries[q].row, queries[q].head, first), found[q], m.d_head);
+    });
+  }
+
+  // Q queries of one text and the positions of block b: found[q], from nothing.
   template <int Q>
-  void attend_together(int64_t r, int64_t head) {
-    const int64_t d = m.d_head, p = s.position(r), group = m.n_heads / m.n_kv_heads, all_see = p + 1, n = p + Q;
-    const int64_t ld = int64_t(m.n_kv_heads) * d, room = padded(n, LANES), wide = padded(d, LANES);
-    const T *key = slot(keys, r, 0, head / group), *value = slot(values, r, 0, head / group);
-    float* to = s.heads + (r * m.n_heads + head) * d;
-    const int64_t next = int64_t(m.n_heads) * d;
-
-    for (int q = 0; q < Q; ++q) place(p + q, s.q + ((r + q) * m.n_heads + head) * d, queries + q * wide);
-    for (int64_t i = 0; i < n; i += LANES) {
-      Floats found[Q];
-      score<Q>(queries, wide, key + i * ld, ld, std::min<int64_t>(LANES, n - i), d, m.attention_scale, found);
-      for (int q = 0; q < Q; ++q)
-        write(scores + q * room + i, m.slopes ? found[q] - m.slopes[head] * (float(p + q - i) - COUNT) : found[q]);
-    }
+  void look(const Query* queries, int64_t kv, int64_t b, Found* found) {
+    const int64_t d = m.d_head, ld = m.n_kv_heads * d, base = b * BLOCK, at = place(queries[0].row, base, kv);
+    int64_t lows[Q], highs[Q], low = BLOCK, high = 0, all_low = 0, all_high = BLOCK;  // within the block
+    const float* query[Q];
+    float *scores[Q], *to[Q];
     for (int q = 0; q < Q; ++q) {
-      softmax(scores + q * room, all_see + q);
-      std::memset(to + q * next, 0, d * sizeof(float));
+      const int64_t p = s.call.places[queries[q].row];
+      lows[q] = m.window ? std::clamp<int64_t>(p - m.window + 1 - base, 0, BLOCK) : 0;
+      highs[q] = std::clamp<int64_t>(p + 1 - base, lows[q], BLOCK);
+      low = std::min(low, lows[q]), high = std::max(high, highs[q]);
+      all_low = std::max(all_low, lows[q]), all_high = std::min(all_high, highs[q]);
+      query[q] = s.q + (queries[q].row * m.n_heads + queries[q].head) * d;
+      scores[q] = own + q * BLOCK;
+      to[q] = found[q].values;
+      std::memset(to[q], 0, d * sizeof(float));
     }
-    add_all<Q>(value, ld, all_see, d, scores, room, to, next);
-    for (int q = 1; q < Q; ++q)
-      add_all<1>(value + all_see * ld, ld, q, d, scores + q * room + all_see, room, to + q * next, next);
+    low = low / WIDTH * WIDTH;
+    for (int64_t i = low; i < high; i += WIDTH) {
+      Floats some[Q];
+      score<Q>(query, keys + at * d + i * ld, ld, std::min<int64_t>(WIDTH, high - i), d, m.attention_scale, some);
+      const Floats index = counting() + float(i);
+      for (int q = 0; q < Q; ++q) {
+        if constexpr (HAS_SCALES) some[q] *= scales(key_scales + at + i * m.n_kv_heads, high - i);
+        if (m.slopes) some[q] -= m.slopes[queries[q].head] * (float(s.call.places[queries[q].row] - base) - index);
+        const bool whole = i >= lows[q] && i + WIDTH <= highs[q];
+        write(scores[q] + i, whole ? some[q] : inside(index, lows[q], highs[q]) ? some[q] : all(-INFINITY));
+      }
+    }
+    for (int q = 0; q < Q; ++q) exponentials(scores[q], low, high, lows[q], highs[q], found[q]);
+    if constexpr (HAS_SCALES)
+      for (int64_t i = low; i < high; i += WIDTH)
+        for (int q = 0; q < Q; ++q)
+          write(scores[q] + i, load(scores[q] + i) * scales(value_scales + at + i * m.n_kv_heads, high - i));
+    // In the order of the positions: those that only some of the queries see, those that all see, and the rest.
+    if (all_high < all_low) all_high = all_low;
+    const T* value = values + at * d;
+    const auto alone = [&](int q, int64_t first, int64_t last) {
+      const float* from = scores[q] + first;
+      if (first < last) add_all<1>(value + first * ld, ld, last - first, d, &from, to + q);
+    };
+    for (int q = 0; q < Q; ++q) alone(q, lows[q], std::min(all_low, highs[q]));
+    const float* from[Q];
+    for (int q = 0; q < Q; ++q) from[q] = scores[q] + all_low;
+    if (all_low < all_high) add_all<Q>(value + all_low * ld, ld, all_high - all_low, d, from, to);
+    for (int q = 0; q < Q; ++q) alone(q, std::max(all_high, lows[q]), highs[q]);
   }
 
+  static Ints inside(Floats index, int64_t low, int64_t high) { return (index >= float(low)) & (index < float(high)); }
+
+  // The scales of up to n positions, one in each lane.
+  Floats scales(const float* from, int64_t n) const {
+    Floats x = {};
+    for (int i = 0; i < WIDTH && i < n; ++i) x[i] = from[i * m.n_kv_heads];
+    return x;
+  }
+
+  // Scores to e^(score - largest), 0 outside [low, high).
+  static void exponentials(float* x, int64_t from, int64_t to, int64_t low, int64_t high, const Found& found) {
+    Floats most = all(-INFINITY), total = {};
+    for (int64_t i = from; i < to; i += WIDTH) most = larger(load(x + i), most);
+    const float largest = maximum(most);
+    for (int64_t i = from; i < to; i += WIDTH) {
+      Floats e = exponential(load(x + i) - largest);
+      if (i < low || i + WIDTH > high) e = inside(counting() + float(i), low, high) ? e : Floats{};
+      write(x + i, e);
+      total += e;
+    }
+    *found.most = largest;
+    *found.total = sum(total);
+  }
 };

@@ -62,31 +62,38 @@ class NativeDecoder:
     def step(self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache) -> np.ndarray:
         """The hidden states (B, T, D), float32, of new tokens (B, T) whose rows begin at positions `starts` (B,).
 
-        The kernels write the keys and values of the tokens into the cache. The caller has checked that the tokens are
-        in the vocabulary and the positions in the cache. A call leaves no state for the next one, so threads may share
-        a decoder, each with its own cache. The result for a token does not depend on the others in the call; with 8-bit
-        activations it is equal to the last bit.
-        Raises TypeError for tokens or positions that are not integers, ValueError for shapes that do not match.
+        As `step_rows` for the T tokens of each row of the cache.
         """
         self._check_call(tokens, starts, cache)
-        starts = np.ascontiguousarray(starts, np.int64)
-        length = max(1, abi.PASS_ROWS // len(tokens))
-        parts = [
-            self._pass(tokens[:, at : at + length], starts + at, cache) for at in range(0, tokens.shape[1], length)
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        texts = np.repeat(np.arange(len(tokens)), tokens.shape[1])
+        places = (starts[:, None] + np.arange(tokens.shape[1])).reshape(-1)
+        return self.step_rows(tokens.reshape(-1), texts, places, cache).reshape(*tokens.shape, -1)
 
-    def _pass(self, tokens, starts, cache):
-        tokens = np.ascontiguousarray(tokens, np.int64)
-        hidden = np.empty((*tokens.shape, self.config.d_model), np.float32)
+    def step_rows(self, tokens: np.ndarray, texts: np.ndarray, places: np.ndarray, cache: NativeCache) -> np.ndarray:
+        """The hidden states (n, D), float32, of new tokens (n,) at `places` (n,) of the cache's rows `texts` (n,).
+
+        Any mixture of texts, each with any number of new tokens; those of one text follow each other in order. The
+        kernels write the keys and values of the tokens into the cache. The caller has checked that the tokens are
+        in the vocabulary and the places in the cache. A call leaves no state for the next one, so threads may share
+        a decoder, each with its own cache. The result for a token does not depend on the others in the call; with 8-bit
+        activations it is equal to the last bit.
+        """
+        tokens, texts, places = (np.ascontiguousarray(x, np.int64) for x in (tokens, texts, places))
+        hidden = np.empty((len(tokens), self.config.d_model), np.float32)
+        for at in range(0, len(tokens), abi.PASS_ROWS):
+            part = slice(at, at + abi.PASS_ROWS)
+            self._pass(tokens[part], texts[part], places[part], cache, hidden[part])
+        return hidden
+
+    def _pass(self, tokens, texts, places, cache, hidden):
         max_length = cache.shape[1]
         tables = self._tables_for(max_length)  # kept alive here: another thread may replace them
+        rows = tuple(x.ctypes.data for x in (tokens, texts, places))
         call = abi.call(
-            tokens.ctypes.data, starts.ctypes.data, (*tokens.shape, max_length), cache.keys, cache.values,
-            cache.dtype, hidden.ctypes.data, **tables.addresses,
+            rows, len(tokens), max_length, cache.keys, cache.values, cache.dtype, hidden.ctypes.data,
+            **tables.addresses,
         )  # fmt: skip
         self._library.tfguide_step(self._model, call, self.threads)
-        return hidden
 
     def _tables_for(self, length):
         """The position tables for a text of this length, recomputed if the current ones are too short."""

@@ -2,82 +2,98 @@
 #pragma once
 #include "inputs.h"
 
-// ---- (out, in): dot products of a row of weights with each row of x
+// ---- (out, in): dot products of rows of weights with rows of x. The numbers of bfloat16 come in pairs, the even ones
+// before the odd ones, and so does x (see Input).
 
-// N rows of weights with R rows of x.
-template <class T, int N, int R>
-inline void dot_rows(const T* w, int64_t in, const float* x, int64_t ldx, float* y, int64_t ldy) {
-  constexpr int U = N * R <= 2 ? 4 / (N * R) : 1;  // independent sums, to hide the latency of an addition
-  Floats acc[N][R][U][2] = {};
-  int64_t k = 0;
-  for (; k + U * 2 * LANES <= in; k += U * 2 * LANES)
-    for (int u = 0; u < U; ++u) {
-      const int64_t i = k + u * 2 * LANES;
-      for (int n = 0; n < N; ++n) {
-        const T* at = w + n * in + i;
-        fetch<R>(at);
-        if (sizeof(T) == 4) fetch<R>(at + LANES);
-        Floats low, high;
-        load_two(at, low, high);
-        for (int r = 0; r < R; ++r) {
-          acc[n][r][u][0] += low * load(x + r * ldx + i);
-          acc[n][r][u][1] += high * load(x + r * ldx + i + LANES);
-        }
-      }
-    }
-  for (int n = 0; n < N; ++n)
-    for (int r = 0; r < R; ++r) {
-      Floats total = acc[n][r][0][0] + acc[n][r][0][1];
-      for (int u = 1; u < U; ++u) total += acc[n][r][u][0] + acc[n][r][u][1];
-      float value = sum(total);
-      for (int64_t i = k; i < in; ++i) value += to_float(w[n * in + i]) * x[r * ldx + i];
-      y[r * ldy + n] = value;
-    }
+inline void load_both(const float* from, Floats& low, Floats& high) { load_two(from, low, high); }
+inline void load_both(const Float16* from, Floats& low, Floats& high) { load_two(from, low, high); }
+inline void load_both(const Bfloat16* from, Floats& low, Floats& high) { load_even_odd(from, low, high); }
+template <class T>
+inline Floats load_half(const T* from, int half) { return load(from + half * WIDTH); }
+inline Floats load_half(const Bfloat16* from, int half) {
+  const Words both = read<Words>(from);
+  return (Floats)(half ? both & 0xffff0000u : both << 16);
 }
 
-// One row of bfloat16 weights with R rows of x. A word holds two weights: the lower one is shifted up, the upper one is
-// masked. `halves`: each 32 numbers of x with the even ones first.
-template <int R>
-inline void dot_pairs(const Bfloat16* w, int64_t in, const float* x, int64_t ldx, const float* halves, float* y,
-                      int64_t ldy) {
-  constexpr int U = R == 1 ? 4 : R == 2 ? 2 : 1;
-  Floats acc[R][U][2] = {};
+// What is left of a row after the last whole step.
+template <class T>
+inline float rest_of(const T* w, const float* x, int64_t first, int64_t in) {
+  float total = 0;
+  for (int64_t i = first; i < in; ++i) total += to_float(w[i]) * x[i];
+  return total;
+}
+
+// One row of weights with one row of x: nothing but reading.
+template <class T>
+inline float dot_row(const T* w, int64_t in, const float* x, const float* prepared) {
+  constexpr int U = 4;  // independent sums, to hide the latency of an addition
+  Floats acc[U][2] = {};
   int64_t k = 0;
-  for (; k + U * 2 * LANES <= in; k += U * 2 * LANES)
+  for (; k + U * 2 * WIDTH <= in; k += U * 2 * WIDTH)
     for (int u = 0; u < U; ++u) {
-      const int64_t i = k + u * 2 * LANES;
-      fetch<R>(w + i);
-      const Words both = read<Words>(w + i);
-      const Floats even = (Floats)(both << 16), odd = (Floats)(both & 0xffff0000u);
-      for (int r = 0; r < R; ++r) {
-        acc[r][u][0] += even * load(halves + r * ldx + i);
-        acc[r][u][1] += odd * load(halves + r * ldx + i + LANES);
-      }
+      const int64_t i = k + u * 2 * WIDTH;
+      for (int64_t line = 0; line < 2 * WIDTH * int64_t(sizeof(T)); line += 64)
+        fetch<1>(reinterpret_cast<const char*>(w + i) + line);
+      Floats low, high;
+      load_both(w + i, low, high);
+      acc[u][0] += low * load(prepared + i);
+      acc[u][1] += high * load(prepared + i + WIDTH);
     }
-  for (int r = 0; r < R; ++r) {
-    Floats total = acc[r][0][0] + acc[r][0][1];
-    for (int u = 1; u < U; ++u) total += acc[r][u][0] + acc[r][u][1];
-    float value = sum(total);
-    for (int64_t i = k; i < in; ++i) value += to_float(w[i]) * x[r * ldx + i];
-    y[r * ldy] = value;
+  for (; k + 2 * WIDTH <= in; k += 2 * WIDTH) {
+    Floats low, high;
+    load_both(w + k, low, high);
+    acc[0][0] += low * load(prepared + k);
+    acc[0][1] += high * load(prepared + k + WIDTH);
   }
+  Floats total = acc[0][0] + acc[0][1];
+  for (int u = 1; u < U; ++u) total += acc[u][0] + acc[u][1];
+  return sum(total) + rest_of(w, x, k, in);
 }
 
+// N rows of weights with R rows of x: as many sums as there are registers, so that each load serves several products.
 // Not inlined, like those of packed.h and rounded.h: in one large function the compiler keeps sums in memory.
-template <class T, int R>
-[[gnu::noinline]] void rows_of(const Linear& m, int64_t o, int64_t n, const float* x, int64_t ldx, float* y, int64_t ldy) {
-  const T* w = static_cast<const T*>(m.weight);
-  int64_t i = o;
-  if (sizeof(T) == 4 && !IS_AMD)
-    for (; i + 2 <= o + n; i += 2) dot_rows<T, 2, R>(w + i * m.in, m.in, x, ldx, y + i, ldy);
-  for (; i < o + n; ++i) dot_rows<T, 1, R>(w + i * m.in, m.in, x, ldx, y + i, ldy);
+template <class T, int N, int R>
+[[gnu::noinline]] void dot_tile(const T* w, int64_t in, const float* x, const float* prepared, int64_t ldx, float* y,
+                                int64_t ldy, Ahead& ahead) {
+  Floats acc[R][N] = {};
+  int64_t k = 0;
+  for (; k + 2 * WIDTH <= in; k += 2 * WIDTH) {
+    ahead.step();
+    for (int half = 0; half < 2; ++half) {
+      Floats weight[N];
+      for (int n = 0; n < N; ++n) weight[n] = load_half(w + n * in + k, half);
+      for (int r = 0; r < R; ++r) {
+        const Floats one = load(prepared + r * ldx + k + half * WIDTH);
+        for (int n = 0; n < N; ++n) acc[r][n] += weight[n] * one;
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) y[r * ldy + n] = sum(acc[r][n]) + rest_of(w + n * in, x + r * ldx, k, in);
 }
 
-template <int R>
-[[gnu::noinline]] void pairs_of(const Linear& m, int64_t o, int64_t n, const float* x, int64_t ldx, const float* halves,
-                                float* y, int64_t ldy) {
-  const Bfloat16* w = static_cast<const Bfloat16*>(m.weight);
-  for (int64_t i = o; i < o + n; ++i) dot_pairs<R>(w + i * m.in, m.in, x, ldx, halves, y + i, ldy);
+constexpr int TILE_N = REGISTERS == 32 ? 4 : 2, TILE_R = 6;
+
+template <class T>
+inline void rows_product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
+  const T* w = static_cast<const T*>(m.weight);
+  const float *x = input.x, *prepared = m.format == BF16_ROWS ? input.halves : x;
+  int64_t o = part.first;
+  if (rows == 1) {
+    for (; o < part.last; ++o) y[o] = dot_row(w + o * m.in, m.in, x, prepared);
+    return;
+  }
+  for (; o < part.last; o += TILE_N) {
+    const int n = int(std::min<int64_t>(TILE_N, part.last - o));
+    Ahead ahead(w + (o + TILE_N) * m.in, TILE_N * 2 * WIDTH * sizeof(T), (rows + TILE_R - 1) / TILE_R);
+    in_tiles<TILE_R>(rows, [&](auto R, int64_t row) {
+      const int64_t at = row * input.ld;
+      float* to = y + row * ldy + o;
+      if (n == TILE_N) return dot_tile<T, TILE_N, R()>(w + o * m.in, m.in, x + at, prepared + at, input.ld, to, ldy, ahead);
+      for (int i = 0; i < n; ++i)
+        dot_tile<T, 1, R()>(w + (o + i) * m.in, m.in, x + at, prepared + at, input.ld, to + i, ldy, ahead);
+    });
+  }
 }
 
 // ---- (in, out): rows of weights, each times a number of x, added up
@@ -86,7 +102,7 @@ template <int R>
 template <class T, int N, int R>
 inline void add_columns(const T* w, int64_t step, const float* x, int64_t ldx, int64_t out, float* y, int64_t ldy) {
   int64_t j = 0;
-  for (; j + LANES <= out; j += LANES) {
+  for (; j + WIDTH <= out; j += WIDTH) {
     Floats acc[R];
     for (int r = 0; r < R; ++r) acc[r] = load(y + r * ldy + j);
     for (int i = 0; i < N; ++i) {
@@ -115,26 +131,65 @@ inline void columns_of(const Linear& m, int64_t first, int64_t last, const float
     add_columns<T, 1, R>(w + i * m.out, 1, x + i, ldx, m.out, y, m.out);
 }
 
+// A few rows: (in, out) matrices are read along their rows. A thread takes some of the inputs, and computes a part of
+// every output.
+constexpr int64_t COLUMN_ROWS = 4;
 template <class T>
 inline void partial_sums_of(const Linear& m, const float* x, int64_t ldx, int64_t rows, float* y, Part part) {
-  for (int64_t r = 0; r < rows; r += 4) {
-    const float* from = x + r * ldx;
-    float* to = y + r * m.out;
-    switch (std::min<int64_t>(rows - r, 4)) {
-      case 1: columns_of<T, 1>(m, part.first, part.last, from, ldx, to); break;
-      case 2: columns_of<T, 2>(m, part.first, part.last, from, ldx, to); break;
-      case 3: columns_of<T, 3>(m, part.first, part.last, from, ldx, to); break;
-      default: columns_of<T, 4>(m, part.first, part.last, from, ldx, to);
-    }
+  std::memset(y, 0, rows * m.out * sizeof(float));
+  in_tiles<COLUMN_ROWS>(rows, [&](auto R, int64_t row) {
+    columns_of<T, R()>(m, part.first, part.last, x + row * ldx, ldx, y + row * m.out);
+  });
+}
+
+inline void partial_sums(const Linear& m, const float* x, int64_t ldx, int64_t rows, float* y, Part part) {
+  switch (m.format) {
+    case F32_COLUMNS: return partial_sums_of<float>(m, x, ldx, rows, y, part);
+    case BF16_COLUMNS: return partial_sums_of<Bfloat16>(m, x, ldx, rows, y, part);
+    default: return partial_sums_of<Float16>(m, x, ldx, rows, y, part);
   }
 }
 
-// (in, out) matrices are read along their rows: a thread takes some of the inputs, and computes a part of every output.
-inline void partial_sums(const Linear& m, const float* x, int64_t ldx, int64_t rows, float* y, Part part) {
-  std::memset(y, 0, rows * m.out * sizeof(float));
-  switch (m.format) {
-    case F32_COLUMNS: partial_sums_of<float>(m, x, ldx, rows, y, part); break;
-    case BF16_COLUMNS: partial_sums_of<Bfloat16>(m, x, ldx, rows, y, part); break;
-    default: partial_sums_of<Float16>(m, x, ldx, rows, y, part);
+// More rows: C registers of outputs for R rows stay in registers over all inputs.
+template <class T, int C, int R>
+[[gnu::noinline]] void column_tile(const T* w, int64_t in, int64_t out, const float* x, int64_t ldx, float* y,
+                                   int64_t ldy, bool fetches) {
+  constexpr int LINE = 64 / sizeof(T), DEEP = 16;  // rows of weights to ask for ahead
+  Floats acc[R][C] = {};
+  for (int64_t k = 0; k < in; ++k, w += out) {
+    for (int j = 0; fetches && j < C * WIDTH; j += LINE) __builtin_prefetch(w + DEEP * out + j);
+    Floats weight[C];
+    for (int c = 0; c < C; ++c) weight[c] = load(w + c * WIDTH);
+    for (int r = 0; r < R; ++r) {
+      const float one = x[r * ldx + k];
+      for (int c = 0; c < C; ++c) acc[r][c] += weight[c] * one;
+    }
   }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) write(y + r * ldy + c * WIDTH, acc[r][c]);
+}
+
+template <class T>
+[[gnu::noinline]] void column_rest(const T* w, int64_t in, int64_t out, int64_t n, const float* x, float* y) {
+  for (int64_t j = 0; j < n; ++j) {
+    float total = 0;
+    for (int64_t k = 0; k < in; ++k) total += to_float(w[k * out + j]) * x[k];
+    y[j] = total;
+  }
+}
+
+template <class T>
+inline void columns_product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
+  constexpr int C = REGISTERS == 32 ? 4 : 2;
+  const T* w = static_cast<const T*>(m.weight);
+  int64_t o = part.first;
+  const auto tiles = [&](auto C, int64_t o) {
+    in_tiles<TILE_R>(rows, [&](auto R, int64_t row) {
+      column_tile<T, C(), R()>(w + o, m.in, m.out, input.x + row * input.ld, input.ld, y + row * ldy + o, ldy, row == 0);
+    });
+  };
+  for (; o + C * WIDTH <= part.last; o += C * WIDTH) tiles(Constant<C>{}, o);
+  for (; o + WIDTH <= part.last; o += WIDTH) tiles(Constant<1>{}, o);
+  for (int64_t r = 0; o < part.last && r < rows; ++r)
+    column_rest(w + o, m.in, m.out, part.last - o, input.x + r * input.ld, y + r * ldy + o);
 }

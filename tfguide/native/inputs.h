@@ -28,31 +28,32 @@ struct Rounded {
       const float* from = x + b * ACTIVATION_BLOCK;
       if (in < (b + 1) * ACTIVATION_BLOCK)
         from = static_cast<float*>(std::memcpy(buffer, from, (in - b * ACTIVATION_BLOCK) * sizeof(float)));
-      const Floats first = load(from), second = load(from + LANES);
-      const float size = largest(first, second);
-      const float inverse = size > 0 ? 127.0f / size : 0;
-      const Floats shift = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
-      const Ints low = (Ints)(first * inverse + shift) - 0x4b400000, high = (Ints)(second * inverse + shift) - 0x4b400000;
-      int8_t* to = q + row * ld + b * ACTIVATION_BLOCK;
-      write(to, __builtin_convertvector(low, Bytes));
-      write(to + LANES, __builtin_convertvector(high, Bytes));
-      const Ints both = low + high;
-      int32_t total = 0;
-      for (int i = 0; i < LANES; ++i) total += both[i];
+      Floats most = {}, not_finite = {};
+      for (int i = 0; i < ACTIVATION_BLOCK; i += WIDTH) {
+        most = larger(magnitude(load(from + i)), most);
+        not_finite += load(from + i) * 0.0f;  // a NaN or an infinity times 0 is NaN
+      }
+      const float size = maximum(most), inverse = size > 0 ? 127.0f / size : 0;
+      Ints total = {};
+      for (int i = 0; i < ACTIVATION_BLOCK; i += WIDTH) {
+        const Ints integers = rounded(load(from + i) * inverse);
+        store(q + row * ld + b * ACTIVATION_BLOCK + i, integers);
+        total += integers;
+      }
       // A NaN or an infinity makes the scale NaN, and with it every output that reads the block.
-      const bool finite = size <= 3.4e38f && sum(first * 0.0f + second * 0.0f) == 0.0f;
+      const bool finite = size <= 3.4e38f && sum(not_finite) == 0.0f;
       scale[row * blocks + b] = finite ? size / 127.0f : NAN;
-      sum_[row * blocks + b] = total;
+      sum_[row * blocks + b] = int32_t(sum(total));
     }
   }
 };
 
-// Each 32 numbers of x with the even ones first: the order of the words of bfloat16 weights.
+// Each 2 * WIDTH numbers of x with the even ones first: the order of the words of bfloat16 weights.
 inline void split_pairs(const float* x, int64_t in, float* halves) {
-  for (int64_t k = 0; k + 2 * LANES <= in; k += 2 * LANES)
-    for (int i = 0; i < LANES; ++i) {
+  for (int64_t k = 0; k + 2 * WIDTH <= in; k += 2 * WIDTH)
+    for (int i = 0; i < WIDTH; ++i) {
       halves[k + i] = x[k + 2 * i];
-      halves[k + LANES + i] = x[k + 2 * i + 1];
+      halves[k + WIDTH + i] = x[k + 2 * i + 1];
     }
 }
 

@@ -45,10 +45,10 @@ struct Reading {
     const Part part(bytes / 4, id, team.size());
     const float* x = reinterpret_cast<const float*>(from);
     Floats acc[8] = {};
-    for (int64_t i = part.first; i + 8 * LANES <= part.last; i += 8 * LANES)
+    for (int64_t i = part.first; i + 8 * WIDTH <= part.last; i += 8 * WIDTH)
       for (int u = 0; u < 8; ++u) {
-        fetch<LITTLE>(x + i + u * LANES);
-        acc[u] += load(x + i + u * LANES);
+        fetch<LITTLE>(x + i + u * WIDTH);
+        acc[u] += load(x + i + u * WIDTH);
       }
     for (int u = 1; u < 8; ++u) acc[0] += acc[u];
     total[id * LANES] = sum(acc[0]);
@@ -84,6 +84,9 @@ const char* tfguide_abi() {
   static const std::string text = abi_text();
   return text.c_str();
 }
+
+// The instructions that the kernels were compiled with.
+const char* tfguide_isa() { return ISA; }
 
 void tfguide_step(const Model* model, const Call* call, int threads) {
   std::lock_guard<std::mutex> lock(one_at_a_time);

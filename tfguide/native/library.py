@@ -84,7 +84,7 @@ def _command() -> list[str]:
 
 def _key(command) -> str:
     seen = hashlib.sha256(" ".join(command).encode())
-    for file in [*sorted(FOLDER.glob("*.h")), FOLDER / "kernels.cpp"]:
+    for file in [*sorted(FOLDER.rglob("*.h")), FOLDER / "kernels.cpp"]:
         seen.update(file.name.encode() + file.read_bytes())
     seen.update(subprocess.run([*command, "--version"], capture_output=True).stdout)
     seen.update(processor().encode())

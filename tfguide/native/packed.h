@@ -2,44 +2,66 @@
 #pragma once
 #include "inputs.h"
 
-// The outputs [o, o + 16) for R rows of x.
+constexpr int PACKED_ROWS = 8;
+
+// One register of outputs, from `o` on, for R rows of x.
 template <int R>
 [[gnu::noinline]] void int8_of(const Linear& m, int64_t o, const float* x, int64_t ldx, Floats* y) {
+  constexpr int U = R == 1 ? 4 : R == 2 ? 2 : 1;  // independent sums, to hide the latency of an addition
   const int64_t in = padded(m.in, 4);
-  const int8_t* w = static_cast<const int8_t*>(m.weight) + o * in;
-  Floats acc[R][4] = {};
-  for (int64_t k = 0; k < in; k += 4) {
-    fetch<R>(w + k * LANES);
+  const int8_t* w = static_cast<const int8_t*>(m.weight) + o / LANES * LANES * in + o % LANES * 4;
+  Floats acc[R][U] = {};
+  const auto step = [&](int64_t k, int n) {
     const Ints four = read<Ints>(w + k * LANES);
-    for (int j = 0; j < 4; ++j) {
-      const Floats weight = __builtin_convertvector(four << (24 - 8 * j) >> 24, Floats);
-      for (int r = 0; r < R; ++r) acc[r][j] += weight * (k + j < m.in ? x[r * ldx + k + j] : 0.0f);
+    for (int j = 0; j < n; ++j) {
+      const Floats weight = to_floats(four << (24 - 8 * j) >> 24);
+      for (int r = 0; r < R; ++r) acc[r][j % U] += weight * x[r * ldx + k + j];
     }
+  };
+  int64_t k = 0;
+  for (; k + 4 <= m.in; k += 4) {
+    fetch<R>(w + k * LANES);
+    step(k, 4);
   }
+  if (k < m.in) step(k, int(m.in - k));
   const Floats scale = load(static_cast<const float*>(m.scale) + o);
-  for (int r = 0; r < R; ++r) y[r] = (acc[r][0] + acc[r][1] + acc[r][2] + acc[r][3]) * scale;
+  for (int r = 0; r < R; ++r) {
+    for (int u = 1; u < U; ++u) acc[r][0] += acc[r][u];
+    y[r] = acc[r][0] * scale;
+  }
 }
 
 template <int R>
 [[gnu::noinline]] void int4_of(const Linear& m, int64_t o, const float* x, int64_t ldx, Floats* y) {
-  const uint8_t* w = static_cast<const uint8_t*>(m.weight) + o * m.in / 2;
-  const Float16* scale = static_cast<const Float16*>(m.scale) + o * (m.in / m.group);
+  constexpr int U = R <= 2 ? 4 / R : 1;
+  const int64_t group = o / LANES * LANES, lane = o % LANES;
+  const uint8_t* w = static_cast<const uint8_t*>(m.weight) + group * m.in / 2 + lane * 4;
+  const Float16* scale = static_cast<const Float16*>(m.scale) + group * (m.in / m.group) + lane;
   for (int r = 0; r < R; ++r) y[r] = Floats{};
   for (int64_t g = 0; g < m.in; g += m.group, scale += LANES) {
-    Floats acc[R][2] = {};
-    float total[R] = {};
+    Floats acc[R][U] = {};
     for (int64_t k = g; k < g + m.group; k += 8) {
       fetch<LONG>(w + k * LANES / 2);
       const Words eight = read<Words>(w + k * LANES / 2);
       for (int j = 0; j < 8; ++j) {
-        const Floats weight = __builtin_convertvector((Ints)(eight >> (8 * (j & 3) + 4 * (j >> 2)) & 15), Floats);
-        for (int r = 0; r < R; ++r) {
-          const float value = x[r * ldx + k + j];
-          acc[r][j & 1] += weight * value;
-          total[r] += value;
-        }
+        const Floats weight = to_floats((Ints)(eight >> (8 * (j & 3) + 4 * (j >> 2)) & 15) - 8);
+        for (int r = 0; r < R; ++r) acc[r][j % U] += weight * x[r * ldx + k + j];
       }
     }
-    for (int r = 0; r < R; ++r) y[r] += (acc[r][0] + acc[r][1] - 8.0f * total[r]) * load(scale);
+    for (int r = 0; r < R; ++r) {
+      for (int u = 1; u < U; ++u) acc[r][0] += acc[r][u];
+      y[r] += acc[r][0] * load(scale);
+    }
   }
+}
+
+inline void packed_product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
+  for (int64_t o = part.first; o < part.last; o += WIDTH)
+    in_tiles<PACKED_ROWS>(rows, [&](auto R, int64_t row) {
+      Floats values[R()];
+      const float* x = input.x + row * input.ld;
+      m.format == INT8 ? int8_of<R()>(m, o, x, input.ld, values) : int4_of<R()>(m, o, x, input.ld, values);
+      const int64_t n = std::min<int64_t>(WIDTH, part.last - o);
+      for (int r = 0; r < R(); ++r) std::memcpy(y + (row + r) * ldy + o, &values[r], n * sizeof(float));
+    });
 }

@@ -1,6 +1,7 @@
-// How the threads divide a matrix, and how far ahead they ask for it.
+// How the threads divide a matrix, how many rows are multiplied together, and how far ahead the kernels ask for memory.
 #pragma once
 #include <algorithm>
+#include <type_traits>
 
 #include "vectors.h"
 
@@ -16,6 +17,30 @@ struct Part {
   }
 };
 
+template <int N>
+using Constant = std::integral_constant<int, N>;
+
+template <int MOST, class F>
+inline void with_constant(int64_t n, F&& act) {
+  if constexpr (MOST == 1) {
+    act(Constant<1>{});
+  } else if (n == MOST) {
+    act(Constant<MOST>{});
+  } else {
+    with_constant<MOST - 1>(n, act);
+  }
+}
+
+// Calls act(R, row) for tiles of the rows: R, a constant of at most MOST, rows from `row` on, of nearly equal sizes.
+template <int MOST, class F>
+inline void in_tiles(int64_t rows, F&& act) {
+  const int64_t tiles = (rows + MOST - 1) / MOST;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t row = rows * t / tiles;
+    with_constant<MOST>(rows * (t + 1) / tiles - row, [&](auto R) { act(R, row); });
+  }
+}
+
 // The processor prefetches by itself, but not past the end of a page of 4 KB, and not far enough: so the kernels
 // prefetch. AMD's processors need no help where a thread reads one row after the other and does little else: there
 // prefetching costs up to a quarter of the speed, and two rows at once are read at half of it. So on them the kernels
@@ -29,3 +54,18 @@ template <int WORK>
 inline void fetch(const void* at) {
   if (!IS_AMD || WORK > 2) __builtin_prefetch(static_cast<const char*>(at) + AHEAD);
 }
+
+// With several rows, the weights of the next outputs are asked for while those of the present ones are multiplied: a
+// few cache lines in every step of every tile. So the memory is never idle while a thread computes, nor the other way.
+struct Ahead {
+  const char* at;
+  int64_t lines;  // in a step
+
+  // bytes: of the present weights, for one step; tiles: how many tiles of rows multiply them; 0: ask for nothing.
+  Ahead(const void* next, int64_t bytes, int64_t tiles)
+      : at(static_cast<const char*>(next)), lines(tiles ? (bytes + 64 * tiles - 1) / (64 * tiles) : 0) {}
+
+  void step() {
+    for (int64_t i = 0; i < lines; ++i, at += 64) __builtin_prefetch(at, 0, 2);
+  }
+};

@@ -11,7 +11,7 @@ inline void normalise(const Norm& norm, int64_t D, bool is_rms, float eps, const
   }
   Floats squares = {};
   int64_t i = 0;
-  for (; i + LANES <= D; i += LANES) {
+  for (; i + WIDTH <= D; i += WIDTH) {
     const Floats centred = load(x + i) - mean;
     squares += centred * centred;
   }
@@ -32,7 +32,7 @@ inline Floats activated(int activation, Floats x) {
     case GELU_TANH:
     case GEGLU_TANH: return x * sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // tanh from the sigmoid of 2x
     default:
-      for (int i = 0; i < LANES; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
+      for (int i = 0; i < WIDTH; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
       return x;
   }
 }
@@ -47,17 +47,17 @@ inline void rotate(const float* from, int64_t d, const float* cos, const float* 
   }
 }
 
-// n scores to weights that sum to 1; padding to a multiple of 16 becomes 0.
+// n scores to weights that sum to 1. Writes up to the next multiple of WIDTH.
 inline void softmax(float* x, int64_t n) {
-  for (int64_t i = n; i < padded(n, LANES); ++i) x[i] = -INFINITY;
+  for (int64_t i = n; i < padded(n, WIDTH); ++i) x[i] = -INFINITY;
   Floats most = load(x), totals = {};
-  for (int64_t i = LANES; i < n; i += LANES) most = load(x + i) > most ? load(x + i) : most;
+  for (int64_t i = WIDTH; i < n; i += WIDTH) most = larger(load(x + i), most);
   const float largest = maximum(most);
-  for (int64_t i = 0; i < n; i += LANES) {
+  for (int64_t i = 0; i < n; i += WIDTH) {
     const Floats e = exponential(load(x + i) - largest);
     write(x + i, e);
     totals += e;
   }
   const float factor = 1.0f / sum(totals);
-  for (int64_t i = 0; i < n; i += LANES) write(x + i, load(x + i) * factor);
+  for (int64_t i = 0; i < n; i += WIDTH) write(x + i, load(x + i) * factor);
 }

@@ -10,10 +10,10 @@
 // Overwrites a with activation(a), times b where there is one.
 inline void activate(int activation, int64_t width, float* a, const float* b) {
   int64_t i = 0;
-  for (; i + LANES <= width; i += LANES)
+  for (; i + WIDTH <= width; i += WIDTH)
     write(a + i, activated(activation, load(a + i)) * (b ? load(b + i) : all(1.0f)));
   if (i == width) return;
-  float rest[LANES] = {};
+  float rest[WIDTH] = {};
   std::memcpy(rest, a + i, (width - i) * sizeof(float));
   const Floats last = activated(activation, load(rest));
   for (int64_t j = 0; i + j < width; ++j) a[i + j] = last[j] * (b ? b[i + j] : 1.0f);

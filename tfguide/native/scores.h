@@ -1,4 +1,5 @@
-// The arithmetic of attention: products of queries with keys, and weighted sums of values.
+// The arithmetic of attention: products of queries with keys, and weighted sums of values. Each query has its own order
+// of sums, which is the same whatever the other queries are.
 #pragma once
 #include "parts.h"
 
@@ -9,71 +10,68 @@ inline void fetch_position(const T* at, int64_t n) {
   for (int64_t j = 0; j < n; j += 64 / int64_t(sizeof(T))) __builtin_prefetch(at + j);
 }
 
-// parts[q][i + k], whose sum is the product of query q and key i + k.
-template <int Q, int K, class T>
-inline void dots(const float* query, int64_t wide, const T* key, int64_t ld, int64_t i, int64_t d,
-                 Floats (*parts)[LANES]) {
-  const T* at = key + i * ld;
-  for (int k = 0; Q == 1 && k < K; ++k) fetch_position(at + (k + POSITIONS_AHEAD) * ld, d);
-  Floats acc[Q][K] = {};
+// The sums of the products of Q queries with 4 keys, of which n are there: found[q], as sum4 leaves them.
+template <int Q, class T>
+inline void four_keys(const float* const* query, const T* key, int64_t ld, int64_t n, int64_t d, Floats* found) {
+  const T* at[4];
+  for (int k = 0; k < 4; ++k) at[k] = key + std::min<int64_t>(k, n - 1) * ld;
+  Floats acc[Q][4] = {};
   int64_t j = 0;
-  for (; j + LANES <= d; j += LANES) {
-    Floats some[K];
-    for (int k = 0; k < K; ++k) some[k] = load(at + k * ld + j);
+  for (; j + WIDTH <= d; j += WIDTH) {
+    Floats some[4];
+    for (int k = 0; k < 4; ++k) some[k] = load(at[k] + j);
     for (int q = 0; q < Q; ++q) {
-      const Floats one = load(query + q * wide + j);
-      for (int k = 0; k < K; ++k) acc[q][k] += one * some[k];
+      const Floats one = load(query[q] + j);
+      for (int k = 0; k < 4; ++k) acc[q][k] += one * some[k];
     }
   }
-  for (int q = 0; q < Q; ++q)
-    for (int k = 0; k < K; ++k) {
+  for (int q = 0; q < Q; ++q) {
+    for (int k = 0; j < d && k < 4; ++k) {
       float rest = 0;  // std::fma: the compiler may contract a product and a sum for one Q and not for another
-      for (int64_t o = j; o < d; ++o) rest = std::fma(query[q * wide + o], to_float(at[k * ld + o]), rest);
+      for (int64_t o = j; o < d; ++o) rest = std::fma(query[q][o], to_float(at[k][o]), rest);
       acc[q][k][0] += rest;
-      parts[q][i + k] = acc[q][k];
     }
+    found[q] = sum4(acc[q]);
+  }
 }
 
-// Q queries, `wide` numbers apart, with up to 16 keys.
+// The products of Q queries with up to WIDTH keys, one key in each lane; lanes beyond n hold what does not matter.
 template <int Q, class T>
-inline void score(const float* query, int64_t wide, const T* key, int64_t ld, int64_t n, int64_t d, float scale,
-                  Floats* found) {
-  Floats parts[Q][LANES];
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4) dots<Q, 4>(query, wide, key, ld, i, d, parts);  // a loaded query serves four keys
-  for (; i < n; ++i) dots<Q, 1>(query, wide, key, ld, i, d, parts);
-  for (int q = 0; q < Q; ++q) {
-    for (i = n; i < LANES; ++i) parts[q][i] = Floats{};
-    found[q] = sums(parts[q]) * scale;
+inline void score(const float* const* query, const T* key, int64_t ld, int64_t n, int64_t d, float scale, Floats* found) {
+  constexpr int FOURS = WIDTH / 4;
+  Floats four[Q][FOURS] = {};
+  for (int i = 0; i < FOURS && 4 * i < n; ++i) {
+    for (int64_t k = 4 * i; k < 4 * i + 4; ++k) fetch_position(key + (k + POSITIONS_AHEAD) * ld, d);
+    Floats sums[Q];
+    four_keys<Q>(query, key + 4 * i * ld, ld, n - 4 * i, d, sums);
+    for (int q = 0; q < Q; ++q) four[q][i] = sums[q];
   }
+  for (int q = 0; q < Q; ++q) found[q] = join_sums(four[q]) * scale;
 }
 
 template <int Q, int N, class T>
-inline void add(const T* value, int64_t ld, int64_t n, const float* weights, int64_t room, float* to, int64_t next) {
+inline void add(const T* value, int64_t ld, int64_t n, const float* const* weights, float* const* to, int64_t j) {
   Floats acc[Q][N];
   for (int q = 0; q < Q; ++q)
-    for (int c = 0; c < N; ++c) acc[q][c] = load(to + q * next + c * LANES);
+    for (int c = 0; c < N; ++c) acc[q][c] = load(to[q] + j + c * WIDTH);
   for (int64_t i = 0; i < n; ++i) {
-    if (Q == 1) fetch_position(value + (i + POSITIONS_AHEAD) * ld, N * LANES);
+    fetch_position(value + (i + POSITIONS_AHEAD) * ld + j, N * WIDTH);
     for (int c = 0; c < N; ++c) {
-      const Floats some = load(value + i * ld + c * LANES);
-      for (int q = 0; q < Q; ++q) acc[q][c] += some * weights[q * room + i];
+      const Floats some = load(value + i * ld + j + c * WIDTH);
+      for (int q = 0; q < Q; ++q) acc[q][c] += some * weights[q][i];
     }
   }
   for (int q = 0; q < Q; ++q)
-    for (int c = 0; c < N; ++c) write(to + q * next + c * LANES, acc[q][c]);
+    for (int c = 0; c < N; ++c) write(to[q] + j + c * WIDTH, acc[q][c]);
 }
 
-// to += the weighted sum of n values, for Q queries: their weights lie `room` apart, their results `next`.
+// to[q] += the sum of n values, each times its weight for query q.
 template <int Q, class T>
-inline void add_all(const T* value, int64_t ld, int64_t n, int64_t d, const float* weights, int64_t room, float* to,
-                    int64_t next) {
+inline void add_all(const T* value, int64_t ld, int64_t n, int64_t d, const float* const* weights, float* const* to) {
   int64_t j = 0;
-  for (; j + 4 * LANES <= d; j += 4 * LANES) add<Q, 4>(value + j, ld, n, weights, room, to + j, next);
-  for (; j + LANES <= d; j += LANES) add<Q, 1>(value + j, ld, n, weights, room, to + j, next);
+  for (; j + 4 * WIDTH <= d; j += 4 * WIDTH) add<Q, 4>(value, ld, n, weights, to, j);
+  for (; j + WIDTH <= d; j += WIDTH) add<Q, 1>(value, ld, n, weights, to, j);
   for (; j < d; ++j)
-    for (int q = 0; q < Q; ++q) {
-      float* sum = to + q * next + j;
-      for (int64_t k = 0; k < n; ++k) *sum = std::fma(weights[q * room + k], to_float(value[k * ld + j]), *sum);
-    }
+    for (int q = 0; q < Q; ++q)
+      for (int64_t k = 0; k < n; ++k) to[q][j] = std::fma(weights[q][k], to_float(value[k * ld + j]), to[q][j]);
 }

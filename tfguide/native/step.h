@@ -1,11 +1,22 @@
-// The memory of one decoding step: what the threads share, and what each has of its own.
+// The memory of one decoding step: what the threads share, and what each has of its own. And which rows attend together.
 #pragma once
 #include <vector>
 
 #include "inputs.h"
 #include "team.h"
 
-constexpr int QUERIES = 4;  // of a prompt, which look at a key while it is in a register
+constexpr int64_t FEW_ROWS = 16;  // up to here, every thread prepares all rows for itself
+constexpr int64_t BLOCK = 512;    // positions of a text that a query looks at together
+constexpr int MOST_QUERIES = REGISTERS == 32 ? 6 : 3;
+constexpr int64_t MANY_TOKENS = 8;  // new tokens of a text from which on each thread takes some of them
+
+// Rows of one text, at positions that follow each other.
+struct Tile { int64_t row, n; };
+struct TileBlock { Tile tile; int64_t block; };
+
+// What a query has found in some blocks: its largest score, the sum of e^(score - largest) over the positions, and the
+// same sum over the values (d).
+struct Found { float *most, *total, *values; };
 
 // With few rows every thread normalises and rounds all of them for itself, which is cheaper than to wait for another
 // thread's result; with many, each does its share.
@@ -20,13 +31,21 @@ struct Step {
   char* input;                               // and the same rows, prepared for a product
   float* partial;                            // two sets of (rows, widest) for each thread
   int64_t widest, share;  // the most outputs of any layer, and of one thread
-  int64_t most_heads;     // the most heads of one row for one thread; with many rows, the queries of one head
   char* own;              // bytes_each for each thread
-  int64_t bytes_each;
+  int64_t bytes_each, attention_numbers;
+
+  std::vector<Tile> followed;      // tiles that one thread takes through all blocks
+  std::vector<TileBlock> spread;   // those whose blocks are divided among the threads
+  std::vector<char> is_spread;     // for each row
+  std::vector<int64_t> first;      // for each row, the first block that its tile looks at
+  std::vector<int64_t> found_at;   // and where that begins which it finds
+  int64_t n_blocks = 0;
+  float* found_memory;
 
   Step(const Model& model, const Call& c, Team& t, std::vector<char>& memory) : m(model), call(c), team(t) {
-    rows = call.batch * call.n_tokens;
-    many = rows > MAX_ROWS;
+    rows = call.rows;
+    many = rows > FEW_ROWS;
+    const int64_t found_numbers = plan_attention();
     const int64_t D = m.d_model, Hd = int64_t(m.n_heads) * m.d_head, Kd = int64_t(m.n_kv_heads) * m.d_head;
     widest = std::max({D, Hd, int64_t(m.d_ff)});
     bool columns = false;
@@ -34,13 +53,12 @@ struct Step {
       for (const Linear* w : {&l->query, &l->key, &l->value, &l->output, &l->gate, &l->up, &l->down})
         columns |= is_columns(*w);
     share = padded(widest / team.size() + LANES, LANES);
-    most_heads = many ? QUERIES : std::min<int64_t>(m.n_heads, rows * m.n_heads / team.size() + 1);
+    attention_numbers = MOST_QUERIES * (BLOCK + padded(m.d_head, LANES)) + 2 * LANES;
     const int64_t normed = padded(rows * D * 4, 64), rounded = padded(Input::bytes(rows, widest), 64);
-    bytes_each = padded((many ? 0 : normed + rounded) + rows * share * 4 +
-                            most_heads * (padded(call.max_length, LANES) + padded(m.d_head, LANES)) * 4, 64) + 64;
+    bytes_each = padded((many ? 0 : normed + rounded) + (padded(rows * share, LANES) + attention_numbers) * 4, 64) + 64;
     const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff};
     float** places[] = {&x, &q, &k, &v, &heads, &gate, &up};
-    int64_t total = 0;
+    int64_t total = padded(found_numbers, LANES) * 4;
     for (int64_t size : sizes) total += padded(rows * size, LANES) * 4;
     const int64_t partials = columns ? 2 * team.size() * padded(rows * widest, LANES) * 4 : 0;
     const int64_t together = many ? normed + rounded : 0;
@@ -50,6 +68,8 @@ struct Step {
       *places[i] = reinterpret_cast<float*>(at);
       at += padded(rows * sizes[i], LANES) * 4;
     }
+    found_memory = reinterpret_cast<float*>(at);
+    at += padded(found_numbers, LANES) * 4;
     h = reinterpret_cast<float*>(at);
     input = at + normed;
     at += together;
@@ -57,6 +77,45 @@ struct Step {
     own = at + partials;
   }
 
-  // The position of row r of the new tokens in its text.
-  int64_t position(int64_t r) const { return call.starts[r / call.n_tokens] + r % call.n_tokens; }
+  int64_t last_block(int64_t r) const { return call.places[r] / BLOCK; }
+
+  // Rows that are not spread have one for all blocks.
+  Found found(int64_t r, int64_t head, int64_t block) const {
+    const int64_t wide = padded(m.d_head, LANES), index = (block - first[r]) * m.n_heads + head;
+    float* values = found_memory + found_at[r] + index * (wide + LANES);
+    return {values + wide, values + wide + 1, values};
+  }
+
+ private:
+  // Divides the rows into tiles. Returns how many numbers all that is found takes.
+  int64_t plan_attention() {
+    const int64_t height = std::max(1, MOST_QUERIES / (m.n_heads / m.n_kv_heads));
+    is_spread.resize(rows);
+    found_at.resize(rows);
+    first.resize(rows);
+    int64_t numbers = 0;
+    for (int64_t begin = 0, end; begin < rows; begin = end) {
+      for (end = begin + 1; end < rows && follows(end); ++end) continue;
+      const bool spreads = end - begin < MANY_TOKENS;
+      n_blocks = std::max(n_blocks, last_block(end - 1) + 1);
+      for (int64_t at = begin; at < end; at += height) {
+        const Tile tile{at, std::min(height, end - at)};
+        const int64_t last = last_block(at + tile.n - 1);
+        const int64_t from = m.window ? std::max<int64_t>(0, call.places[at] - m.window + 1) / BLOCK : 0;
+        if (!spreads) followed.push_back(tile);
+        for (int64_t b = from; spreads && b <= last; ++b) spread.push_back({tile, b});
+        for (int64_t r = at; r < at + tile.n; ++r) {
+          is_spread[r] = spreads;
+          first[r] = from;
+          found_at[r] = numbers;
+          numbers += (spreads ? last - from + 1 : 1) * m.n_heads * (padded(m.d_head, LANES) + LANES);
+        }
+      }
+    }
+    return numbers;
+  }
+
+  bool follows(int64_t r) const {
+    return call.texts[r] == call.texts[r - 1] && call.places[r] == call.places[r - 1] + 1;
+  }
 };

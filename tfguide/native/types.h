@@ -15,13 +15,13 @@ inline void with_type(int type, F&& use) {
 template <class T>
 inline void load_row(const T* from, int64_t n, float* to) {
   int64_t i = 0;
-  for (; i + LANES <= n; i += LANES) write(to + i, load(from + i));
+  for (; i + WIDTH <= n; i += WIDTH) write(to + i, load(from + i));
   for (; i < n; ++i) to[i] = to_float(from[i]);
 }
 
 template <class T>
 inline void store_row(const float* from, int64_t n, T* to) {
   int64_t i = 0;
-  for (; i + LANES <= n; i += LANES) store(to + i, load(from + i));
+  for (; i + WIDTH <= n; i += WIDTH) store(to + i, load(from + i));
   for (; i < n; ++i) store(to + i, from[i]);
 }

@@ -13,10 +13,8 @@ class Worker {
  public:
   Worker(Step& step, int id) : s(step), m(step.m), id(id), size(step.team.size()) {
     products = reinterpret_cast<float*>(s.own + id * s.bytes_each);
-    scores = products + s.rows * s.share;
-    queries = scores + s.most_heads * padded(s.call.max_length, LANES);
-    float* rest = queries + s.most_heads * padded(m.d_head, LANES);
-    h = s.many ? s.h : rest;
+    for_attention = products + padded(s.rows * s.share, LANES);
+    h = s.many ? s.h : for_attention + s.attention_numbers;
     for_input = s.many ? static_cast<void*>(s.input) : h + s.rows * m.d_model;
   }
 
@@ -31,7 +29,7 @@ class Worker {
   Step& s;
   const Model& m;
   const int id, size;
-  float *h, *products, *scores, *queries;
+  float *h, *products, *for_attention;
   void* for_input;
   int set = 0;
 
@@ -50,7 +48,7 @@ class Worker {
         const auto* row = static_cast<const decltype(type)*>(m.embedding) + s.call.tokens[r] * D;
         for (int64_t i = 0; i < D; ++i) x(r)[i] = to_float(row[i]) * m.embedding_scale;
       });
-      for (int64_t i = 0; s.call.positions && i < D; ++i) x(r)[i] += s.call.positions[s.position(r) * D + i];
+      for (int64_t i = 0; s.call.positions && i < D; ++i) x(r)[i] += s.call.positions[s.call.places[r] * D + i];
       for (int64_t i = 0; m.added && i < D; ++i) x(r)[i] += m.added[i];
       if (m.embedding_norm.weight) normalise(m, m.embedding_norm, x(r), x(r));
     });
@@ -90,7 +88,7 @@ class Worker {
     int64_t ld = part.last - part.first, stride = 0;
     float* to = products - part.first;  // so that output o lies at to + o
     int shares = 1;
-    if (is_columns(w)) {
+    if (in_partial_sums(w, s.rows)) {
       stride = padded(s.rows * s.widest, LANES);
       ld = w.out;
       to = s.partial + set * size * stride;
@@ -122,11 +120,14 @@ class Worker {
     multiply(layer.key, input, s.k, false);
     multiply(layer.value, input, s.v, false);
     s.team.barrier();
-    with_type(s.call.cache_type, [&](auto type) {
+    const bool scaled = s.call.cache_type == INT8_SCALED;
+    const auto attend_to = [&](auto type) {
       using T = decltype(type);
-      T *keys = static_cast<T*>(s.call.keys[index]), *values = static_cast<T*>(s.call.values[index]);
-      attend(Attention<T>{s, m, keys, values, queries, scores});
-    });
+      attend(Attention<T>{s, m, static_cast<T*>(s.call.keys[index]), static_cast<T*>(s.call.values[index]),
+                          scaled ? s.call.key_scales[index] : nullptr, scaled ? s.call.value_scales[index] : nullptr,
+                          for_attention});
+    };
+    scaled ? attend_to(int8_t{}) : with_type(s.call.cache_type, attend_to);
     s.team.barrier();
     multiply(layer.output, prepared(layer.output, s.heads), s.x, true);
     s.team.barrier();
@@ -138,13 +139,9 @@ class Worker {
     for (int64_t u = units * id / size; u < units * (id + 1) / size; ++u)
       cache.append(u / m.n_kv_heads, u % m.n_kv_heads);
     s.team.barrier();
-    if (s.many) return cache.attend_prompt(id, size);
-    const int64_t all = s.rows * m.n_heads, last = all * (id + 1) / size;
-    for (int64_t u = all * id / size; u < last;) {  // the heads of one row together
-      const int64_t r = u / m.n_heads, head = u % m.n_heads, n = std::min(last - u, m.n_heads - head);
-      cache.attend(r, head, n);
-      u += n;
-    }
+    cache.attend(id, size);
+    s.team.barrier();
+    cache.finish(id, size);
   }
 
   void feed_forward(const Layer& layer, const float* from) {
@@ -155,9 +152,9 @@ class Worker {
     multiply(layer.up, input, s.up, false);
     const Part part(F, id, size);
     for (int64_t r = 0; r < s.rows; ++r)
-      for (int64_t o = part.first; o < part.last; o += LANES) {
+      for (int64_t o = part.first; o < part.last; o += WIDTH) {
         float *up = s.up + r * F + o, *gate = gated ? s.gate + r * F + o : up;
-        const int64_t n = std::min<int64_t>(LANES, part.last - o);
+        const int64_t n = std::min<int64_t>(WIDTH, part.last - o);
         Floats a = {}, b = all(1.0f);
         std::memcpy(&a, gate, n * sizeof(float));
         if (gated) std::memcpy(&b, up, n * sizeof(float));

@@ -25,7 +25,7 @@ inline float rest_of(const T* w, const float* x, int64_t first, int64_t in) {
 
 // One row of weights with one row of x: nothing but reading.
 template <class T>
-inline float dot_row(const T* w, int64_t in, const float* x, const float* prepared) {
+inline float dot_row(const T* w, int64_t in, const float* x, const float* tile) {
   constexpr int U = 4;  // independent sums, to hide the latency of an addition
   Floats acc[U][2] = {};
   int64_t k = 0;
@@ -36,14 +36,14 @@ inline float dot_row(const T* w, int64_t in, const float* x, const float* prepar
         fetch<1>(reinterpret_cast<const char*>(w + i) + line);
       Floats low, high;
       load_both(w + i, low, high);
-      acc[u][0] += low * load(prepared + i);
-      acc[u][1] += high * load(prepared + i + WIDTH);
+      acc[u][0] += low * load(tile + i);
+      acc[u][1] += high * load(tile + i + WIDTH);
     }
   for (; k + 2 * WIDTH <= in; k += 2 * WIDTH) {
     Floats low, high;
     load_both(w + k, low, high);
-    acc[0][0] += low * load(prepared + k);
-    acc[0][1] += high * load(prepared + k + WIDTH);
+    acc[0][0] += low * load(tile + k);
+    acc[0][1] += high * load(tile + k + WIDTH);
   }
   Floats total = acc[0][0] + acc[0][1];
   for (int u = 1; u < U; ++u) total += acc[u][0] + acc[u][1];
@@ -53,9 +53,9 @@ inline float dot_row(const T* w, int64_t in, const float* x, const float* prepar
 // N rows of weights with R rows of x: as many sums as there are registers, so that each load serves several products.
 // Not inlined, like those of packed.h and rounded.h: in one large function the compiler keeps sums in memory.
 template <class T, int N, int R>
-[[gnu::noinline]] void dot_tile(const T* w, int64_t in, const float* x, const float* prepared, int64_t ldx, float* y,
-                                int64_t ldy, Ahead& ahead) {
-  Floats acc[R][N] = {};
+[[gnu::noinline]] void dot_tile(const T* w, int64_t in, const float* x, const float* tile, float* y, int64_t ldy,
+                                Ahead& ahead) {
+  Floats acc[R * N] = {};
   int64_t k = 0;
   for (; k + 2 * WIDTH <= in; k += 2 * WIDTH) {
     ahead.step();
@@ -63,35 +63,37 @@ template <class T, int N, int R>
       Floats weight[N];
       for (int n = 0; n < N; ++n) weight[n] = load_half(w + n * in + k, half);
       for (int r = 0; r < R; ++r) {
-        const Floats one = load(prepared + r * ldx + k + half * WIDTH);
-        for (int n = 0; n < N; ++n) acc[r][n] += weight[n] * one;
+        Floats one = load(tile + r * 2 * WIDTH + half * WIDTH);
+        keep_in_register(one);
+        for (int n = 0; n < N; ++n) acc[r * N + n] += weight[n] * one;
       }
     }
+    tile += R * 2 * WIDTH;
   }
+  float totals[R * N];
+  int i = 0;
+  for (; i + 4 <= R * N; i += 4) write_sum4(totals + i, sum4(acc + i));
+  for (; i < R * N; ++i) totals[i] = sum(acc[i]);
   for (int r = 0; r < R; ++r)
-    for (int n = 0; n < N; ++n) y[r * ldy + n] = sum(acc[r][n]) + rest_of(w + n * in, x + r * ldx, k, in);
+    for (int n = 0; n < N; ++n) y[r * ldy + n] = totals[r * N + n] + rest_of(w + n * in, x + r * in, k, in);
 }
-
-constexpr int TILE_N = REGISTERS == 32 ? 4 : 2, TILE_R = 6;
 
 template <class T>
 inline void rows_product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
   const T* w = static_cast<const T*>(m.weight);
-  const float *x = input.x, *prepared = m.format == BF16_ROWS ? input.halves : x;
   int64_t o = part.first;
   if (rows == 1) {
-    for (; o < part.last; ++o) y[o] = dot_row(w + o * m.in, m.in, x, prepared);
+    for (; o < part.last; ++o) y[o] = dot_row(w + o * m.in, m.in, input.x, input.tiles);
     return;
   }
   for (; o < part.last; o += TILE_N) {
     const int n = int(std::min<int64_t>(TILE_N, part.last - o));
     Ahead ahead(w + (o + TILE_N) * m.in, TILE_N * 2 * WIDTH * sizeof(T), (rows + TILE_R - 1) / TILE_R);
     in_tiles<TILE_R>(rows, [&](auto R, int64_t row) {
-      const int64_t at = row * input.ld;
+      const float *x = input.x + row * m.in, *tile = input.tiles + row * input.ld;
       float* to = y + row * ldy + o;
-      if (n == TILE_N) return dot_tile<T, TILE_N, R()>(w + o * m.in, m.in, x + at, prepared + at, input.ld, to, ldy, ahead);
-      for (int i = 0; i < n; ++i)
-        dot_tile<T, 1, R()>(w + (o + i) * m.in, m.in, x + at, prepared + at, input.ld, to + i, ldy, ahead);
+      if (n == TILE_N) return dot_tile<T, TILE_N, R()>(w + o * m.in, m.in, x, tile, to, ldy, ahead);
+      for (int i = 0; i < n; ++i) dot_tile<T, 1, R()>(w + (o + i) * m.in, m.in, x, tile, to + i, ldy, ahead);
     });
   }
 }
@@ -152,16 +154,16 @@ inline void partial_sums(const Linear& m, const float* x, int64_t ldx, int64_t r
 
 // More rows: C registers of outputs for R rows stay in registers over all inputs.
 template <class T, int C, int R>
-[[gnu::noinline]] void column_tile(const T* w, int64_t in, int64_t out, const float* x, int64_t ldx, float* y,
-                                   int64_t ldy, bool fetches) {
+[[gnu::noinline]] void column_tile(const T* w, int64_t in, int64_t out, const float* tile, float* y, int64_t ldy,
+                                   bool fetches) {
   constexpr int LINE = 64 / sizeof(T), DEEP = 16;  // rows of weights to ask for ahead
   Floats acc[R][C] = {};
-  for (int64_t k = 0; k < in; ++k, w += out) {
+  for (int64_t k = 0; k < in; ++k, w += out, tile += R) {
     for (int j = 0; fetches && j < C * WIDTH; j += LINE) __builtin_prefetch(w + DEEP * out + j);
     Floats weight[C];
     for (int c = 0; c < C; ++c) weight[c] = load(w + c * WIDTH);
     for (int r = 0; r < R; ++r) {
-      const float one = x[r * ldx + k];
+      Floats one = all(tile[r]);
       for (int c = 0; c < C; ++c) acc[r][c] += weight[c] * one;
     }
   }
@@ -180,16 +182,15 @@ template <class T>
 
 template <class T>
 inline void columns_product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
-  constexpr int C = REGISTERS == 32 ? 4 : 2;
   const T* w = static_cast<const T*>(m.weight);
   int64_t o = part.first;
   const auto tiles = [&](auto C, int64_t o) {
     in_tiles<TILE_R>(rows, [&](auto R, int64_t row) {
-      column_tile<T, C(), R()>(w + o, m.in, m.out, input.x + row * input.ld, input.ld, y + row * ldy + o, ldy, row == 0);
+      column_tile<T, C(), R()>(w + o, m.in, m.out, input.tiles + row * input.ld, y + row * ldy + o, ldy, row == 0);
     });
   };
-  for (; o + C * WIDTH <= part.last; o += C * WIDTH) tiles(Constant<C>{}, o);
+  for (; o + COLUMN_C * WIDTH <= part.last; o += COLUMN_C * WIDTH) tiles(Constant<COLUMN_C>{}, o);
   for (; o + WIDTH <= part.last; o += WIDTH) tiles(Constant<1>{}, o);
   for (int64_t r = 0; o < part.last && r < rows; ++r)
-    column_rest(w + o, m.in, m.out, part.last - o, input.x + r * input.ld, y + r * ldy + o);
+    column_rest(w + o, m.in, m.out, part.last - o, input.x + r * m.in, y + r * ldy + o);
 }

@@ -1,12 +1,32 @@
-// What a product reads: rows x, and the same rows in the form that the format of the weights needs.
+// What a product reads: rows x, arranged as the format of the weights needs them. The rows of a tile lie together, so
+// that a kernel walks along one address: first some numbers of each row, then the next ones of each row.
 #pragma once
 #include "abi.h"
 #include "parts.h"
 
+inline bool is_rows(const Linear& m) { return m.format <= F16_ROWS; }
 inline bool is_columns(const Linear& m) { return m.format >= F32_COLUMNS && m.format <= F16_COLUMNS; }
 inline bool is_a8(const Linear& m) { return m.format >= INT8_A8; }
 
-// Rows rounded to 8 bits, q (rows, in), with a scale and the sum of q for each block of inputs.
+// ---- how many rows a tile has: as many as there are registers for their sums
+
+constexpr int TILE_N = REGISTERS == 32 ? 4 : 2, TILE_R = 6;  // of 32 and 16 bits: rows of weights, rows of x
+constexpr int COLUMN_C = REGISTERS == 32 ? 4 : 2;            // and registers of outputs, TILE_R rows of x
+constexpr int PACKED_R = 8;                                  // of 8 and 4 bits with float32 rows x
+// With rows of 8 bits there are as many sums as counters, and all outputs of a group of 16. AVX-512 takes two groups for
+// many rows, so that an operand made from a row serves twice.
+constexpr int A8_MANY_N = WIDTH == LANES ? 2 : PARTS, A8_MANY_R = WIDTH == LANES ? 6 : REGISTERS == 32 ? 4 : 2;
+constexpr int A8_FEW_R = WIDTH == LANES ? 8 : A8_MANY_R;
+
+inline int64_t tile_rows(const Linear& m, int64_t rows) {
+  if (is_a8(m)) return rows > A8_FEW_R ? A8_MANY_R : A8_FEW_R;
+  return m.format == INT8 || m.format == INT4 ? PACKED_R : TILE_R;
+}
+
+// ---- arrangements
+
+// Rows rounded to 8 bits, with a scale and the sum for each block of inputs. q: four numbers of each row of a tile, then
+// the next four of each; scale, sum: one of each row of a tile, then the next one of each.
 struct Rounded {
   int8_t* q;
   float* scale;
@@ -18,11 +38,12 @@ struct Rounded {
     return rows * blocks * (ACTIVATION_BLOCK + sizeof(float) + sizeof(int32_t)) + 64;
   }
   Rounded(void* memory, int64_t rows, int64_t in) : ld(padded(in, ACTIVATION_BLOCK)), blocks(ld / ACTIVATION_BLOCK) {
-    scale = static_cast<float*>(memory);
+    q = static_cast<int8_t*>(memory);
+    scale = reinterpret_cast<float*>(q + rows * ld);
     sum_ = reinterpret_cast<int32_t*>(scale + rows * blocks);
-    q = reinterpret_cast<int8_t*>(sum_ + rows * blocks);
   }
-  void take(const float* x, int64_t in, int64_t row) {
+
+  void take(const float* x, int64_t in, int64_t row, RowTile tile) {
     for (int64_t b = 0; b < blocks; ++b) {
       float buffer[ACTIVATION_BLOCK] = {0};
       const float* from = x + b * ACTIVATION_BLOCK;
@@ -34,42 +55,55 @@ struct Rounded {
         not_finite += load(from + i) * 0.0f;  // a NaN or an infinity times 0 is NaN
       }
       const float size = maximum(most), inverse = size > 0 ? 127.0f / size : 0;
+      alignas(64) int8_t bytes[ACTIVATION_BLOCK];
       Ints total = {};
       for (int i = 0; i < ACTIVATION_BLOCK; i += WIDTH) {
         const Ints integers = rounded(load(from + i) * inverse);
-        store(q + row * ld + b * ACTIVATION_BLOCK + i, integers);
+        store(bytes + i, integers);
         total += integers;
       }
+      int8_t* to = q + tile.first * ld + b * ACTIVATION_BLOCK * tile.rows + (row - tile.first) * 4;
+      for (int i = 0; i < ACTIVATION_BLOCK; i += 4, to += 4 * tile.rows) std::memcpy(to, bytes + i, 4);
       // A NaN or an infinity makes the scale NaN, and with it every output that reads the block.
       const bool finite = size <= 3.4e38f && sum(not_finite) == 0.0f;
-      scale[row * blocks + b] = finite ? size / 127.0f : NAN;
-      sum_[row * blocks + b] = int32_t(sum(total));
+      const int64_t at = tile.first * blocks + b * tile.rows + row - tile.first;
+      scale[at] = finite ? size / 127.0f : NAN;
+      sum_[at] = int32_t(sum(total));
     }
   }
 };
 
-// Each 2 * WIDTH numbers of x with the even ones first: the order of the words of bfloat16 weights.
-inline void split_pairs(const float* x, int64_t in, float* halves) {
-  for (int64_t k = 0; k + 2 * WIDTH <= in; k += 2 * WIDTH)
-    for (int i = 0; i < WIDTH; ++i) {
-      halves[k + i] = x[k + 2 * i];
-      halves[k + WIDTH + i] = x[k + 2 * i + 1];
-    }
-}
-
-// Rows x (rows, in), and x prepared for the format of the weights.
+// Rows x (rows, in), and x arranged. For weights in rows, two registers of each row of a tile, then the next two; for
+// bfloat16 the even numbers in the first of them, the odd ones in the second. For other weights, one number of each row.
 struct Input {
   const float* x;
-  int64_t ld;
-  Rounded rounded;  // for A8
-  float* halves;    // for BF16_ROWS, in the same memory
+  int64_t rows, ld;  // ld: of `tiles`
+  Rounded rounded;   // for A8
+  float* tiles;      // for the others, in the same memory; x itself where that is the same
 
-  static int64_t bytes(int64_t rows, int64_t in) { return rows * padded(in, ACTIVATION_BLOCK) * 5 + 64; }
-  Input(const float* from, int64_t rows, int64_t in, void* memory)
-      : x(from), ld(in), rounded(memory, rows, in), halves(static_cast<float*>(memory)) {}
+  static int64_t bytes(int64_t rows, int64_t in) { return rows * padded(in, 2 * LANES) * 5 + 64; }
+  Input(const Linear& m, const float* from, int64_t rows, void* memory)
+      : x(from), rows(rows), ld(padded(m.in, 2 * LANES)), rounded(memory, rows, m.in),
+        tiles(is_arranged(m) ? static_cast<float*>(memory) : const_cast<float*>(from)) {}
+
+  bool is_arranged(const Linear& m) const { return rows > 1 || m.format == BF16_ROWS; }
 
   void prepare(const Linear& m, int64_t row) {
-    if (is_a8(m)) rounded.take(x + row * ld, m.in, row);
-    if (m.format == BF16_ROWS) split_pairs(x + row * ld, m.in, halves + row * ld);
+    const float* from = x + row * m.in;
+    const RowTile tile = tile_of_row(row, rows, tile_rows(m, rows));
+    if (is_a8(m)) return rounded.take(from, m.in, row, tile);
+    if (!is_arranged(m)) return;
+    float* to = tiles + tile.first * ld;
+    if (!is_rows(m)) {
+      for (int64_t k = 0; k < m.in; ++k) to[k * tile.rows + row - tile.first] = from[k];
+      return;
+    }
+    to += (row - tile.first) * 2 * WIDTH;
+    for (int64_t k = 0; k + 2 * WIDTH <= m.in; k += 2 * WIDTH, to += 2 * WIDTH * tile.rows) {
+      Floats a = load(from + k), b = load(from + k + WIDTH);
+      if (m.format == BF16_ROWS) even_odd(load(from + k), load(from + k + WIDTH), a, b);
+      write(to, a);
+      write(to + WIDTH, b);
+    }
   }
 };

@@ -51,7 +51,7 @@ struct Product {
 
   void pass(int id, const float* x, int64_t rows, float* y) {
     const int size = team.size();
-    Input input(x, rows, w.in, memory);
+    Input input(w, x, rows, memory);
     for (int64_t r = id; r < rows; r += size) input.prepare(w, r);
     team.barrier();
     const Part part(w.out, id, size);

@@ -2,11 +2,9 @@
 #pragma once
 #include "inputs.h"
 
-constexpr int PACKED_ROWS = 8;
-
 // One register of outputs, from `o` on, for R rows of x.
 template <int R>
-[[gnu::noinline]] void int8_of(const Linear& m, int64_t o, const float* x, int64_t ldx, Floats* y) {
+[[gnu::noinline]] void int8_of(const Linear& m, int64_t o, const float* tile, Floats* y) {
   constexpr int U = R == 1 ? 4 : R == 2 ? 2 : 1;  // independent sums, to hide the latency of an addition
   const int64_t in = padded(m.in, 4);
   const int8_t* w = static_cast<const int8_t*>(m.weight) + o / LANES * LANES * in + o % LANES * 4;
@@ -15,7 +13,7 @@ template <int R>
     const Ints four = read<Ints>(w + k * LANES);
     for (int j = 0; j < n; ++j) {
       const Floats weight = to_floats(four << (24 - 8 * j) >> 24);
-      for (int r = 0; r < R; ++r) acc[r][j % U] += weight * x[r * ldx + k + j];
+      for (int r = 0; r < R; ++r) acc[r][j % U] += weight * tile[(k + j) * R + r];
     }
   };
   int64_t k = 0;
@@ -32,7 +30,7 @@ template <int R>
 }
 
 template <int R>
-[[gnu::noinline]] void int4_of(const Linear& m, int64_t o, const float* x, int64_t ldx, Floats* y) {
+[[gnu::noinline]] void int4_of(const Linear& m, int64_t o, const float* tile, Floats* y) {
   constexpr int U = R <= 2 ? 4 / R : 1;
   const int64_t group = o / LANES * LANES, lane = o % LANES;
   const uint8_t* w = static_cast<const uint8_t*>(m.weight) + group * m.in / 2 + lane * 4;
@@ -45,7 +43,7 @@ template <int R>
       const Words eight = read<Words>(w + k * LANES / 2);
       for (int j = 0; j < 8; ++j) {
         const Floats weight = to_floats((Ints)(eight >> (8 * (j & 3) + 4 * (j >> 2)) & 15) - 8);
-        for (int r = 0; r < R; ++r) acc[r][j % U] += weight * x[r * ldx + k + j];
+        for (int r = 0; r < R; ++r) acc[r][j % U] += weight * tile[(k + j) * R + r];
       }
     }
     for (int r = 0; r < R; ++r) {
@@ -57,10 +55,10 @@ template <int R>
 
 inline void packed_product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
   for (int64_t o = part.first; o < part.last; o += WIDTH)
-    in_tiles<PACKED_ROWS>(rows, [&](auto R, int64_t row) {
+    in_tiles<PACKED_R>(rows, [&](auto R, int64_t row) {
       Floats values[R()];
-      const float* x = input.x + row * input.ld;
-      m.format == INT8 ? int8_of<R()>(m, o, x, input.ld, values) : int4_of<R()>(m, o, x, input.ld, values);
+      const float* tile = input.tiles + row * input.ld;
+      m.format == INT8 ? int8_of<R()>(m, o, tile, values) : int4_of<R()>(m, o, tile, values);
       const int64_t n = std::min<int64_t>(WIDTH, part.last - o);
       for (int r = 0; r < R(); ++r) std::memcpy(y + (row + r) * ldy + o, &values[r], n * sizeof(float));
     });

@@ -31,13 +31,25 @@ inline void with_constant(int64_t n, F&& act) {
   }
 }
 
-// Calls act(R, row) for tiles of the rows: R, a constant of at most MOST, rows from `row` on, of nearly equal sizes.
+// Rows that are multiplied together. `rows` rows are divided into tiles of at most `most`, of nearly equal sizes.
+struct RowTile { int64_t first, rows; };
+inline RowTile row_tile(int64_t t, int64_t rows, int64_t most) {
+  const int64_t tiles = (rows + most - 1) / most, first = rows * t / tiles;
+  return {first, rows * (t + 1) / tiles - first};
+}
+inline RowTile tile_of_row(int64_t row, int64_t rows, int64_t most) {
+  for (int64_t t = row / most;; ++t) {
+    const RowTile tile = row_tile(t, rows, most);
+    if (row < tile.first + tile.rows) return tile;
+  }
+}
+
+// Calls act(R, row) for all tiles: R, a constant, rows from `row` on.
 template <int MOST, class F>
 inline void in_tiles(int64_t rows, F&& act) {
-  const int64_t tiles = (rows + MOST - 1) / MOST;
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t row = rows * t / tiles;
-    with_constant<MOST>(rows * (t + 1) / tiles - row, [&](auto R) { act(R, row); });
+  for (int64_t t = 0; t < (rows + MOST - 1) / MOST; ++t) {
+    const RowTile tile = row_tile(t, rows, MOST);
+    with_constant<MOST>(tile.rows, [&](auto R) { act(R, tile.first); });
   }
 }
 

@@ -12,6 +12,9 @@ template <int N, int R>
     const int64_t first = o + n * WIDTH;  // its group of 16 lies together, in words of 4 bytes for each output
     w[n] = static_cast<const int8_t*>(m.weight) + first / LANES * LANES * in + first % LANES * 4;
   }
+  const int8_t* q = x.q + row * x.ld;  // four numbers of each row, then the next four
+  const float* scale_of = x.scale + row * x.blocks;
+  const int32_t* sum_of = x.sum_ + row * x.blocks;
   Floats total[R][N];
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) total[r][n] = Floats{};
@@ -19,7 +22,7 @@ template <int N, int R>
     ahead.step();
     Ints acc[R][N];
     for (int r = 0; r < R; ++r)
-      for (int n = 0; n < N; ++n) acc[r][n] = Ints{} - WEIGHT_OFFSET * x.sum_[(row + r) * x.blocks + b];
+      for (int n = 0; n < N; ++n) acc[r][n] = Ints{} - WEIGHT_OFFSET * sum_of[b * R + r];
     const int64_t last = std::min<int64_t>(in, (b + 1) * ACTIVATION_BLOCK);
 #pragma GCC unroll 8
     for (int64_t k = b * ACTIVATION_BLOCK; k < last; k += 4) {
@@ -29,12 +32,12 @@ template <int N, int R>
         weight[n] = int8s(read<Ints>(w[n] + k * LANES));
       }
       for (int r = 0; r < R; ++r) {
-        const Ints four = repeat4(x.q + (row + r) * x.ld + k);
+        const Ints four = repeat4(q + k * R + r * 4);
         for (int n = 0; n < N; ++n) acc[r][n] = dot(acc[r][n], weight[n], four);
       }
     }
     for (int r = 0; r < R; ++r)
-      for (int n = 0; n < N; ++n) total[r][n] += to_floats(acc[r][n]) * x.scale[(row + r) * x.blocks + b];
+      for (int n = 0; n < N; ++n) total[r][n] += to_floats(acc[r][n]) * scale_of[b * R + r];
   }
   for (int n = 0; n < N; ++n) {
     const Floats scale = load(static_cast<const float*>(m.scale) + o + n * WIDTH);
@@ -53,6 +56,9 @@ template <int N, int R>
     w[n] = static_cast<const uint8_t*>(m.weight) + group * m.in / 2 + lane * 4;
     scales[n] = static_cast<const Float16*>(m.scale) + group * (m.in / m.group) + lane;
   }
+  const int8_t* q = x.q + row * x.ld;  // four numbers of each row, then the next four
+  const float* scale_of = x.scale + row * x.blocks;
+  const int32_t* sum_of = x.sum_ + row * x.blocks;
   Floats total[R][N];
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) total[r][n] = Floats{};
@@ -63,9 +69,9 @@ template <int N, int R>
     for (int r = 0; r < R; ++r) {
       int32_t sum = 0;
       if (step == ACTIVATION_BLOCK) {
-        sum = x.sum_[(row + r) * x.blocks + b];
+        sum = sum_of[b * R + r];
       } else {
-        for (int i = 0; i < 8; ++i) sum += x.q[(row + r) * x.ld + s + i];
+        for (int i = 0; i < 8; ++i) sum += q[(s + i / 4 * 4) * R + r * 4 + i % 4];
       }
       for (int n = 0; n < N; ++n) acc[r][n] = Ints{} - 8 * sum;
     }
@@ -80,21 +86,20 @@ template <int N, int R>
         high[n] = eight >> 4 & 0x0f0f0f0f;
       }
       for (int r = 0; r < R; ++r) {
-        const int8_t* from = x.q + (row + r) * x.ld + k;
-        const Ints first = repeat4(from), second = repeat4(from + 4);
+        const Ints first = repeat4(q + k * R + r * 4), second = repeat4(q + (k + 4) * R + r * 4);
         for (int n = 0; n < N; ++n) acc[r][n] = dot_int4(acc[r][n], low[n], high[n], first, second);
       }
     }
     for (int n = 0; n < N; ++n) {
       const Floats scale = load(scales[n] + s / m.group * LANES);
-      for (int r = 0; r < R; ++r) total[r][n] += to_floats(acc[r][n]) * (scale * x.scale[(row + r) * x.blocks + b]);
+      for (int r = 0; r < R; ++r) total[r][n] += to_floats(acc[r][n]) * (scale * scale_of[b * R + r]);
     }
   }
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) y[r * N + n] = total[r][n];
 }
 
-// N registers of outputs of all rows, which are the more, the fewer rows there are.
+// N registers of outputs of all rows, at most MOST rows at a time.
 template <int N, int MOST>
 inline void a8_tiles(const Linear& m, int64_t o, const Rounded& x, int64_t rows, float* y, int64_t ldy) {
   const int64_t bytes = N * WIDTH * m.in / (m.format == INT8_A8 ? 1 : 2), outputs = std::min<int64_t>(N * WIDTH, m.out - o);
@@ -108,15 +113,16 @@ inline void a8_tiles(const Linear& m, int64_t o, const Rounded& x, int64_t rows,
   });
 }
 
-// How many sums fit into the registers, in whole groups of 16 outputs. AVX-512 takes two groups for many rows, so that an
-// operand made from a row serves twice: 2 x 6 sums, as many counters, and their operands.
-constexpr int A8_MANY = WIDTH == LANES ? 2 : PARTS, A8_MANY_ROWS = WIDTH == LANES ? 6 : REGISTERS == 32 ? 4 : 2;
-constexpr int A8_FEW_ROWS = WIDTH == LANES ? 8 : A8_MANY_ROWS;
+template <int N>
+inline void a8_tiles(const Linear& m, int64_t o, const Rounded& x, int64_t rows, float* y, int64_t ldy) {
+  if (rows > A8_FEW_R) return a8_tiles<N, A8_MANY_R>(m, o, x, rows, y, ldy);
+  a8_tiles<N, A8_FEW_R>(m, o, x, rows, y, ldy);
+}
 
 inline void a8_product(const Linear& m, const Rounded& x, int64_t rows, float* y, int64_t ldy, Part part) {
   int64_t o = part.first;
-  if (rows > A8_FEW_ROWS)
-    for (; o + A8_MANY * WIDTH <= padded(part.last, LANES); o += A8_MANY * WIDTH)
-      a8_tiles<A8_MANY, A8_MANY_ROWS>(m, o, x, rows, y, ldy);
-  for (; o < part.last; o += LANES) a8_tiles<PARTS, A8_FEW_ROWS>(m, o, x, rows, y, ldy);
+  if (rows > A8_FEW_R)
+    for (; o + A8_MANY_N * WIDTH <= padded(part.last, LANES); o += A8_MANY_N * WIDTH)
+      a8_tiles<A8_MANY_N, A8_MANY_R>(m, o, x, rows, y, ldy);
+  for (; o < part.last; o += LANES) a8_tiles<PARTS>(m, o, x, rows, y, ldy);
 }

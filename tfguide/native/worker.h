@@ -109,7 +109,7 @@ class Worker {
 
   // The input, prepared for the format of these weights.
   Input prepared(const Linear& w, const float* x) {
-    Input input(x, s.rows, w.in, for_input);
+    Input input(w, x, s.rows, for_input);
     own_rows([&](int64_t r) { input.prepare(w, r); });
     return input;
   }

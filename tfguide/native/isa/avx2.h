@@ -35,6 +35,17 @@ inline void store(int8_t* to, Ints x) {
   _mm_storel_epi64((__m128i*)to, _mm_packs_epi16(words, words));
 }
 
+// 16 numbers, the even ones apart from the odd ones.
+inline void even_odd(Floats a, Floats b, Floats& even, Floats& odd) {
+  const __m256 low = _mm256_permute2f128_ps((__m256)a, (__m256)b, 0x20);
+  const __m256 high = _mm256_permute2f128_ps((__m256)a, (__m256)b, 0x31);
+  even = (Floats)_mm256_shuffle_ps(low, high, 0x88);
+  odd = (Floats)_mm256_shuffle_ps(low, high, 0xdd);
+}
+
+// The compiler would rather load a number again for each instruction that needs it.
+inline void keep_in_register(Floats& x) { asm("" : "+x"(x)); }
+
 // ---- sums
 
 inline float sum(Floats x) {
@@ -58,6 +69,11 @@ inline Floats sum4(const Floats* x) {
 inline Floats join_sums(const Floats* four) {
   const __m256 a = (__m256)four[0], b = (__m256)four[1];
   return (Floats)_mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+}
+
+// The four sums of sum4, as numbers in memory.
+inline void write_sum4(float* to, Floats four) {
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128((__m256)four), _mm256_extractf128_ps((__m256)four, 1)));
 }
 
 // ---- products of bytes, added up in words of 32 bits

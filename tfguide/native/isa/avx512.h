@@ -49,6 +49,16 @@ inline Floats dot_pairs(Floats acc, Words a, Words b) {
 }
 #endif
 
+// 32 numbers, the even ones apart from the odd ones.
+inline void even_odd(Floats a, Floats b, Floats& even, Floats& odd) {
+  const __m512i first = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  even = (Floats)_mm512_permutex2var_ps((__m512)a, first, (__m512)b);
+  odd = (Floats)_mm512_permutex2var_ps((__m512)a, _mm512_or_si512(first, _mm512_set1_epi32(1)), (__m512)b);
+}
+
+// The compiler would rather load a number again for each instruction that needs it.
+inline void keep_in_register(Floats& x) { asm("" : "+v"(x)); }
+
 // ---- sums
 
 inline float sum(Floats x) { return _mm512_reduce_add_ps((__m512)x); }
@@ -70,6 +80,12 @@ inline Floats join_sums(const Floats* four) {
                                  _mm512_shuffle_f32x4((__m512)a, (__m512)b, 0xdd));
   };
   return quarters(quarters(four[0], four[1]), quarters(four[2], four[3]));
+}
+
+// The four sums of sum4, as numbers in memory.
+inline void write_sum4(float* to, Floats four) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)four), _mm512_extractf32x8_ps((__m512)four, 1));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
 
 // ---- products of bytes, added up in words of 32 bits

@@ -48,6 +48,15 @@ inline void store(int8_t* to, Ints x) {
   std::memcpy(to, &word, 4);
 }
 
+// 8 numbers, the even ones apart from the odd ones.
+inline void even_odd(Floats a, Floats b, Floats& even, Floats& odd) {
+  even = (Floats)vuzp1q_f32((float32x4_t)a, (float32x4_t)b);
+  odd = (Floats)vuzp2q_f32((float32x4_t)a, (float32x4_t)b);
+}
+
+// The compiler would rather load a number again for each instruction that needs it.
+inline void keep_in_register(Floats& x) { asm("" : "+w"(x)); }
+
 // ---- sums
 
 inline float sum(Floats x) { return vaddvq_f32((float32x4_t)x); }
@@ -59,6 +68,9 @@ inline Floats sum4(const Floats* x) {
                             vpaddq_f32((float32x4_t)x[2], (float32x4_t)x[3]));
 }
 inline Floats join_sums(const Floats* four) { return four[0]; }
+
+// The four sums of sum4, as numbers in memory.
+inline void write_sum4(float* to, Floats four) { write(to, four); }
 
 // ---- products of bytes, added up in words of 32 bits
 

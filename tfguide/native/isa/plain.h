@@ -59,6 +59,14 @@ inline void store(int8_t* to, Ints x) {
   for (int i = 0; i < WIDTH; ++i) to[i] = int8_t(x[i]);
 }
 
+// 8 numbers, the even ones apart from the odd ones.
+inline void even_odd(Floats a, Floats b, Floats& even, Floats& odd) {
+  even = Floats{a[0], a[2], b[0], b[2]};
+  odd = Floats{a[1], a[3], b[1], b[3]};
+}
+
+inline void keep_in_register(Floats&) {}
+
 // ---- sums
 
 inline float sum(Floats x) { return (x[0] + x[2]) + (x[1] + x[3]); }
@@ -67,6 +75,9 @@ inline float maximum(Floats x) { return std::fmax(std::fmax(x[0], x[2]), std::fm
 // The sums of 4 vectors, one in each lane.
 inline Floats sum4(const Floats* x) { return Floats{sum(x[0]), sum(x[1]), sum(x[2]), sum(x[3])}; }
 inline Floats join_sums(const Floats* four) { return four[0]; }
+
+// The four sums of sum4, as numbers in memory.
+inline void write_sum4(float* to, Floats four) { write(to, four); }
 
 // ---- products of bytes, added up in words of 32 bits
 

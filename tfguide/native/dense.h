@@ -50,6 +50,17 @@ inline float dot_row(const T* w, int64_t in, const float* x, const float* tile) 
   return sum(total) + rest_of(w, x, k, in);
 }
 
+// The sums over the lanes, and what is left of the rows from input k on.
+template <int N, int R, class T>
+inline void finish_tile(const Floats* acc, const T* w, int64_t in, const float* x, int64_t k, float* y, int64_t ldy) {
+  float totals[R * N];
+  int i = 0;
+  for (; i + 4 <= R * N; i += 4) write_sum4(totals + i, sum4(acc + i));
+  for (; i < R * N; ++i) totals[i] = sum(acc[i]);
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) y[r * ldy + n] = totals[r * N + n] + rest_of(w + n * in, x + r * in, k, in);
+}
+
 // N rows of weights with R rows of x: as many sums as there are registers, so that each load serves several products.
 // Not inlined, like those of packed.h and rounded.h: in one large function the compiler keeps sums in memory.
 template <class T, int N, int R>
@@ -70,12 +81,28 @@ template <class T, int N, int R>
     }
     tile += R * 2 * WIDTH;
   }
-  float totals[R * N];
-  int i = 0;
-  for (; i + 4 <= R * N; i += 4) write_sum4(totals + i, sum4(acc + i));
-  for (; i < R * N; ++i) totals[i] = sum(acc[i]);
-  for (int r = 0; r < R; ++r)
-    for (int n = 0; n < N; ++n) y[r * ldy + n] = totals[r * N + n] + rest_of(w + n * in, x + r * in, k, in);
+  finish_tile<N, R>(acc, w, in, x, k, y, ldy);
+}
+
+// The same in bfloat16, x too.
+template <int N, int R>
+[[gnu::noinline]] void dot_tile_bfloat16(const Bfloat16* w, int64_t in, const float* x, const float* tile, float* y,
+                                         int64_t ldy, Ahead& ahead) {
+#if defined(HAS_DOT_BFLOAT16)
+  const Bfloat16* rounded = reinterpret_cast<const Bfloat16*>(tile);
+  Floats acc[R * N] = {};
+  int64_t k = 0;
+  for (; k + 2 * WIDTH <= in; k += 2 * WIDTH, rounded += R * 2 * WIDTH) {
+    ahead.step();
+    Words weight[N];
+    for (int n = 0; n < N; ++n) weight[n] = read<Words>(w + n * in + k);
+    for (int r = 0; r < R; ++r) {
+      const Words one = read<Words>(rounded + r * 2 * WIDTH);
+      for (int n = 0; n < N; ++n) acc[r * N + n] = dot_pairs(acc[r * N + n], weight[n], one);
+    }
+  }
+  finish_tile<N, R>(acc, w, in, x, k, y, ldy);
+#endif
 }
 
 template <class T>
@@ -92,8 +119,14 @@ inline void rows_product(const Linear& m, const Input& input, int64_t rows, floa
     in_tiles<TILE_R>(rows, [&](auto R, int64_t row) {
       const float *x = input.x + row * m.in, *tile = input.tiles + row * input.ld;
       float* to = y + row * ldy + o;
-      if (n == TILE_N) return dot_tile<T, TILE_N, R()>(w + o * m.in, m.in, x, tile, to, ldy, ahead);
-      for (int i = 0; i < n; ++i) dot_tile<T, 1, R()>(w + (o + i) * m.in, m.in, x, tile, to + i, ldy, ahead);
+      const auto multiply = [&](auto N, int64_t n) {
+        const T* from = w + (o + n) * m.in;
+        if constexpr (std::is_same_v<T, Bfloat16>)
+          if (in_bfloat16(m, rows)) return dot_tile_bfloat16<N(), R()>(from, m.in, x, tile, to + n, ldy, ahead);
+        dot_tile<T, N(), R()>(from, m.in, x, tile, to + n, ldy, ahead);
+      };
+      if (n == TILE_N) return multiply(Constant<TILE_N>{}, 0);
+      for (int i = 0; i < n; ++i) multiply(Constant<1>{}, i);
     });
   }
 }
@@ -171,6 +204,34 @@ template <class T, int C, int R>
     for (int c = 0; c < C; ++c) write(y + r * ldy + c * WIDTH, acc[r][c]);
 }
 
+// The same in bfloat16, x too: C registers of 2 * WIDTH outputs.
+template <int C, int R>
+[[gnu::noinline]] void column_tile_bfloat16(const Bfloat16* w, int64_t in, int64_t out, const float* tile, float* y,
+                                            int64_t ldy, bool fetches) {
+#if defined(HAS_DOT_BFLOAT16)
+  const uint32_t* pairs = reinterpret_cast<const uint32_t*>(tile);
+  Floats acc[R][C][2] = {};
+  for (int64_t k = 0; k < in; k += 2, w += 2 * out, pairs += R)
+    for (int c = 0; c < C; ++c) {
+      const Bfloat16* at = w + c * 2 * WIDTH;
+      if (fetches) __builtin_prefetch(at + 16 * out);
+      if (fetches) __builtin_prefetch(at + 17 * out);
+      Words first, second;
+      make_pairs(read<Words>(at), k + 1 < in ? read<Words>(at + out) : Words{}, first, second);
+      for (int r = 0; r < R; ++r) {
+        const Words one = Words{} + pairs[r];
+        acc[r][c][0] = dot_pairs(acc[r][c][0], first, one);
+        acc[r][c][1] = dot_pairs(acc[r][c][1], second, one);
+      }
+    }
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) {
+      in_order(acc[r][c][0], acc[r][c][1]);
+      for (int i = 0; i < 2; ++i) write(y + r * ldy + (2 * c + i) * WIDTH, acc[r][c][i]);
+    }
+#endif
+}
+
 template <class T>
 [[gnu::noinline]] void column_rest(const T* w, int64_t in, int64_t out, int64_t n, const float* x, float* y) {
   for (int64_t j = 0; j < n; ++j) {
@@ -184,13 +245,19 @@ template <class T>
 inline void columns_product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
   const T* w = static_cast<const T*>(m.weight);
   int64_t o = part.first;
-  const auto tiles = [&](auto C, int64_t o) {
+  const auto tiles = [&](auto C) {
     in_tiles<TILE_R>(rows, [&](auto R, int64_t row) {
-      column_tile<T, C(), R()>(w + o, m.in, m.out, input.tiles + row * input.ld, y + row * ldy + o, ldy, row == 0);
+      const float* tile = input.tiles + row * input.ld;
+      float* to = y + row * ldy + o;
+      if constexpr (std::is_same_v<T, Bfloat16>)
+        if (in_bfloat16(m, rows))
+          return column_tile_bfloat16<(C() + 1) / 2, R()>(w + o, m.in, m.out, tile, to, ldy, row == 0);
+      column_tile<T, C(), R()>(w + o, m.in, m.out, tile, to, ldy, row == 0);
     });
   };
-  for (; o + COLUMN_C * WIDTH <= part.last; o += COLUMN_C * WIDTH) tiles(Constant<COLUMN_C>{}, o);
-  for (; o + WIDTH <= part.last; o += WIDTH) tiles(Constant<1>{}, o);
+  const int64_t least = (in_bfloat16(m, rows) ? 2 : 1) * WIDTH;
+  for (; o + COLUMN_C * WIDTH <= part.last; o += COLUMN_C * WIDTH) tiles(Constant<COLUMN_C>{});
+  for (; o + least <= part.last; o += least) tiles(Constant<1>{});
   for (int64_t r = 0; o < part.last && r < rows; ++r)
     column_rest(w + o, m.in, m.out, part.last - o, input.x + r * m.in, y + r * ldy + o);
 }

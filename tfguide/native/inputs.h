@@ -23,6 +23,16 @@ inline int64_t tile_rows(const Linear& m, int64_t rows) {
   return m.format == INT8 || m.format == INT4 ? PACKED_R : TILE_R;
 }
 
+// Whether a product multiplies bfloat16 with bfloat16, and rounds x to it: with more rows, arithmetic takes the time.
+constexpr int64_t EXACT_ROWS = 4;
+inline bool in_bfloat16(const Linear& m, int64_t rows) {
+#if defined(HAS_DOT_BFLOAT16)
+  return rows > EXACT_ROWS && (m.format == BF16_ROWS || m.format == BF16_COLUMNS);
+#else
+  return false;
+#endif
+}
+
 // ---- arrangements
 
 // Rows rounded to 8 bits, with a scale and the sum for each block of inputs. q: four numbers of each row of a tile, then
@@ -75,6 +85,7 @@ struct Rounded {
 
 // Rows x (rows, in), and x arranged. For weights in rows, two registers of each row of a tile, then the next two; for
 // bfloat16 the even numbers in the first of them, the odd ones in the second. For other weights, one number of each row.
+// `in_bfloat16` x is rounded: one register of each row of a tile for weights in rows, else two numbers of each row.
 struct Input {
   const float* x;
   int64_t rows, ld;  // ld: of `tiles`
@@ -94,6 +105,7 @@ struct Input {
     if (is_a8(m)) return rounded.take(from, m.in, row, tile);
     if (!is_arranged(m)) return;
     float* to = tiles + tile.first * ld;
+    if (in_bfloat16(m, rows)) return round_to_bfloat16(m, from, row - tile.first, tile.rows, to);
     if (!is_rows(m)) {
       for (int64_t k = 0; k < m.in; ++k) to[k * tile.rows + row - tile.first] = from[k];
       return;
@@ -104,6 +116,21 @@ struct Input {
       if (m.format == BF16_ROWS) even_odd(load(from + k), load(from + k + WIDTH), a, b);
       write(to, a);
       write(to + WIDTH, b);
+    }
+  }
+
+ private:
+  static void round_to_bfloat16(const Linear& m, const float* from, int64_t r, int64_t n, void* place) {
+    Bfloat16* to = static_cast<Bfloat16*>(place);
+    if (is_rows(m)) {
+      for (int64_t k = 0; k + 2 * WIDTH <= m.in; k += 2 * WIDTH)
+        for (int half = 0; half < 2; ++half)
+          store(to + k * n + r * 2 * WIDTH + half * WIDTH, load(from + k + half * WIDTH));
+      return;
+    }
+    for (int64_t k = 0; k < m.in; k += 2) {
+      store(to + k * n + r * 2, from[k]);
+      store(to + k * n + r * 2 + 1, k + 1 < m.in ? from[k + 1] : 0.0f);
     }
   }
 };

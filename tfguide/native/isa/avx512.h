@@ -47,6 +47,17 @@ inline void store(Bfloat16* to, Floats x) {  // as in vectors.h, except that num
 inline Floats dot_pairs(Floats acc, Words a, Words b) {
   return (Floats)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
 }
+// The numbers of two rows of 32 as pairs, one of each row; and sums over such pairs in the order of the numbers.
+inline void make_pairs(Words a, Words b, Words& first, Words& second) {
+  first = (Words)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b);
+  second = (Words)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b);
+}
+inline void in_order(Floats& first, Floats& second) {
+  const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512 a = (__m512)first, b = (__m512)second;
+  first = (Floats)_mm512_permutex2var_ps(a, low, b);
+  second = (Floats)_mm512_permutex2var_ps(a, _mm512_add_epi32(low, _mm512_set1_epi32(8)), b);
+}
 #endif
 
 // 32 numbers, the even ones apart from the odd ones.

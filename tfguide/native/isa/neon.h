@@ -48,6 +48,20 @@ inline void store(int8_t* to, Ints x) {
   std::memcpy(to, &word, 4);
 }
 
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+// acc + the two products of bfloat16 numbers in every lane.
+#define HAS_DOT_BFLOAT16
+inline Floats dot_pairs(Floats acc, Words a, Words b) {
+  return (Floats)vbfdotq_f32((float32x4_t)acc, (bfloat16x8_t)a, (bfloat16x8_t)b);
+}
+// The numbers of two rows of 8 as pairs, one of each row; and sums over such pairs in the order of the numbers.
+inline void make_pairs(Words a, Words b, Words& first, Words& second) {
+  first = (Words)vzip1q_u16((uint16x8_t)a, (uint16x8_t)b);
+  second = (Words)vzip2q_u16((uint16x8_t)a, (uint16x8_t)b);
+}
+inline void in_order(Floats&, Floats&) {}
+#endif
+
 // 8 numbers, the even ones apart from the odd ones.
 inline void even_odd(Floats a, Floats b, Floats& even, Floats& odd) {
   even = (Floats)vuzp1q_f32((float32x4_t)a, (float32x4_t)b);

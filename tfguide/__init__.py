@@ -18,7 +18,7 @@ left: `x @ W`. A mask is boolean and called `visible`: True means "may look".
 """
 
 from tfguide.config import ModelConfig
-from tfguide.generation.choose import Sampling
+from tfguide.generation.sampling import Sampling
 from tfguide.generation.speculative import PromptLookup
 from tfguide.initialization import init_weights
 from tfguide.parts import Experts, LatentAttention, RopeScaling

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from tfguide.generation.choose import Sampling
+from tfguide.generation.sampling import Sampling
 from tfguide.loading import DTYPES, FRAMEWORKS, load_framework, load_model, try_accelerate
 from tfguide.text import Counted, pieces, read_tokenizer
 

@@ -1,12 +1,13 @@
 """Generation over a model's verbs, written once for both frameworks: NumPy arrays and lists, no tensors."""
 
 from tfguide.generation.beam import Beam, BeamSearch, beam_search
-from tfguide.generation.choose import Chooser, Sampling, draw, greedy, probabilities
+from tfguide.generation.choose import Chooser, draw, greedy, probabilities
 from tfguide.generation.generate import generate, stream
 from tfguide.generation.interfaces import Cache
 from tfguide.generation.maps import attention_maps
 from tfguide.generation.perplexity import perplexity
 from tfguide.generation.prompts import pad_prompts, stopping
+from tfguide.generation.sampling import Sampling
 from tfguide.generation.speculative import PromptLookup, SpeculativeResult, accept, speculative_generate
 from tfguide.generation.verbs import Generator
 

@@ -2,56 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from tfguide.checks.values import check_count, make_plain
+from tfguide.generation.quick import draw_quickly
+from tfguide.generation.sampling import GREEDY, Sampling
 
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is drawn, by these steps in this order; the defaults do nothing.
-
-    repetition_penalty: divides a positive logit of a token that is already in the text and multiplies a negative one
-    (Keskar et al. 2019). temperature: divides the logits; 0 takes the most likely token. top_k: keeps the k most likely
-    tokens. top_p: keeps the smallest set of most likely tokens whose probabilities sum to p or more (Holtzman et al.
-    2020). min_p: keeps the tokens at least min_p times as likely as the most likely (Nguyen et al. 2024). seed: the
-    same seed draws the same tokens from the same logits, in either framework; each row of a batch has its own draws.
-
-    Raises TypeError for a value that is not a number, ValueError for one out of range.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    seed: int = 0
-
-    def __post_init__(self):
-        make_plain(self)
-        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, numbers.Real) or isinstance(value, bool)):
-                raise TypeError(f"{name} must be a number, got {value!r}")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be at least 0 and finite, got {self.temperature}")
-        if self.top_k is not None:
-            check_count("top_k", self.top_k)
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
-        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < math.inf:
-            raise ValueError(f"repetition_penalty must be above 0 and finite, got {self.repetition_penalty}")
-        check_count("seed", self.seed, least=0)
-
-
-GREEDY = Sampling(temperature=0.0)
+_NAN = "the logits hold NaN: the weights or the activations are broken, no token can be chosen"
 
 
 def greedy(logits: np.ndarray) -> np.ndarray:
@@ -59,9 +17,10 @@ def greedy(logits: np.ndarray) -> np.ndarray:
 
     Raises ValueError if a logit is NaN: the argmax over NaN is an arbitrary token.
     """
-    if np.isnan(logits).any():
-        raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
-    return np.argmax(logits, axis=-1)
+    tokens = np.argmax(logits, axis=-1)  # the place of a NaN, if a row holds one
+    if np.isnan(np.take_along_axis(logits, tokens[..., None], axis=-1)).any():
+        raise ValueError(_NAN)
+    return tokens
 
 
 def probabilities(logits: np.ndarray, sampling: Sampling, texts: Sequence[Sequence[int]] | None = None) -> np.ndarray:
@@ -120,8 +79,15 @@ class Chooser:
         """Logits (B, V) and each row's text so far to the next token of each row, int64 (B,)."""
         if self.sampling.temperature == 0:
             return most_likely(logits, self.sampling, texts)
-        distribution = probabilities(logits, self.sampling, texts)
-        return draw(distribution, self.uniforms())
+        uniforms, logits = self.uniforms(), np.asarray(logits)
+        penalised = logits if self.sampling.repetition_penalty is None else _penalised(logits, self.sampling, texts)
+        tokens = draw_quickly(penalised, self.sampling, uniforms)
+        left = [row for row, token in enumerate(tokens) if token is None]
+        if left:
+            distribution = probabilities(logits[left], self.sampling, [texts[row] for row in left])
+            for row, token in zip(left, draw(distribution, uniforms[left]).tolist(), strict=True):
+                tokens[row] = token
+        return np.array(tokens, np.int64)
 
     def uniforms(self) -> np.ndarray:
         """The next random number of every row, in [0, 1)."""
@@ -132,7 +98,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """The log probabilities of logits (B, V), in float64. Raises ValueError if a logit is NaN."""
     logits = np.asarray(logits, np.float64)
     if np.isnan(logits).any():
-        raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
+        raise ValueError(_NAN)
     logits = logits - logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
@@ -150,7 +116,7 @@ def _penalised(logits, sampling, texts):
 
 def _check(logits):
     if np.isnan(logits).any():
-        raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
+        raise ValueError(_NAN)
     if (logits.max(axis=1) == -np.inf).any():
         raise ValueError("all logits of a row are minus infinity: no token can be chosen")
     if (logits == np.inf).any():
@@ -158,12 +124,16 @@ def _check(logits):
 
 
 def _nucleus(distribution, p):
-    order = np.argsort(-distribution, axis=1, kind="stable")
-    ranked = np.take_along_axis(distribution, order, axis=1)
-    before = np.cumsum(ranked, axis=1) - ranked  # the sum over the more likely ones, without this one
-    ranked = np.where(before < p, ranked, 0.0)
+    # Tokens below `least` hold less than half of 1 - p together: none is in the nucleus, and they need no rank.
+    least = (1 - p) / 2 / distribution.shape[1] if p < 1 - 1e-9 else 0.0
     result = np.zeros_like(distribution)
-    np.put_along_axis(result, order, ranked, axis=1)
+    for row, probability in enumerate(distribution):
+        likely = np.flatnonzero(probability >= least)
+        order = likely[np.argsort(-probability[likely], kind="stable")]
+        ranked = probability[order]
+        before = np.cumsum(ranked) - ranked  # the sum over the more likely ones, without this one
+        kept = order[before < p]
+        result[row, kept] = probability[kept]
     return result / result.sum(axis=1, keepdims=True)
 
 

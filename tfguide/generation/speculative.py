@@ -10,8 +10,9 @@ import numpy as np
 from tfguide.checks.values import check_count, make_plain
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_generation
-from tfguide.generation.choose import Chooser, Sampling, draw, most_likely, one_hot, probabilities
+from tfguide.generation.choose import Chooser, draw, most_likely, one_hot, probabilities
 from tfguide.generation.prompts import pad_prompts, stopping
+from tfguide.generation.sampling import Sampling
 from tfguide.generation.verbs import Generator
 
 

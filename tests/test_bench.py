@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import FRAMEWORKS
 from tfguide import cli, native
-from tfguide.bench import contestants, limits, memory, models, run, timing
+from tfguide.bench import agreement, contestants, limits, memory, models, run, timing
 from tfguide.cost import prefill_flops
 
 TINY = models.SMALL.replace(
@@ -50,7 +50,7 @@ def test_a_prompt_is_timed_whatever_number_of_new_tokens_is_named():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "int4"])
 def test_every_type_is_timed(dtype):
     [row] = run.bench("decode", TINY, ["torch"], [dtype], False, [7], 3, 1)["rows"]
-    assert 0 < row["difference"] <= run.AGREEMENT[dtype]
+    assert 0 < row["difference"] <= agreement.AGREEMENT[dtype]
 
 
 def test_contestants_that_disagree_are_not_timed(monkeypatch):
@@ -66,7 +66,7 @@ def test_contestants_that_disagree_are_not_timed(monkeypatch):
     row = next(row for row in result["rows"] if row["name"] == "Hugging Face")
     assert "its logits differ by" in row["error"] and "seconds" not in row
     assert kept == [len(result["rows"])]
-    monkeypatch.setitem(run.AGREEMENT, "float32", -1.0)
+    monkeypatch.setitem(agreement.AGREEMENT, "float32", -1.0)
     with pytest.raises(RuntimeError, match="its logits differ"):
         run.bench("decode", TINY, ["torch"], ["float32"], False, [7], 3, 1)
 

@@ -6,13 +6,11 @@ folder, in one type of weights. Frameworks and peers are imported when they are 
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib import util
 
 import numpy as np
 
+from tfguide.bench.llama import LlamaCpp, has_llama_cpp
 from tfguide.config import ModelConfig
 from tfguide.loading import load_framework, load_model
 
@@ -87,60 +85,6 @@ class KerasHub:
         return np.asarray(self.backbone.token_embedding(hidden[:, -1], reverse=True)[0], np.float32)
 
 
-class LlamaCpp:
-    """llama.cpp through the plain C calls of llama-cpp-python, which add no time of their own."""
-
-    def __init__(self, folder: str, dtype: str, prompt: np.ndarray, n_new: int):
-        import llama_cpp
-
-        from tfguide.bench.gguf_file import write_gguf
-        from tfguide.native import cores
-
-        file = os.path.join(folder, f"{dtype}.gguf")
-        if not os.path.exists(file):
-            write_gguf(folder, file + ".part", dtype)
-            os.replace(file + ".part", file)
-        self.name, self.lib = "llama.cpp", llama_cpp
-        _check_survives(file)
-        self.llm = llama_cpp.Llama(
-            file, n_ctx=prompt.shape[1] + n_new + 1, n_batch=2048, n_ubatch=512, n_threads=cores(),
-            n_threads_batch=cores(), verbose=False,
-        )  # fmt: skip
-        self.context, self.vocab = self.llm.ctx, self.llm.n_vocab()
-        self.prompt = prompt[0].tolist()
-
-    def run(self, n: int) -> list[int]:
-        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
-        tokens, last = [], self.prompt
-        while True:
-            tokens.append(int(np.argmax(self._read(last))))
-            if len(tokens) == n:
-                return tokens
-            last = tokens[-1:]
-
-    def logits(self) -> np.ndarray:
-        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
-        return self._read(self.prompt).copy()
-
-    def _read(self, tokens):
-        array = (self.lib.llama_token * len(tokens))(*tokens)
-        if self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(array, len(tokens))):
-            raise RuntimeError("llama.cpp could not read the tokens")
-        return np.ctypeslib.as_array(self.lib.llama_get_logits_ith(self.context, -1), (self.vocab,))
-
-
-def _check_survives(file):
-    """Load the file in another process first: a crash in this one would lose every other result."""
-    code = (
-        "import sys, llama_cpp\n"
-        "llm = llama_cpp.Llama(sys.argv[1], n_ctx=64, verbose=False)\n"
-        "llm.eval(list(range(40))); llm.eval([1])"
-    )
-    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True)
-    if done.returncode:
-        raise RuntimeError(f"llama.cpp crashes on this file, in a process of its own (exit {done.returncode})")
-
-
 def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> dict[str, type | None]:
     """The contestants that have the type: the class by name, None for a peer that is not installed."""
     found: dict[str, type | None] = {"tfguide": Ours}
@@ -151,7 +95,7 @@ def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> di
         if floating:
             found["Hugging Face"] = HuggingFace if _has("transformers") else None
         if device == "cpu":
-            found["llama.cpp"] = LlamaCpp if _has("llama_cpp") and _has("gguf") else None
+            found["llama.cpp"] = LlamaCpp if has_llama_cpp() and _has("gguf") else None
     elif floating:
         found["KerasHub"] = KerasHub if _has("keras_hub") else None
     return found

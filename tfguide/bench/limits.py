@@ -14,6 +14,15 @@ def memory_reader() -> native.MemoryReader:
     return native.MemoryReader()
 
 
+def measure(reader: native.MemoryReader) -> dict[str, float]:
+    """What bounds a result on this machine: bytes a second from memory, operations a second of large products."""
+    return {
+        "read_bytes_per_second": max(reader() for _ in range(5)),
+        "float32_flops": matrix_flops("float32"),
+        "bfloat16_flops": matrix_flops("bfloat16"),
+    }
+
+
 def matrix_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:
     """Operations a second of a square product in PyTorch, the faster framework here: the best of `repeats`.
 

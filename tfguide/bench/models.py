@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tfguide.checkpoints import read_checkpoint, write_checkpoint
 from tfguide.compress.quantized import quantized_weights
@@ -34,14 +37,27 @@ def write_model(folder: str | os.PathLike, config: ModelConfig, seed: int = 0) -
     write_checkpoint(folder, config, init_weights(config, seed))
 
 
-def bytes_read(config: ModelConfig, dtype: str, context: int) -> int:
+@contextmanager
+def kept_model(config: ModelConfig, folder: str | None) -> Iterator[str]:
+    """A folder with the model: the one that is named, or one with random weights that is removed afterwards."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as parent:
+        made = os.path.join(parent, "model")
+        write_model(made, config)
+        yield made
+
+
+def bytes_read(config: ModelConfig, dtype: str, context: int, cache: str | None = None) -> int:
     """The bytes that a decoding step must read: every matrix once, and the cache of `context` positions.
 
     Scales count: 4 bytes for each output of 8-bit weights, 2 for each 32 inputs of an output of 4-bit ones. Not
-    counted: one row of the embedding, and norms and biases, which are small. The cache has the type of the
-    activations, float32 for quantised weights. A tied head is the embedding, read whole.
+    counted: one row of the embedding, norms and biases, and the scales of a cache of integers, which are small.
+    cache: the type of the cache; default: that of the activations, float32 for quantised weights. A tied head is the
+    embedding, read whole.
     """
     matrices = [weight for weight in quantized_weights(config).values() if weight.is_matrix]
     parameters = sum(weight.size for weight in matrices)
     scales = {"int8": sum(4 * weight.shape[-1] for weight in matrices), "int4": parameters // 32 * 2}.get(dtype, 0)
-    return parameters * BITS[dtype] // 8 + scales + int(kv_bytes(config, 1, context, cache_dtype(dtype)))
+    return parameters * BITS[dtype] // 8 + scales + int(kv_bytes(config, 1, context, cache or cache_dtype(dtype)))

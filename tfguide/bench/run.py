@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tfguide.bench import limits, memory
+from tfguide.bench.agreement import check_agreement
 from tfguide.bench.contestants import Ours, enter, entrants
-from tfguide.bench.models import bytes_read, write_model
-from tfguide.bench.timing import machine, median_ratio, take_turns
+from tfguide.bench.models import bytes_read, kept_model
+from tfguide.bench.timing import machine, median_ratio, show_machine, take_turns
 from tfguide.checks.values import check_choice, check_count
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops
 from tfguide.temporary import write_file
-
-# How far the logits after the prompt may be from those of the plain float32 model: root mean square, relative.
-# Independent logits differ by 1.4. Random weights have no structure, so that rounding to 4 bits changes much.
-AGREEMENT = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.02, "int8": 0.1, "int4": 0.7}
 
 
 def bench(
@@ -51,12 +46,9 @@ def bench(
     repeats = check_count("repeats", repeats)
     prompt_lengths = [check_count("prompt_lengths", length) for length in prompt_lengths]
     reader = limits.memory_reader() if device == "cpu" else None
-    found = _limits(reader)
-    result = {"task": task, "machine": machine(), "config": config.to_dict(), "limits": found, "rows": []}
-    with tempfile.TemporaryDirectory() as parent:
-        if folder is None:
-            folder = os.path.join(parent, "model")
-            write_model(folder, config)
+    found = limits.measure(reader) if reader else {}
+    result = {"task": task, "machine": machine(peers), "config": config.to_dict(), "limits": found, "rows": []}
+    with kept_model(config, folder) as folder:
         for length in prompt_lengths:
             prompt = np.random.default_rng(0).integers(0, config.vocab_size, (1, length))
             truth = _truth(frameworks[0], folder, prompt)
@@ -84,9 +76,7 @@ def _round(task, config, reader, found, framework, dtype, folder, prompt, truth,
             continue
         try:
             contestant = enter(kind, framework, folder, dtype, prompt, n_new, device)
-            row["difference"] = _difference(contestant.logits(), truth)
-            if not row["difference"] <= AGREEMENT[dtype]:
-                raise RuntimeError(f"its logits differ by {row['difference']:.3g} of their size, more than allowed")
+            row["difference"] = check_agreement(contestant.logits(), truth, dtype)
             row["tokens"] = contestant.run(n_new if task == "decode" else 1)
             running[name] = contestant
         except Exception as error:  # the others are still worth timing, and the row says what happened
@@ -123,20 +113,6 @@ def _truth(framework, folder, prompt):
     return plain.logits()
 
 
-def _difference(logits, truth):
-    return float(np.sqrt(np.mean((logits - truth) ** 2) / np.mean(truth**2)))
-
-
-def _limits(reader):
-    if reader is None:
-        return {}
-    return {
-        "read_bytes_per_second": max(reader() for _ in range(5)),
-        "float32_flops": limits.matrix_flops("float32"),
-        "bfloat16_flops": limits.matrix_flops("bfloat16"),
-    }
-
-
 def _share(task, config, row, seconds, reading, n_bytes, found):
     """The result as a share of what the machine can do: operations for reading a prompt, bytes for decoding.
 
@@ -153,14 +129,7 @@ def _share(task, config, row, seconds, reading, n_bytes, found):
 
 def table(result: dict) -> str:
     """The rows as lines of text, one for each framework, type and prompt, the contestants side by side."""
-    lines = []
-    about, found = result["machine"], result["limits"]
-    lines.append(f"{about['processor']}, {about['cores']} cores")
-    if found:
-        lines.append(
-            f"reads {found['read_bytes_per_second'] / 1e9:.1f} GB/s, multiplies {found['float32_flops'] / 1e9:.0f} "
-            f"GFLOP/s in float32, {found['bfloat16_flops'] / 1e9:.0f} in bfloat16"
-        )
+    lines = [show_machine(result)]
     lines.append(
         f"{'':12}{'type':9}{'prompt':>7}{'':2}{'tokens/s':>10}{'ours is':>9}{'of limit':>10}{'peak memory':>13}"
     )

@@ -8,7 +8,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from typing import Any
 
+from tfguide.bench.llama import describe_llama_cpp, has_llama_cpp
 from tfguide.checks.values import check_count
 
 
@@ -33,15 +35,37 @@ def median_ratio(seconds: Mapping[str, list[float]], name: str, other: str) -> f
     return statistics.median(a / b for a, b in zip(seconds[name], seconds[other], strict=True))
 
 
-def machine() -> dict:
-    """The machine of a measurement: the processor, the cores this process may use, Python and installed versions."""
+def machine(peers: bool = False) -> dict:
+    """The machine of a measurement: the processor, the cores this process may use, Python and installed versions.
+
+    peers: say also which llama.cpp is measured and the instructions that it was built for, if there is one.
+    """
     packages = ("numpy", "torch", "tensorflow", "keras", "keras-hub", "transformers", "llama-cpp-python")
-    return {
+    about = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: version for name in packages if (version := _version(name))},
     }
+    if peers and has_llama_cpp():
+        about["llama.cpp"] = describe_llama_cpp()
+    return about
+
+
+def show_machine(result: Mapping[str, Any]) -> str:
+    """The first lines of a printed result: its machine, and the limits that were measured."""
+    about, found = result["machine"], result["limits"]
+    lines = [f"{about['processor']}, {about['cores']} cores"]
+    if "llama.cpp" in about:
+        lines.append(
+            f"llama.cpp of llama-cpp-python {about['llama.cpp']['version']}: {about['llama.cpp']['built_for']}"
+        )
+    if found:
+        lines.append(
+            f"reads {found['read_bytes_per_second'] / 1e9:.1f} GB/s, multiplies {found['float32_flops'] / 1e9:.0f} "
+            f"GFLOP/s in float32, {found['bfloat16_flops'] / 1e9:.0f} in bfloat16"
+        )
+    return "\n".join(lines)
 
 
 def _processor():

@@ -1,4 +1,4 @@
-"""`tfguide bench decode` and `tfguide bench prefill`: time this package, and others in turn with it."""
+"""`tfguide bench`: time this package, and others in turn with it, at decoding, prompts, many rows and long texts."""
 
 from __future__ import annotations
 
@@ -11,74 +11,141 @@ from tfguide.cli.checks import check_json_file
 from tfguide.config import ModelConfig
 from tfguide.loading import DTYPES, FRAMEWORKS
 
+CACHE_DTYPES = ("float32", "bfloat16", "float16", "int8")
+
 
 def add_commands(commands: Any) -> None:
-    """Add the command with its two tasks to the subparsers of the command line."""
+    """Add the command with its tasks to the subparsers of the command line."""
     bench = commands.add_parser("bench", help="time this package", description="Time this package against others.")
     tasks = bench.add_subparsers(required=True, metavar="task")
     for task, about in (("decode", "tokens a second after the prompt"), ("prefill", "seconds to read a prompt")):
-        one = tasks.add_parser(task, help=about, description=f"Measure {about}.")
-        one.set_defaults(run=run, task=task)
-        one.add_argument("--peers", action="store_true", help="time Hugging Face, KerasHub and llama.cpp too")
-        one.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])
-        one.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"])
-        one.add_argument("--model", default="S", help="S (125M), M (1.1B), or a checkpoint folder; default: S")
+        one = _add_task(tasks, task, about, 64)
         one.add_argument("--prompt", type=int, nargs="+", default=[128] if task == "decode" else [128, 1024])
-        one.add_argument("--new-tokens", type=int, default=64)
-        one.add_argument("--repeats", type=int, default=5, help="rounds that count, after 2 that do not; default: 5")
         one.add_argument("--memory", action="store_true", help="measure peak memory too, in separate processes")
         one.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-        one.add_argument("--json", metavar="FILE", help="write the result to FILE")
         one.add_argument(
             "--measured", metavar="FILE", help="print predictions too, from what `tfguide calibrate --json FILE` wrote"
         )
+    rows = _add_task(tasks, "rows", "tokens a second of steps with many rows", 16)
+    rows.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64], help="default: 1 to 64")
+    rows.add_argument("--prompt", type=int, default=16, help="tokens of each row before the steps; default: 16")
+    rows.add_argument("--read", type=int, default=512, help="tokens of the prompt whose speed bounds; default: 512")
+    lengths = _add_task(tasks, "lengths", "steps and prompts of long texts", 8)
+    lengths.add_argument("--lengths", type=int, nargs="+", default=[128, 1024, 4000, 8000])
+    lengths.add_argument("--cache-dtype", choices=CACHE_DTYPES, nargs="+", help="default: what the model takes")
+    lengths.add_argument("--prompt-repeats", type=int, default=1, help="timed rounds of reading; default: 1")
+
+
+def _add_task(tasks, task, about, new_tokens):
+    one = tasks.add_parser(task, help=about, description=f"Measure {about}.")
+    one.set_defaults(run=run, task=task)
+    peers = "llama.cpp" if task in ("rows", "lengths") else "Hugging Face, KerasHub and llama.cpp"
+    one.add_argument("--peers", action="store_true", help=f"time {peers} too")
+    one.add_argument("--llama-cpp", metavar="FOLDER", help="a folder with the llama_cpp that is timed, a peer")
+    one.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])
+    one.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"])
+    one.add_argument("--model", default="S", help="S (125M), M (1.1B), or a checkpoint folder; default: S")
+    one.add_argument("--new-tokens", type=int, default=new_tokens, help=f"default: {new_tokens}")
+    one.add_argument("--repeats", type=int, default=5, help="rounds that count, after 2 that do not; default: 5")
+    one.add_argument("--json", metavar="FILE", help="write the result to FILE")
+    return one
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the rows of the benchmark, and the predictions where there is a calibration; returns 0."""
-    from tfguide.bench import predict
     from tfguide.bench.contestants import check_config
     from tfguide.bench.models import find_model
-    from tfguide.bench.run import bench, table, write_json
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _check_counts(options)
+    _check_llama_cpp(options)
     config, folder = find_model(options.model)
     check_config(config)
+    if options.task == "lengths" and folder is None:  # random weights have no longest text
+        config = config.replace(max_positions=max(options.lengths) + options.new_tokens)
     _check_fits(options, config)
-    if options.device == "cuda":
-        _check_cuda(options)
     check_json_file(options.json)
-    known = predict.read_calibration(options.measured) if options.measured else []
-
-    def keep(result):
-        if options.json:
-            write_json(result, options.json)
-        last = result["rows"][-1]
-        done = f"{last['framework']} {last['dtype']}, prompt of {last['prompt']}"
-        print(f"tfguide: measured {done}; {len(result['rows'])} rows so far", file=sys.stderr)
-
-    result = bench(
-        options.task, config, options.framework, options.dtype, options.peers, options.prompt, options.new_tokens,
-        options.repeats, options.device, options.memory, keep, folder,
-    )  # fmt: skip
-    print(table(result))
-    if known:
-        print(predict.table(predict.predictions(result, known)))
+    timed = {"rows": _time_rows, "lengths": _time_lengths}.get(options.task, _time_one_text)
+    print(timed(options, config, folder))
     return 0
 
 
+def _time_one_text(options, config, folder):
+    from tfguide.bench import predict
+    from tfguide.bench.run import bench, table
+
+    if options.device == "cuda":
+        _check_cuda(options)
+    known = predict.read_calibration(options.measured) if options.measured else []
+    result = bench(
+        options.task, config, options.framework, options.dtype, options.peers, options.prompt, options.new_tokens,
+        options.repeats, options.device, options.memory, _keeper(options), folder,
+    )  # fmt: skip
+    predicted = [predict.table(predict.predictions(result, known))] if known else []
+    return "\n".join([table(result), *predicted])
+
+
+def _time_rows(options, config, folder):
+    from tfguide.bench.rows import bench_rows, table
+
+    return table(bench_rows(
+        config, options.framework, options.dtype, options.peers, options.rows, options.prompt, options.new_tokens,
+        options.repeats, options.read, _keeper(options), folder,
+    ))  # fmt: skip
+
+
+def _time_lengths(options, config, folder):
+    from tfguide.bench.lengths import bench_lengths, table
+
+    return table(bench_lengths(
+        config, options.framework, options.dtype, options.peers, options.cache_dtype or [None], options.lengths,
+        options.new_tokens, options.repeats, options.prompt_repeats, _keeper(options), folder,
+    ))  # fmt: skip
+
+
+def _keeper(options):
+    """What writes the result so far, and says on stderr what was measured."""
+    from tfguide.bench.run import write_json
+
+    def keep(result):
+        result["model"] = os.path.basename(os.path.normpath(options.model))
+        if options.json:
+            write_json(result, options.json)
+        last = result["rows"][-1]
+        done = f"{last['framework']} {last['dtype']}" + (f", prompt of {last['prompt']}" if "prompt" in last else "")
+        print(f"tfguide: measured {done}; {len(result['rows'])} rows so far", file=sys.stderr)
+
+    return keep
+
+
 def _check_counts(options):
-    for name in ("new_tokens", "repeats"):
-        least = 2 if name == "new_tokens" and options.task == "decode" else 1
-        if getattr(options, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(options, name)}")
+    least = {"new_tokens": 2 if options.task == "decode" else 1, "repeats": 1, "prompt_repeats": 1, "read": 1}
+    for name, smallest in least.items():
+        if (value := getattr(options, name, None)) is not None and value < smallest:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}")
+    if min(getattr(options, "rows", [1])) < 1:
+        raise ValueError(f"--rows must be at least 1, got {min(options.rows)}")
+
+
+def _check_llama_cpp(options):
+    from tfguide.bench.llama import FOLDER, has_llama_cpp
+
+    if options.llama_cpp is None:
+        return
+    os.environ[FOLDER] = options.llama_cpp  # the processes that this one starts read it too
+    if not options.peers:
+        raise ValueError("--llama-cpp names a peer: add --peers")
+    if not has_llama_cpp():
+        raise ValueError(f"--llama-cpp names a folder without llama_cpp: {options.llama_cpp}")
 
 
 def _check_fits(options, config: ModelConfig):
-    longest = max(options.prompt) + options.new_tokens
-    if min(options.prompt) < 1 or (config.max_positions is not None and longest > config.max_positions):
-        raise ValueError(f"--prompt and --new-tokens must fit into {config.max_positions} positions, got {longest}")
+    given = "lengths" if options.task == "lengths" else "prompt"
+    counts = getattr(options, given)
+    counts = [counts] if isinstance(counts, int) else counts
+    longest = max(max(counts) + options.new_tokens, getattr(options, "read", 0))
+    if min(counts) < 1 or (config.max_positions is not None and longest > config.max_positions):
+        raise ValueError(f"--{given} and --new-tokens must fit into {config.max_positions} positions, got {longest}")
 
 
 def _check_cuda(options):

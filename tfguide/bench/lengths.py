@@ -1,0 +1,188 @@
+"""`tfguide bench lengths`: prompts of several lengths and steps after them, for each type of weights and of cache.
+
+A step reads every weight and the whole cache once: its bytes, at the speed at which the memory is read in the same
+round, are the least time that it can take. A prompt is arithmetic: its operations, at the best rate that the same
+contestant reaches with any of the lengths, say how long it would take if long texts were no harder than short ones.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfguide.bench import limits
+from tfguide.bench.agreement import check_agreement
+from tfguide.bench.llama import LlamaModel, LlamaRows, has_llama_cpp
+from tfguide.bench.models import bytes_read, kept_model
+from tfguide.bench.ours import OurRows, load_ours, plain_logits
+from tfguide.bench.timing import machine, median_ratio, show_machine, take_turns
+from tfguide.checks.values import check_count
+from tfguide.config import ModelConfig
+from tfguide.cost.flops import prefill_flops
+from tfguide.cost.memory import cache_dtype as default_cache_dtype
+
+LENGTHS = (128, 1024, 4000, 8000)
+
+
+def bench_lengths(
+    config: ModelConfig,
+    frameworks: Sequence[str] = ("torch",),
+    dtypes: Sequence[str] = ("float32",),
+    peers: bool = False,
+    cache_dtypes: Sequence[str | None] = (None,),
+    lengths: Sequence[int] = LENGTHS,
+    n_new: int = 8,
+    repeats: int = 5,
+    prompt_repeats: int = 1,
+    keep: Callable[[dict], None] = lambda result: None,
+    folder: str | None = None,
+) -> dict:
+    """Time reading prompts of each length, and `n_new` greedy steps after them.
+
+    cache_dtypes: types of our cache, as `new_cache` takes them; None is the model's default. llama.cpp, if `peers`,
+    caches float16. Of a prompt only `prompt_repeats` rounds are timed, after one that compares the logits. A peer that
+    fails, or whose logits do not agree, is a row with an "error" and no times. `keep` is given the result after every
+    length. Raises ValueError for counts below 1.
+    """
+    lengths = sorted({check_count("lengths", length) for length in lengths})
+    n_new, repeats = check_count("n_new", n_new), check_count("repeats", repeats)
+    prompt_repeats = check_count("prompt_repeats", prompt_repeats)
+    reader = limits.memory_reader()
+    found = limits.measure(reader)
+    result = {"task": "lengths", "machine": machine(peers), "config": config.to_dict(), "limits": found, "rows": []}
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, (1, lengths[-1]))
+    counts = (n_new, repeats, prompt_repeats)
+    with kept_model(config, folder) as folder:
+        truths = {length: plain_logits(frameworks[0], folder, tokens[:, :length]) for length in lengths}
+        for dtype in dtypes:
+            for framework in frameworks:
+                model, peer, error = load_ours(framework, folder, dtype), None, None
+                if peers:
+                    peer, error = _load_llama(folder, dtype)
+                done = []
+                for length, truth in truths.items():
+                    prompt = tokens[:, :length]
+                    contestants = {kind: OurRows(model, prompt, n_new, **_options(kind)) for kind in cache_dtypes}
+                    done += _round(config, reader, contestants, peer, prompt, truth, dtype, counts)
+                    compare_with_best(done)
+                    base = {"framework": framework, "dtype": dtype, "new_tokens": n_new}
+                    shown = [base | row for row in done]
+                    keep(result | {"rows": result["rows"] + shown})
+                if error:
+                    shown.append({"name": "llama.cpp", **base, "error": error})
+                result["rows"] += shown
+                del model, peer, contestants
+                gc.collect()
+    return result
+
+
+def _round(config, reader, contestants, peer, prompt, truth, dtype, counts):
+    """The rows of one length: our caches and llama.cpp, in turns; prompts first, then steps after them."""
+    n_new, repeats, prompt_repeats = counts
+    length = prompt.shape[1]
+    rows, running = [], {}
+    for kind, one in contestants.items():
+        running["tfguide", kind or default_cache_dtype(dtype)] = one
+    if peer:
+        running["llama.cpp", "float16"] = LlamaRows(peer, prompt, n_new)
+    for (name, kind), one in list(running.items()):
+        row = {"name": name, "cache_dtype": kind, "prompt": length}
+        rows.append(row)
+        try:
+            row["difference"] = check_agreement(one.read(), truth, dtype)
+        except Exception as error:
+            if name == "tfguide":
+                raise
+            row["error"] = f"{type(error).__name__}: {error}"
+            running.pop((name, kind)).close()
+    prompts = take_turns({who: one.read for who, one in running.items()}, prompt_repeats, warmup=0)
+    calls = {who: (lambda one=one: one.steps(n_new)) for who, one in running.items()}
+    steps = take_turns({"memory": reader} | calls, repeats)
+    for row in rows:
+        who = row["name"], row["cache_dtype"]
+        if who in running:
+            row |= _times(config, dtype, row, who, next(iter(running)), steps, prompts, n_new, reader.n_bytes)
+    for one in running.values():
+        one.close()
+    return rows
+
+
+def _times(config, dtype, row, who, first, steps, prompts, n_new, n_bytes):
+    length = row["prompt"]
+    found = {
+        "seconds": statistics.median(steps[who]) / n_new,
+        "tokens_per_second": n_new / statistics.median(steps[who]),
+        "read_bytes_per_second": n_bytes / statistics.median(steps["memory"]),
+        "ratio": median_ratio(steps, who, first),  # how many times faster ours is, with the first type of cache
+        "prompt_seconds": statistics.median(prompts[who]),
+        "prompt_tokens_per_second": length / statistics.median(prompts[who]),
+        "prompt_ratio": median_ratio(prompts, who, first),
+        "prompt_flops": prefill_flops(config, length),
+    }
+    if row["name"] == "tfguide":
+        found["bytes"] = bytes_read(config, dtype, length + n_new // 2, row["cache_dtype"])
+        found["over_bytes"] = over_bytes(steps[who], steps["memory"], n_new * found["bytes"], n_bytes)
+    return found
+
+
+def over_bytes(seconds: Sequence[float], reading: Sequence[float], needed: float, n_bytes: float) -> float:
+    """How many times longer than reading its bytes something took: the median of the rounds.
+
+    seconds: of each round; reading: the seconds in which `n_bytes` were read in the same round; needed: its own bytes.
+    """
+    return statistics.median(own * n_bytes / (needed * read) for own, read in zip(seconds, reading, strict=True))
+
+
+def compare_with_best(rows: Sequence[dict[str, Any]]) -> None:
+    """Set "over_operations" of rows: how many times longer a prompt took than its operations at the best rate say.
+
+    The best rate is that of the same contestant and type of cache, over all rows given.
+    """
+    best: dict[tuple[str, str], float] = {}
+    for row in rows:
+        if "prompt_seconds" in row:
+            who = row["name"], row["cache_dtype"]
+            best[who] = max(best.get(who, 0.0), row["prompt_flops"] / row["prompt_seconds"])
+    for row in rows:
+        if "prompt_seconds" in row:
+            rate = best[row["name"], row["cache_dtype"]]
+            row["over_operations"] = row["prompt_seconds"] * rate / row["prompt_flops"]
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The rows as lines of text: a line for each length, type of cache and contestant."""
+    lines = [show_machine(result)]
+    lines.append(f"{'':35}{'positions':>10}{'step':>12}{'of bytes':>10}{'ours is':>9}  {'prompt':>13}{'of best':>9}")
+    lines.append(f"{'':21}{'type':9}{'cache':9}{'':>6}{'ms':>12}{'':>19}  {'tokens/s':>13}")
+    for row in result["rows"]:
+        name = f"{row['name']}" + (f" {row['framework']}" if row["name"] == "tfguide" else "")
+        start = f"{name:20} {row['dtype']:9}{row.get('cache_dtype', ''):9}{row.get('prompt', ''):>6}"
+        if "error" in row:
+            lines.append(f"{start}  {row['error']}")
+            continue
+        ours = row["name"] == "tfguide"
+        over = f"{row['over_bytes']:.2f} x" if "over_bytes" in row else ""
+        ratios = ("", "") if ours else (f"{row['ratio']:.2f} x", f"{row['prompt_ratio']:.2f} x")
+        lines.append(
+            f"{start}{1e3 * row['seconds']:>12.2f}{over:>10}{ratios[0]:>9}  {row['prompt_tokens_per_second']:>13.1f}"
+            f"{row['over_operations']:>7.2f} x{ratios[1]:>9}"
+        )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _options(kind):
+    return {} if kind is None else {"cache_dtype": kind}
+
+
+def _load_llama(folder, dtype):
+    """The model, or None and why there is none."""
+    if not has_llama_cpp():
+        return None, "llama-cpp-python is not installed"
+    try:
+        return LlamaModel(folder, dtype), None
+    except Exception as error:  # ours are still worth timing
+        return None, f"{type(error).__name__}: {error}"

@@ -44,7 +44,8 @@ def bench_lengths(
     """Time reading prompts of each length, and `n_new` greedy steps after them.
 
     cache_dtypes: types of our cache, as `new_cache` takes them; None is the model's default. llama.cpp, if `peers`,
-    caches float16. Of a prompt only `prompt_repeats` rounds are timed, after one that compares the logits. A peer that
+    caches float16, and is timed with and without its flash attention, since one is better at prompts and the other at
+    steps. Of a prompt only `prompt_repeats` rounds are timed, after one that compares the logits. A peer that
     fails, or whose logits do not agree, is a row with an "error" and no times. `keep` is given the result after every
     length. Raises ValueError for counts below 1.
     """
@@ -63,7 +64,7 @@ def bench_lengths(
                 model, peer, error = load_ours(framework, folder, dtype), None, None
                 if peers:
                     peer, error = _load_llama(folder, dtype)
-                done = []
+                done = [{"name": "llama.cpp", "error": error}] if error else []
                 for length, truth in truths.items():
                     prompt = tokens[:, :length]
                     contestants = {kind: OurRows(model, prompt, n_new, **_options(kind)) for kind in cache_dtypes}
@@ -72,8 +73,6 @@ def bench_lengths(
                     base = {"framework": framework, "dtype": dtype, "new_tokens": n_new}
                     shown = [base | row for row in done]
                     keep(result | {"rows": result["rows"] + shown})
-                if error:
-                    shown.append({"name": "llama.cpp", **base, "error": error})
                 result["rows"] += shown
                 del model, peer, contestants
                 gc.collect()
@@ -89,6 +88,7 @@ def _round(config, reader, contestants, peer, prompt, truth, dtype, counts):
         running["tfguide", kind or default_cache_dtype(dtype)] = one
     if peer:
         running["llama.cpp", "float16"] = LlamaRows(peer, prompt, n_new)
+        running["llama.cpp, flash", "float16"] = LlamaRows(peer, prompt, n_new, flash=True)
     for (name, kind), one in list(running.items()):
         row = {"name": name, "cache_dtype": kind, "prompt": length}
         rows.append(row)

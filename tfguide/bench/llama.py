@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from importlib.machinery import PathFinder
 from types import ModuleType
@@ -19,6 +20,12 @@ from tfguide.bench.gguf_file import write_gguf
 from tfguide.native import cores
 
 FOLDER = "TFGUIDE_LLAMA_CPP"
+# The highest first: (llama.cpp's name, ours, what may come with it).
+_LEVELS = (
+    ("AVX512", "AVX-512", {"AVX512_VNNI": "VNNI", "AVX512_BF16": "BF16"}),
+    ("AVX2", "AVX2", {"AVX_VNNI": "VNNI"}),
+    ("NEON", "NEON", {"DOTPROD": "dot products", "MATMUL_INT8": "products of 8-bit matrices"}),
+)
 
 
 def has_llama_cpp() -> bool:
@@ -44,11 +51,24 @@ def load_llama_cpp() -> ModuleType:
 
 
 def describe_llama_cpp() -> dict[str, str]:
-    """The version of llama-cpp-python and the instructions that it was built for, such as "AVX AVX2 F16C FMA"."""
+    """The version of llama-cpp-python, the instructions that it was built for, and their level, such as "AVX2"."""
     lib = load_llama_cpp()
     flags = lib.llama_print_system_info().decode().split("CPU :")[-1].split("|")
     named = [name.strip() for name, _, value in (flag.partition("=") for flag in flags) if value.strip() == "1"]
-    return {"version": lib.__version__, "built_for": " ".join(named)}
+    return {"version": lib.__version__, "built_for": " ".join(named), "level": level_of(named)}
+
+
+def level_of(instructions: Collection[str]) -> str:
+    """The level of llama.cpp's names of instructions, in the words of `tfguide.native`; empty for no known one.
+
+    >>> level_of(["AVX2", "AVX512", "AVX512_VNNI"])
+    'AVX-512 with VNNI'
+    """
+    for base, name, extras in _LEVELS:
+        if base in instructions:
+            found = [words for flag, words in extras.items() if flag in instructions]
+            return name + (f" with {' and '.join(found)}" if found else "")
+    return ""
 
 
 def find_gguf(folder: str, dtype: str) -> str:
@@ -107,19 +127,22 @@ class LlamaModel:
 class LlamaRows:
     """Rows of equal length in one context, a sequence for each: the verbs of `tfguide.bench.ours.OurRows`.
 
-    The context is made as llama.cpp's own `batched-bench` makes it: a cache of its own for each sequence, keys and
-    values in float16, and its own choice of the attention. A step is one call with a token of each sequence.
+    The context is made as llama.cpp's own `batched-bench` makes it: a cache of its own for each sequence, and keys and
+    values in float16. A step is one call with a token of each sequence. flash: whether attention is llama.cpp's "flash
+    attention", which reads prompts faster and makes the steps of a long text slower on processors.
     """
 
     BATCH = 2048  # tokens in one call
 
-    def __init__(self, model: LlamaModel, prompts: np.ndarray, n_new: int):
+    def __init__(self, model: LlamaModel, prompts: np.ndarray, n_new: int, flash: bool = False):
         self.model, self.lib, self.prompts = model, model.lib, prompts
         rows, length = prompts.shape
         params = self.lib.llama_context_default_params()
         params.n_seq_max, params.kv_unified = rows, False
         params.n_ctx = rows * (-(-(length + n_new) // 256) * 256)
         params.n_batch, params.n_ubatch = self.BATCH, 512
+        types = self.lib.LLAMA_FLASH_ATTN_TYPE_DISABLED, self.lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.flash_attn_type = types[flash]
         params.n_threads = params.n_threads_batch = cores()
         self.context = self.lib.llama_init_from_model(model.model, params)
         if not self.context:

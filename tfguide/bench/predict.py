@@ -41,12 +41,14 @@ def read_calibration(file) -> list[Measured]:
 
 
 def predictions(result: Mapping[str, Any], calibration: Iterable[Measured], model: str = "") -> list[Prediction]:
-    """A prediction for each row of `tfguide bench` that is ours and of a calibrated framework and type."""
+    """A prediction for each row that is ours and of a calibrated framework and type; none for many rows, long texts."""
     known = {(one.framework, one.dtype): one for one in calibration}
     config = ModelConfig.from_dict(result["config"])
     found = []
     for row in result["rows"]:
         machine = known.get((row["framework"], row["dtype"]))
+        if result["task"] not in ("decode", "prefill"):
+            continue
         if row["name"] != "tfguide" or "seconds" not in row or machine is None:
             continue
         if "read_bytes_per_second" in row:
@@ -64,10 +66,17 @@ def predictions(result: Mapping[str, Any], calibration: Iterable[Measured], mode
 
 
 def read_results(folder) -> list[dict[str, Any]]:
-    """What `tfguide bench --json` wrote into files of a folder, small models first, each with its model's `size`."""
+    """What `tfguide bench --json` wrote into files of a folder, small models first, each with its model's `size`.
+
+    The size is "S" or "M", or the name of the checkpoint folder that was measured.
+    """
     sizes = {config.d_model: name for name, config in MODELS.items()}
     contents = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(Path(folder).glob("*.json"))]
-    results = [content | {"size": sizes[content["config"]["d_model"]]} for content in contents if "task" in content]
+    results = [
+        content | {"size": content["model"] if "model" in content else sizes[content["config"]["d_model"]]}
+        for content in contents
+        if "task" in content
+    ]
     return sorted(results, key=lambda result: result["config"]["d_model"])
 
 

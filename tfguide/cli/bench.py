@@ -108,9 +108,8 @@ def _keeper(options):
     from tfguide.bench.run import write_json
 
     def keep(result):
-        result["model"] = os.path.basename(os.path.normpath(options.model))
         if options.json:
-            write_json(result, options.json)
+            write_json(result | {"model": os.path.basename(os.path.normpath(options.model))}, options.json)
         last = result["rows"][-1]
         done = f"{last['framework']} {last['dtype']}" + (f", prompt of {last['prompt']}" if "prompt" in last else "")
         print(f"tfguide: measured {done}; {len(result['rows'])} rows so far", file=sys.stderr)

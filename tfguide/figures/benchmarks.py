@@ -1,4 +1,4 @@
-"""The tables and the figure of the benchmark page: tokens a second, contestants side by side.
+"""The tables and the figure of the benchmark page for one text: tokens a second, contestants side by side.
 
 A result is what `tfguide bench --json` writes, as `tfguide.bench.predict.read_results` reads it: a task, a machine, the
 `size` of its model, and a row for each contestant.
@@ -33,6 +33,14 @@ def contestant(row: Mapping[str, Any]) -> str:
     return _OURS[row["framework"]] if row["name"] == "tfguide" else row["name"]
 
 
+def level(result: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """The instructions that a row's program was built for; empty where the result does not say."""
+    about = result["machine"]
+    if row["name"].startswith("llama.cpp"):
+        return about.get("llama.cpp", {}).get("level", "")
+    return about.get("level", "") if row["name"] == "tfguide" else ""
+
+
 def limits(results: Iterable[Mapping[str, Any]], key: str) -> str:
     """The least and the most that a limit of the machine was beside the results, in units of 1e9 a second."""
     values = [result["limits"][key] / 1e9 for result in results]
@@ -42,26 +50,26 @@ def limits(results: Iterable[Mapping[str, Any]], key: str) -> str:
 def results_table(results: Iterable[Mapping[str, Any]], task: str) -> HTML:
     """The results of a task: a group for each model, type of weights and prompt, and the contestants below it.
 
-    A contestant that failed has its message instead of numbers.
+    The level is that of `level`. A contestant that failed has its message instead of numbers.
     """
     groups: dict[str, list[tuple]] = {}
     for result in results:
         if result["task"] == task:
             for row in result["rows"]:
                 about = f"model {result['size']}, {TYPES[row['dtype']]}, prompt of {row['prompt']}"
-                groups.setdefault(about, []).append(_cells(row))
-    head = ("tokens/s", "of the limit", "ours is", "")
+                groups.setdefault(about, []).append(_cells(row, level(result, row)))
+    head = ("tokens/s", "of the limit", "ours is", "level", "")
     return grouped_table(head, [(about, cells) for about, rows in groups.items() for cells in rows])
 
 
-def _cells(row):
+def _cells(row, built_for):
     if "error" in row:
-        return Cell(row["error"], columns=3), contestant(row)
+        return Cell(row["error"], columns=4), contestant(row)
     share = row.get("share_of_bandwidth", row.get("share_of_flops"))
     ratio = "" if row["name"] == "tfguide" else f"{row['ratio']:.2f} x"
     peak = row.get("memory", {}).get("peak_bytes")
     held = "" if peak is None else f"{peak / 1e6:,.0f} MB at most"
-    return f"{row['tokens_per_second']:.1f}", f"{share:.0%}", ratio, Cell(contestant(row), below=held)
+    return f"{row['tokens_per_second']:.1f}", f"{share:.0%}", ratio, built_for, Cell(contestant(row), below=held)
 
 
 def decoding_by_type(results: Iterable[Mapping[str, Any]], size: str) -> dict[str, list[tuple[str, float, float]]]:

@@ -68,7 +68,7 @@ def bench_rows(
                         running["llama.cpp"] = _agreeing(_llama(folder, dtype, prompts, batches, n_new), truth, dtype)
                     except Exception as error:  # ours are still worth timing, and the row says what happened
                         rows.append({"name": "llama.cpp", **base, "error": f"{type(error).__name__}: {error}"})
-                reading = OurRows(model, text, 1)
+                reading = OurRows(model, text, 0)
                 calls = {(name, batch): _steps(one, n_new) for name, some in running.items() for batch, one in some}
                 seconds = take_turns({"prompt": reading.read} | calls, repeats)
                 result["rows"] += [base | row for row in speeds(seconds, n_new, read_length)] + rows

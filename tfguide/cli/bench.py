@@ -118,11 +118,12 @@ def _keeper(options):
 
 
 def _check_counts(options):
+    given = vars(options)  # each task has its own options
     least = {"new_tokens": 2 if options.task == "decode" else 1, "repeats": 1, "prompt_repeats": 1, "read": 1}
     for name, smallest in least.items():
-        if (value := getattr(options, name, None)) is not None and value < smallest:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}")
-    if min(getattr(options, "rows", [1])) < 1:
+        if name in given and given[name] < smallest:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {smallest}, got {given[name]}")
+    if options.task == "rows" and min(options.rows) < 1:
         raise ValueError(f"--rows must be at least 1, got {min(options.rows)}")
 
 
@@ -139,12 +140,11 @@ def _check_llama_cpp(options):
 
 
 def _check_fits(options, config: ModelConfig):
-    given = "lengths" if options.task == "lengths" else "prompt"
-    counts = getattr(options, given)
-    counts = [counts] if isinstance(counts, int) else counts
-    longest = max(max(counts) + options.new_tokens, getattr(options, "read", 0))
+    name, counts = ("lengths", options.lengths) if options.task == "lengths" else ("prompt", options.prompt)
+    counts = [counts] if options.task == "rows" else counts
+    longest = max(max(counts) + options.new_tokens, vars(options).get("read", 0))
     if min(counts) < 1 or (config.max_positions is not None and longest > config.max_positions):
-        raise ValueError(f"--{given} and --new-tokens must fit into {config.max_positions} positions, got {longest}")
+        raise ValueError(f"--{name} and --new-tokens must fit into {config.max_positions} positions, got {longest}")
 
 
 def _check_cuda(options):

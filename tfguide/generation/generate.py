@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tfguide.generation.checks import check_generation, check_given
-from tfguide.generation.choose import Chooser
+from tfguide.generation.choose import Chooser, Sampling
 from tfguide.generation.interfaces import Cache
 from tfguide.generation.prompts import pad_prompts, stopping
-from tfguide.generation.sampling import Sampling
 from tfguide.generation.verbs import Generator
 
 

@@ -85,7 +85,7 @@ def _below(bound, top):
 
 
 def _weights(row, top, tokens, temperature):
-    return np.exp((row[tokens].astype(np.float64) - float(top)) / temperature)
+    return np.exp(np.subtract(row[tokens], top, dtype=np.float64) / temperature)
 
 
 def _rough_weights(row, top, temperature, out):
@@ -108,18 +108,19 @@ def _likely(row, top, share, temperature, out):
     weights = _weights(row, top, tokens, temperature)
     others = max(0.0, total - held)
     total = float(weights.sum()) + others
-    kept = _nucleus(weights, share, total, EXACT + (ROUGH * others + TAIL * len(row)) / total)
-    if kept is not None and least and weights[kept].min() < least * (1 + 4 * ROUGH):
-        kept = None  # another token may be as likely, and was taken for less likely than the candidates
-    return tokens, weights, kept
+    error = EXACT + (ROUGH * others + TAIL * len(row)) / total
+    return tokens, weights, _nucleus(weights, share, total, error, least * (1 + 4 * ROUGH))
 
 
-def _nucleus(weights, share, total, error):
-    """Which weights are the fewest that sum to a share of the total, as indices in order, or None: not decided."""
+def _nucleus(weights, share, total, error, least=0.0):
+    """Which weights are the fewest that sum to a share of the total, as indices in order, or None: not decided.
+
+    error: of a sum, as a part of the total. least: a weight that tokens which are no candidates may have.
+    """
     ranked = np.sort(weights)[::-1]
-    running = np.cumsum(ranked) / total
-    n = int(np.searchsorted(running, share))  # the first that reaches the share
-    if n == len(ranked) or running[n] - share < error or (n and share - running[n - 1] < error):
+    running, wanted, error = np.cumsum(ranked), share * total, error * total
+    n = int(np.searchsorted(running, wanted))  # the first that reaches the share
+    if n == len(ranked) or running[n] - wanted < error or (n and wanted - running[n - 1] < error) or ranked[n] < least:
         return None
     if n + 1 < len(ranked) and ranked[n + 1] > ranked[n] * (1 - EXACT):
         return None  # as good as equal: their order decides, and rounding may decide their order

@@ -174,6 +174,15 @@ def test_another_llama_cpp_is_loaded_from_its_folder(peer, tmp_path, monkeypatch
     assert "llama.cpp" not in timing.machine()
 
 
+def test_a_result_names_the_instructions_of_the_kernels(monkeypatch):
+    about = timing.machine()
+    assert about["level"] == native.level() != ""
+    assert f"2 cores, {native.level()}" in timing.show_machine({"machine": about | {"cores": 2}, "limits": {}})
+    monkeypatch.setattr(native, "is_available", lambda: False)
+    without = timing.machine()
+    assert "level" not in without and "cores" in timing.show_machine({"machine": without, "limits": {}})
+
+
 @pytest.mark.parametrize(
     ("names", "level"),
     [

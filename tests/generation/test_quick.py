@@ -75,6 +75,20 @@ def test_a_row_is_decided_at_every_number_or_left(options):
         assert all(a is None or a == b for a, b in zip(got, want, strict=True))
 
 
+@pytest.mark.parametrize("min_p", [0.05, 0.1, 0.3, 0.7])
+def test_a_token_as_likely_as_min_p_asks_is_kept_or_not_as_rounding_has_it(min_p):
+    rng = np.random.default_rng(2)
+    logits = rng.normal(-3, 1, (200, 13)).clip(max=-0.5)
+    logits[:, 3], logits[:, 7] = 0.0, np.log(min_p)
+    logits += rng.normal(0, 1, (200, 1))  # the difference is rounded anew in every row
+    sampling, uniforms = tfguide.Sampling(min_p=min_p), rng.random(200)
+    whole = probabilities(logits, sampling)
+    assert 0 < np.count_nonzero(whole[:, 7]) < 200  # rounding decides
+    got = draw_quickly(logits, sampling, uniforms)
+    assert all(a is None or a == b for a, b in zip(got, draw(whole, uniforms).tolist(), strict=True))
+    assert got.count(None) == 200
+
+
 @pytest.mark.parametrize(
     ("options", "least"),
     [

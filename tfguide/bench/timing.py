@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
+from tfguide import native
 from tfguide.bench.llama import describe_llama_cpp, has_llama_cpp
 from tfguide.checks.values import check_count
 
@@ -38,7 +39,8 @@ def median_ratio(seconds: Mapping[str, list[float]], name: str, other: str) -> f
 def machine(peers: bool = False) -> dict:
     """The machine of a measurement: the processor, the cores this process may use, Python and installed versions.
 
-    peers: say also which llama.cpp is measured and the instructions that it was built for, if there is one.
+    "level" names the instructions that the kernels were built for, where there are kernels. peers: also say which
+    llama.cpp is measured, and the instructions that it was built for, if there is one.
     """
     packages = ("numpy", "torch", "tensorflow", "keras", "keras-hub", "transformers", "llama-cpp-python")
     about = {
@@ -47,6 +49,8 @@ def machine(peers: bool = False) -> dict:
         "python": platform.python_version(),
         "versions": {name: version for name in packages if (version := _version(name))},
     }
+    if native.is_available():
+        about["level"] = native.level()
     if peers and has_llama_cpp():
         about["llama.cpp"] = describe_llama_cpp()
     return about
@@ -55,7 +59,7 @@ def machine(peers: bool = False) -> dict:
 def show_machine(result: Mapping[str, Any]) -> str:
     """The first lines of a printed result: its machine, and the limits that were measured."""
     about, found = result["machine"], result["limits"]
-    lines = [f"{about['processor']}, {about['cores']} cores"]
+    lines = [f"{about['processor']}, {about['cores']} cores" + (f", {about['level']}" if "level" in about else "")]
     if "llama.cpp" in about:
         lines.append(
             f"llama.cpp of llama-cpp-python {about['llama.cpp']['version']}: {about['llama.cpp']['built_for']}"

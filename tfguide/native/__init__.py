@@ -4,6 +4,7 @@ from tfguide.native.abi import FORMATS, MAX_ROWS
 from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder, check
 from tfguide.native.generator import NativeGenerator
+from tfguide.native.level import level
 from tfguide.native.library import NativeUnavailable, is_available, library
 from tfguide.native.linear import Matrix, multiply, unpack
 from tfguide.native.machine import cores, processor_vendor, use_huge_pages
@@ -13,6 +14,6 @@ from tfguide.native.tensors import address_of
 
 __all__ = [
     "FORMATS", "MAX_ROWS", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator",
-    "NativeUnavailable", "activate", "address_of", "check", "cores", "is_available", "library", "multiply", "normalise",
-    "processor_vendor", "rotate", "unpack", "use_huge_pages",
+    "NativeUnavailable", "activate", "address_of", "check", "cores", "is_available", "level", "library", "multiply",
+    "normalise", "processor_vendor", "rotate", "unpack", "use_huge_pages",
 ]  # fmt: skip

@@ -120,6 +120,23 @@ def test_lengths_are_timed_beside_llama_cpp(name, peer):
         assert f"{1e3 * row['seconds']:.2f}" in text and f"{row['prompt_tokens_per_second']:.1f}" in text
 
 
+@pytest.mark.parametrize(("repeats", "readings"), [(1, {5: 2, 11: 1}), (3, {5: 4, 11: 3})])
+def test_the_first_reading_of_a_long_prompt_counts(repeats, readings, monkeypatch):
+    read, found = ours.OurRows.read, []
+
+    def count(self, chunk_size=None):
+        found.append(self.prompts.shape[1])
+        return read(self, chunk_size)
+
+    monkeypatch.setattr(lengths, "plain_logits", lambda *arguments: np.ones((1, 97)))
+    monkeypatch.setitem(agreement.AGREEMENT, "float32", np.inf)
+    monkeypatch.setattr(ours.OurRows, "read", count)
+    monkeypatch.setattr(lengths, "LONG", 10)
+    result = lengths.bench_lengths(TINY, ["torch"], ["float32"], False, [None], [5, 11], 2, 1, repeats)
+    assert {length: found.count(length) for length in (5, 11)} == readings
+    assert all(row["prompt_seconds"] > 0 for row in result["rows"])
+
+
 def test_over_bytes_and_over_operations():
     # A round reads 100 bytes in 2 s; 30 bytes then need 0.6 s. The second round is slower for both.
     assert lengths.over_bytes([0.9, 1.8, 0.9], [2.0, 4.0, 2.0], 30, 100) == pytest.approx(1.5)

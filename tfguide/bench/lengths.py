@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from tfguide.cost.flops import prefill_flops
 from tfguide.cost.memory import cache_dtype as default_cache_dtype
 
 LENGTHS = (128, 1024, 4000, 8000)
+LONG = 2048  # tokens of a prompt whose first reading is timed: it takes many seconds, and needs no warm-up
 
 
 def bench_lengths(
@@ -45,9 +47,9 @@ def bench_lengths(
 
     cache_dtypes: types of our cache, as `new_cache` takes them; None is the model's default. llama.cpp, if `peers`,
     caches float16, and is timed with and without its flash attention, since one is better at prompts and the other at
-    steps. Of a prompt only `prompt_repeats` rounds are timed, after one that compares the logits. A peer that
-    fails, or whose logits do not agree, is a row with an "error" and no times. `keep` is given the result after every
-    length. Raises ValueError for counts below 1.
+    steps. Prompts are read in `prompt_repeats` rounds that count; the reading whose logits are compared is one of them
+    if the prompt is longer than LONG. A peer that fails, or whose logits do not agree, is a row with an "error" and no
+    times. `keep` is given the result after every length. Raises ValueError for counts below 1.
     """
     lengths = sorted({check_count("lengths", length) for length in lengths})
     n_new, repeats = check_count("n_new", n_new), check_count("repeats", repeats)
@@ -83,7 +85,7 @@ def _round(config, reader, contestants, peer, prompt, truth, dtype, counts):
     """The rows of one length: our caches and llama.cpp, in turns; prompts first, then steps after them."""
     n_new, repeats, prompt_repeats = counts
     length = prompt.shape[1]
-    rows, running = [], {}
+    rows, running, first_reading = [], {}, {}
     for kind, one in contestants.items():
         running["tfguide", kind or default_cache_dtype(dtype)] = one
     if peer:
@@ -93,13 +95,19 @@ def _round(config, reader, contestants, peer, prompt, truth, dtype, counts):
         row = {"name": name, "cache_dtype": kind, "prompt": length}
         rows.append(row)
         try:
-            row["difference"] = check_agreement(one.read(), truth, dtype)
+            start = time.perf_counter()
+            logits = one.read()
+            first_reading[name, kind] = time.perf_counter() - start
+            row["difference"] = check_agreement(logits, truth, dtype)
         except Exception as error:
             if name == "tfguide":
                 raise
             row["error"] = f"{type(error).__name__}: {error}"
             running.pop((name, kind)).close()
-    prompts = take_turns({who: one.read for who, one in running.items()}, prompt_repeats, warmup=0)
+    prompts = {who: [first_reading[who]] if length > LONG else [] for who in running}
+    if more := prompt_repeats - (length > LONG):
+        again = take_turns({who: one.read for who, one in running.items()}, more, warmup=0)
+        prompts = {who: [*prompts[who], *again[who]] for who in running}
     calls = {who: (lambda one=one: one.steps(n_new)) for who, one in running.items()}
     steps = take_turns({"memory": reader} | calls, repeats)
     for row in rows:

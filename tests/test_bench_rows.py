@@ -164,6 +164,11 @@ def test_a_peer_that_is_missing_or_wrong_is_a_row_with_an_error(task, tmp_path, 
         return lengths.bench_lengths(TINY, ["torch"], ["float32"], True, [None], [5], 2, 1)
 
     right = llama.LlamaRows.read
+    with monkeypatch.context() as limited:
+        module = llama.load_llama_cpp()
+        limited.setattr(module, "llama_init_from_model", lambda model, params: None)
+        failed = [row for row in measure()["rows"] if row["name"] != "tfguide"]
+        assert failed and all("made no context" in row["error"] for row in failed)
     monkeypatch.setattr(llama.LlamaRows, "read", lambda self: right(self) + np.arange(97))
     result = measure()
     wrong = [row for row in result["rows"] if row["name"] != "tfguide"]

@@ -86,24 +86,26 @@ def _round(config, reader, contestants, peer, prompt, truth, dtype, counts):
     n_new, repeats, prompt_repeats = counts
     length = prompt.shape[1]
     rows, running, first_reading = [], {}, {}
-    for kind, one in contestants.items():
-        running["tfguide", kind or default_cache_dtype(dtype)] = one
+    makers = {("tfguide", kind or default_cache_dtype(dtype)): _same(one) for kind, one in contestants.items()}
     if peer:
-        running["llama.cpp", "float16"] = LlamaRows(peer, prompt, n_new)
-        running["llama.cpp, flash", "float16"] = LlamaRows(peer, prompt, n_new, flash=True)
-    for (name, kind), one in list(running.items()):
-        row = {"name": name, "cache_dtype": kind, "prompt": length}
+        makers["llama.cpp", "float16"] = lambda: LlamaRows(peer, prompt, n_new)
+        makers["llama.cpp, flash", "float16"] = lambda: LlamaRows(peer, prompt, n_new, flash=True)
+    for (name, kind), make in makers.items():
+        row, one = {"name": name, "cache_dtype": kind, "prompt": length}, None
         rows.append(row)
         try:
+            one = make()
             start = time.perf_counter()
             logits = one.read()
             first_reading[name, kind] = time.perf_counter() - start
             row["difference"] = check_agreement(logits, truth, dtype)
-        except Exception as error:
+            running[name, kind] = one
+        except Exception as error:  # the others are still worth timing, and the row says what happened
             if name == "tfguide":
                 raise
             row["error"] = f"{type(error).__name__}: {error}"
-            running.pop((name, kind)).close()
+            if one is not None:
+                one.close()
     prompts = {who: [first_reading[who]] if length > LONG else [] for who in running}
     if more := prompt_repeats - (length > LONG):
         again = take_turns({who: one.read for who, one in running.items()}, more, warmup=0)
@@ -180,6 +182,10 @@ def table(result: Mapping[str, Any]) -> str:
             f"{row['over_operations']:>7.2f} x{ratios[1]:>9}"
         )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _same(one):
+    return lambda: one
 
 
 def _options(kind):

@@ -174,7 +174,7 @@ class LlamaRows:
         return np.array(chosen)
 
     def close(self) -> None:
-        """Free the context."""
+        """Free the context; nothing more can be read."""
         self.lib.llama_batch_free(self.batch)
         self.lib.llama_free(self.context)
 

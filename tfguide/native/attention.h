@@ -46,7 +46,7 @@ struct Attention {
   }
 
   // Writes the key and the value of head kv of row r into the cache, and rotates the queries that read it.
-  void append(int64_t r, int64_t kv) {
+  [[gnu::noinline]] void append(int64_t r, int64_t kv) {
     const int64_t d = m.d_head, p = s.call.places[r], at = place(r, p, kv);
     float* key = s.k + (r * m.n_kv_heads + kv) * d;
     rotate_head(p, key);
@@ -185,7 +185,7 @@ struct Attention {
   }
 
   // Scores to e^(score - largest), 0 outside [low, high).
-  static void exponentials(float* x, int64_t from, int64_t to, int64_t low, int64_t high, const Found& found) {
+  [[gnu::noinline]] static void exponentials(float* x, int64_t from, int64_t to, int64_t low, int64_t high, const Found& found) {
     Floats most = all(-INFINITY), total = {};
     for (int64_t i = from; i < to; i += WIDTH) most = larger(load(x + i), most);
     const float largest = maximum(most);

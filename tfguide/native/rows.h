@@ -1,4 +1,4 @@
-// The computations on one row of activations in float32: norms, activations, rotations, softmax.
+// The computations on one row of activations in float32: norms, activations, rotations.
 #pragma once
 #include "abi.h"
 #include "parts.h"
@@ -45,19 +45,4 @@ inline void rotate(const float* from, int64_t d, const float* cos, const float* 
     to[i] = first * cos[i] - second * sin[i];
     to[half + i] = second * cos[i] + first * sin[i];
   }
-}
-
-// n scores to weights that sum to 1. Writes up to the next multiple of WIDTH.
-inline void softmax(float* x, int64_t n) {
-  for (int64_t i = n; i < padded(n, WIDTH); ++i) x[i] = -INFINITY;
-  Floats most = load(x), totals = {};
-  for (int64_t i = WIDTH; i < n; i += WIDTH) most = larger(load(x + i), most);
-  const float largest = maximum(most);
-  for (int64_t i = 0; i < n; i += WIDTH) {
-    const Floats e = exponential(load(x + i) - largest);
-    write(x + i, e);
-    totals += e;
-  }
-  const float factor = 1.0f / sum(totals);
-  for (int64_t i = 0; i < n; i += WIDTH) write(x + i, load(x + i) * factor);
 }

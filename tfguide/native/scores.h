@@ -37,7 +37,7 @@ inline void four_keys(const float* const* query, const T* key, int64_t ld, int64
 
 // The products of Q queries with up to WIDTH keys, one key in each lane; lanes beyond n hold what does not matter.
 template <int Q, class T>
-inline void score(const float* const* query, const T* key, int64_t ld, int64_t n, int64_t d, float scale, Floats* found) {
+[[gnu::noinline]] void score(const float* const* query, const T* key, int64_t ld, int64_t n, int64_t d, float scale, Floats* found) {
   constexpr int FOURS = WIDTH / 4;
   Floats four[Q][FOURS] = {};
   for (int i = 0; i < FOURS && 4 * i < n; ++i) {
@@ -50,7 +50,7 @@ inline void score(const float* const* query, const T* key, int64_t ld, int64_t n
 }
 
 template <int Q, int N, class T>
-inline void add(const T* value, int64_t ld, int64_t n, const float* const* weights, float* const* to, int64_t j) {
+[[gnu::noinline]] void add(const T* value, int64_t ld, int64_t n, const float* const* weights, float* const* to, int64_t j) {
   Floats acc[Q][N];
   for (int q = 0; q < Q; ++q)
     for (int c = 0; c < N; ++c) acc[q][c] = load(to[q] + j + c * WIDTH);
@@ -67,7 +67,7 @@ inline void add(const T* value, int64_t ld, int64_t n, const float* const* weigh
 
 // to[q] += the sum of n values, each times its weight for query q.
 template <int Q, class T>
-inline void add_all(const T* value, int64_t ld, int64_t n, int64_t d, const float* const* weights, float* const* to) {
+[[gnu::noinline]] void add_all(const T* value, int64_t ld, int64_t n, int64_t d, const float* const* weights, float* const* to) {
   int64_t j = 0;
   for (; j + 4 * WIDTH <= d; j += 4 * WIDTH) add<Q, 4>(value, ld, n, weights, to, j);
   for (; j + WIDTH <= d; j += WIDTH) add<Q, 1>(value, ld, n, weights, to, j);

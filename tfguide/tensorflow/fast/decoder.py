@@ -23,7 +23,7 @@ from tfguide.weights import vector_names
 class FastDecoder(native.NativeGenerator, Generator):
     """A faster replacement for a model: the same arguments and the same results.
 
-    The C++ kernels compute calls of up to 16 new tokens with a cache of `new_cache`, and prompts of any length if
+    The C++ kernels compute calls of up to 64 new tokens with a cache of `new_cache`, and prompts of any length if
     activations have 8 bits; they compute in float32 for every type of weights. The framework computes more tokens,
     other caches and attention maps, with kernels for some of its layers (see tree.py). The weights are shared with the
     model, not copied, so the model must not change. Threads may share a fast decoder if each has its own cache.

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfguide.native.machine import is_x86, levels
+from tfguide.native.machine import DEFAULT, is_x86, levels
 
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: it would make the whole process flush small numbers to 0, and the compiler ignore NaN.
@@ -53,6 +53,8 @@ def options(level: str, x86: bool) -> list[str]:
 
     ARM's -march takes the extensions as they are; for x86 each becomes an option, -mavxvnni. x86: of the target.
     """
+    if level == DEFAULT:
+        return []
     if level == NATIVE and not x86:
         return ["-mcpu=native"]  # the -march of some compilers for ARM does not know it
     if not x86:

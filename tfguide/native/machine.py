@@ -48,6 +48,7 @@ ARM_LEVELS = {
     "armv8.2-a+dotprod": "atomics asimdrdm asimddp",
     "armv8-a": "",
 }
+DEFAULT = "default"  # what the compiler assumes where nothing is named: all that is known of other processors
 
 
 def levels() -> list[str]:
@@ -57,7 +58,7 @@ def levels() -> list[str]:
     elif platform.machine() in ("aarch64", "arm64"):
         known = ARM_LEVELS
     else:
-        return []
+        return [DEFAULT]
     fields = _processor_fields()
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     if not flags:

@@ -49,9 +49,13 @@ class Remote:
         self._process.stdin.close()
         assert self._process.wait(60) == 0
 
-    def tfguide_abi(self) -> str:
+    def tfguide_abi(self) -> bytes:
         """The text of the function of this name."""
-        return subprocess.run([*self.command, "abi"], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([*self.command, "abi"], capture_output=True, check=True).stdout
+
+    def tfguide_isa(self) -> bytes:
+        """The text of the function of this name."""
+        return subprocess.run([*self.command, "isa"], capture_output=True, check=True).stdout
 
     def _call(self, name, arguments):
         kinds, result = abi.FUNCTIONS[name]

@@ -43,7 +43,7 @@ def compiled_text(folder):
 def test_the_kernels_have_what_python_has():
     text = native.library().tfguide_abi().decode()
     assert text.strip() == abi.text()
-    for word in ("limit MAX_ROWS: 16", "int4 a8 = 9", "structure Linear: 48 bytes", "weight 0+8", "geglu_tanh = 5"):
+    for word in ("limit MAX_ROWS: 64", "int4 a8 = 9", "structure Linear: 48 bytes", "weight 0+8", "geglu_tanh = 5"):
         assert word in text
     abi.check(native.library())
 
@@ -54,7 +54,7 @@ def test_the_headers_as_they_are_pass(tmp_path):
 
 
 CHANGES = {
-    "another limit": (("abi.h", "MAX_ROWS = 16;", "MAX_ROWS = 8;"), "limit MAX_ROWS: Python has 16; C\\+\\+ has 8"),
+    "another limit": (("abi.h", "MAX_ROWS = 64;", "MAX_ROWS = 8;"), "limit MAX_ROWS: Python has 64; C\\+\\+ has 8"),
     "a code that moved": (
         ("abi.h", "INT8, INT4, INT8_A8, INT4_A8 }", "INT4, INT8, INT8_A8, INT4_A8 }"),
         "codes Format: .*int8 = 6, int4 = 7.*; C\\+\\+ has .*int8 = 7, int4 = 6",
@@ -98,10 +98,10 @@ def test_a_structure_that_contains_the_changed_one_is_named_too(tmp_path):
 
 def test_python_and_cpp_that_differ_do_not_load_and_do_not_fall_back(tmp_path, monkeypatch):
     """The whole way: a changed header, compiled as the kernels are."""
-    copy_sources(tmp_path, ("abi.h", "MAX_ROWS = 16;", "MAX_ROWS = 12;"))
+    copy_sources(tmp_path, ("abi.h", "MAX_ROWS = 64;", "MAX_ROWS = 12;"))
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     monkeypatch.setenv("TFGUIDE_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(RuntimeError, match="limit MAX_ROWS: Python has 16; C\\+\\+ has 12"):
+    with pytest.raises(RuntimeError, match="limit MAX_ROWS: Python has 64; C\\+\\+ has 12"):
         library.library.__wrapped__()
     monkeypatch.setattr(library, "library", library.library.__wrapped__)
     with pytest.raises(RuntimeError, match=r"abi\.py and the compiled abi\.h differ"):

@@ -22,10 +22,7 @@ extern "C" const char* tfguide_abi() { static const std::string text = abi_text(
 
 def copy_sources(folder, *replacements):
     """The C++ with some words replaced, each of which must be there."""
-    for file in [*FOLDER.rglob("*.h"), FOLDER / "kernels.cpp"]:
-        copied = folder / file.relative_to(FOLDER)
-        copied.parent.mkdir(exist_ok=True)
-        shutil.copy(file, copied)
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"), dirs_exist_ok=True)
     for name, old, new in replacements:
         text = (folder / name).read_text()
         assert text.count(old) == 1, (old, text.count(old))

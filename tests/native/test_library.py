@@ -20,8 +20,8 @@ USE = "from tfguide import native; print(native.library()._name)"
 # A compiler that takes no time: it gives out what the real one made.
 COMPILER = """#!/bin/sh
 for last; do :; done
-case "$last" in
-    --version) echo "quick" ;;
+case "$*" in
+    *" -E "*|*--version) echo "quick" ;;
     *) touch "$(dirname "$last")/begun"; sleep ${SLOW:-0}; cp "$COMPILED" "$last" || exit 1; echo run >> "$RUNS" ;;
 esac
 """

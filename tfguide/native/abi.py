@@ -91,6 +91,7 @@ STRUCTURES = (Linear, Norm, Layer, Model, Call, Rowwise)
 FUNCTIONS = {  # arguments and result
     "tfguide_abi": ([], c_char_p),
     "tfguide_isa": ([], c_char_p),
+    "tfguide_try": ([], None),
     "tfguide_step": ([POINTER(Model), POINTER(Call), c_int32], None),
     "tfguide_linear": ([POINTER(Linear), c_void_p, c_int64, c_void_p, c_int32], None),
     "tfguide_rowwise": ([POINTER(Rowwise), c_int32], None),

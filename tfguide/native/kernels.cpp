@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <mutex>
+#include <numeric>
 
 #include "abi_text.h"
 #include "rowwise.h"
@@ -127,6 +128,44 @@ float tfguide_read(const void* from, int64_t bytes, int threads) {
   float total = 0;
   for (int id = 0; id < team.size(); ++id) total += job.total[id * LANES];
   return total;
+}
+
+// Runs every kind of kernel once, on zeros. compiler.py calls it in a process of its own: where the processor lacks one
+// of the instructions, that process ends.
+void tfguide_try() {
+  constexpr int64_t SIZE = 64, OUT = 37, HEADS = 2, LENGTH = 32;
+  static const float zeros[SIZE * SIZE] = {};
+  std::vector<float> x(std::max(MAX_ROWS, SIZE) * SIZE), y(x), keys(LENGTH * SIZE), values(keys);
+  for (int32_t format = F32_ROWS; format <= INT4_A8; ++format) {
+    const Linear linear{zeros, zeros, zeros, SIZE, OUT, format, ACTIVATION_BLOCK};
+    for (const int64_t rows : {int64_t(1), int64_t(5), MAX_ROWS}) tfguide_linear(&linear, x.data(), rows, y.data(), 1);
+    for (const int type : {FLOAT32, BFLOAT16, FLOAT16})
+      if (format >= INT8) tfguide_unpack(&linear, y.data(), type, 1);
+    Layer layer{};
+    for (Linear* matrix : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down})
+      *matrix = {zeros, zeros, zeros, SIZE, SIZE, format, ACTIVATION_BLOCK};
+    layer.attention_norm = layer.feed_forward_norm = {zeros, zeros};
+    Model model{};
+    model.n_layers = 1;
+    model.d_model = model.d_ff = SIZE;
+    model.n_heads = model.n_kv_heads = HEADS;
+    model.d_head = SIZE / HEADS;
+    model.activation = SWIGLU;
+    model.eps = 1;
+    model.embedding = zeros;
+    model.layers = &layer;
+    int64_t zero[LENGTH] = {}, places[LENGTH];
+    std::iota(places, places + LENGTH, 0);
+    void *const all_keys[] = {keys.data()}, *const all_values[] = {values.data()};
+    float* const scales[] = {x.data()};
+    for (int32_t type = FLOAT32; type <= INT8_SCALED; ++type) {
+      Call call{zero, zero, places, LENGTH, LENGTH, all_keys, all_values, scales, scales, y.data()};
+      call.cos = call.sin = zeros;
+      call.cache_type = type;
+      model.embedding_type = type <= FLOAT16 ? type : FLOAT32;
+      tfguide_step(&model, &call, 1);
+    }
+  }
 }
 
 }  // extern "C"

@@ -1,4 +1,4 @@
-"""Build the C++ of this folder with the machine's own compiler, once, and load it."""
+"""Load the compiled C++ of this folder, which is built once with the machine's own compiler and kept."""
 
 from __future__ import annotations
 
@@ -7,48 +7,42 @@ import ctypes
 import functools
 import hashlib
 import os
-import platform
-import shlex
 import shutil
 import stat
-import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
-from tfguide.native import abi
+from tfguide.native import abi, compiler
+from tfguide.native.compiler import NativeUnavailable
 from tfguide.native.machine import processor, processor_vendor
 from tfguide.temporary import hidden_folder, remove_orphans, sync
 
 FOLDER = Path(__file__).parent  # where the C++ lies; kernels.cpp includes all the headers
-COMPILERS = ("c++", "g++", "clang++")
-# No -ffast-math: it would make the whole process flush small numbers to 0, and the compiler ignore NaN.
-FLAGS = (
-    "-O3", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-fno-math-errno",
-    "-fno-trapping-math", "-w",
-)  # fmt: skip
-
-
-class NativeUnavailable(RuntimeError):
-    """The C++ kernels cannot be built or are switched off; the message says why and what to do."""
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels. The first call on a machine compiles for about 5 seconds and keeps the result.
+    """The compiled kernels. The first call on a machine compiles for about 10 seconds and keeps the result.
 
     The file is kept in the folder that TFGUIDE_CACHE names, or in tfguide of XDG_CACHE_HOME (~/.cache). Its name
     changes with the source, the compiler and the processor, and contains a digest of the file: a file that is not whole
     is compiled again, never loaded. CXX names another compiler; TFGUIDE_NATIVE=0 switches the kernels off.
+
+    The kernels are compiled for this processor and tried in a process of their own. Where the compiler does not know
+    the processor, or the trial ends with an illegal instruction, the next lower level takes its place, with a warning.
+    TFGUIDE_MARCH chooses the level, without a lower one: a value of the compiler's -march, and extensions after a
+    plus: "x86-64-v3", "x86-64-v3+avxvnni", "armv8.2-a+dotprod".
     Raises NativeUnavailable; RuntimeError if the C++ has other structures, codes or limits than abi.py.
     """
     if os.environ.get("TFGUIDE_NATIVE", "1") == "0":
         raise NativeUnavailable("the C++ kernels are switched off by TFGUIDE_NATIVE=0")
-    command = _command()
-    name = f"kernels-{_key(command)}"
+    command, levels = _command(), compiler.wanted_levels()
+    name = f"kernels-{_key(command, levels)}"
     file = _find(_named_folder(), name)  # this folder may be another user's, which cannot be written
     if file is None:
         folder = _writable_folder()
-        file = _find(folder, name) or _compile(command, folder, name)
+        file = _find(folder, name) or _compile(command, levels, folder, name)
     try:
         loaded = ctypes.CDLL(str(file))
     except OSError as error:
@@ -68,25 +62,14 @@ def is_available() -> bool:
 
 
 def _command() -> list[str]:
-    wanted = os.environ.get("CXX")
-    names = [wanted] if wanted else COMPILERS
-    for name in names:
-        words = shlex.split(name)
-        if words and shutil.which(words[0]):
-            machine = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
-            is_amd = f"-DIS_AMD={int(processor_vendor() == 'AuthenticAMD')}"
-            return [*words, *FLAGS, machine, is_amd]
-    raise NativeUnavailable(
-        f"no C++ compiler: looked for {', '.join(names)}. Install one (Debian: apt install g++; macOS: xcode-select "
-        "--install), or name it in CXX"
-    )
+    return [*compiler.find_compiler(), f"-DIS_AMD={int(processor_vendor() == 'AuthenticAMD')}"]
 
 
-def _key(command) -> str:
-    seen = hashlib.sha256(" ".join(command).encode())
-    for file in [*sorted(FOLDER.rglob("*.h")), FOLDER / "kernels.cpp"]:
-        seen.update(file.name.encode() + file.read_bytes())
-    seen.update(subprocess.run([*command, "--version"], capture_output=True).stdout)
+def _key(command: list[str], levels: list[str]) -> str:
+    seen = hashlib.sha256(" ".join([*command, *compiler.FLAGS, *levels]).encode())
+    for file in sorted([*FOLDER.rglob("*.h"), FOLDER / "kernels.cpp"]):
+        seen.update(str(file.relative_to(FOLDER)).encode() + file.read_bytes())
+    seen.update(compiler.describe_compiler(command, levels[0]).encode())
     seen.update(processor().encode())
     return seen.hexdigest()[:16]
 
@@ -151,18 +134,13 @@ def _own_temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="tfguide-"))
 
 
-def _compile(command: list[str], folder: Path, name: str) -> Path:
+def _compile(command: list[str], levels: list[str], folder: Path, name: str) -> Path:
     """Compile under a hidden name and rename: a process that builds at the same time sees a complete file or none."""
     remove_orphans(folder, name)
     try:
         with hidden_folder(folder, name) as hidden:
             built = hidden / "kernels.so"
-            source = str(FOLDER / "kernels.cpp")
-            environment = {**os.environ, "TMPDIR": str(hidden)}  # a killed compiler leaves its files there too
-            done = subprocess.run([*command, source, "-o", str(built)], capture_output=True, text=True, env=environment)
-            if done.returncode:
-                last = "\n".join(done.stderr.strip().splitlines()[-5:])
-                raise NativeUnavailable(f"the C++ compiler {command[0]} failed on the kernels:\n{last}")
+            _build(command, levels, built)
             sync(built)
             file = folder / f"{name}-{_digest(built.read_bytes())}.so"
             for wrong in folder.glob(f"{name}-*.so"):
@@ -172,6 +150,27 @@ def _compile(command: list[str], folder: Path, name: str) -> Path:
     except OSError as error:
         raise NativeUnavailable(f"the C++ kernels cannot be kept in {folder}: {error}") from error
     return file
+
+
+def _build(command: list[str], levels: list[str], built: Path) -> None:
+    """Compile for the first of the levels that the compiler knows and the processor runs; warn if it is a lower one."""
+    failed: dict[str, str] = {}
+    for level in levels:
+        reason = compiler.compile_library(command, level, FOLDER / "kernels.cpp", built) or compiler.try_library(built)
+        if not reason:
+            if failed:
+                text = f"the C++ kernels are compiled for {level}, since no higher level works here. {_text(failed)}"
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
+            return
+        failed[level] = reason
+    advice = "\nTFGUIDE_MARCH chooses this level: name another, or unset it" if os.environ.get("TFGUIDE_MARCH") else ""
+    raise NativeUnavailable(_text(failed) + advice)
+
+
+def _text(failed):
+    """Each reason once, after the levels that failed for it."""
+    reasons = {reason: [level for level in failed if failed[level] == reason] for reason in failed.values()}
+    return "\n".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
 
 
 def _remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import platform
 import sys
@@ -15,22 +16,70 @@ def cores() -> int:
 
 def processor_vendor() -> str:
     """The processor's vendor string: "GenuineIntel", "AuthenticAMD"; "" if unknown."""
-    return (_processor_line("vendor_id") or "").partition(":")[2].strip()
+    return _processor_fields().get("vendor_id", "")
 
 
 def processor() -> str:
-    """What -march=native depends on: different machines may share a home folder."""
-    line = _processor_line("flags", "Features")
-    return f"{platform.machine()} {platform.processor()}" if line is None else line
+    """The processor's model and instruction sets, as text: different machines may share a home folder."""
+    names = (
+        "vendor_id", "cpu family", "model", "stepping", "flags",  # x86
+        "CPU implementer", "CPU variant", "CPU part", "CPU revision", "Features",  # ARM
+    )  # fmt: skip
+    fields = _processor_fields()
+    known = [f"{name}: {fields[name]}" for name in names if name in fields]
+    return "\n".join([f"{platform.machine()} {platform.processor()}", *known])
 
 
-def _processor_line(*names):
-    """The first line of Linux's description that starts with one of the names, or ""; None on other systems."""
+def is_x86() -> bool:
+    """Whether this is a 64-bit x86 processor."""
+    return platform.machine() in ("x86_64", "AMD64")
+
+
+# Levels of the instruction sets, the best one first. With each: what Linux calls the instructions that it adds to the
+# levels below it. The names are those of the option -march of GCC and clang.
+X86_LEVELS = {
+    "x86-64-v4": "avx512f avx512bw avx512cd avx512dq avx512vl",
+    "x86-64-v3": "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave",
+    "x86-64-v2": "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3",
+    "x86-64": "",
+}
+ARM_LEVELS = {
+    "armv8.2-a+dotprod+i8mm+bf16": "i8mm bf16",
+    "armv8.2-a+dotprod": "atomics asimdrdm asimddp",
+    "armv8-a": "",
+}
+DEFAULT = "default"  # what the compiler assumes where nothing is named: all that is known of other processors
+
+
+def levels() -> list[str]:
+    """The levels that this processor has, the best one first; all of its kind where the system does not say."""
+    if is_x86():
+        known = X86_LEVELS
+    elif platform.machine() in ("aarch64", "arm64"):
+        known = ARM_LEVELS
+    else:
+        return [DEFAULT]
+    fields = _processor_fields()
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    if not flags:
+        return list(known)
+    found: list[str] = []
+    for level, needed in reversed(known.items()):
+        if not set(needed.split()) <= set(flags):
+            break
+        found.insert(0, level)
+    return found
+
+
+def _processor_fields() -> dict[str, str]:
+    """Linux's description of the first processor; empty on other systems."""
     try:
         with open("/proc/cpuinfo") as lines:
-            return next((line for line in lines if line.startswith(names)), "")
+            first = itertools.takewhile(str.strip, lines)
+            pairs = (line.partition(":") for line in first)
+            return {name.strip(): value.strip() for name, _, value in pairs}
     except OSError:
-        return None
+        return {}
 
 
 def use_huge_pages(address: int, n_bytes: int) -> bool:

@@ -45,8 +45,9 @@ def rotate(x: int, y: int, rows: int, width: int, dtype: str, cos: np.ndarray, s
     half = cos.shape[-1]
     if not half or width % (2 * half):
         raise ValueError(f"cos and sin of {half} angles rotate heads of {2 * half} numbers, got rows of {width}")
-    cos, sin = (address_of(name, table, (rows, half)) for name, table in (("cos", cos), ("sin", sin)))
-    _run(threads, "rotate", x, y, rows, width, dtype, cos=cos, sin=sin, head=2 * half)
+    # `cos` and `sin` stay the arrays until the call ends: nobody else may hold them.
+    tables = {name: address_of(name, table, (rows, half)) for name, table in (("cos", cos), ("sin", sin))}
+    _run(threads, "rotate", x, y, rows, width, dtype, **tables, head=2 * half)
 
 
 def _run(threads: int, task: str, x: int, y: int, rows: int, width: int, dtype: str, **more: Any) -> None:

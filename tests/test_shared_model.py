@@ -109,7 +109,7 @@ def test_a_cache_that_the_kernels_cannot_read_is_refused(name):
     with pytest.raises(ValueError, match="another configuration"):
         fast([[1, 2]], cache=module.KVCache(other.config, 1, 9))
     if name == "torch":
-        with pytest.raises(ValueError, match="float32, bfloat16, float16, got float64"):
+        with pytest.raises(ValueError, match="float32, bfloat16, float16, int8, got float64"):
             fast([[1, 2]], cache=module.KVCache(fast.config, 1, 9, dtype="float64"))
 
 

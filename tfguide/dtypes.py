@@ -6,10 +6,13 @@ small numbers (one of 8 bits for each 32 in mxfp4) are counted where they matter
 
 from __future__ import annotations
 
-from tfguide.checks.values import nearest
+from tfguide.checks.values import check_choice, nearest
 
 #: The bits of one number, by the name that this package uses.
 BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "float8": 8, "int8": 8, "float4": 4, "int4": 4}
+
+#: The types in which a key/value cache keeps its numbers. "int8": integers, with a float32 scale for each vector.
+CACHE_DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 # What config.json, safetensors, PyTorch, TensorFlow and papers write, in lower case and without "torch." or "tf.".
 _OTHERS = {
@@ -52,3 +55,19 @@ def dtype_bytes(name: str) -> float:
     0.5
     """
     return BITS[dtype_name(name)] / 8
+
+
+def choose_cache_dtype(asked: str | None, activations: str, quantized: bool) -> str:
+    """The type of a model's cache: the one of CACHE_DTYPES that was asked for; None: the default.
+
+    The default is the type of the activations, but float16 beside quantised weights and float32 activations: 11 bits
+    of precision are enough there, and bfloat16 has 8. The largest float16 is 65504, see `KVCache`.
+    Raises TypeError or ValueError for another type.
+
+    >>> [choose_cache_dtype(None, "float32", quantized) for quantized in (False, True)]
+    ['float32', 'float16']
+    """
+    if asked is not None:
+        check_choice("cache_dtype", asked, CACHE_DTYPES)
+        return asked
+    return "float16" if quantized and activations == "float32" else activations

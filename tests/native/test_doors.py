@@ -263,7 +263,7 @@ def test_a_cache_of_other_sizes_is_refused(kind):
     keys, values = make_cache(kind)
     for arguments, message in (
         ((keys[:1], values), "must hold keys and values of 2 layers, got 1 and 2"),
-        ((keys, values, "float64"), "takes a cache of float32, bfloat16, float16, got float64"),
+        ((keys, values, "float64"), "takes a cache of float32, bfloat16, float16, int8, got float64"),
         ((keys, values, "float16"), "of the type that is named, float16, got float32"),
         ((keys, values, "float32", CONFIG.replace(n_kv_heads=2)), "(2, S, 2, 10), got (2, 9, 3, 10)"),
         ((keys, values, "float32", CONFIG, 3), "(3, S, 3, 10), got (2, 9, 3, 10)"),

@@ -105,12 +105,14 @@ def beam_search(
     stop_tokens: Sequence[int] | int | None = None,
     length_penalty: float = 1.0,
     n_best: int = 1,
+    cache_dtype: str | None = None,
 ) -> list[list[Beam]]:
     """The `n_best` continuations of each prompt by score, best first, each a `Beam` with its tokens and its score.
 
     A score is the sum of the tokens' log probabilities over length ** `length_penalty`, including the stop token: 0
     favours short continuations, 1 compares means. The search of a prompt ends when no running beam could still be among
-    the best. stop_tokens: as in `generate`. Source: Wu et al. 2016, section 7, with Hugging Face's length penalty.
+    the best. stop_tokens, cache_dtype: as in `generate`. Source: Wu et al. 2016, section 7, with Hugging Face's length
+    penalty.
 
     Raises ValueError for `n_beams` below 1 or `n_best` above it, and as `generate`.
     """
@@ -118,15 +120,18 @@ def beam_search(
     pad_prompts(prompts, config.vocab_size)
     max_new_tokens, stops = stopping(config, max_new_tokens, stop_tokens)
     n_beams, n_best = check_beams(n_beams, n_best, length_penalty)
-    return [_search(model, prompt, n_beams, max_new_tokens, stops, length_penalty).best(n_best) for prompt in prompts]
+    searches = (
+        _search(model, prompt, n_beams, max_new_tokens, stops, length_penalty, cache_dtype) for prompt in prompts
+    )
+    return [search.best(n_best) for search in searches]
 
 
-def _search(model, prompt, n_beams, max_new_tokens, stops, length_penalty):
+def _search(model, prompt, n_beams, max_new_tokens, stops, length_penalty, cache_dtype):
     tokens, lengths = pad_prompts([prompt], model.config.vocab_size)
     check_generation(model.config, int(lengths[0]), max_new_tokens)
     search = BeamSearch(n_beams, max_new_tokens, stops, length_penalty)
     read = int(lengths[0]) if model.config.kind == "decoder" else 1
-    cache = model.new_cache(1, read + max_new_tokens - 1)
+    cache = model.new_cache(1, read + max_new_tokens - 1, cache_dtype)
     logits = start_generation(model, tokens, lengths, cache)
     while True:
         parents, last = search.step(log_softmax(logits))

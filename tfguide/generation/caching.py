@@ -54,8 +54,18 @@ class DenseCache:
         return self.storage.tensors["value"]
 
     @property
+    def key_scales(self) -> list[Any] | None:
+        """The scale of each key vector, float32 (B, max_length, K), of each layer of an int8 cache; else None."""
+        return self.storage.tensors.get("key_scale")
+
+    @property
+    def value_scales(self) -> list[Any] | None:
+        """The scale of each value vector, float32 (B, max_length, K), of each layer of an int8 cache; else None."""
+        return self.storage.tensors.get("value_scale")
+
+    @property
     def nbytes(self) -> int:
-        """The bytes of the keys and values, filled or not; those of an encoder's output are not counted."""
+        """The bytes of the keys, values and scales, filled or not; those of an encoder's output are not counted."""
         return self.storage.nbytes
 
     def check_room(self, n_tokens: int) -> None:

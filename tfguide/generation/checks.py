@@ -43,6 +43,12 @@ def check_storage(storage, config: ModelConfig, batch_size: int, n_slots: int) -
             )
 
 
+def check_scales(cache) -> None:
+    """Raises ValueError if the storage of an 8-bit cache has no scales."""
+    if cache.key_scales is None:
+        raise ValueError(f"the storage of an 8-bit cache must be int8, got {cache.storage.dtype}")
+
+
 def check_rows(rows, batch_size: int) -> np.ndarray:
     """The rows that a cache is reordered to, int64 (n,). Raises TypeError or ValueError."""
     rows = np.asarray(rows)
@@ -51,6 +57,14 @@ def check_rows(rows, batch_size: int) -> np.ndarray:
     if rows.ndim != 1 or not len(rows) or rows.min() < 0 or rows.max() >= batch_size:
         raise ValueError(f"rows must be (n,), each from 0 to {batch_size - 1}, got {rows.tolist()}")
     return rows.astype(np.int64)
+
+
+def check_one_cache(cache: Cache | None, cache_dtype: str | None) -> None:
+    """Raises ValueError if a caller gives a cache and also the type of a new one."""
+    if cache is not None and cache_dtype is not None:
+        raise ValueError(
+            f"cache_dtype is the type of a new cache: expected cache or cache_dtype={cache_dtype!r}, got both"
+        )
 
 
 def check_given(config: ModelConfig, cache: Cache, batch_size: int, needed: int) -> None:

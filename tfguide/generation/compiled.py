@@ -30,13 +30,18 @@ class CompiledGenerator(Generator):
         self._announced: set[str] = set()
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, stop_tokens: Sequence[int] | int | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int = 64,
+        stop_tokens: Sequence[int] | int | None = None,
+        cache_dtype: str | None = None,
     ) -> list[list[int]]:
         """Continue each of `batch_size` prompts greedily: the new tokens of each row, as `generate` returns them.
 
+        cache_dtype: as in `new_cache`; each type is compiled once.
         Raises ValueError if prompt and continuation do not fit into `max_length`, and as `generate`.
         """
-        return generate(self, prompts, max_new_tokens, stop_tokens)
+        return generate(self, prompts, max_new_tokens, stop_tokens, cache_dtype=cache_dtype)
 
     def decode(self, tokens: Any, cache: DenseCache) -> np.ndarray:
         """Read one more token of each row, (B,), into a cache of `new_cache`; the logits (B, V) as a float32 array.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tfguide.generation.checks import check_generation, check_given
+from tfguide.generation.checks import check_generation, check_given, check_one_cache
 from tfguide.generation.choose import Chooser, Sampling
 from tfguide.generation.interfaces import Cache
 from tfguide.generation.prompts import pad_prompts, stopping
@@ -21,6 +21,7 @@ def generate(
     sampling: Sampling | None = None,
     cache: Cache | None = None,
     chunk_size: int | None = None,
+    cache_dtype: str | None = None,
 ) -> list[list[int]]:
     """Continue each prompt: the new tokens of each row, a list of lists.
 
@@ -29,18 +30,20 @@ def generate(
     A row ends after `max_new_tokens`, or with the first of `stop_tokens` (one or several), which is kept; default: the
     configuration's `eos_token_id`; an empty sequence means no stop token.
     sampling: how tokens are chosen; default: the most likely one. cache: an empty cache of any kind with room for all
-    positions; default: `model.new_cache`. chunk_size: the number of prompt tokens read at a time; default: all.
+    positions; default: `model.new_cache`, in the type `cache_dtype`: "float32", "bfloat16", "float16" or "int8"; its
+    default is float16 for a model with quantised weights, else the type of the model. chunk_size: the number of prompt
+    tokens read at a time; default: all.
 
     The tokens of a row do not depend on the other rows, except for rounding: a product of more rows may sum in another
     order, which can change the choice between two tokens of nearly equal probability. `FastDecoder` documents how large
     the difference is, and when there is none.
 
     Raises TypeError for tokens that are not integers; ValueError for an empty batch or prompt, a token outside the
-    vocabulary, `max_new_tokens` below 1, more positions than the model or the cache has, an encoder, or logits that
-    are NaN.
+    vocabulary, `max_new_tokens` below 1, more positions than the model or the cache has, an encoder, both `cache` and
+    `cache_dtype`, or logits that are NaN.
     """
     rows: list[list[int]] = []
-    for step in _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+    for step in _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size, cache_dtype):
         rows = rows or [[] for _ in step]
         for row, token in zip(rows, step, strict=True):
             if token is not None:
@@ -56,9 +59,10 @@ def stream(
     sampling: Sampling | None = None,
     cache: Cache | None = None,
     chunk_size: int | None = None,
+    cache_dtype: str | None = None,
 ) -> Iterator[int]:
     """The new tokens of one prompt, each as soon as it is chosen; arguments and errors of `generate`."""
-    for step in _steps(model, [prompt], max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+    for step in _steps(model, [prompt], max_new_tokens, stop_tokens, sampling, cache, chunk_size, cache_dtype):
         yield step[0]
 
 
@@ -72,7 +76,7 @@ def start_generation(
     return model.prefill(start, cache, source=tokens, source_valid=np.arange(tokens.shape[1]) < lengths[:, None])
 
 
-def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size):
+def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size, cache_dtype):
     """Yield the next token of every row at each step: None for a row that has ended."""
     config = model.config
     tokens, lengths = pad_prompts(prompts, config.vocab_size)
@@ -81,7 +85,8 @@ def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_s
     choose = Chooser(sampling, len(tokens))
     read = int(lengths.max()) if config.kind == "decoder" else 1  # a decoder after an encoder reads its start token
     needed = read + max_new_tokens - 1
-    cache = model.new_cache(len(tokens), needed) if cache is None else cache
+    check_one_cache(cache, cache_dtype)
+    cache = model.new_cache(len(tokens), needed, cache_dtype) if cache is None else cache
     check_given(config, cache, len(tokens), needed)
     texts = [list(map(int, prompt)) for prompt in prompts] if config.kind == "decoder" else [[] for _ in prompts]
     logits = start_generation(model, tokens, lengths, cache, chunk_size)

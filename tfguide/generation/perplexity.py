@@ -15,19 +15,31 @@ from tfguide.generation.verbs import Generator
 _ROWS = 16  # of V numbers in float64 at a time: a whole window would take gigabytes
 
 
-def perplexity(model: Generator, tokens: Sequence[int], window: int = 256, stride: int | None = None) -> float:
+def perplexity(
+    model: Generator,
+    tokens: Sequence[int],
+    window: int = 256,
+    stride: int | None = None,
+    cache_dtype: str | None = None,
+) -> float:
     """exp of the mean negative log probability of each token of a text, given those before it in its window.
 
     tokens: (n,); window: the number of tokens read at once; stride: the step between windows, default: half a window.
     Every token but the first counts once, in the first window that contains it. Sums are in float64.
+    cache_dtype: read each window into a cache of this type (see `generate`), whose rounding then counts; default: each
+    window in one call without a cache.
 
     Raises TypeError for tokens that are not integers, ValueError for one outside the vocabulary (no id marks a token to
     ignore), fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
     """
     tokens = check_text_tokens(tokens, model.config.vocab_size)
+    windows = windows_of(len(tokens), window, stride)
+    cache = None if cache_dtype is None else model.new_cache(1, min(window, len(tokens)) - 1, cache_dtype)
     total = 0.0
-    for start, stop, first in windows_of(len(tokens), window, stride):
-        logits = model.score(tokens[None, start : stop - 1])[0, first - start - 1 :]
+    for start, stop, first in windows:
+        if cache is not None:
+            cache.rewind(0)
+        logits = model.score(tokens[None, start : stop - 1], cache)[0, first - start - 1 :]
         total -= text_log_probability(logits, tokens[first:stop])
     return math.exp(total / (len(tokens) - 1))
 

@@ -142,13 +142,15 @@ def speculative_generate(
     draft_length: int = 4,
     stop_tokens: Sequence[int] | int | None = None,
     sampling: Sampling | None = None,
+    cache_dtype: str | None = None,
 ) -> SpeculativeResult:
     """Continue each prompt as `generate` does, with fewer calls of the model.
 
     draft: a smaller model of the same vocabulary, or a `PromptLookup`, which copies from the text itself. In each round
     it proposes up to `draft_length` tokens, the model computes all their distributions in one call, and `accept` keeps
     as many as the model's own distribution allows. The tokens are distributed exactly as those of `generate`; greedy
-    ones are the same. Prompts are processed one after the other. Source: Leviathan et al. 2023; Chen et al. 2023.
+    ones are the same. Prompts are processed one after the other. cache_dtype: of the caches of both models, as in
+    `generate`. Source: Leviathan et al. 2023; Chen et al. 2023.
 
     Raises ValueError for a draft of another vocabulary, a model that is not decoder-only, `draft_length` below 1, and
     as `generate`.
@@ -161,7 +163,8 @@ def speculative_generate(
     result = SpeculativeResult()
     for row, prompt in enumerate(prompts):
         chooser = Chooser(sampling, row + 1)
-        round_of = _Rounds(model, draft, [int(token) for token in prompt], max_new_tokens, chooser, row, result)
+        text = [int(token) for token in prompt]
+        round_of = _Rounds(model, draft, text, max_new_tokens, chooser, row, result, cache_dtype)
         new: list[int] = []
         while len(new) < max_new_tokens and not (new and new[-1] in stops):
             for token in round_of(min(draft_length, max_new_tokens - len(new) - 1)):
@@ -175,12 +178,13 @@ def speculative_generate(
 class _Rounds:
     """The state of one text: its tokens, and the caches of the model and of the draft."""
 
-    def __init__(self, model, draft, text, max_new_tokens, chooser, row, result):
+    def __init__(self, model, draft, text, max_new_tokens, chooser, row, result, cache_dtype):
         self.model, self.draft, self.text, self.result = model, draft, text, result
         self.sampling, self.uniform = chooser.sampling, chooser.streams[row].random
         room = len(text) + max_new_tokens - 1  # the last token is returned but never read
-        self.cache = model.new_cache(1, room)
-        self.draft_cache = None if isinstance(draft, PromptLookup) else draft.new_cache(1, max(room - 1, 1))
+        self.cache, self.draft_cache = model.new_cache(1, room, cache_dtype), None
+        if not isinstance(draft, PromptLookup):
+            self.draft_cache = draft.new_cache(1, max(room - 1, 1), cache_dtype)
 
     def __call__(self, n_draft):
         """The tokens that one round adds, at least one."""

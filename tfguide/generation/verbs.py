@@ -84,8 +84,8 @@ class Generator:
         tokens, valid = self.as_tokens(tokens, valid)
         return self.read(tokens, cache, valid, self.as_token_types(tokens, token_types), record)
 
-    def new_cache(self, batch_size: int, max_length: int) -> Cache:
-        """An empty cache for the model: for its type, its device and its kernels."""
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> Cache:
+        """An empty cache for the model, its device and its kernels: see each framework's."""
         raise NotImplementedError
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfguide.config import ModelConfig
-from tfguide.native import abi
+from tfguide.dtypes import CACHE_DTYPES
 from tfguide.native.tensors import describe_layout, dtype_of, find_other
 
 
@@ -15,7 +15,8 @@ from tfguide.native.tensors import describe_layout, dtype_of, find_other
 class NativeCache:
     """The addresses of the keys and values of each layer, and the tensors, which keep the memory alive.
 
-    shape: (B, max_length, K, d); dtype: one of TYPES.
+    shape: (B, max_length, K, d); dtype: one of `tfguide.dtypes.CACHE_DTYPES`; key_scales, value_scales: the addresses
+    of the scales of an int8 cache, float32 (B, max_length, K), of each layer; else None.
     """
 
     keys: Sequence[int]
@@ -23,6 +24,8 @@ class NativeCache:
     shape: tuple[int, int, int, int]
     dtype: str
     owner: Any = field(default=None, repr=False)
+    key_scales: Sequence[int] | None = None
+    value_scales: Sequence[int] | None = None
 
     @classmethod
     def of(
@@ -33,14 +36,19 @@ class NativeCache:
         values: Sequence[Any],
         address: Callable[[Any], int],
         dtype: str,
+        scales: tuple[Sequence[Any], Sequence[Any]] | None = None,
     ) -> NativeCache:
         """The cache in the current tensors of each layer; address: a function from a tensor to its memory address.
 
-        The tensors are NumPy's or PyTorch's, of the type `dtype`. Every step checks each of them. Raises ValueError for
-        tensors that the kernels cannot use.
+        The tensors are NumPy's or PyTorch's, of the type `dtype`. scales: those of the keys and of the values, of an
+        int8 cache. Every step checks each of them. Raises ValueError for tensors that the kernels cannot use.
         """
-        if dtype not in abi.TYPES:
-            raise ValueError(f"the fast decoder takes a cache of {', '.join(abi.TYPES)}, got {dtype}")
+        if dtype not in CACHE_DTYPES:
+            raise ValueError(f"the fast decoder takes a cache of {', '.join(CACHE_DTYPES)}, got {dtype}")
+        if (scales is not None) != (dtype == "int8"):
+            raise ValueError(
+                f"an int8 cache has scales and no other has: got {dtype} {'without' if scales is None else 'with'} them"
+            )
         if len(keys) != config.n_layers or len(values) != config.n_layers:
             raise ValueError(
                 f"the cache must hold keys and values of {config.n_layers} layers, got {len(keys)} and {len(values)}"
@@ -58,4 +66,23 @@ class NativeCache:
                 f"keys and values of all layers must be {dtype} of shape {shape}, contiguous in main memory; got "
                 f"{dtype_of(other)} of shape {tuple(other.shape)} with {describe_layout(other)}"
             )
-        return cls([address(key) for key in keys], [address(value) for value in values], shape, dtype, tensors)
+        places = [address(key) for key in keys], [address(value) for value in values]
+        if scales is None:
+            return cls(*places, shape, dtype, tensors)
+        check_scales(scales, config.n_layers, shape[:-1])
+        return cls(
+            *places, shape, dtype, (*tensors, *scales[0], *scales[1]), *([address(x) for x in s] for s in scales)
+        )
+
+
+def check_scales(scales, n_layers, shape):
+    """Raises ValueError for scales that the kernels cannot use. shape: (B, max_length, K)."""
+    if [len(part) for part in scales] != [n_layers] * 2:
+        raise ValueError(f"the cache must hold scales of {n_layers} layers, got {[len(part) for part in scales]}")
+    tensors = (*scales[0], *scales[1])
+    other = tensors[0] if dtype_of(tensors[0]) != "float32" else find_other(tensors, shape)
+    if other is not None:
+        raise ValueError(
+            f"scales of all layers must be float32 of shape {shape}, contiguous in main memory; got {dtype_of(other)} "
+            f"of shape {tuple(other.shape)} with {describe_layout(other)}"
+        )

@@ -55,10 +55,10 @@ class NativeGenerator(Generator):
 
     def reads(self, cache: DenseCache | None, n_tokens: int) -> bool:
         """Whether the kernels should read this many new tokens, counted over all rows, into this cache."""
-        return self.shares(cache) and self._decoder.takes(n_tokens)
+        return self.shares(cache) and self._decoder.takes(n_tokens) and cache.key_scales is None  # they read no scales
 
     def shares(self, cache: DenseCache | None) -> bool:
-        """Whether the kernels can read and write this cache."""
+        """Whether the kernels can read and write the memory of this cache."""
         return cache is not None and cache.dense and cache.storage.addressable
 
     def run_kernels(self, tokens: np.ndarray, cache: DenseCache) -> np.ndarray:
@@ -66,7 +66,8 @@ class NativeGenerator(Generator):
         # Looked up in every step, which takes microseconds: reordering a cache replaces its tensors, and a new cache of
         # other sizes may reuse the addresses of a freed one.
         keys, values = cache.keys, cache.values
-        places = NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]))
+        scales = None if cache.key_scales is None else (cache.key_scales, cache.value_scales)
+        places = NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]), scales)
         return self._decoder.step(tokens, cache.lengths, places)
 
     def multiply_head(self, hidden: np.ndarray) -> np.ndarray:

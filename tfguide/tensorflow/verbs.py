@@ -6,20 +6,30 @@ import contextlib
 
 import tensorflow as tf
 
+from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation import verbs
-from tfguide.tensorflow.cache import KVCache
+from tfguide.tensorflow.cache import KVCache, cache_of_type
 from tfguide.tensorflow.inputs import as_token_types, as_tokens
 from tfguide.tensorflow.tensors import to_float32
 
 
 class Generator(verbs.Generator):
-    """`tfguide.generation.Generator` in TensorFlow: a model has `compute_dtype`, and defines `read` and `logits`."""
+    """`tfguide.generation.Generator` in TensorFlow: a model has `compute_dtype` and `quantization`.
+
+    It defines `read` and `logits`.
+    """
 
     as_tokens, as_token_types = as_tokens, as_token_types
 
-    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache for the model: in the type of its weights."""
-        return KVCache(self.config, batch_size, max_length, self.compute_dtype)
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+        """An empty cache for the model.
+
+        cache_dtype: "float32", "bfloat16", "float16" or "int8" (a `QuantizedKVCache`); default: the type of the
+        activations, but float16 if the weights are quantised and the activations are float32. Raises as `KVCache`, and
+        ValueError for another type.
+        """
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.quantization is not None)
+        return cache_of_type(self.config, batch_size, max_length, dtype)
 
     def last_hidden(self, hidden, chunk, before):
         """The hidden state (B, D) of each row's last token: from this chunk if it ends in it, else from `before`."""

@@ -5,20 +5,30 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation import verbs
-from tfguide.torch.cache import KVCache
+from tfguide.torch.cache import KVCache, cache_of_type
 from tfguide.torch.inputs import as_token_types, as_tokens
 from tfguide.torch.tensors import as_tensor, to_float32
 
 
 class Generator(verbs.Generator):
-    """`tfguide.generation.Generator` in PyTorch: a model has `dtype` and `device`, and defines `read` and `logits`."""
+    """`tfguide.generation.Generator` in PyTorch: a model has `dtype`, `device` and `quantization`.
+
+    It defines `read` and `logits`.
+    """
 
     as_tokens, as_token_types = as_tokens, as_token_types
 
-    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache for the model: in the type and on the device of its weights."""
-        return KVCache(self.config, batch_size, max_length, self.dtype, self.device)
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+        """An empty cache for the model, on the device of its weights.
+
+        cache_dtype: "float32", "bfloat16", "float16" or "int8" (a `QuantizedKVCache`); default: the type of the
+        activations, but float16 if the weights are quantised and the activations are float32. Raises as `KVCache`, and
+        ValueError for another type.
+        """
+        dtype = choose_cache_dtype(cache_dtype, str(self.dtype).removeprefix("torch."), self.quantization is not None)
+        return cache_of_type(self.config, batch_size, max_length, dtype, self.device)
 
     def last_hidden(self, hidden, chunk, before):
         """The hidden state (B, D) of each row's last token: from this chunk if it ends in it, else from `before`."""

@@ -17,7 +17,9 @@ class KVCache(DenseCache):
     of each row. Position p of a row is stored in slot p. Rows may differ in length: the row's next token overwrites
     what padding wrote beyond its length before a query can see it.
 
-    dtype: the framework's, or its name. storage: holds the tensors; default: a `Storage` of this type.
+    dtype: the framework's, or its name. In float16 a number beyond 65504 is stored as NaN, and `generate` then raises;
+    bfloat16 has the range of float32. int8: as in `QuantizedKVCache`. storage: holds the tensors; default: a `Storage`
+    of this type.
     Raises ValueError for an encoder, a size below 1, or a length beyond the model's `max_positions`.
     """
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
+from tfguide.generation.checks import check_cache_sizes, check_scales
 from tfguide.tensorflow.cache.dense import KVCache
 from tfguide.tensorflow.cache.storage import Storage
 
@@ -14,27 +16,6 @@ class QuantizedStorage(Storage):
 
     def __init__(self, config: ModelConfig, batch_size: int, n_slots: int):
         super().__init__(config, batch_size, n_slots, tf.int8)
-        self._names = tuple(self.tensors)
-        for name in self._names:
-            sizes = [variable.shape[:-1] for variable in self.tensors[name]]
-            self.tensors[f"{name}_scale"] = [self._allocate(size, tf.float32) for size in sizes]
-
-    def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
-        """Round each part (..., d) to integers and a scale, and store them at `places`."""
-        for name, part in zip(self._names, parts, strict=True):
-            part = tf.cast(part, tf.float32)
-            scale = tf.reduce_max(tf.abs(part), axis=-1) / 127
-            integers = tf.round(part / tf.where(scale == 0, 1.0, scale)[..., None])
-            self.tensors[name][layer].scatter_nd_update(places, tf.cast(integers, tf.int8))
-            self.tensors[f"{name}_scale"][layer].scatter_nd_update(places, scale)
-
-    def read(self, layer: int, end: int, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
-        """The first `end` slots of each tensor, dequantised, in the type of the model."""
-        pairs = ((self.tensors[name][layer], self.tensors[f"{name}_scale"][layer]) for name in self._names)
-        return tuple(
-            tf.cast(tf.cast(integers[:, :end], tf.float32) * scales[:, :end, ..., None], dtype)
-            for integers, scales in pairs
-        )
 
 
 class QuantizedKVCache(KVCache):
@@ -42,18 +23,21 @@ class QuantizedKVCache(KVCache):
 
     `keys[layer]`, `values[layer]`: int8 (B, max_length, K, d); `key_scales`, `value_scales`: float32 (B, max_length,
     K). The error of a number is at most half a scale, the largest magnitude of its vector / 254. Attention reads the
-    numbers in the type of the model. Raises as `KVCache`.
+    numbers in the type of the model. storage: holds the tensors; default: a `QuantizedStorage`. Raises as `KVCache`.
     """
 
-    def __init__(self, config: ModelConfig, batch_size: int, max_length: int):
-        super().__init__(config, batch_size, max_length, storage=QuantizedStorage(config, batch_size, max_length))
+    def __init__(self, config: ModelConfig, batch_size: int, max_length: int, storage: Storage | None = None):
+        super().__init__(config, batch_size, max_length, tf.int8, storage)
+        check_scales(self)
 
-    @property
-    def key_scales(self) -> list[tf.Variable]:
-        """The scale of each key vector, (B, max_length, K), of each layer."""
-        return self.storage.tensors["key_scale"]
 
-    @property
-    def value_scales(self) -> list[tf.Variable]:
-        """The scale of each value vector, (B, max_length, K), of each layer."""
-        return self.storage.tensors["value_scale"]
+def cache_of_type(
+    config: ModelConfig, batch_size: int, max_length: int, dtype: str, storage: type[Storage] = Storage
+) -> KVCache:
+    """An empty `KVCache` of this type, its tensors in this kind of storage; int8: a `QuantizedKVCache`.
+
+    Raises as `KVCache`.
+    """
+    sizes = check_cache_sizes(config, batch_size, check_count("max_length", max_length))
+    kind = QuantizedKVCache if dtype == "int8" else KVCache
+    return kind(config, *sizes, storage=storage(config, *sizes, dtype))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tfguide.config import ModelConfig
 from tfguide.generation.caching import CallView
+from tfguide.tensorflow.cache.encoding import decode, encode
 from tfguide.tensorflow.cache.storage import Storage
 
 
@@ -40,32 +42,36 @@ class StaticView(CallView):
         self.key_positions = tf.range(n_slots)[None]
 
     def append(self, layer: int, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        """Store new keys and values (B, 1, K, d) and return all slots, (B, max_length, K, d)."""
+        """Store new keys and values (B, 1, K, d) and return all slots, (B, max_length, K, d), in the same type."""
         rows = tf.range(tf.shape(self.positions)[0])[:, None]
         self.tensors = replaced(self.tensors, layer, tf.stack([rows, self.positions], axis=-1), parts)
-        return tuple(layers[layer] for layers in self.tensors.values())
+        return decode(tuple(layers[layer] for layers in self.tensors.values()), parts[0].dtype)
 
 
 class PromptView(CallView):
     """A traced prompt's part of an empty cache: `tensors` collects by name what the cache will hold.
 
-    names: those of the cached tensors, `config.cached`; positions: (1, T), of the tokens.
+    dtype: of the cache; positions: (1, T), of the tokens.
     """
 
-    def __init__(self, names: tuple[str, ...], positions: tf.Tensor):
-        self.tensors: dict[str, list[tf.Tensor]] = {name: [] for name in names}
-        self.positions = self.key_positions = positions
+    def __init__(self, config: ModelConfig, dtype: tf.DType, positions: tf.Tensor):
+        scales = [f"{name}_scale" for name in config.cached] if dtype == tf.int8 else []
+        self.tensors: dict[str, list[tf.Tensor]] = {name: [] for name in (*config.cached, *scales)}
+        self.positions, self._dtype = positions, dtype
+        self.key_positions = positions
 
     def append(self, layer: int, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        """Store and return the keys and values (B, T, K, d), which are all that the queries may see."""
-        for layers, part in zip(self.tensors.values(), parts, strict=True):
+        """Store the keys and values (B, T, K, d) and return them, rounded as the cache rounds, for the queries."""
+        stored = encode(parts, self._dtype)
+        for layers, part in zip(self.tensors.values(), stored, strict=True):
             layers.append(part)
-        return parts
+        return decode(stored, parts[0].dtype)
 
 
 def replaced(tensors, layer, places, parts):
     """The tensors of a cache, by name and layer, with `parts` of one layer written at `places` (..., 2)."""
     result = {name: list(layers) for name, layers in tensors.items()}
-    for layers, part in zip(result.values(), parts, strict=True):
-        layers[layer] = tf.tensor_scatter_nd_update(layers[layer], places, tf.cast(part, layers[layer].dtype))
+    stored_type = next(iter(result.values()))[layer].dtype
+    for layers, part in zip(result.values(), encode(parts, stored_type), strict=True):
+        layers[layer] = tf.tensor_scatter_nd_update(layers[layer], places, part)
     return result

@@ -10,12 +10,14 @@ import tensorflow as tf
 
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_cache_sizes
+from tfguide.tensorflow.cache.encoding import decode, encode
 
 
 class Storage:
     """Room for `n_slots` positions of each row in each layer, allocated once.
 
-    `tensors[name][layer]`: `(B, n_slots, *shape)`, for every name and shape of `config.cached`.
+    `tensors[name][layer]`: `(B, n_slots, *shape)`, for every name and shape of `config.cached`. With dtype int8 each
+    vector of d numbers is integers from -127 to 127 and one scale, float32, in `tensors[f"{name}_scale"][layer]`.
     dtype: the framework's, or its name. Raises ValueError for an encoder and for sizes below 1.
     """
 
@@ -23,10 +25,13 @@ class Storage:
 
     def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, dtype: tf.DType | str = tf.float32):
         check_cache_sizes(config, batch_size, None)
-        self.tensors = {}
-        for name, shape in config.cached.items():
-            size = batch_size, n_slots, *shape
-            self.tensors[name] = [self._allocate(size, tf.as_dtype(dtype)) for _ in range(config.n_layers)]
+        self.dtype = tf.as_dtype(dtype)
+        sizes = {name: (batch_size, n_slots, *shape) for name, shape in config.cached.items()}
+        layers = range(config.n_layers)
+        self.tensors = {name: [self._allocate(size, self.dtype) for _ in layers] for name, size in sizes.items()}
+        if self.dtype == tf.int8:
+            scales = {f"{name}_scale": size[:-1] for name, size in sizes.items()}
+            self.tensors |= {name: [self._allocate(size, tf.float32) for _ in layers] for name, size in scales.items()}
 
     @property
     def nbytes(self) -> int:
@@ -43,12 +48,12 @@ class Storage:
 
     def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
         """Store each part at `places` of its tensor, in the type of the storage."""
-        for tensors, part in zip(self.tensors.values(), parts, strict=True):
-            tensors[layer].scatter_nd_update(places, tf.cast(part, tensors[layer].dtype))
+        for tensors, part in zip(self.tensors.values(), encode(parts, self.dtype), strict=True):
+            tensors[layer].scatter_nd_update(places, part)
 
     def read(self, layer: int, end: int, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
         """The first `end` slots of each tensor, in the type of the model."""
-        return tuple(tf.cast(tensors[layer][:, :end], dtype) for tensors in self.tensors.values())
+        return decode(tuple(tensors[layer][:, :end] for tensors in self.tensors.values()), dtype)
 
     def reorder(self, rows: np.ndarray) -> None:
         """Replace row i by the former row `rows[i]`."""
@@ -77,14 +82,14 @@ class ArrayStorage(Storage):
     addressable = True
 
     def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
-        """Store each part at `places` of its array."""
+        """Store each part at `places` of its array, in the type of the storage."""
         rows, slots = np.moveaxis(places.numpy(), -1, 0)
-        for arrays, part in zip(self.tensors.values(), parts, strict=True):
+        for arrays, part in zip(self.tensors.values(), encode(parts, self.dtype), strict=True):
             arrays[layer][rows, slots] = part.numpy()
 
     def read(self, layer: int, end: int, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
         """The first `end` slots of each array, in the type of the model."""
-        return tuple(tf.cast(tf.constant(arrays[layer][:, :end]), dtype) for arrays in self.tensors.values())
+        return decode(tuple(tf.constant(arrays[layer][:, :end]) for arrays in self.tensors.values()), dtype)
 
     def reorder(self, rows: np.ndarray) -> None:
         """Replace row i by the former row `rows[i]`."""
@@ -92,7 +97,7 @@ class ArrayStorage(Storage):
             arrays[:] = [array[rows] for array in arrays]
 
     def fill(self, parts: Mapping[str, list[tf.Tensor]]) -> None:
-        """Store the parts of each layer, (B, n, ...), in the first n slots."""
+        """Store what `PromptView` collected of each layer, (B, n, ...), in the first n slots."""
         for name, layers in parts.items():
             for array, part in zip(self.tensors[name], layers, strict=True):
                 array[:, : part.shape[1]] = part.numpy()

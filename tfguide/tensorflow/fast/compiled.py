@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide import native
+from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation import pad_prompts, stopping
 from tfguide.generation.checks import check_generation
 from tfguide.generation.compiled import CompiledGenerator, as_rows, check_fits
-from tfguide.tensorflow.cache import KVCache, StaticView, TensorStorage
+from tfguide.tensorflow.cache import KVCache, StaticView, TensorStorage, cache_of_type
 from tfguide.tensorflow.models import Decoder
 from tfguide.tensorflow.verbs import Generator
 
@@ -37,16 +38,21 @@ class CompiledDecoder(CompiledGenerator, Generator):
         self._loop = tf.function(self._plain_loop, jit_compile=True)
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, stop_tokens: Sequence[int] | int | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int = 64,
+        stop_tokens: Sequence[int] | int | None = None,
+        cache_dtype: str | None = None,
     ) -> list[list[int]]:
         """Continue each of `batch_size` prompts greedily: the new tokens of each row, as `generate` returns them.
 
+        cache_dtype: as in `new_cache`; each type is compiled once.
         Raises ValueError if prompt and continuation do not fit into `max_length`, and as `generate`.
         """
         tokens, lengths = pad_prompts(prompts, self.config.vocab_size)
         max_new_tokens, stops = stopping(self.config, max_new_tokens, stop_tokens)
         check_generation(self.config, int(lengths.max()), max_new_tokens)
-        cache = self.new_cache(len(tokens), int(lengths.max()) + max_new_tokens - 1)
+        cache = self.new_cache(len(tokens), int(lengths.max()) + max_new_tokens - 1, cache_dtype)
         logits = self.prefill(tokens, cache, lengths)
         first = tf.constant(np.argmax(logits, axis=-1), tf.int32)
         is_stop = np.isin(np.arange(self.config.vocab_size), list(stops))
@@ -57,11 +63,14 @@ class CompiledDecoder(CompiledGenerator, Generator):
             raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
         return as_rows(chosen.numpy()[:, :max_new_tokens], stops)
 
-    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache of the compiled size. Raises ValueError for another batch size or a longer `max_length`."""
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+        """An empty cache of the compiled size. Raises ValueError for another batch size or a longer `max_length`.
+
+        cache_dtype: as in the model's `new_cache`; the step is compiled once for each type.
+        """
         check_fits(self, batch_size, max_length)
-        storage = TensorStorage(self.config, self.batch_size, self.max_length, self.compute_dtype)
-        return KVCache(self.config, self.batch_size, self.max_length, storage=storage)
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.quantization is not None)
+        return cache_of_type(self.config, self.batch_size, self.max_length, dtype, TensorStorage)
 
     def run_step(self, tokens, cache):
         """The compiled step: the logits (B, V) after tokens (B, 1), whose keys and values are written to the cache."""

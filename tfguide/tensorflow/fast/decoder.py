@@ -9,7 +9,8 @@ import tensorflow as tf
 from tfguide import native
 from tfguide.checks.values import check_count
 from tfguide.compress.quantized import quantized_weights
-from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView
+from tfguide.dtypes import CACHE_DTYPES, choose_cache_dtype
+from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView, cache_of_type
 from tfguide.tensorflow.fast.tree import prompt_tree
 from tfguide.tensorflow.inputs import count_tokens, extend, positions_of
 from tfguide.tensorflow.models import Decoder
@@ -47,7 +48,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         super().__init__(model.config, embedding, matrices, vectors, threads)
         self.model, self.quantization, self.compute_dtype = model, model.quantization, model.compute_dtype
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
-        self._read_first = tf.function(self._read_prompt, input_signature=[tf.TensorSpec((None, None), tf.int32)])
+        self._read_first = {dtype: self._prompt_reader(tf.as_dtype(dtype)) for dtype in CACHE_DTYPES}
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
         """`hidden` of tensors that have been checked: the tokens follow those in the cache, and are added to it."""
@@ -56,8 +57,8 @@ class FastDecoder(native.NativeGenerator, Generator):
         view = extend(self, tokens, valid, cache, record)  # raises if the tokens do not fit
         if self.reads(cache, tokens.shape.num_elements()):
             hidden = tf.constant(self.run_kernels(tokens.numpy(), cache))
-        elif view.is_first:
-            hidden, parts = self._read_first(tokens)
+        elif view.is_first and cache.storage.dtype.name in self._read_first:
+            hidden, parts = self._read_first[cache.storage.dtype.name](tokens)
             cache.storage.fill(parts)
         else:
             return self._prompt_tree.read(tokens, cache, valid)
@@ -72,14 +73,24 @@ class FastDecoder(native.NativeGenerator, Generator):
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
 
-    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache for the model: in the type of its weights, in memory that the kernels can use."""
-        storage = ArrayStorage(self.config, batch_size, max_length, self.compute_dtype)
-        return KVCache(self.config, batch_size, max_length, storage=storage)
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+        """An empty cache for the model, in memory that the kernels can use.
 
-    def _read_prompt(self, tokens):
-        view = PromptView(tuple(self.config.cached), positions_of(tokens, None))
-        return self._prompt_tree.trunk(tokens, view.positions, cache=view), view.tensors
+        cache_dtype: "float32", "bfloat16", "float16" or "int8" (a `QuantizedKVCache`); default: the type of the
+        activations, but float16 if the weights are quantised and the activations are float32. Raises as `KVCache`, and
+        ValueError for another type.
+        """
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.quantization is not None)
+        return cache_of_type(self.config, batch_size, max_length, dtype, ArrayStorage)
+
+    def _prompt_reader(self, dtype):
+        """A graph, traced at its first call, that reads prompts (B, T) for an empty cache of this type."""
+
+        def read(tokens):
+            view = PromptView(self.config, dtype, positions_of(tokens, None))
+            return self._prompt_tree.trunk(tokens, view.positions, cache=view), view.tensors
+
+        return tf.function(read, input_signature=[tf.TensorSpec((None, None), tf.int32)])
 
 
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:

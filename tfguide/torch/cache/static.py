@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tfguide.generation.caching import CallView
+from tfguide.torch.cache.encoding import decode, encode
 
 
 class StaticView(CallView):
@@ -20,9 +21,9 @@ class StaticView(CallView):
         self.key_positions = torch.arange(n_slots, device=positions.device)[None]
 
     def append(self, layer: int, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Store new keys and values (B, 1, K, d) and return all slots, (B, max_length, K, d)."""
+        """Store new keys and values (B, 1, K, d) and return all slots, (B, max_length, K, d), in the same type."""
         rows = torch.arange(len(self.positions), device=self.positions.device)[:, None]
         stored = tuple(tensors[layer] for tensors in self.tensors.values())
-        for tensor, part in zip(stored, parts, strict=True):
+        for tensor, part in zip(stored, encode(parts, stored[0].dtype), strict=True):
             tensor[rows, self.positions] = part
-        return stored
+        return decode(stored, parts[0].dtype)

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_cache_sizes
+from tfguide.torch.cache.encoding import decode, encode
 
 
 class Storage:
     """Room for `n_slots` positions of each row in each layer, allocated once.
 
-    `tensors[name][layer]`: `(B, n_slots, *shape)`, for every name and shape of `config.cached`.
+    `tensors[name][layer]`: `(B, n_slots, *shape)`, for every name and shape of `config.cached`. With dtype int8 each
+    vector of d numbers is integers from -127 to 127 and one scale, float32, in `tensors[f"{name}_scale"][layer]`.
     dtype: the framework's, or its name. Raises ValueError for an encoder and for sizes below 1.
     """
 
@@ -21,13 +23,17 @@ class Storage:
         self, config: ModelConfig, batch_size: int, n_slots: int, dtype: torch.dtype | str = torch.float32, device=None
     ):
         check_cache_sizes(config, batch_size, None)
-        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         self.device = torch.device("cpu" if device is None else device)
-        self.addressable = self.device.type == "cpu"  # whether the C++ kernels may read and write the tensors
-        self.tensors = {}
-        for name, shape in config.cached.items():
-            size = batch_size, n_slots, *shape
-            self.tensors[name] = [torch.zeros(size, dtype=dtype, device=device) for _ in range(config.n_layers)]
+        self.addressable = self.device.type == "cpu"  # whether the C++ kernels can read and write the memory
+        sizes = {name: (batch_size, n_slots, *shape) for name, shape in config.cached.items()}
+        layers = range(config.n_layers)
+        self.tensors = {
+            name: [torch.zeros(size, dtype=self.dtype, device=device) for _ in layers] for name, size in sizes.items()
+        }
+        if self.dtype == torch.int8:
+            scales = {f"{name}_scale": size[:-1] for name, size in sizes.items()}
+            self.tensors |= {name: [torch.zeros(size, device=device) for _ in layers] for name, size in scales.items()}
 
     @property
     def nbytes(self) -> int:
@@ -46,12 +52,12 @@ class Storage:
 
     def write(self, layer: int, places: tuple, parts: tuple[Tensor, ...]) -> None:
         """Store each part at `places` of its tensor, in the type of the storage."""
-        for tensors, part in zip(self.tensors.values(), parts, strict=True):
-            tensors[layer][places] = part.to(tensors[layer].dtype)
+        for tensors, part in zip(self.tensors.values(), encode(parts, self.dtype), strict=True):
+            tensors[layer][places] = part
 
     def read(self, layer: int, end: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """The first `end` slots of each tensor, in the type of the model."""
-        return tuple(tensors[layer][:, :end].to(dtype) for tensors in self.tensors.values())
+        return decode(tuple(tensors[layer][:, :end] for tensors in self.tensors.values()), dtype)
 
     def reorder(self, rows: np.ndarray) -> None:
         """Replace row i by the former row `rows[i]`."""

@@ -34,10 +34,13 @@ class CompiledDecoder(CompiledGenerator, Generator):
         self.dtype, self.device = model.dtype, model.device
         self._step = torch.compile(self._plain_step, dynamic=False)
 
-    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
-        """An empty cache of the compiled size. Raises ValueError for another batch size or a longer `max_length`."""
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+        """An empty cache of the compiled size. Raises ValueError for another batch size or a longer `max_length`.
+
+        cache_dtype: as in the model's `new_cache`; the step is compiled once for each type.
+        """
         check_fits(self, batch_size, max_length)
-        return KVCache(self.config, self.batch_size, self.max_length, self.dtype, self.device)
+        return super().new_cache(self.batch_size, self.max_length, cache_dtype)
 
     def run_step(self, tokens, cache):
         """The compiled step: the logits (B, V) after tokens (B, 1), whose keys and values are written to the cache."""

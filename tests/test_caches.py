@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import tfguide
 import tfguide.reference as ref
 from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
+from tfguide import cost
 
 TOKENS = np.random.default_rng(1).integers(0, 37, (3, 17))
 SPLITS = [(17,), (1,) * 17, (3, 1, 9, 4), (11, 1, 1, 4)]
@@ -210,3 +212,147 @@ def test_rows_that_are_not_there_are_refused(name, kind):
             cache.reorder(np.array(rows))
     with pytest.raises(TypeError, match="rows must be integers, got float64"):
         cache.reorder(np.array([0.5]))
+
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+MAKERS = ["plain", "fast", "compiled"]
+
+
+def version(name, model, kind, max_length=19, batch=3):
+    module = load(name)
+    if kind == "fast":
+        return module.accelerate(model)
+    return module.CompiledDecoder(model, max_length, batch) if kind == "compiled" else model
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_model_makes_a_cache_of_any_type(name, kind):
+    model, _ = make(name, d_model=72, d_ff=40, d_head=8)
+    for quantize, own in ((None, "float32"), ((8, 8), "float16"), ((8, None), "float16"), ((4, 8), "float16")):
+        one = model if quantize is None else load(name).quantize(model, *quantize, group_size=8)
+        one = version(name, one, kind)
+        for asked in (*BYTES, None):
+            cache = one.new_cache(3, 19, asked)
+            dtype = asked or own
+            assert dtype in str(cache.keys[0].dtype) and dtype in str(cache.values[1].dtype)
+            vectors = 2 * 2 * 3 * 19 * 2  # keys and values of two layers
+            assert cache.nbytes == vectors * (8 * BYTES[dtype] + (4 if dtype == "int8" else 0))
+            assert cache.nbytes == cost.cache_bytes(model.config, 3, 19, dtype)
+            assert isinstance(cache, load(name).QuantizedKVCache) == (dtype == "int8") == (cache.key_scales is not None)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_cache_of_a_model_of_16_bits_has_its_type(name, dtype):
+    config = small_config(positions="rotary", d_model=72, d_ff=40)
+    model = load(name).from_weights(config, random_weights(config), dtype)
+    for one in (model, load(name).quantize(model, 8, 8)):
+        for kind in MAKERS:
+            assert dtype in str(version(name, one, kind).new_cache(3, 19).keys[0].dtype)
+        for asked in BYTES:  # a cache may be wider or narrower than the activations
+            cache = one.new_cache(3, 19, asked)
+            want = load(name).to_weights(one) if one is model else None
+            got = to_float(one(tensor(name, TOKENS), cache=cache))
+            if want is not None:
+                exact = ref.from_weights(config, want)(TOKENS)
+                assert np.abs(got - exact).max() < 0.1 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_type_that_no_cache_has_is_refused(name, kind):
+    model, _ = make(name)
+    one, module = version(name, model, kind), load(name)
+    for asked, error in (("int4", ValueError), ("float64", ValueError), ("fp16", ValueError), (16, TypeError)):
+        with pytest.raises(error, match="cache_dtype must be one of 'float32', 'bfloat16', 'float16', 'int8', got"):
+            one.new_cache(3, 19, asked)
+    cache = one.new_cache(3, 19)
+    for call in (
+        lambda: module.generate(one, TOKENS[:, :5], 3, cache=cache, cache_dtype="float16"),
+        lambda: list(module.stream(one, TOKENS[0, :5], 3, cache=one.new_cache(3, 19), cache_dtype="float32")),
+    ):
+        with pytest.raises(ValueError, match=r"expected cache or cache_dtype='float.*', got both"):
+            call()
+    with pytest.raises(ValueError, match="the storage of an 8-bit cache must be int8, got"):
+        module.QuantizedKVCache(model.config, 3, 7, storage=module.Storage(model.config, 3, 7))
+
+
+@pytest.mark.parametrize("cache_dtype", BYTES)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_generation_takes_a_type(name, cache_dtype):
+    """Each function that makes a cache: its result is that of a cache made by hand."""
+    model, _ = make(name)
+    weights = load(name).to_weights(model)
+    weights["embedding.token.weight"] *= 50  # no two tokens are nearly equal
+    module, prompts = load(name), [[5, 3, 2, 11, 7], [13], [17, 19, 23]]
+    model = module.from_weights(model.config, weights)
+    made = []
+
+    class Watched(type(model)):
+        def new_cache(self, *arguments):
+            made.append(super().new_cache(*arguments))
+            return made[-1]
+
+    want = module.generate(model, prompts, 6, [], cache=model.new_cache(3, 10, cache_dtype))
+    model.__class__ = Watched
+    assert module.generate(model, prompts, 6, [], cache_dtype=cache_dtype) == want
+    assert list(module.stream(model, prompts[0], 6, [], cache_dtype=cache_dtype)) == want[0]
+    assert module.speculative_generate(model, model, prompts, 6, 3, [], cache_dtype=cache_dtype).tokens == want
+    beams = module.beam_search(model, prompts, 1, 6, [], cache_dtype=cache_dtype)
+    assert [list(found.tokens) for (found,) in beams] == want
+    assert len(made) == 1 + 1 + 2 * 3 + 3
+    assert all(cache_dtype in str(cache.keys[0].dtype) for cache in made)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_encoder_decoder_keeps_its_own_positions_in_any_type(name):
+    model, _ = make(name, kind="encoder-decoder", positions="relative", n_encoder_layers=2)
+    module, sources = load(name), [[5, 3, 2, 11, 7], [13]]
+    want = module.generate(model, sources, 5, [])
+    for dtype in BYTES:
+        assert len(module.generate(model, sources, 5, [], cache_dtype=dtype)[0]) == 5
+    assert module.generate(model, sources, 5, [], cache_dtype="float32") == want
+
+
+@pytest.mark.parametrize("cache_dtype", BYTES)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_compiled_step_reads_each_type(name, cache_dtype):
+    model, _ = make(name)
+    weights = load(name).to_weights(model)
+    weights["embedding.token.weight"] *= 50
+    module, prompts = load(name), [[5, 3, 2, 11, 7], [13], [17, 19, 23]]
+    model = module.from_weights(model.config, weights)
+    compiled = module.CompiledDecoder(model, 12, 3)
+    want = module.generate(model, prompts, 7, [], cache_dtype=cache_dtype)
+    assert compiled.generate(prompts, 7, [], cache_dtype=cache_dtype) == want
+    assert module.generate(compiled, prompts, 7, [], cache_dtype=cache_dtype) == want
+
+
+@pytest.mark.parametrize("kind", ["plain", "compiled"])
+@pytest.mark.parametrize("part", ["key", "value"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_what_float16_cannot_hold_is_no_silent_infinity(name, part, kind):
+    """A key of minus infinity would give its position a weight of 0: the wrong text, and no error."""
+    config = small_config(n_layers=1, positions="none", attention_scale=1e-5)
+    weights = tfguide.init_weights(config)
+    x = weights["embedding.token.weight"]
+    x = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)  # what the first norm returns
+    column = -80000 * x[7] / config.d_model
+    assert (np.abs(x @ column) > 65504).tolist() == [token == 7 for token in range(37)]
+    weights[f"decoder.layers.0.self_attention.{part}.weight"][:, 3] = column
+    weights["decoder.layers.0.self_attention.query.weight"][:, 3] = 0
+    weights["decoder.layers.0.self_attention.query.bias"][3] = 1  # so that every score of token 7 is negative
+    module = load(name)
+    model = module.from_weights(config, weights)
+    one = version(name, model, kind, 9, 1)
+    want = module.generate(model, [[7, 2, 3]], 5, [])
+    for holds in ("float32", "bfloat16", "int8"):
+        assert len(module.generate(one, [[7, 2, 3]], 5, [], cache_dtype=holds)[0]) == 5
+    assert module.generate(one, [[7, 2, 3]], 5, [], cache_dtype="float32") == want
+    with pytest.raises(ValueError, match="the logits hold NaN"):
+        module.generate(one, [[7, 2, 3]], 5, [], cache_dtype="float16")
+
+
+def to_float(x):
+    return x.detach().float().numpy() if hasattr(x, "detach") else np.asarray(x, np.float32)

@@ -54,9 +54,9 @@ def make(name, dtype="float32", quantization=None, **changes):
     return model, weights
 
 
-def pieces(name, model, splits=SPLITS):
+def pieces(name, model, splits=SPLITS, cache_dtype=None):
     """The logits of TOKENS read piece by piece into a cache."""
-    cache = model.new_cache(len(TOKENS), TOKENS.shape[1])
+    cache = model.new_cache(len(TOKENS), TOKENS.shape[1], cache_dtype)
     parts = [model(tensor(name, TOKENS[:, a:b]), cache=cache) for a, b in splits]
     return np.concatenate([to_float(part) for part in parts], axis=1)
 
@@ -101,11 +101,52 @@ def test_packed_weights_give_what_the_dequantised_ones_give(name, tied_head, qua
     model, _ = make(name, quantization=quantization, **sizes)
     want = to_float(model(tensor(name, TOKENS)))
     fast = load(name).accelerate(model)
-    got = pieces(name, fast)
+    got = pieces(name, fast, cache_dtype="float32")
     # An activation that lies between two integers may be rounded to either, and then others after it.
     assert np.abs(got - want).max() < (1e-5 if quantization[1] is None else 0.02) * np.abs(want).max()
     assert np.abs(got - want).mean() < 1e-3 * np.abs(want).mean()
     np.testing.assert_allclose(to_float(fast(tensor(name, TOKENS))), got, atol=0.02 * np.abs(want).max())
+
+
+# What rounding the keys and values to a cache's type changes, of the largest logit.
+CACHED = {"float32": 1e-5, "bfloat16": 4 * 2**-8, "float16": 4 * 2**-11, "int8": 8 / 254}
+
+
+@pytest.mark.parametrize("quantization", [None, (8, None), (8, 8), (4, 8)], ids=str)
+@pytest.mark.parametrize("cache_dtype", [*CACHED, None])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_each_type_of_cache_serves_the_model_and_its_fast_version(name, cache_dtype, quantization):
+    model, _ = make(name, quantization=quantization, d_model=72, d_ff=40, d_head=8, positions="rotary", n_kv_heads=2)
+    fast = load(name).accelerate(model)
+    exact = to_float(model(tensor(name, TOKENS)))
+    plain, got = (pieces(name, one, cache_dtype=cache_dtype) for one in (model, fast))
+    kind = cache_dtype or ("float32" if quantization is None else "float16")
+    # Where activations have 8 bits, one that a rounded key moves to the next integer changes all that follow.
+    bound = CACHED[kind] if quantization is None or quantization[1] is None else max(CACHED[kind], 0.02)
+    assert np.abs(plain - exact).max() <= bound * np.abs(exact).max()
+    assert np.abs(got - plain).max() <= bound * np.abs(exact).max()
+    if kind != "float32":
+        assert np.abs(plain - exact).max() > 1e-5 * np.abs(exact).max()  # it was rounded
+
+
+@pytest.mark.parametrize("cache_dtype", CACHED)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_fast_cache_of_each_type_is_rewound_and_reordered(name, cache_dtype):
+    model, _ = make(name, positions="rotary", n_kv_heads=2)
+    fast = load(name).accelerate(model)
+
+    def read(tokens, cache):
+        return numpy(fast(tensor(name, tokens), cache=cache))
+
+    used, clean = (fast.new_cache(2, 23, cache_dtype) for _ in range(2))
+    read(TOKENS[:, :20], used)
+    used.rewind(5)
+    used.reorder(np.array([1, 1]))
+    read(TOKENS[[1, 1], :5], clean)
+    for part in (slice(5, 6), slice(6, 9), slice(9, 22)):
+        got, want = (read(TOKENS[:, part], cache) for cache in (used, clean))
+        np.testing.assert_allclose(got, want, atol=2 * CACHED[cache_dtype])
+        assert used.keys[0].shape == (2, 23, 2, 10) and used.nbytes == clean.nbytes
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -131,6 +172,7 @@ def test_other_caches_go_by_the_model(name):
     for make_cache in (
         lambda: module.SlidingCache(model.config, 2, 3),
         lambda: module.QuantizedKVCache(model.config, 2, 9),
+        lambda: module.KVCache(model.config, 2, 9, dtype="int8"),
     ):
         logits = [numpy(m(tensor(name, TOKENS[:, :6]), cache=make_cache())) for m in (fast, model)]
         np.testing.assert_allclose(*logits, atol=1e-5)
@@ -290,20 +332,22 @@ def test_a_row_in_a_batch_is_the_row_alone_within_the_bound(name, quantization, 
     model, _ = make(name, dtype, quantization, **sizes)
     fast = load(name).accelerate(model)
     tokens = np.random.default_rng(1).integers(0, 37, (40, 17))
-    bound = 0 if quantization and quantization[1] else ROUNDING[dtype]
+    exact = quantization and quantization[1]
 
-    def read(rows, length):
+    def read(rows, length, cache_dtype):
         with no_gradients(name):
-            cache = fast.new_cache(len(rows), 18)
+            cache = fast.new_cache(len(rows), 18, cache_dtype)
             parts = [to_float(fast(tensor(name, rows[:, :length]), cache=cache))]
             parts.append(to_float(fast(tensor(name, rows[:, length : length + 1]), cache=cache)))
         return np.concatenate(parts, axis=1)
 
-    for length in (1, 5, 16):
-        alone = read(tokens[:1], length)
+    for length, cache_dtype in itertools.product((1, 5, 16), {dtype, "float16"}):
+        # A sum in another order may round a key of the cache to the next float16.
+        bound = 0 if exact else max(ROUNDING[dtype], ROUNDING[cache_dtype])
+        alone = read(tokens[:1], length, cache_dtype)
         for batch in (2, 3, 7, 17, 40):
-            difference = np.abs(read(tokens[:batch], length)[:1] - alone).max()
-            assert difference <= bound * np.abs(alone).max(), (length, batch)
+            difference = np.abs(read(tokens[:batch], length, cache_dtype)[:1] - alone).max()
+            assert difference <= bound * np.abs(alone).max(), (length, batch, cache_dtype)
 
 
 @pytest.mark.parametrize("changes", [*VARIANTS, dict(d_head=64, n_kv_heads=2, positions="rotary")], ids=str)

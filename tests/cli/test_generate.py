@@ -8,6 +8,7 @@ import pytest
 import tfguide
 from tests.support import FRAMEWORKS, load, random_weights
 from tfguide import cli
+from tfguide.dtypes import CACHE_DTYPES
 from tfguide.loading import DTYPES
 
 TEXT = (
@@ -47,6 +48,28 @@ def test_it_streams_text_and_counts_it(folder, name, dtype, capsys):
     out, err = capsys.readouterr()
     assert len(out) > 1
     assert "tokens read in" in err and "9 new at" in err and "tokens/s" in err
+
+
+@pytest.mark.parametrize("cache_dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_cache_has_the_type_that_is_asked_for(folder, name, cache_dtype, monkeypatch, capsys):
+    tg, made = load(name), []
+
+    def watched(model, *arguments, **named):
+        new_cache = type(model).new_cache
+        monkeypatch.setattr(type(model), "new_cache", lambda *sizes: made.append(new_cache(*sizes)) or made[-1])
+        return stream(model, *arguments, **named)
+
+    stream = tg.stream
+    monkeypatch.setattr(tg, "stream", watched)
+    more = ["--framework", name, "--dtype", "int8", "--cache-dtype", cache_dtype]
+    assert cli.main(arguments(folder, *more)) == 0
+    assert len(capsys.readouterr().out) > 1
+    (cache,) = made
+    assert cache_dtype in str(cache.keys[0].dtype)
+    with pytest.raises(SystemExit):
+        cli.main(arguments(folder, "--cache-dtype", "int4"))
+    assert "invalid choice: 'int4'" in capsys.readouterr().err
 
 
 def test_the_frameworks_and_the_plain_model_write_the_same(folder, capsys):

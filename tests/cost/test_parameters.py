@@ -132,7 +132,7 @@ def test_the_bytes_of_a_benchmark_are_those_of_the_matrices():
     assert bytes_read(config, "float32", 13) == 4 * (matrices + cache)
     assert bytes_read(config, "float16", 13) == 2 * (matrices + cache)
     outputs = 2 * (60 + 2 * 30 + 22 + 26 + 22) + 37
-    assert bytes_read(config, "int8", 13) == matrices + 4 * outputs + 4 * cache
+    assert bytes_read(config, "int8", 13) == matrices + 4 * outputs + 2 * cache
     assert [cache_dtype(name) for name in ("float32", "bfloat16", "float16", "int8", "int4")] == [
-        "float32", "bfloat16", "float16", "float32", "float32",
+        "float32", "bfloat16", "float16", "float16", "float16",
     ]  # fmt: skip

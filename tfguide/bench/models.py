@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from tfguide.checkpoints import read_checkpoint, write_checkpoint
 from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.cost.memory import cache_dtype, kv_bytes
+from tfguide.cost.memory import cache_dtype, cache_scale_bytes, kv_bytes
 from tfguide.dtypes import BITS
 from tfguide.initialization import init_weights
 
@@ -53,11 +53,12 @@ def bytes_read(config: ModelConfig, dtype: str, context: int, cache: str | None 
     """The bytes that a decoding step must read: every matrix once, and the cache of `context` positions.
 
     Scales count: 4 bytes for each output of 8-bit weights, 2 for each 32 inputs of an output of 4-bit ones. Not
-    counted: one row of the embedding, norms and biases, and the scales of a cache of integers, which are small.
-    cache: the type of the cache; default: that of the activations, float32 for quantised weights. A tied head is the
+    counted: one row of the embedding, and norms and biases, which are small. cache: the type of the cache, the scales
+    of int8 among its bytes; default: that of the activations, float16 for quantised weights. A tied head is the
     embedding, read whole.
     """
     matrices = [weight for weight in quantized_weights(config).values() if weight.is_matrix]
     parameters = sum(weight.size for weight in matrices)
     scales = {"int8": sum(4 * weight.shape[-1] for weight in matrices), "int4": parameters // 32 * 2}.get(dtype, 0)
-    return parameters * BITS[dtype] // 8 + scales + int(kv_bytes(config, 1, context, cache or cache_dtype(dtype)))
+    cache = cache or cache_dtype(dtype)
+    return parameters * BITS[dtype] // 8 + scales + int(kv_bytes(config, 1, context, cache, cache_scale_bytes(cache)))

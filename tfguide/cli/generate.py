@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from tfguide.dtypes import CACHE_DTYPES
 from tfguide.generation.sampling import Sampling
 from tfguide.loading import DTYPES, FRAMEWORKS, load_framework, load_model, try_accelerate
 from tfguide.text import Counted, pieces, read_tokenizer
@@ -29,6 +30,11 @@ def add_commands(commands: Any) -> None:
     generate.add_argument("--framework", choices=FRAMEWORKS, default="torch")
     generate.add_argument(
         "--dtype", choices=DTYPES, help="type of the weights; default: float32, or what a quantised folder holds"
+    )
+    generate.add_argument(
+        "--cache-dtype",
+        choices=CACHE_DTYPES,
+        help="type of the cached keys and values; default: that of the weights, float16 where they are quantised",
     )
     generate.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
     generate.add_argument("--temperature", type=float, default=0.0, help="default: 0, which takes the likeliest token")
@@ -58,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.plain:
         with _warnings_printed():
             model = try_accelerate(tg, model)
-    tokens = tg.stream(model, prompt, options.max_new_tokens, options.stop, sampling)
+    tokens = tg.stream(model, prompt, options.max_new_tokens, options.stop, sampling, cache_dtype=options.cache_dtype)
     # Where the text goes elsewhere, the terminal shows the progress. On one terminal they would write into each other.
     live = sys.stderr if sys.stderr.isatty() and not sys.stdout.isatty() else None
     counted = Counted(tokens, len(prompt), live)

@@ -9,7 +9,7 @@ from tfguide.checks.values import check_choice, check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
-from tfguide.dtypes import BITS, dtype_bytes
+from tfguide.dtypes import BITS, CACHE_DTYPES, choose_cache_dtype, dtype_bytes
 
 BYTES = {name: dtype_bytes(name) for name in BITS}
 ATTENTIONS = ("batch", "head")
@@ -24,37 +24,58 @@ def weight_bytes(config: ModelConfig, dtype: str = "bfloat16") -> float:
     return parameters(config) * dtype_bytes(dtype)
 
 
-def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16") -> float:
+def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16", scale_bytes: float = 0) -> float:
     """The bytes that one token takes in the caches of all layers: a key and a value of each key/value head.
 
-    Latent attention caches the latent vector and the rotated part, once for all heads. Not counted: the
-    cross-attention of an encoder-decoder, whose cache depends on the source. An encoder caches nothing.
+    scale_bytes: of the scale of each cached vector: 4 in this package's int8 cache. Systems differ in it and published
+    figures omit it, so the default is 0. Latent attention caches the latent vector and the rotated part, once for all
+    heads. Not counted: the cross-attention of an encoder-decoder, whose cache depends on the source. An encoder caches
+    nothing.
     """
     if not isinstance(config, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
     if config.kind == "encoder":
         return 0
     if config.latent is not None:
-        elements = config.latent.kv_rank + config.latent.d_rope
+        elements, vectors = config.latent.kv_rank + config.latent.d_rope, 2
     else:
-        elements = 2 * config.n_kv_heads * config.d_head
-    total = config.n_layers * elements * dtype_bytes(dtype)
+        elements, vectors = 2 * config.n_kv_heads * config.d_head, 2 * config.n_kv_heads
+    total = config.n_layers * (elements * dtype_bytes(dtype) + vectors * scale_bytes)
     return int(total) if total == int(total) else total
 
 
-def kv_bytes(config: ModelConfig, batch: int, context: int, dtype: str = "bfloat16") -> float:
+def kv_bytes(config: ModelConfig, batch: int, context: int, dtype: str = "bfloat16", scale_bytes: float = 0) -> float:
     """The bytes of the cache of `batch` sequences of `context` tokens; a layer with a window caches no more than that.
 
-    Raises ValueError for a batch below 1 or a context below 0.
+    scale_bytes: as in `kv_bytes_per_token`. Raises ValueError for a batch below 1 or a context below 0.
     """
     check_count("batch", batch)
     check_count("context", context, least=0)
-    return batch * kv_bytes_per_token(config, dtype) * kept_positions(config, context) / config.n_layers
+    per_token = kv_bytes_per_token(config, dtype, scale_bytes)
+    return batch * per_token * kept_positions(config, context) / config.n_layers
 
 
 def cache_dtype(weights: str) -> str:
-    """The type in which a model of this package caches keys and values: float32 beside quantised weights."""
-    return weights if weights in ("bfloat16", "float16") else "float32"
+    """The type in which a model of this package caches keys and values by default: float16 beside quantised weights."""
+    quantized = weights in ("int8", "int4")
+    return choose_cache_dtype(None, "float32" if quantized else weights, quantized)
+
+
+def cache_scale_bytes(dtype: str) -> int:
+    """The bytes of the scale of a vector in a cache of this package: 4 in int8, a float32; else 0."""
+    return 4 if dtype == "int8" else 0
+
+
+def cache_bytes(config: ModelConfig, batch: int, max_length: int, dtype: str = "float32") -> int:
+    """The bytes of a `KVCache` of this package, filled or not: `model.new_cache(batch, max_length, dtype).nbytes`.
+
+    dtype: "float32", "bfloat16", "float16" or "int8", whose scales are counted. A layer with a window has room for all
+    positions too. Raises TypeError or ValueError for another type, and for sizes below 1.
+    """
+    check_choice("dtype", dtype, CACHE_DTYPES)
+    check_count("batch", batch)
+    check_count("max_length", max_length)
+    return int(batch * max_length * kv_bytes_per_token(config, dtype, cache_scale_bytes(dtype)))
 
 
 def kept_positions(config: ModelConfig, context: int) -> int:

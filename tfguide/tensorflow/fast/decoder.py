@@ -25,14 +25,16 @@ class FastDecoder(native.NativeGenerator, Generator):
     """A faster replacement for a model: the same arguments and the same results.
 
     The C++ kernels compute calls of up to 64 new tokens with a cache of `new_cache`, and prompts of any length if
-    activations have 8 bits; they compute in float32 for every type of weights. The framework computes more tokens,
-    other caches and attention maps, with kernels for some of its layers (see tree.py). The weights are shared with the
-    model, not copied, so the model must not change. Threads may share a fast decoder if each has its own cache.
+    activations have 8 bits; they compute in float32 for every type of weights and of cache. The framework computes more
+    tokens, other caches and attention maps, with kernels for some of its layers (see tree.py). The weights are shared
+    with the model, not copied, so the model must not change. Threads may share a fast decoder if each has its own
+    cache.
 
     With 8-bit activations the result for a row is the same to the last bit, whatever the other rows hold and however a
     prompt is split into chunks. Otherwise the number of tokens in a call decides which code computes, and a row may be
     rounded differently in a batch than alone: with float32 activations by the order of sums, about 1e-6 of the largest
-    logit; in bfloat16 or float16 by a few roundings to that type. Two logits closer than that may swap ranks.
+    logit; with activations or a cache in bfloat16 or float16 by a few roundings to that type. Two logits closer than
+    that may swap ranks.
 
     Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a RuntimeError)
     if there is no C++ compiler: see `accelerate`.

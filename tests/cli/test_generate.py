@@ -185,7 +185,7 @@ def test_without_a_compiler_it_goes_on(folder, monkeypatch, capsys):
 
 
 def test_an_interrupt_ends_it(folder, monkeypatch, capsys):
-    def interrupted(*arguments):
+    def interrupted(*arguments, **named):
         yield 5
         raise KeyboardInterrupt
 

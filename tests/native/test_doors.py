@@ -1,5 +1,6 @@
 """Sizes, types and layouts are checked before an address is taken: each mistake is an error that names it."""
 
+import itertools
 import re
 
 import numpy as np
@@ -232,9 +233,9 @@ def make_cache(kind="numpy", batch=2, length=9, dtype="float32"):
     return [[np.zeros(shape, dtype) for _ in range(2)] for _ in "kv"]
 
 
-def places(keys, values, dtype="float32", config=CONFIG, batch=2):
+def places(keys, values, dtype="float32", config=CONFIG, batch=2, scales=None):
     address = (lambda x: x.ctypes.data) if isinstance(keys[0], np.ndarray) else (lambda x: x.data_ptr())
-    return native.NativeCache.of(config, batch, keys, values, address, dtype)
+    return native.NativeCache.of(config, batch, keys, values, address, dtype, scales)
 
 
 def other(x, change):
@@ -270,6 +271,40 @@ def test_a_cache_of_other_sizes_is_refused(kind):
     ):
         with refuses(ValueError, message):
             places(*arguments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_scales_of_an_8_bit_cache_are_looked_at_in_every_layer(kind):
+    (keys, values), shape = make_cache(kind, dtype="int8"), (2, 9, 3)
+
+    def scales(wrong=None):
+        parts = [make_scales(kind, shape) for _ in "kv"]
+        if wrong is not None:
+            part, layer, change = wrong
+            parts[part][layer] = other(parts[part][layer], change)
+        return parts
+
+    given = scales()
+    found = places(keys, values, "int8", scales=given)
+    locate = native.address_of
+    assert found.key_scales == [locate("scales", x, shape) for x in given[0]]
+    assert found.value_scales == [locate("scales", x, shape) for x in given[1]]
+    assert places(*make_cache(kind)).key_scales is None
+    for wrong in itertools.product((0, 1), (0, 1), ("shorter", "of another type", "strided")):
+        with refuses(ValueError, "scales of all layers must be float32 of shape (2, 9, 3)"):
+            places(keys, values, "int8", scales=scales(wrong))
+    with refuses(ValueError, "the cache must hold scales of 2 layers, got [1, 2]"):
+        places(keys, values, "int8", scales=(given[0][:1], given[1]))
+    with refuses(ValueError, "an int8 cache has scales and no other has: got int8 without them"):
+        places(keys, values, "int8")
+    with refuses(ValueError, "an int8 cache has scales and no other has: got float32 with them"):
+        places(*make_cache(kind), scales=given)
+
+
+def make_scales(kind, shape):
+    if kind == "torch":
+        return [pytest.importorskip("torch").zeros(shape) for _ in range(2)]
+    return [np.zeros(shape, np.float32) for _ in range(2)]
 
 
 def parts_of_a_model(**changes):

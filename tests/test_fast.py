@@ -127,6 +127,8 @@ def test_each_type_of_cache_serves_the_model_and_its_fast_version(name, cache_dt
     assert np.abs(got - plain).max() <= bound * np.abs(exact).max()
     if kind != "float32":
         assert np.abs(plain - exact).max() > 1e-5 * np.abs(exact).max()  # it was rounded
+        if quantization is None or quantization[1] is None:  # both round alike, but for a few sums in another order
+            assert np.abs(got - plain).mean() < 0.25 * np.abs(plain - exact).mean()
 
 
 @pytest.mark.parametrize("cache_dtype", CACHED)
@@ -341,9 +343,9 @@ def test_a_row_in_a_batch_is_the_row_alone_within_the_bound(name, quantization, 
             parts.append(to_float(fast(tensor(name, rows[:, length : length + 1]), cache=cache)))
         return np.concatenate(parts, axis=1)
 
-    for length, cache_dtype in itertools.product((1, 5, 16), {dtype, "float16"}):
-        # A sum in another order may round a key of the cache to the next float16.
-        bound = 0 if exact else max(ROUNDING[dtype], ROUNDING[cache_dtype])
+    for length, cache_dtype in itertools.product((1, 5, 16), sorted({dtype, "float16", "int8"})):
+        # A sum in another order may round a key to the next number of the cache's type.
+        bound = 0 if exact else max(ROUNDING[dtype], CACHED[cache_dtype])
         alone = read(tokens[:1], length, cache_dtype)
         for batch in (2, 3, 7, 17, 40):
             difference = np.abs(read(tokens[:batch], length, cache_dtype)[:1] - alone).max()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tfguide import native
+from tfguide.dtypes import CACHE_DTYPES
 from tfguide.native import abi
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="there is no C++ compiler")
@@ -18,6 +19,10 @@ library = import_module("tfguide.native.library")
 ONLY_TEXT = """#include "abi_text.h"
 extern "C" const char* tfguide_abi() { static const std::string text = abi_text(); return text.c_str(); }
 """
+
+
+def test_the_kernels_read_every_type_of_cache():
+    assert abi.CACHE_TYPES == CACHE_DTYPES
 
 
 def copy_sources(folder, *replacements):

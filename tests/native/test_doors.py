@@ -289,7 +289,7 @@ def test_the_scales_of_an_8_bit_cache_are_looked_at_in_every_layer(kind):
     locate = native.address_of
     assert found.key_scales == [locate("scales", x, shape) for x in given[0]]
     assert found.value_scales == [locate("scales", x, shape) for x in given[1]]
-    assert places(*make_cache(kind)).key_scales is None
+    assert places(*make_cache(kind)).key_scales == ()
     for wrong in itertools.product((0, 1), (0, 1), ("shorter", "of another type", "strided")):
         with refuses(ValueError, "scales of all layers must be float32 of shape (2, 9, 3)"):
             places(keys, values, "int8", scales=scales(wrong))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfguide.config import ModelConfig
-from tfguide.dtypes import CACHE_DTYPES
+from tfguide.native import abi
 from tfguide.native.tensors import describe_layout, dtype_of, find_other
 
 
@@ -15,8 +15,8 @@ from tfguide.native.tensors import describe_layout, dtype_of, find_other
 class NativeCache:
     """The addresses of the keys and values of each layer, and the tensors, which keep the memory alive.
 
-    shape: (B, max_length, K, d); dtype: one of `tfguide.dtypes.CACHE_DTYPES`; key_scales, value_scales: the addresses
-    of the scales of an int8 cache, float32 (B, max_length, K), of each layer; else None.
+    shape: (B, max_length, K, d); dtype: one of CACHE_TYPES; key_scales, value_scales: the addresses
+    of the scales of an int8 cache, float32 (B, max_length, K), of each layer; else empty.
     """
 
     keys: Sequence[int]
@@ -24,8 +24,8 @@ class NativeCache:
     shape: tuple[int, int, int, int]
     dtype: str
     owner: Any = field(default=None, repr=False)
-    key_scales: Sequence[int] | None = None
-    value_scales: Sequence[int] | None = None
+    key_scales: Sequence[int] = ()
+    value_scales: Sequence[int] = ()
 
     @classmethod
     def of(
@@ -43,8 +43,8 @@ class NativeCache:
         The tensors are NumPy's or PyTorch's, of the type `dtype`. scales: those of the keys and of the values, of an
         int8 cache. Every step checks each of them. Raises ValueError for tensors that the kernels cannot use.
         """
-        if dtype not in CACHE_DTYPES:
-            raise ValueError(f"the fast decoder takes a cache of {', '.join(CACHE_DTYPES)}, got {dtype}")
+        if dtype not in abi.CACHE_TYPES:
+            raise ValueError(f"the fast decoder takes a cache of {', '.join(abi.CACHE_TYPES)}, got {dtype}")
         if (scales is not None) != (dtype == "int8"):
             raise ValueError(
                 f"an int8 cache has scales and no other has: got {dtype} {'without' if scales is None else 'with'} them"

@@ -91,7 +91,7 @@ class NativeDecoder:
         rows = tuple(x.ctypes.data for x in (tokens, texts, places))
         call = abi.call(
             rows, len(tokens), max_length, cache.keys, cache.values, cache.dtype, hidden.ctypes.data,
-            **tables.addresses,
+            cache.key_scales, cache.value_scales, **tables.addresses,
         )  # fmt: skip
         self._library.tfguide_step(self._model, call, self.threads)
 
@@ -181,8 +181,6 @@ class NativeDecoder:
         if tokens.ndim != 2 or 0 in tokens.shape or starts.shape != tokens.shape[:1]:
             raise ValueError(f"tokens must be (B, T) and starts (B,), got {tokens.shape} and {starts.shape}")
         expected = (len(tokens), cache.shape[1], self.config.n_kv_heads, self.config.d_head)
-        if cache.dtype not in abi.TYPES:
-            raise ValueError(f"the kernels read a cache of {', '.join(abi.TYPES)}, got {cache.dtype}")
         L = self.config.n_layers
         if cache.shape != expected or len(cache.keys) != L:
             raise ValueError(f"the cache must hold {L} layers of {expected}, got {len(cache.keys)} of {cache.shape}")

@@ -55,10 +55,10 @@ class NativeGenerator(Generator):
 
     def reads(self, cache: DenseCache | None, n_tokens: int) -> bool:
         """Whether the kernels should read this many new tokens, counted over all rows, into this cache."""
-        return self.shares(cache) and self._decoder.takes(n_tokens) and cache.key_scales is None  # they read no scales
+        return self.shares(cache) and self._decoder.takes(n_tokens)
 
     def shares(self, cache: DenseCache | None) -> bool:
-        """Whether the kernels can read and write the memory of this cache."""
+        """Whether the kernels can read and write this cache."""
         return cache is not None and cache.dense and cache.storage.addressable
 
     def run_kernels(self, tokens: np.ndarray, cache: DenseCache) -> np.ndarray:

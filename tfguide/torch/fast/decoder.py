@@ -29,8 +29,8 @@ class FastDecoder(native.NativeGenerator, Generator):
     With 8-bit activations the result for a row is the same to the last bit, whatever the other rows hold and however a
     prompt is split into chunks. Otherwise the number of tokens in a call decides which code computes, and a row may be
     rounded differently in a batch than alone: with float32 activations by the order of sums, about 1e-6 of the largest
-    logit; with activations or a cache in bfloat16 or float16 by a few roundings to that type. Two logits closer than
-    that may swap ranks.
+    logit; with activations in bfloat16 or float16, or a cache of a smaller type, by a few roundings to that type. Two
+    logits closer than that may swap ranks.
 
     Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a RuntimeError)
     if there is no C++ compiler: see `accelerate`.

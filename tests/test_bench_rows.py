@@ -153,7 +153,8 @@ def test_over_bytes_and_over_operations():
 def test_the_bytes_of_a_cache_are_those_of_its_type():
     weights = models.bytes_read(TINY, "int8", 0)
     assert models.bytes_read(TINY, "int8", 10, "float16") - weights == 2 * 2 * 2 * 2 * 8 * 10
-    assert models.bytes_read(TINY, "int8", 10, "int8") - weights == 2 * 2 * 2 * 8 * 10
+    assert models.bytes_read(TINY, "int8", 10) == models.bytes_read(TINY, "int8", 10, "float16")  # the default
+    assert models.bytes_read(TINY, "int8", 10, "int8") - weights == 2 * 2 * 2 * (8 + 4) * 10  # with a scale of 4 bytes
 
 
 @pytest.mark.parametrize("task", ["rows", "lengths"])

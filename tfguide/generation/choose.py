@@ -9,7 +9,10 @@ import numpy as np
 from tfguide.generation.quick import draw_quickly
 from tfguide.generation.sampling import GREEDY, Sampling
 
-_NAN = "the logits hold NaN: the weights or the activations are broken, no token can be chosen"
+NAN = (
+    "the logits hold NaN, no token can be chosen: the weights or the activations are broken, or a key or a value was "
+    "too large for a float16 cache (cache_dtype='bfloat16' holds it)"
+)
 
 
 def greedy(logits: np.ndarray) -> np.ndarray:
@@ -19,7 +22,7 @@ def greedy(logits: np.ndarray) -> np.ndarray:
     """
     tokens = np.argmax(logits, axis=-1)  # the place of a NaN, if a row holds one
     if np.isnan(np.take_along_axis(logits, tokens[..., None], axis=-1)).any():
-        raise ValueError(_NAN)
+        raise ValueError(NAN)
     return tokens
 
 
@@ -98,7 +101,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """The log probabilities of logits (B, V), in float64. Raises ValueError if a logit is NaN."""
     logits = np.asarray(logits, np.float64)
     if np.isnan(logits).any():
-        raise ValueError(_NAN)
+        raise ValueError(NAN)
     logits = logits - logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
@@ -116,7 +119,7 @@ def _penalised(logits, sampling, texts):
 
 def _check(logits):
     if np.isnan(logits).any():
-        raise ValueError(_NAN)
+        raise ValueError(NAN)
     if (logits.max(axis=1) == -np.inf).any():
         raise ValueError("all logits of a row are minus infinity: no token can be chosen")
     if (logits == np.inf).any():

@@ -11,6 +11,7 @@ from tfguide import native
 from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation import pad_prompts, stopping
 from tfguide.generation.checks import check_generation
+from tfguide.generation.choose import NAN
 from tfguide.generation.compiled import CompiledGenerator, as_rows, check_fits
 from tfguide.tensorflow.cache import KVCache, StaticView, TensorStorage, cache_of_type
 from tfguide.tensorflow.models import Decoder
@@ -60,7 +61,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
         with self.announced("loop"):
             chosen, broken = self._loop(*state, tf.constant(max_new_tokens), tf.constant(np.isnan(logits).any()))
         if bool(broken):
-            raise ValueError("the logits hold NaN: the weights or the activations are broken, no token can be chosen")
+            raise ValueError(NAN)
         return as_rows(chosen.numpy()[:, :max_new_tokens], stops)
 
     def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:

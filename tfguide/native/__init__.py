@@ -1,9 +1,9 @@
 """C++ kernels for decoding, built on the machine they run on; both frameworks share their weights with them."""
 
-from tfguide.native.abi import FORMATS, MAX_ROWS
+from tfguide.native.abi import EXACT_ROWS, FORMATS, MAX_ROWS
 from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder, check
-from tfguide.native.generator import NativeGenerator
+from tfguide.native.generator import HEAD_ROWS, NativeGenerator
 from tfguide.native.level import level
 from tfguide.native.library import NativeUnavailable, is_available, library
 from tfguide.native.linear import Matrix, multiply, unpack
@@ -13,7 +13,7 @@ from tfguide.native.rowwise import activate, normalise, rotate
 from tfguide.native.tensors import address_of
 
 __all__ = [
-    "FORMATS", "MAX_ROWS", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator",
-    "NativeUnavailable", "activate", "address_of", "check", "cores", "is_available", "level", "library", "multiply",
-    "normalise", "processor_vendor", "rotate", "unpack", "use_huge_pages",
+    "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MAX_ROWS", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder",
+    "NativeGenerator", "NativeUnavailable", "activate", "address_of", "check", "cores", "is_available", "level",
+    "library", "multiply", "normalise", "processor_vendor", "rotate", "unpack", "use_huge_pages",
 ]  # fmt: skip

@@ -17,7 +17,11 @@ from tfguide.config import ACTIVATIONS, PLACEMENTS, ModelConfig
 
 MAX_ROWS = 64  # rows of a decoding step: the frameworks multiply more rows faster
 PASS_ROWS = 128  # rows of a prompt that pass through the kernels together
-LIMITS = {"LANES": LANES, "ACTIVATION_BLOCK": ACTIVATION_BLOCK, "MAX_ROWS": MAX_ROWS, "PASS_ROWS": PASS_ROWS}
+EXACT_ROWS = 4  # more rows are rounded to bfloat16 before they meet bfloat16 weights, where the processor multiplies it
+LIMITS = {
+    "LANES": LANES, "ACTIVATION_BLOCK": ACTIVATION_BLOCK, "MAX_ROWS": MAX_ROWS, "PASS_ROWS": PASS_ROWS,
+    "EXACT_ROWS": EXACT_ROWS,
+}  # fmt: skip
 
 TYPES = ("float32", "bfloat16", "float16")
 CACHE_TYPES = (*TYPES, "int8")

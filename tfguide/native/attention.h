@@ -57,12 +57,15 @@ struct Attention {
 
   void keep(const float* from, T* to, float* scales, int64_t at) const {
     if constexpr (HAS_SCALES) {  // by division, as the frameworks' caches
-      float most = 0;
-      for (int64_t i = 0; i < m.d_head; ++i) most = std::max(most, std::fabs(from[i]));
-      scales[at] = most / 127.0f;
+      float most = 0, broken = 0;  // NaN if a number is NaN or infinite
+      for (int64_t i = 0; i < m.d_head; ++i) most = std::max(most, std::fabs(from[i])), broken += 0 * from[i];
+      scales[at] = most / 127.0f + broken;
       for (int64_t i = 0; i < m.d_head; ++i) to[i] = int8_t(rounded(all(most > 0 ? from[i] / scales[at] : 0.0f))[0]);
     } else {
       store_row(from, m.d_head, to);
+      if constexpr (std::is_same_v<T, Float16>)  // infinity would hide a position without an error
+        for (int64_t i = 0; i < m.d_head; ++i)
+          if (std::fabs(from[i]) >= 65520.0f) to[i] = Float16{0x7e00};
     }
   }
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from tfguide.checks.shapes import check_token_range
 from tfguide.config import ModelConfig
 from tfguide.generation.caching import DenseCache
-from tfguide.generation.checks import check_step
+from tfguide.generation.checks import check_cached_call, check_room, check_rows, check_step
 from tfguide.generation.verbs import Generator
 from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder
 from tfguide.native.linear import Matrix, multiply
 from tfguide.native.tensors import dtype_of, locate
+
+HEAD_ROWS = 16  # more hidden states are multiplied by the framework: it is as fast, and records gradients
 
 
 class NativeGenerator(Generator):
@@ -63,12 +66,45 @@ class NativeGenerator(Generator):
 
     def run_kernels(self, tokens: np.ndarray, cache: DenseCache) -> np.ndarray:
         """The hidden states (B, T, D), float32, of checked tokens (B, T) that are not yet counted as filled."""
-        # Looked up in every step, which takes microseconds: reordering a cache replaces its tensors, and a new cache of
-        # other sizes may reuse the addresses of a freed one.
+        return self._decoder.step(tokens, cache.lengths, self._native(cache))
+
+    def read_rows(self, tokens: np.ndarray, rows: np.ndarray, cache: DenseCache) -> np.ndarray:
+        """Read new tokens (n,) into the rows (n,) of a cache, each after the last one of its row: hidden states (n, D).
+
+        A row may have any number of them, also none. Raises TypeError for tokens or rows that are not integers,
+        ValueError for tokens or rows that do not exist, if a row has no room, and for a cache that the kernels do not
+        read.
+        """
+        tokens, rows = np.asarray(tokens), np.asarray(rows)
+        if not self.shares(cache):
+            raise ValueError(f"the kernels read a dense cache in main memory, got {type(cache).__name__}")
+        if tokens.dtype.kind not in "iu":
+            raise TypeError(f"tokens must be integers, got {tokens.dtype}")
+        rows = check_rows(rows, cache.batch_size)
+        if tokens.shape != rows.shape:
+            raise ValueError(f"tokens and rows must have one shape, got {tokens.shape} and {rows.shape}")
+        check_token_range("tokens", int(tokens.min()), int(tokens.max()), self.config.vocab_size)
+        check_cached_call(self.config, cache.config, cache.batch_size, cache.batch_size, False)
+        counts = np.bincount(rows, minlength=cache.batch_size)
+        for filled, new in zip(cache.lengths.tolist(), counts.tolist(), strict=True):
+            check_room(filled, new, cache.max_length)
+        order = np.argsort(rows, kind="stable")  # those of one row together
+        first = np.cumsum(counts) - counts
+        places = cache.lengths[rows[order]] + np.arange(len(rows)) - first[rows[order]]
+        hidden = np.empty((len(rows), self.config.d_model), np.float32)
+        hidden[order] = self._decoder.step_rows(tokens[order], rows[order], places, self._native(cache))
+        cache.advance(counts)
+        return hidden
+
+    def _native(self, cache):
+        """The addresses of a cache.
+
+        Looked up in every step, which takes microseconds: reordering a cache replaces its tensors, and a new cache of
+        other sizes may reuse the addresses of a freed one.
+        """
         keys, values = cache.keys, cache.values
         scales = None if cache.key_scales is None else (cache.key_scales, cache.value_scales)
-        places = NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]), scales)
-        return self._decoder.step(tokens, cache.lengths, places)
+        return NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]), scales)
 
     def multiply_head(self, hidden: np.ndarray) -> np.ndarray:
         """The head: hidden states (n, D) to logits (n, V), float32."""

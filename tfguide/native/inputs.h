@@ -24,7 +24,6 @@ inline int64_t tile_rows(const Linear& m, int64_t rows) {
 }
 
 // Whether a product multiplies bfloat16 with bfloat16, and rounds x to it: with more rows, arithmetic takes the time.
-constexpr int64_t EXACT_ROWS = 4;
 inline bool in_bfloat16(const Linear& m, int64_t rows) {
 #if defined(HAS_DOT_BFLOAT16)
   return rows > EXACT_ROWS && (m.format == BF16_ROWS || m.format == BF16_COLUMNS);

@@ -21,10 +21,11 @@ class FastDecoder(native.NativeGenerator, Generator):
     """A faster replacement for a model: the same arguments and the same results.
 
     The C++ kernels compute calls of up to 64 new tokens with a cache of `new_cache`, and prompts of any length if
-    activations have 8 bits; they compute in float32 for every type of weights and of cache. The framework computes more
-    tokens, other caches and attention maps, with kernels for some of its layers (see tree.py). The weights are shared
-    with the model, not copied, so the model must not change. Threads may share a fast decoder if each has its own
-    cache.
+    activations have 8 bits. They compute in float32 for every type of weights and of cache; but with bfloat16 weights
+    and more than 4 tokens they round the inputs of products to bfloat16, where the processor multiplies that. The
+    framework computes more tokens, other caches and attention maps, with kernels for some of its layers (see tree.py).
+    The weights are shared with the model, not copied, so the model must not change. Threads may share a fast decoder if
+    each has its own cache.
 
     With 8-bit activations the result for a row is the same to the last bit, whatever the other rows hold and however a
     prompt is split into chunks. Otherwise the number of tokens in a call decides which code computes, and a row may be
@@ -60,7 +61,7 @@ class FastDecoder(native.NativeGenerator, Generator):
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.numel() // self.config.d_model
-        if rows > native.MAX_ROWS and not self.head.is_packed:
+        if rows > native.HEAD_ROWS and not self.head.is_packed:
             return self.model.logits(hidden.to(self.dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return torch.from_numpy(logits).reshape(*hidden.shape[:-1], -1)

@@ -17,8 +17,8 @@ from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config,
 from tfguide import native
 from tfguide.config import ACTIVATIONS, POSITIONS
 
-TOKENS = np.random.default_rng(0).integers(0, 37, (4, 23))
-SPLITS = ((0, 4), (4, 5), (5, 23))  # by the kernels, one token, and more than they take
+TOKENS = np.random.default_rng(0).integers(0, 37, (2, 23))
+SPLITS = ((0, 4), (4, 5), (5, 23))  # few tokens, one of each row, and many
 SCALING = tfguide.RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=24)
 VARIANTS = [
     *(dict(positions=positions) for positions in POSITIONS if positions != "relative"),
@@ -73,6 +73,10 @@ def test_it_gives_the_logits_of_the_reference(name, changes):
     for threads in (1, 2, 3):
         fast = load(name).accelerate(model, threads=threads)
         np.testing.assert_allclose(pieces(name, fast), want, atol=1e-5)
+    more = np.concatenate([TOKENS, TOKENS])  # at once, more than the kernels take
+    assert more.size > native.MAX_ROWS
+    got = fast(tensor(name, more), cache=fast.new_cache(*more.shape))
+    np.testing.assert_allclose(to_float(got), np.concatenate([want, want]), atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -99,7 +99,7 @@ class FastDecoder(native.NativeGenerator, Generator):
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
     """The `FastDecoder` of a decoder. threads: default: as many as the framework uses.
 
-    The first use on a machine compiles the C++ in about 5 seconds. Raises RuntimeError that says what to install if
+    The first use on a machine compiles the C++ in about 10 seconds. Raises RuntimeError that says what to install if
     there is no C++ compiler; the model itself works without one.
     """
     return FastDecoder(model, threads)

@@ -93,7 +93,7 @@ struct Attention {
     for (int64_t u = id; u < s.rows * H; u += size) {
       const int64_t r = u / H, head = u % H;
       const Found found = s.found(r, head, s.first[r]);
-      for (int64_t b = s.first[r] + 1; s.is_spread[r] && b <= s.last_block(r); ++b)
+      for (int64_t b = s.first[r] + 1; b <= s.last[r]; ++b)
         combine(found, s.found(r, head, b), d);
       const float factor = 1.0f / *found.total;
       for (int64_t j = 0; j < d; ++j) s.heads[u * d + j] = found.values[j] * factor;

@@ -5,9 +5,6 @@
 // ---- (out, in): dot products of rows of weights with rows of x. The numbers of bfloat16 come in pairs, the even ones
 // before the odd ones, and so does x (see Input).
 
-inline void load_both(const float* from, Floats& low, Floats& high) { load_two(from, low, high); }
-inline void load_both(const Float16* from, Floats& low, Floats& high) { load_two(from, low, high); }
-inline void load_both(const Bfloat16* from, Floats& low, Floats& high) { load_even_odd(from, low, high); }
 template <class T>
 inline Floats load_half(const T* from, int half) { return load(from + half * WIDTH); }
 inline Floats load_half(const Bfloat16* from, int half) {
@@ -35,13 +32,13 @@ inline float dot_row(const T* w, int64_t in, const float* x, const float* tile) 
       for (int64_t line = 0; line < 2 * WIDTH * int64_t(sizeof(T)); line += 64)
         fetch<1>(reinterpret_cast<const char*>(w + i) + line);
       Floats low, high;
-      load_both(w + i, low, high);
+      load_two(w + i, low, high);
       acc[u][0] += low * load(tile + i);
       acc[u][1] += high * load(tile + i + WIDTH);
     }
   for (; k + 2 * WIDTH <= in; k += 2 * WIDTH) {
     Floats low, high;
-    load_both(w + k, low, high);
+    load_two(w + k, low, high);
     acc[0][0] += low * load(tile + k);
     acc[0][1] += high * load(tile + k + WIDTH);
   }
@@ -168,7 +165,6 @@ inline void columns_of(const Linear& m, int64_t first, int64_t last, const float
 
 // A few rows: (in, out) matrices are read along their rows. A thread takes some of the inputs, and computes a part of
 // every output.
-constexpr int64_t COLUMN_ROWS = 4;
 template <class T>
 inline void partial_sums_of(const Linear& m, const float* x, int64_t ldx, int64_t rows, float* y, Part part) {
   std::memset(y, 0, rows * m.out * sizeof(float));
@@ -185,11 +181,13 @@ inline void partial_sums(const Linear& m, const float* x, int64_t ldx, int64_t r
   }
 }
 
+constexpr int DEEP = 16;  // rows of weights that are asked for ahead
+
 // More rows: C registers of outputs for R rows stay in registers over all inputs.
 template <class T, int C, int R>
 [[gnu::noinline]] void column_tile(const T* w, int64_t in, int64_t out, const float* tile, float* y, int64_t ldy,
                                    bool fetches) {
-  constexpr int LINE = 64 / sizeof(T), DEEP = 16;  // rows of weights to ask for ahead
+  constexpr int LINE = 64 / sizeof(T);
   Floats acc[R][C] = {};
   for (int64_t k = 0; k < in; ++k, w += out, tile += R) {
     for (int j = 0; fetches && j < C * WIDTH; j += LINE) __builtin_prefetch(w + DEEP * out + j);
@@ -214,8 +212,7 @@ template <int C, int R>
   for (int64_t k = 0; k < in; k += 2, w += 2 * out, pairs += R)
     for (int c = 0; c < C; ++c) {
       const Bfloat16* at = w + c * 2 * WIDTH;
-      if (fetches) __builtin_prefetch(at + 16 * out);
-      if (fetches) __builtin_prefetch(at + 17 * out);
+      for (int row = DEEP; fetches && row < DEEP + 2; ++row) __builtin_prefetch(at + row * out);
       Words first, second;
       make_pairs(read<Words>(at), k + 1 < in ? read<Words>(at + out) : Words{}, first, second);
       for (int r = 0; r < R; ++r) {

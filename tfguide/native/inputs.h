@@ -23,6 +23,10 @@ inline int64_t tile_rows(const Linear& m, int64_t rows) {
   return m.format == INT8 || m.format == INT4 ? PACKED_R : TILE_R;
 }
 
+// Whether each thread computes a part of every output, from some of the inputs; else all of some outputs.
+constexpr int64_t COLUMN_ROWS = 4;
+inline bool in_partial_sums(const Linear& m, int64_t rows) { return is_columns(m) && rows <= COLUMN_ROWS; }
+
 // Whether a product multiplies bfloat16 with bfloat16, and rounds x to it: with more rows, arithmetic takes the time.
 inline bool in_bfloat16(const Linear& m, int64_t rows) {
 #if defined(HAS_DOT_BFLOAT16)
@@ -96,7 +100,7 @@ struct Input {
       : x(from), rows(rows), ld(padded(m.in, 2 * LANES)), rounded(memory, rows, m.in),
         tiles(is_arranged(m) ? static_cast<float*>(memory) : const_cast<float*>(from)) {}
 
-  bool is_arranged(const Linear& m) const { return rows > 1 || m.format == BF16_ROWS; }
+  bool is_arranged(const Linear& m) const { return (rows > 1 && !in_partial_sums(m, rows)) || m.format == BF16_ROWS; }
 
   void prepare(const Linear& m, int64_t row) {
     const float* from = x + row * m.in;

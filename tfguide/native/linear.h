@@ -6,9 +6,6 @@
 #include "rounded.h"
 #include "team.h"
 
-// Whether each thread computes a part of every output, from some of the inputs; else all of some outputs.
-inline bool in_partial_sums(const Linear& m, int64_t rows) { return is_columns(m) && rows <= COLUMN_ROWS; }
-
 // One thread's outputs of all rows.
 inline void product(const Linear& m, const Input& input, int64_t rows, float* y, int64_t ldy, Part part) {
   switch (m.format) {

@@ -29,16 +29,15 @@ struct Step {
   float *x, *q, *k, *v, *heads, *gate, *up;  // shared, (rows, ...)
   float* h;                                  // the normalised rows, shared where there are many
   char* input;                               // and the same rows, prepared for a product
-  float* partial;                            // two sets of (rows, widest) for each thread
+  float* partial;                            // two sets of (COLUMN_ROWS, widest) for each thread
   int64_t widest, share;  // the most outputs of any layer, and of one thread
   char* own;              // bytes_each for each thread
   int64_t bytes_each, attention_numbers;
 
   std::vector<Tile> followed;      // tiles that one thread takes through all blocks
   std::vector<TileBlock> spread;   // those whose blocks are divided among the threads
-  std::vector<char> is_spread;     // for each row
-  std::vector<int64_t> first;      // for each row, the first block that its tile looks at
-  std::vector<int64_t> found_at;   // and where that begins which it finds
+  std::vector<int64_t> first, last;  // of the blocks whose results each row keeps apart; equal if a thread combines them
+  std::vector<int64_t> found_at;     // where the results of each row begin
   int64_t n_blocks = 0;
   float* found_memory;
 
@@ -60,7 +59,7 @@ struct Step {
     float** places[] = {&x, &q, &k, &v, &heads, &gate, &up};
     int64_t total = padded(found_numbers, LANES) * 4;
     for (int64_t size : sizes) total += padded(rows * size, LANES) * 4;
-    const int64_t partials = columns ? 2 * team.size() * padded(rows * widest, LANES) * 4 : 0;
+    const int64_t partials = columns ? 2 * team.size() * padded(COLUMN_ROWS * widest, LANES) * 4 : 0;
     const int64_t together = many ? normed + rounded : 0;
     memory.resize(total + together + partials + team.size() * bytes_each + 64);
     char* at = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
@@ -79,7 +78,7 @@ struct Step {
 
   int64_t last_block(int64_t r) const { return call.places[r] / BLOCK; }
 
-  // Rows that are not spread have one for all blocks.
+  // The results of a row and a head in one of its blocks from `first` to `last`.
   Found found(int64_t r, int64_t head, int64_t block) const {
     const int64_t wide = padded(m.d_head, LANES), index = (block - first[r]) * m.n_heads + head;
     float* values = found_memory + found_at[r] + index * (wide + LANES);
@@ -90,9 +89,7 @@ struct Step {
   // Divides the rows into tiles. Returns how many numbers all that is found takes.
   int64_t plan_attention() {
     const int64_t height = std::max(1, MOST_QUERIES / (m.n_heads / m.n_kv_heads));
-    is_spread.resize(rows);
-    found_at.resize(rows);
-    first.resize(rows);
+    for (auto* x : {&first, &last, &found_at}) x->resize(rows);
     int64_t numbers = 0;
     for (int64_t begin = 0, end; begin < rows; begin = end) {
       for (end = begin + 1; end < rows && follows(end); ++end) continue;
@@ -100,15 +97,15 @@ struct Step {
       n_blocks = std::max(n_blocks, last_block(end - 1) + 1);
       for (int64_t at = begin; at < end; at += height) {
         const Tile tile{at, std::min(height, end - at)};
-        const int64_t last = last_block(at + tile.n - 1);
+        const int64_t to = last_block(at + tile.n - 1);
         const int64_t from = m.window ? std::max<int64_t>(0, call.places[at] - m.window + 1) / BLOCK : 0;
         if (!spreads) followed.push_back(tile);
-        for (int64_t b = from; spreads && b <= last; ++b) spread.push_back({tile, b});
+        for (int64_t b = from; spreads && b <= to; ++b) spread.push_back({tile, b});
         for (int64_t r = at; r < at + tile.n; ++r) {
-          is_spread[r] = spreads;
           first[r] = from;
+          last[r] = spreads ? last_block(r) : from;
           found_at[r] = numbers;
-          numbers += (spreads ? last - from + 1 : 1) * m.n_heads * (padded(m.d_head, LANES) + LANES);
+          numbers += (spreads ? to - from + 1 : 1) * m.n_heads * (padded(m.d_head, LANES) + LANES);
         }
       }
     }

@@ -46,14 +46,15 @@ inline Floats all(float x) { return Floats{} + x; }
 inline Floats load(const float* from) { return read<Floats>(from); }
 
 // Twice as many numbers as a register holds.
-inline void load_two(const float* from, Floats& low, Floats& high) {
+template <class T>
+inline void load_two(const T* from, Floats& low, Floats& high) {
   low = load(from);
   high = load(from + WIDTH);
 }
 
-// The same of bfloat16, the even ones apart from the odd ones: a word holds two numbers, the lower one is shifted up,
-// the upper one is masked.
-inline void load_even_odd(const Bfloat16* from, Floats& even, Floats& odd) {
+// Of bfloat16 the even ones apart from the odd ones: a word holds two numbers, the lower one is shifted up, the upper one
+// is masked.
+inline void load_two(const Bfloat16* from, Floats& even, Floats& odd) {
   const Words both = read<Words>(from);
   even = (Floats)(both << 16);
   odd = (Floats)(both & 0xffff0000u);

@@ -1,6 +1,6 @@
 // One thread's part of a decoding step: embedding, blocks, cache and final norm, for a few new tokens of each row. The
 // formulas are those of tfguide/reference; what is added is where the bytes lie and which thread reads them.
-// Activations are float32 throughout, whatever the weights are.
+// Activations are float32, but for what products round (see inputs.h).
 #pragma once
 #include "attention.h"
 #include "linear.h"
@@ -89,7 +89,7 @@ class Worker {
     float* to = products - part.first;  // so that output o lies at to + o
     int shares = 1;
     if (in_partial_sums(w, s.rows)) {
-      stride = padded(s.rows * s.widest, LANES);
+      stride = padded(COLUMN_ROWS * s.widest, LANES);
       ld = w.out;
       to = s.partial + set * size * stride;
       set ^= 1;  // the other threads may still be adding up the partial sums of the product before

@@ -20,7 +20,7 @@ from tfguide.bench.agreement import check_agreement
 from tfguide.bench.llama import LlamaModel, LlamaRows, has_llama_cpp
 from tfguide.bench.models import bytes_read, kept_model
 from tfguide.bench.ours import OurRows, load_ours, plain_logits
-from tfguide.bench.timing import machine, median_ratio, show_machine, take_turns
+from tfguide.bench.timing import machine, median_ratio, show_machine, show_name, take_turns
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops
@@ -169,7 +169,7 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append(f"{'':35}{'positions':>10}{'step':>12}{'of bytes':>10}{'ours is':>9}  {'prompt':>13}{'of best':>9}")
     lines.append(f"{'':21}{'type':9}{'cache':9}{'':>6}{'ms':>12}{'':>19}  {'tokens/s':>13}")
     for row in result["rows"]:
-        name = f"{row['name']}" + (f" {row['framework']}" if row["name"] == "tfguide" else "")
+        name = show_name(row)
         start = f"{name:20} {row['dtype']:9}{row.get('cache_dtype', ''):9}{row.get('prompt', ''):>6}"
         if "error" in row:
             lines.append(f"{start}  {row['error']}")

@@ -18,7 +18,7 @@ from tfguide.bench.agreement import check_agreement
 from tfguide.bench.llama import LlamaModel, LlamaRows, has_llama_cpp
 from tfguide.bench.models import kept_model
 from tfguide.bench.ours import OurRows, load_ours, plain_logits
-from tfguide.bench.timing import machine, median_ratio, show_machine, take_turns
+from tfguide.bench.timing import machine, median_ratio, show_machine, show_name, take_turns
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 
@@ -109,7 +109,7 @@ def table(result: dict) -> str:
     lines = [show_machine(result)]
     lines.append(f"{'':20} {'type':9}{'rows':>5}{'tokens/s':>11}{'ms/step':>9}{'ours is':>9}{'of bound':>10}")
     for row in result["rows"]:
-        name = f"{row['name']}" + (f" {row['framework']}" if row["name"] == "tfguide" else "")
+        name = show_name(row)
         if "error" in row:
             lines.append(f"{name:20} {row['dtype']:9}  {row['error']}")
             continue

@@ -13,7 +13,7 @@ from tfguide.bench import limits, memory
 from tfguide.bench.agreement import check_agreement
 from tfguide.bench.contestants import Ours, enter, entrants
 from tfguide.bench.models import bytes_read, kept_model
-from tfguide.bench.timing import machine, median_ratio, show_machine, take_turns
+from tfguide.bench.timing import machine, median_ratio, show_machine, show_name, take_turns
 from tfguide.checks.values import check_choice, check_count
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops
@@ -134,7 +134,7 @@ def table(result: dict) -> str:
         f"{'':12}{'type':9}{'prompt':>7}{'':2}{'tokens/s':>10}{'ours is':>9}{'of limit':>10}{'peak memory':>13}"
     )
     for row in result["rows"]:
-        name = f"{row['name']}" + (f" {row['framework']}" if row["name"] == "tfguide" else "")
+        name = show_name(row)
         start = f"{name:20} {row['dtype']:9}{row['prompt']:>6}"
         if "error" in row:
             lines.append(f"{start}  {row['error']}")

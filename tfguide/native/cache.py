@@ -60,29 +60,24 @@ class NativeCache:
         if dtype_of(keys[0]) != dtype:
             raise ValueError(f"the cache must be of the type that is named, {dtype}, got {dtype_of(keys[0])}")
         tensors = (*keys, *values)
-        other = find_other(tensors, shape)
-        if other is not None:
-            raise ValueError(
-                f"keys and values of all layers must be {dtype} of shape {shape}, contiguous in main memory; got "
-                f"{dtype_of(other)} of shape {tuple(other.shape)} with {describe_layout(other)}"
-            )
+        check_layers("keys and values", tensors, dtype, shape)
         places = [address(key) for key in keys], [address(value) for value in values]
         if scales is None:
             return cls(*places, shape, dtype, tensors)
-        check_scales(scales, config.n_layers, shape[:-1])
-        return cls(
-            *places, shape, dtype, (*tensors, *scales[0], *scales[1]), *([address(x) for x in s] for s in scales)
-        )
+        if [len(part) for part in scales] != [config.n_layers] * 2:
+            raise ValueError(
+                f"the cache must hold scales of {config.n_layers} layers, got {[len(part) for part in scales]}"
+            )
+        both = (*scales[0], *scales[1])
+        check_layers("scales", both, "float32", shape[:-1])
+        return cls(*places, shape, dtype, (*tensors, *both), *([address(x) for x in part] for part in scales))
 
 
-def check_scales(scales, n_layers, shape):
-    """Raises ValueError for scales that the kernels cannot use. shape: (B, max_length, K)."""
-    if [len(part) for part in scales] != [n_layers] * 2:
-        raise ValueError(f"the cache must hold scales of {n_layers} layers, got {[len(part) for part in scales]}")
-    tensors = (*scales[0], *scales[1])
-    other = tensors[0] if dtype_of(tensors[0]) != "float32" else find_other(tensors, shape)
+def check_layers(what: str, tensors: Sequence[Any], dtype: str, shape: tuple[int, ...]) -> None:
+    """Raises ValueError that names `what` if one of the tensors of all layers is not what the kernels read."""
+    other = tensors[0] if dtype_of(tensors[0]) != dtype else find_other(tensors, shape)
     if other is not None:
         raise ValueError(
-            f"scales of all layers must be float32 of shape {shape}, contiguous in main memory; got {dtype_of(other)} "
+            f"{what} of all layers must be {dtype} of shape {shape}, contiguous in main memory; got {dtype_of(other)} "
             f"of shape {tuple(other.shape)} with {describe_layout(other)}"
         )

@@ -329,7 +329,7 @@ def test_a_compiled_step_reads_each_type(name, cache_dtype):
     assert module.generate(compiled, prompts, 7, [], cache_dtype=cache_dtype) == want
 
 
-@pytest.mark.parametrize("kind", ["plain", "compiled"])
+@pytest.mark.parametrize("kind", ["plain", "fast", "compiled"])
 @pytest.mark.parametrize("part", ["key", "value"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_what_float16_cannot_hold_is_no_silent_infinity(name, part, kind):

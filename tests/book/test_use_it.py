@@ -11,7 +11,7 @@ from tfguide import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "book" / "use_it.md").read_text(encoding="utf-8")
-RUN = [shlex.split(line) for line in re.findall(r'^tfguide\("(.*)"\)$', PAGE, flags=re.MULTILINE)]
+RUN = [shlex.split(line) for line in re.findall(r'^_ = tfguide\("(.*)"\)$', PAGE, flags=re.MULTILINE)]
 
 
 def named(capsys, *command):

@@ -73,6 +73,11 @@ def make(case, seed=0):
     model = getattr(transformers, name)(config(case), **(more[0] if more else {})).eval()
     if case in UNTIED_T5:
         model.lm_head.weight = torch.nn.Parameter(torch.empty(fields["vocab_size"], fields["d_model"]))
+    return randomise(model, seed)
+
+
+def randomise(model, seed=0):
+    """Fill every parameter of a model with random numbers; returns the model."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

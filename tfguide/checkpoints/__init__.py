@@ -1,7 +1,33 @@
-"""Folders as Hugging Face writes them: bert, gpt2, llama and t5, read into canonical weights and written from them."""
+"""Folders as Hugging Face writes them (bert, gpt2, llama, t5) and GGUF files: read into canonical weights, and back."""
 
+from tfguide.checkpoints.gguf import (
+    Blocks,
+    GgufFile,
+    GgufTensor,
+    find_gguf,
+    is_gguf,
+    open_gguf,
+    read_blocks,
+    read_gguf,
+    write_gguf,
+)
 from tfguide.checkpoints.quantized import is_quantized, read_quantized, write_quantized
 from tfguide.checkpoints.reading import read_checkpoint
 from tfguide.checkpoints.writing import write_checkpoint
 
-__all__ = ["is_quantized", "read_checkpoint", "read_quantized", "write_checkpoint", "write_quantized"]
+__all__ = [
+    "Blocks",
+    "GgufFile",
+    "GgufTensor",
+    "find_gguf",
+    "is_gguf",
+    "is_quantized",
+    "open_gguf",
+    "read_blocks",
+    "read_checkpoint",
+    "read_gguf",
+    "read_quantized",
+    "write_checkpoint",
+    "write_gguf",
+    "write_quantized",
+]

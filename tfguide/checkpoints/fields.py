@@ -19,6 +19,7 @@ class Fields:
 
     source: what errors call the file. ignore: keys treated as if they were absent, each with a warning; a key inside
     another is "outer.inner". nullable: counts and flags that may be null, whatever their default: None, and false.
+    peer: the program whose reading of these keys is the measure.
     Every error is a ValueError that names the file, the key, what came and what is supported.
     """
 
@@ -28,8 +29,9 @@ class Fields:
         source: str = "config.json",
         ignore: Iterable[str] = (),
         nullable: Collection[str] = (),
+        peer: str = "transformers",
     ):
-        self.source = source
+        self.source, self._peer = source, peer
         self._nullable = frozenset(nullable)
         self._ignore = frozenset(ignore)
         self._ignored: list[str] = []  # "key=value", for the warnings of `finish`
@@ -38,11 +40,11 @@ class Fields:
         self._keys = self._without_ignored(keys)
 
     def unsupported(self, key: str, value: Any, supported: str) -> ValueError:
-        """The error for a value that is not supported; says what is, and how to read the folder without the key."""
+        """The error for a value that is not supported; says what is, and how to read the model without the key."""
         key = self._outer + key
         return ValueError(
             f"{self.source}: {key}={short(value)} is not supported: {supported}; "
-            f"ignore=({key!r},), or --ignore {key}, reads the folder as if the key were absent"
+            f"ignore=({key!r},), or --ignore {key}, reads the model as if the key were absent"
         )
 
     @contextlib.contextmanager
@@ -187,7 +189,7 @@ class Fields:
             warnings.warn(f"{self.source}: ignored as told: {', '.join(self._ignored)}", stacklevel=2)
         if self._passed_over:
             keys = ", ".join(self._passed_over)
-            warnings.warn(f"{self.source}: passed over, as transformers does: {keys}", stacklevel=2)
+            warnings.warn(f"{self.source}: passed over, as {self._peer} does: {keys}", stacklevel=2)
 
     def _without_ignored(self, keys):
         self._ignored += [
@@ -223,6 +225,13 @@ class Fields:
             advice = f"not one of the {vocab_size} tokens of the vocabulary, read as None"
             warnings.warn(f"{self.source}: {name}={short(value)} is {advice}", stacklevel=2)
         return None
+
+
+def as_keys(ignore: Iterable[str]) -> tuple[str, ...]:
+    """Keys to ignore, as a tuple. Raises TypeError."""
+    if isinstance(ignore, str) or not isinstance(ignore, Iterable) or not all(isinstance(key, str) for key in ignore):
+        raise TypeError(f"ignore must be a sequence of keys of config.json or of a GGUF file, got {ignore!r}")
+    return tuple(ignore)
 
 
 def short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Folders to what a model is made of, and models to folders: the part that belongs to no framework."""
+"""Folders and GGUF files to what a model is made of, and back: the part that belongs to no framework."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfguide.checkpoints.folder import as_path
+from tfguide.checkpoints.gguf import is_gguf, read_gguf, write_gguf
 from tfguide.checkpoints.quantized import is_quantized, read_quantized, write_quantized
 from tfguide.checkpoints.reading import read_checkpoint
 from tfguide.checkpoints.writing import write_checkpoint
@@ -24,11 +26,15 @@ def read_model(
     check_dtype(dtype)
     if not (quantization is None or isinstance(quantization, Quantization)):
         raise TypeError(f"quantization must be a Quantization or None, got {type(quantization).__name__}")
-    if is_quantized(folder):
-        if quantization is not None:
-            raise ValueError(f"the model in {folder} is quantised already")
+    folder = as_path(folder)
+    if is_gguf(folder):
+        config, weights = read_gguf(folder, ignore)
+    elif not is_quantized(folder):
+        config, weights = read_checkpoint(folder, ignore)
+    elif quantization is not None:
+        raise ValueError(f"the model in {folder} is quantised already")
+    else:
         return read_quantized(folder)
-    config, weights = read_checkpoint(folder, ignore)
     if quantization is not None:
         weights = pack_checkpoint(config, weights, quantization)
     return config, quantization, weights
@@ -46,3 +52,24 @@ def save_checkpoint(model: Weighted, folder: str | os.PathLike, overwrite: bool 
         write_checkpoint(folder, model.config, model.to_weights(), overwrite)
     else:
         write_quantized(folder, model.config, model.quantization, model.to_quantized(), overwrite)
+
+
+def save_gguf(
+    model: Weighted,
+    path: str | os.PathLike,
+    block_type: str = "F16",
+    tokenizer: str | os.PathLike | None = None,
+    embedding_type: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a model to a GGUF file, which llama.cpp and `load_checkpoint` read.
+
+    block_type: "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1" or "Q4_K", for the matrices. tokenizer: the GGUF file, the
+    tokenizer.json or the folder to take a tokeniser and a chat template from; without one, llama.cpp makes no text.
+    embedding_type: of the embedding and the head; default: Q8_0 where `block_type` has 4 bits, else `block_type`.
+    overwrite: replace a file that is there.
+
+    A quantised model is dequantised first. Raises ValueError for a model that none of the architectures can express,
+    FileExistsError; see `tfguide.checkpoints.write_gguf`.
+    """
+    write_gguf(path, model.config, model.to_weights(), block_type, tokenizer, embedding_type, overwrite)

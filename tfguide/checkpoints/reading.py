@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from tfguide.checkpoints import bert, gpt2, llama, t5
-from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.fields import Fields, as_keys
 from tfguide.checkpoints.folder import CONFIG, as_folder, find_tensors, read_object
 from tfguide.checkpoints.generation import with_special_tokens
 from tfguide.checkpoints.layout import plain_names, read_weights
@@ -37,7 +37,7 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     NotADirectoryError and TypeError for the arguments.
     """
     folder = as_folder(folder)
-    ignore = _as_keys(ignore)
+    ignore = as_keys(ignore)
     source = str(folder / CONFIG)
     keys = read_object(folder / CONFIG)
     family = _family(keys, source)
@@ -54,9 +54,3 @@ def _family(keys: Mapping[str, Any], source: str) -> ModuleType:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ValueError(f"{source}: model_type={model_type!r} is not supported, expected one of {', '.join(FAMILIES)}")
     return FAMILIES[model_type]
-
-
-def _as_keys(ignore) -> tuple[str, ...]:
-    if isinstance(ignore, str) or not isinstance(ignore, Iterable) or not all(isinstance(key, str) for key in ignore):
-        raise TypeError(f"ignore must be a sequence of keys of config.json, got {ignore!r}")
-    return tuple(ignore)

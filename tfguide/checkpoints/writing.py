@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from tfguide.checkpoints.differences import differences
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, GENERATION, INDEX, WEIGHTS, as_path
 from tfguide.checkpoints.generation import generation_config, tokens_of
@@ -93,30 +93,7 @@ def _obstacles(config, family) -> list[str]:
         nearest = family.config_from_hf(Fields(hf_config(config, family)), tensors)
     except ValueError as error:
         return [str(error).removeprefix("config.json: ")]
-    different = []
-    for field in dataclasses.fields(config):
-        ours, theirs = getattr(config, field.name), getattr(nearest, field.name)
-        if field.name not in _without_effect(config) and not _same(ours, theirs):
-            different.append(f"{field.name}={ours!r} (it has {theirs!r})")
-    return different
-
-
-def _without_effect(config) -> set[str]:
-    """The fields that a model of this configuration never reads."""
-    fields = set()
-    if config.kind == "encoder":
-        fields |= {"tied_head", "logit_scale"}
-    if config.norm == "rms":
-        fields |= {"norm_bias"}
-    if config.positions != "rotary":
-        fields |= {"rope_theta"}
-    if config.positions != "relative":
-        fields |= {"relative_buckets", "relative_max_distance"}
-    return fields
-
-
-def _same(a, b) -> bool:
-    return a == b or (isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-12))
+    return differences(config, nearest)
 
 
 def _write_weights(folder: Path, config, family, weights, max_shard_bytes) -> None:

@@ -2,7 +2,7 @@
 
 from tfguide.torch import startup  # noqa: F401, I001  before anything that imports PyTorch
 
-from tfguide.checkpoints.models import save_checkpoint
+from tfguide.checkpoints.models import save_checkpoint, save_gguf
 from tfguide.compress.models import (
     layer_changes, pool_kv_heads, prune_heads, prune_layers, prune_magnitude, prune_neurons, prune_two_four,
     quantize, to_weights,
@@ -30,6 +30,6 @@ __all__ = [
     "attention_maps", "attention_weights", "beam_search", "causal_mask", "from_weights", "fused_attention",
     "generate", "layer_changes", "layer_norm", "load_checkpoint", "padding_mask", "perplexity", "pool_kv_heads",
     "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize", "relative_bias",
-    "rms_norm", "rotary_angles", "rotate", "save_checkpoint", "scaled_dot_product_attention", "sentence_embeddings",
-    "sinusoidal_positions", "speculative_generate", "stream", "tiled_attention", "to_weights",
+    "rms_norm", "rotary_angles", "rotate", "save_checkpoint", "save_gguf", "scaled_dot_product_attention",
+    "sentence_embeddings", "sinusoidal_positions", "speculative_generate", "stream", "tiled_attention", "to_weights",
 ]  # fmt: skip

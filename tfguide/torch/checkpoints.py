@@ -1,4 +1,4 @@
-"""Read Hugging Face folders into PyTorch models."""
+"""Read Hugging Face folders and GGUF files into PyTorch models."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ def load_checkpoint(
     dtype: str = "float32",
     quantization: Quantization | None = None,
 ) -> Encoder | Decoder | EncoderDecoder:
-    """The model in a folder with config.json and safetensors, as Hugging Face writes them: bert, gpt2, llama or t5.
+    """The model in a folder with config.json and safetensors, as Hugging Face writes them, or in a GGUF file.
 
-    ignore: keys of config.json that do not matter, to skip with a warning; a nested key is "outer.inner".
+    folder: of the families bert, gpt2, llama and t5; or a .gguf file, or a folder that holds one and no safetensors, of
+    the architectures llama (with Mistral's models), gpt2 and bert. What a GGUF file holds in blocks is dequantised.
+    ignore: keys of config.json or of the file's metadata that do not matter, to skip with a warning; a key inside
+    another is "outer.inner".
     dtype: the type of the weights and activations, as in `from_weights`; a quantised model that `save_checkpoint` wrote
     keeps its integers and loads its other weights in this type.
     quantization: quantise while reading, as `quantize` does, but without the unquantised model in memory.
     Raises ValueError for a model that the package does not compute exactly and for incomplete files (see
-    `tfguide.checkpoints.read_checkpoint`), for `quantization` of a folder that is already quantised, and as `quantize`.
+    `tfguide.checkpoints.read_checkpoint` and `read_gguf`), for `quantization` of a folder that is already quantised,
+    and as `quantize`; ImportError where a GGUF file has blocks and the package `gguf` is missing.
     """
     config, quantization, arrays = read_model(folder, ignore, dtype, quantization)
     if quantization is None:

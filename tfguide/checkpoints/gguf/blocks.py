@@ -1,8 +1,11 @@
-"""The types in which a GGUF file holds numbers: how many numbers a block has, and how many bytes."""
+"""Blocks of numbers as a GGUF file holds them: their types, and the numbers that they stand for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -45,4 +48,45 @@ BLOCK_TYPES = {
     34: BlockType("TQ1_0", 256, 54),
     35: BlockType("TQ2_0", 256, 66),
 }
+_PLAIN = {"F32": "<f4", "F16": "<f2"}
+
 NUMBERS = {block.name: number for number, block in BLOCK_TYPES.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A matrix as rows of blocks, (out, in): each row has the weights of one output, or is the vector of one token.
+
+    block_type: one of BLOCK_TYPES by name. shape: (out, in). data: uint8 (out, bytes), most often mapped from a file.
+    """
+
+    block_type: str
+    shape: tuple[int, int]
+    data: np.ndarray
+
+    def dequantised(self) -> np.ndarray:
+        """The numbers (out, in), float32. Raises ImportError where that takes the package `gguf`."""
+        return dequantise(self.data, self.block_type)
+
+
+def dequantise(data: np.ndarray, block_type: str) -> np.ndarray:
+    """Rows of blocks (..., bytes), uint8, as float32 numbers (..., in), in an array of their own.
+
+    The package `gguf` does it, except for plain numbers. Raises ImportError where it is needed and missing.
+    """
+    if block_type in _PLAIN:
+        return np.ascontiguousarray(data).view(_PLAIN[block_type]).astype(np.float32)
+    if block_type == "BF16":  # the upper half of a float32
+        return (np.ascontiguousarray(data).view("<u2").astype(np.uint32) << 16).view(np.float32)
+    gguf = import_gguf(f"dequantise blocks of type {block_type}")
+    with np.errstate(all="ignore"):  # a block may hold any bits: what is not finite is not finite in llama.cpp either
+        return gguf.quants.dequantize(data, gguf.GGMLQuantizationType(NUMBERS[block_type]))
+
+
+def import_gguf(purpose: str) -> ModuleType:
+    """The package `gguf`. Raises ImportError that says what it is needed for and how to install it."""
+    try:
+        import gguf
+    except ModuleNotFoundError:
+        raise ImportError(f"the package gguf is needed to {purpose}: pip install 'tfguide[gguf]'") from None
+    return gguf

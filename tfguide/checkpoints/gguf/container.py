@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfguide.checkpoints.folder import INDEX, WEIGHTS
-from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS
+from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, dequantise
 from tfguide.checkpoints.gguf.header import MAGIC, Header
 
 _ALIGNMENT = "general.alignment"
@@ -33,12 +33,6 @@ class GgufTensor:
 
     def dequantised(self) -> np.ndarray:
         """The numbers as a float32 array of their own. Raises ImportError where that takes the package `gguf`."""
-        if self.block_type == "F32":
-            return self.data.view("<f4").astype(np.float32)
-        if self.block_type == "F16":
-            return self.data.view("<f2").astype(np.float32)
-        if self.block_type == "BF16":
-            return (self.data.view("<u2").astype(np.uint32) << 16).view(np.float32)
         return dequantise(self.data, self.block_type)
 
 
@@ -110,18 +104,6 @@ def find_gguf(path: str | os.PathLike) -> Path:
         names = ", ".join(file.name for file in files)
         raise ValueError(f"{path} holds several GGUF files, name one of them: {names}")
     return files[0]
-
-
-def dequantise(data: np.ndarray, block_type: str) -> np.ndarray:
-    """Rows of blocks (..., bytes), uint8, as float32 numbers (..., in), by the package `gguf`; raises ImportError."""
-    try:
-        import gguf
-    except ModuleNotFoundError:
-        raise ImportError(
-            f"blocks of type {block_type} are dequantised by the package gguf: pip install 'tfguide[gguf]'"
-        ) from None
-    with np.errstate(all="ignore"):  # a block may hold any bits: what is not finite is not finite in llama.cpp either
-        return gguf.quants.dequantize(np.asarray(data), gguf.GGMLQuantizationType(NUMBERS[block_type]))
 
 
 def _files_in(folder):

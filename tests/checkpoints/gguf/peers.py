@@ -1,0 +1,98 @@
+"""Models of transformers as GGUF files, by the names and the quantisation of the package `gguf`, not by this one's."""
+
+import gguf
+import numpy as np
+import torch
+
+# A type for each kind of tensor in turn, so that every file has several.
+TYPES = ("Q8_0", "F16", "Q4_1", "F32", "Q5_0", "BF16", "Q4_0")
+
+
+def write(model, file, types=TYPES, **more):
+    """Write a model of transformers to a GGUF file; its parameters become what the file holds, dequantised.
+
+    more: metadata, written after the usual keys of the same name; None leaves a key out.
+    """
+    arch = {"LlamaForCausalLM": "llama", "GPT2LMHeadModel": "gpt2", "BertModel": "bert"}[type(model).__name__]
+    keys = {f"{arch}.{name}": value for name, value in KEYS[arch](model.config).items()}
+    keys |= {name.replace("__", "."): value for name, value in more.items()}
+    writer = gguf.GGUFWriter(file, arch)
+    for key, value in keys.items():
+        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        if value is not None:
+            add.get(type(value), writer.add_array)(key, value)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], model.config.num_hidden_layers)
+    for i, (name, parameter) in enumerate(model.named_parameters()):
+        theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if theirs is None:
+            assert "pooler" in name  # as the converter leaves it out
+            continue
+        array = parameter.detach().numpy()
+        conv = arch == "gpt2" and array.ndim == 2 and ".h." in name  # stored (in, out)
+        rows = array.T if conv else array
+        heads = heads_of(model.config, theirs) if arch == "llama" else 0
+        if heads:  # the converter's permutation
+            rows = rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+        kind = gguf.GGMLQuantizationType[types[i % len(types)]]
+        if rows.ndim == 1 or rows.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
+            kind = gguf.GGMLQuantizationType.F32
+        data = gguf.quants.quantize(np.ascontiguousarray(rows), kind)
+        writer.add_tensor(theirs, data, raw_dtype=kind)
+        rows = gguf.quants.dequantize(data, kind)
+        if heads:
+            rows = rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+        parameter.data = torch.tensor(rows.T if conv else rows)
+    for name, array in extra_tensors(model).items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def heads_of(config, name):
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    return next((n for part, n in heads.items() if f".{part}." in name), 0)
+
+
+def extra_tensors(model):
+    """The divisors of Llama 3's frequencies, from the frequencies that transformers computes."""
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "llama3":
+        return {}
+    d_head = model.config.head_dim
+    plain = rope["rope_theta"] ** (-torch.arange(0, d_head, 2).double() / d_head)
+    return {"rope_freqs.weight": (plain / model.model.rotary_emb.inv_freq.double()).float().numpy()}
+
+
+def _llama(config):
+    return {
+        "context_length": config.max_position_embeddings, "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers, "feed_forward_length": config.intermediate_size,
+        "vocab_size": config.vocab_size, "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads, "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim, "rope.dimension_count": config.head_dim,
+        "rope.freq_base": float(config.rope_parameters["rope_theta"]),
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+    }  # fmt: skip
+
+
+def _gpt2(config):
+    return {
+        "context_length": config.n_positions, "embedding_length": config.n_embd, "block_count": config.n_layer,
+        "feed_forward_length": config.n_inner or 4 * config.n_embd, "attention.head_count": config.n_head,
+        "attention.layer_norm_epsilon": config.layer_norm_epsilon,
+    }  # fmt: skip
+
+
+def _bert(config):
+    return {
+        "context_length": config.max_position_embeddings, "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers, "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads, "attention.causal": False,
+        "attention.layer_norm_epsilon": config.layer_norm_eps, "pooling_type": 1,
+    }  # fmt: skip
+
+
+KEYS = {"llama": _llama, "gpt2": _gpt2, "bert": _bert}

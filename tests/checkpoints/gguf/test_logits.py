@@ -1,0 +1,118 @@
+"""GGUF files in both frameworks: the logits of transformers with the dequantised weights, to 2e-5."""
+
+import numpy as np
+import pytest
+
+from tests.support import numpy, tensor
+from tfguide.checkpoints import Blocks, open_gguf, read_blocks, read_gguf
+from tfguide.compress import Quantization
+from tfguide.weights import weight_table
+
+pytest.importorskip("gguf")
+hf = pytest.importorskip("tests.checkpoints.hf")
+peers = pytest.importorskip("tests.checkpoints.gguf.peers")
+
+LLAMA = hf.LLAMA | dict(hidden_size=288, intermediate_size=160, num_attention_heads=9, num_key_value_heads=3)
+BERT = hf.BERT | dict(hidden_size=96, intermediate_size=160, vocab_size=41)
+GPT2 = hf.GPT2 | dict(n_embd=96, n_head=3, n_inner=224)
+CASES = {
+    "llama-grouped": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=53.0))),
+    "llama-multi-head-tied": (
+        "LlamaForCausalLM",
+        LLAMA
+        | dict(hidden_size=96, num_attention_heads=3, num_key_value_heads=3, head_dim=32, tie_word_embeddings=True),
+    ),
+    "llama-multi-query-biases": (
+        "LlamaForCausalLM",
+        LLAMA | dict(hidden_size=224, num_attention_heads=7, num_key_value_heads=1, attention_bias=True, mlp_bias=True),
+    ),
+    "llama-3": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=hf.LLAMA3)),
+    "gpt2": ("GPT2LMHeadModel", GPT2),
+    "gpt2-untied": ("GPT2LMHeadModel", GPT2 | dict(tie_word_embeddings=False, n_head=4, n_inner=None)),
+    "bert": ("BertModel", BERT | dict(num_attention_heads=3)),
+    "bert-one-type": ("BertModel", BERT | dict(num_attention_heads=4, type_vocab_size=1)),
+}
+
+
+def make(case):
+    """A model of transformers with random parameters."""
+    import transformers
+
+    name, fields = CASES[case]
+    kind = getattr(transformers, name)
+    return hf.randomise(kind(kind.config_class(**fields)).eval())
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory):
+    """Every model of CASES in turn, with the weights of its file, and the file."""
+    model = make(request.param)
+    return model, peers.write(model, tmp_path_factory.mktemp(request.param) / "model.gguf")
+
+
+def compared(tg, framework, model, peer):
+    """The largest difference of two models' outputs, relative to the largest output."""
+    tokens, masks, real = hf.inputs(model.config.kind, model.config.vocab_size, model.config.n_token_types)
+    ours = numpy(
+        model(
+            *(tensor(framework, t) for t in tokens),
+            **{name: tensor(framework, mask) for name, mask in masks.items()},
+        )
+    )
+    theirs = hf.outputs(peer, tokens, masks)
+    return np.abs(ours - theirs)[real].max() / np.abs(theirs[real]).max()
+
+
+def test_equal_transformers(case, framework, tg):
+    peer, file = case
+    assert compared(tg, framework, tg.load_checkpoint(file), peer) < 2e-5
+
+
+def test_folders_types_and_quantisation(case, framework, tg):
+    """A folder that holds the file gives the same model, which can be read in another type or quantised."""
+    peer, file = case
+    config, weights = read_gguf(file)
+    for name, array in tg.to_weights(tg.load_checkpoint(file.parent)).items():
+        np.testing.assert_array_equal(array, weights[name])
+    half = tg.load_checkpoint(str(file), dtype="float16")
+    assert half.config == config and compared(tg, framework, half, peer) < 0.1
+    eight = tg.load_checkpoint(file, quantization=Quantization(8))
+    assert eight.quantization == Quantization(8) and compared(tg, framework, eight, peer) < 0.1
+
+
+def test_blocks_are_those_of_the_file(case):
+    """Matrices and the embedding stay in blocks, mapped from the file, or copied where rows have another order."""
+    _, file = case
+    opened = open_gguf(file)
+    config, arrays = read_blocks(opened)
+    weights = read_gguf(file)[1]
+    table = weight_table(config)
+    assert list(arrays) == list(table)
+    mapped = 0
+    for name, array in arrays.items():
+        if table[name].is_matrix or name == "embedding.token.weight":
+            assert isinstance(array, Blocks)
+            rows = weights[name].T if table[name].is_matrix else weights[name]
+            assert array.shape == rows.shape and array.data.shape[0] == rows.shape[0]
+            np.testing.assert_array_equal(array.dequantised(), rows)
+            own = any(np.shares_memory(array.data, tensor.data) for tensor in opened.tensors.values())
+            turned = opened.architecture == "llama" and name.endswith(("query.weight", "key.weight"))
+            assert own != turned, name
+            mapped += own
+        else:
+            assert array.dtype == np.float32 and array.shape == table[name].shape
+    assert mapped > 5 and len({tensor.block_type for tensor in opened.tensors.values()}) >= 5
+
+
+def test_configurations(case):
+    peer, file = case
+    config, _ = read_gguf(file)
+    assert config.n_layers == 2 and config.vocab_size == peer.config.vocab_size
+    assert config.max_positions == peer.config.max_position_embeddings
+    assert config.tied_head == (config.kind == "encoder" or peer.config.tie_word_embeddings)
+    assert config.norm_eps in (getattr(peer.config, name, None) for name in
+                               ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"))  # fmt: skip
+    if config.positions == "rotary":
+        assert config.rope_theta == peer.config.rope_parameters["rope_theta"]
+        assert (config.rope_scaling is None) == (peer.config.rope_parameters["rope_type"] == "default")
+        assert config.n_kv_heads == peer.config.num_key_value_heads and config.d_head == peer.config.head_dim

@@ -1,0 +1,245 @@
+"""What is read from the metadata of a GGUF file, what is refused, and what is passed over with a warning."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+from tfguide.checkpoints import open_gguf, read_blocks, read_gguf
+from tfguide.checkpoints.gguf.rope import divisors, scaling_of
+from tfguide.frequencies import rotary_frequencies
+from tfguide.parts import RopeScaling
+
+gguf = pytest.importorskip("gguf")
+
+SIZES = dict(
+    context_length=19, embedding_length=12, block_count=1, feed_forward_length=14, attention__head_count=3,
+    attention__head_count_kv=1, attention__key_length=6, attention__value_length=6, rope__dimension_count=6,
+    attention__layer_norm_rms_epsilon=1e-5, rope__freq_base=500_000.0,
+)  # fmt: skip
+SHAPES = {
+    "token_embd.weight": (11, 12), "blk.0.attn_norm.weight": (12,), "blk.0.attn_q.weight": (18, 12),
+    "blk.0.attn_k.weight": (6, 12), "blk.0.attn_v.weight": (6, 12), "blk.0.attn_output.weight": (12, 18),
+    "blk.0.ffn_norm.weight": (12,), "blk.0.ffn_gate.weight": (14, 12), "blk.0.ffn_up.weight": (14, 12),
+    "blk.0.ffn_down.weight": (12, 14), "output_norm.weight": (12,),
+}  # fmt: skip
+
+
+def write(file, keys=None, tensors=None, arch="llama", **more):
+    """A small file: `more` are keys of the architecture, `keys` others; None leaves a key or a tensor out."""
+    writer = gguf.GGUFWriter(file, arch)
+    own = {f"{arch}.{name.replace('__', '.')}": value for name, value in (SIZES | more).items()}
+    for key, value in (own | (keys or {})).items():
+        if isinstance(value, (bool, np.bool_)):
+            writer.add_bool(key, value)
+        elif isinstance(value, (int, float, str)):
+            {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)](key, value)
+        elif value is not None:
+            writer.add_array(key, value)
+    stream = np.random.default_rng(0)
+    for name, shape in (SHAPES | (tensors or {})).items():
+        if shape is not None:
+            array = np.asarray(shape, np.float32) if name == "rope_freqs.weight" else stream.normal(size=shape)
+            writer.add_tensor(name, array.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def refused(file, *parts, error=ValueError, **options):
+    """Check that reading fails, and that the message names the file and has every part, in this order."""
+    with pytest.raises(error, match="(?s)" + ".*".join(map(re.escape, (str(file), *parts)))):
+        read_gguf(file, **options)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "model.gguf"
+
+
+class TestRead:
+    def test_sizes(self, file):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            config, weights = read_gguf(write(file))
+        assert (config.d_model, config.n_layers, config.n_heads, config.n_kv_heads, config.d_head) == (12, 1, 3, 1, 6)
+        assert (config.d_ff, config.vocab_size, config.max_positions, config.tied_head) == (14, 11, 19, True)
+        assert (config.norm_eps, config.rope_theta, config.sliding_window) == (1e-5, 500_000.0, None)
+        assert not (config.qkv_bias or config.output_bias or config.ffn_bias)
+        assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (None, None, None)
+        assert weights["embedding.token.weight"].shape == (11, 12) and "head.weight" not in weights
+
+    def test_absent_keys_have_their_defaults(self, file):
+        tensors = {f"blk.0.attn_{part}.weight": (12, 12) for part in ("q", "k", "v", "output")}
+        left_out = dict.fromkeys(
+            ("attention__head_count_kv", "attention__key_length", "attention__value_length", "rope__freq_base",
+             "rope__dimension_count")
+        )  # fmt: skip
+        config, _ = read_gguf(write(file, tensors=tensors, **left_out))
+        assert (config.n_kv_heads, config.d_head, config.rope_theta) == (3, 4, 10_000.0)
+
+    def test_one_number_for_each_layer(self, file):
+        config, _ = read_gguf(write(file, attention__head_count=[3], feed_forward_length=[14]))
+        assert (config.n_heads, config.d_ff) == (3, 14)
+
+    def test_a_window(self, file):
+        assert read_gguf(write(file, attention__sliding_window=5))[0].sliding_window == 5
+        assert read_gguf(write(file, attention__sliding_window=0))[0].sliding_window is None
+
+    def test_special_tokens(self, file):
+        tokens = {f"tokenizer.ggml.{name}_token_id": i for i, name in enumerate(("bos", "eos", "padding"), 3)}
+        config, _ = read_gguf(write(file, tokens))
+        assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (3, 4, 5)
+        ends = {"tokenizer.ggml.eot_token_id": 6, "tokenizer.ggml.eom_token_id": 4}
+        assert read_gguf(write(file, tokens | ends))[0].eos_token_id == (4, 6)
+
+    def test_special_tokens_that_a_tokeniser_does_not_name(self, file):
+        vocabulary = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": list("abcdefghijk")}
+        config, _ = read_gguf(write(file, vocabulary))
+        assert (config.bos_token_id, config.eos_token_id) == (1, 2)
+        with pytest.warns(UserWarning, match=r"bos_token_id=11 is not one of the 11 tokens"):
+            assert read_gguf(write(file, {"tokenizer.ggml.bos_token_id": 11}))[0].bos_token_id is None
+
+    def test_rotations_that_old_files_hold(self, file):
+        read_gguf(write(file, tensors={"blk.0.attn_rot_embd": (3,)}))
+
+    def test_passed_over_once(self, file):
+        write(file, {"other.key": "x", "general.name": "y"}, logit_scale=2.0)
+        with pytest.warns(UserWarning) as caught:
+            read_gguf(file)
+        (warning,) = caught
+        assert str(file) in str(warning.message) and "as llama.cpp does" in str(warning.message)
+        assert "llama.logit_scale=2.0" in str(warning.message) and "other.key='x'" in str(warning.message)
+        assert "general.name" not in str(warning.message)
+
+
+class TestRefused:
+    def test_architectures(self, file):
+        write(file, arch="falcon")
+        refused(file, "general.architecture='falcon' is not supported", "expected one of llama, gpt2, bert")
+
+    @pytest.mark.parametrize(
+        ("keys", "message"),
+        [
+            (dict(expert_count=8), ("llama.expert_count=8 is not supported", "mixture of experts", "ignore=")),
+            (dict(attention__causal=False), ("llama.attention.causal=False", "expected true")),
+            (dict(attention__value_length=4), ("llama.attention.value_length=4", "expected 6")),
+            (dict(rope__dimension_count=4), ("llama.rope.dimension_count=4", "expected 6")),
+            (dict(rope__scaling__type="yarn"), ("llama.rope.scaling.type='yarn'", "'none', 'linear'")),
+            (dict(rope__scaling__factor=-2.0), ("the divisors of the frequencies must be finite numbers above 0",)),
+            (dict(rope__scaling__attn_factor=2.0), ("llama.rope.scaling.attn_factor=2.0", "expected 1.0")),
+            (dict(block_count=None), ("no llama.block_count", "integer of at least 1")),
+            (dict(block_count=0), ("llama.block_count must be an integer of at least 1, got 0",)),
+            (dict(block_count=1 << 31), ("2147483648 layers, but there are only 11 tensors",)),
+            (dict(attention__layer_norm_rms_epsilon=None), ("no llama.attention.layer_norm_rms_epsilon",)),
+            (dict(attention__layer_norm_rms_epsilon=float("nan")), ("must be a finite number",)),
+            (dict(attention__head_count=[3, 5]), ("llama.attention.head_count must be an integer", "[3, 5]")),
+            (dict(attention__head_count_kv=2), ("n_kv_heads must divide n_heads",)),
+            (dict(feed_forward_length="x"), ("llama.feed_forward_length must be an integer",)),
+            (dict(vocab_size=10), ("vocab_size has 10 tokens", "does not fit the embedding", "of 11")),
+        ],
+    )
+    def test_keys(self, file, keys, message):
+        refused(write(file, **keys), *message)
+
+    def test_no_scaling_is_no_scaling(self, file):
+        for keys in (dict(rope__scaling__type="none", rope__scaling__factor=8.0), dict(rope__scale_linear=0.0)):
+            assert read_gguf(write(file, **keys))[0].rope_scaling is None
+
+    def test_ignored_keys(self, file):
+        write(file, rope__scaling__attn_factor=2.0)
+        with pytest.warns(UserWarning, match=r"ignored as told: llama.rope.scaling.attn_factor=2.0"):
+            read_gguf(file, ignore=("llama.rope.scaling.attn_factor",))
+        with pytest.raises(TypeError, match="ignore must be a sequence of keys"):
+            read_gguf(file, ignore="llama.rope.scaling.attn_factor")
+
+    @pytest.mark.parametrize("kind", ["adapter", "mmproj"])
+    def test_files_that_are_no_models(self, file, kind):
+        refused(write(file, {"general.type": kind}), f"general.type='{kind}' is not supported", "a whole model")
+
+    def test_a_vocabulary_that_does_not_fit_the_embedding(self, file):
+        write(file, {"tokenizer.ggml.tokens": list("abcdefghij")})
+        refused(file, "the tokeniser's vocabulary has 10 tokens", "does not fit the embedding", "of 11")
+        refused(write(file, {"tokenizer.ggml.tokens": "ab"}), "tokenizer.ggml.tokens must be a list")
+
+    @pytest.mark.parametrize(
+        ("tensors", "message"),
+        [
+            ({"token_embd.weight": None}, ("missing tensor 'token_embd.weight'",)),
+            ({"blk.0.ffn_up.weight": None}, ("missing tensor 'blk.0.ffn_up.weight' of shape (14, 12)", "up.weight")),
+            ({"blk.0.ffn_up.weight": (12, 14)}, ("'blk.0.ffn_up.weight' must have shape (14, 12), got (12, 14)",)),
+            ({"token_embd.weight": (11, 13)}, ("'token_embd.weight' must have shape (11, 12), got (11, 13)",)),
+            ({"blk.1.ffn_up.weight": (14, 12)}, ("unexpected tensor 'blk.1.ffn_up.weight'",)),
+            ({"blk.0.ffn_gate_inp.weight": (4, 12)}, ("unexpected tensor 'blk.0.ffn_gate_inp.weight'",)),
+            ({"blk.0.attn_q.bias": (18,)}, ("missing tensor 'blk.0.attn_k.bias' of shape (6,)",)),
+            ({"rope_freqs.weight": [1.0, 2.0]}, ("'rope_freqs.weight' must have shape (3,), got (2,)",)),
+            ({"rope_freqs.weight": [4.0, 1.0, 1.0]}, ("(rope_freqs.weight) as Llama 3's scaling gives them",)),
+            (
+                {"rope_freqs.weight": [1.0, 0.0, 1.0]},
+                ("the divisors of the frequencies must be finite numbers above 0",),
+            ),
+        ],
+    )
+    def test_tensors(self, file, tensors, message):
+        refused(write(file, tensors=tensors), *message)
+
+    def test_nothing_is_read_before_all_is_checked(self, file):
+        """The last tensor is wrong: no array of the others is made."""
+        write(file, tensors={"output_norm.weight": (13,)})
+        with pytest.raises(ValueError, match=r"output_norm"):
+            read_blocks(open_gguf(file))
+
+
+class TestScaling:
+    """Divisors of frequencies to the numbers of Llama 3's scaling, and back."""
+
+    @pytest.mark.parametrize(
+        ("d_head", "theta", "scaling"),
+        [
+            (128, 500_000.0, (8.0, 1.0, 4.0, 8192)),  # Llama 3.1
+            (64, 500_000.0, (32.0, 1.0, 4.0, 8192)),  # Llama 3.2 1B
+            (128, 1_000_000.0, (4.0, 1.0, 4.0, 16384)),
+            (64, 10_000.0, (8.0, 2.0, 7.0, 2048)),
+            (64, 10_000.0, (2.5, 1.0, 32.0, 4096)),
+            (10, 100.0, (4.0, 1.0, 4.0, 32)),  # one pair between the two ends
+        ],
+    )  # fmt: skip
+    def test_found(self, d_head, theta, scaling):
+        names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_positions")
+        scaling = RopeScaling(**dict(zip(names, scaling, strict=True)))
+        stored = divisors(d_head, theta, scaling).astype(np.float32)
+        for trained in (None, scaling.original_max_positions):
+            found = scaling_of(stored, theta, trained)
+            np.testing.assert_allclose(
+                rotary_frequencies(d_head, theta, found), rotary_frequencies(d_head, theta, scaling), rtol=1e-5
+            )
+            assert found.factor == scaling.factor
+        if scaling.low_freq_factor == 1.0:
+            assert found == scaling
+
+    @pytest.mark.parametrize("stored", [[3.0] * 5, [1.0, 1.0, 8.0, 8.0, 8.0], [1.0, 1.0, 1.0, 1.0, 2.0], [0.5] * 5])
+    def test_no_pair_between_the_ends(self, stored):
+        np.testing.assert_allclose(divisors(10, 1000.0, scaling_of(stored, 1000.0)), stored, rtol=1e-5)
+
+    def test_one_factor_for_all(self, file):
+        """llama.cpp divides the positions where a factor stands alone; the older key counts where the new is absent."""
+        for keys, factor in (
+            (dict(rope__scaling__type="linear", rope__scaling__factor=4.0), 4.0),
+            (dict(rope__scaling__factor=4.0, rope__scale_linear=8.0), 4.0),
+            (dict(rope__scale_linear=8.0), 8.0),
+        ):
+            config, _ = read_gguf(write(file, **keys))
+            np.testing.assert_allclose(divisors(6, 500_000.0, config.rope_scaling), factor, rtol=1e-6)
+        config, _ = read_gguf(write(file, tensors={"rope_freqs.weight": [1.0, 2.0, 2.0]}, rope__scaling__factor=3.0))
+        np.testing.assert_allclose(divisors(6, 500_000.0, config.rope_scaling), [3.0, 6.0, 6.0], rtol=1e-6)
+
+    def test_none(self):
+        assert scaling_of(np.ones(5, np.float32), 10_000.0) is None
+
+    def test_read(self, file):
+        config, _ = read_gguf(write(file, tensors={"rope_freqs.weight": [1.0, 2.0, 4.0]}, rope__freq_base=1000.0))
+        found = divisors(6, 1000.0, config.rope_scaling)
+        np.testing.assert_allclose(found, [1.0, 2.0, 4.0], rtol=1e-5)

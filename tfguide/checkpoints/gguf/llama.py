@@ -1,0 +1,137 @@
+"""The architecture "llama" of GGUF files: Llama, Mistral and what else has their layers, as llama.cpp computes them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.gguf import rope
+from tfguide.checkpoints.gguf.container import GgufFile
+from tfguide.checkpoints.gguf.keys import required, required_number, special_tokens, vocabulary
+from tfguide.checkpoints.gguf.layout import Place, linear
+from tfguide.config import ModelConfig
+
+ARCHITECTURE = "llama"
+READS = "Llama and Mistral, without experts"
+SKIPPED = re.compile(r"blk\.\d+\.attn_rot_embd(\.weight)?")  # computed from the base, in old files
+BESIDE = frozenset({rope.TENSOR})
+
+# No effect without experts, or without YaRN; what converters note down for other programs.
+INERT = frozenset(
+    "llama." + name
+    for name in (
+        "expert_used_count", "tensor_data_layout", "rope.scaling.finetuned",
+        "expert_group_count", "expert_group_used_count",
+    )
+)  # fmt: skip
+
+
+def config_from_gguf(fields: Fields, file: GgufFile) -> ModelConfig:
+    """The configuration in the metadata; the tensors tell whether there are biases, a head, and scaled frequencies."""
+    fields.fixed("llama.expert_count", 0, "one network in each layer: a mixture of experts has no layers here")
+    fields.fixed("llama.attention.causal", True, "a decoder that sees what came before")
+    d_model, n_heads = required(fields, "llama.embedding_length"), required(fields, "llama.attention.head_count")
+    d_head = fields.count("llama.attention.key_length", d_model // n_heads)
+    fields.fixed("llama.attention.value_length", d_head, "values of the size of keys")
+    fields.fixed("llama.rope.dimension_count", d_head, "all features of a head are rotated")
+    theta = fields.number("llama.rope.freq_base", 10_000.0)
+    vocab_size = vocabulary(fields, file)
+    config = ModelConfig(
+        kind="decoder",
+        d_model=d_model,
+        n_layers=required(fields, "llama.block_count"),
+        n_heads=n_heads,
+        n_kv_heads=fields.count("llama.attention.head_count_kv", n_heads),
+        d_head=d_head,
+        d_ff=required(fields, "llama.feed_forward_length"),
+        vocab_size=vocab_size,
+        max_positions=required(fields, "llama.context_length"),
+        norm="rms",
+        norm_eps=required_number(fields, "llama.attention.layer_norm_rms_epsilon"),
+        positions="rotary",
+        rope_theta=theta,
+        rope_scaling=_scaling(fields, file, d_head, theta),
+        sliding_window=fields.count("llama.attention.sliding_window", 0, least=0) or None,
+        activation="swiglu",
+        qkv_bias="blk.0.attn_q.bias" in file.tensors,
+        output_bias="blk.0.attn_output.bias" in file.tensors,
+        ffn_bias="blk.0.ffn_up.bias" in file.tensors,
+        tied_head="output.weight" not in file.tensors,
+        **special_tokens(file, vocab_size),
+    )
+    fields.finish(INERT)
+    return config
+
+
+def metadata(config: ModelConfig) -> dict[str, Any]:
+    """The keys of a configuration; what the architecture cannot express is not in them."""
+    keys = {
+        "context_length": config.max_positions or 1 << 20,
+        "embedding_length": config.d_model,
+        "block_count": config.n_layers,
+        "feed_forward_length": config.d_ff,
+        "vocab_size": config.vocab_size,
+        "attention.head_count": config.n_heads,
+        "attention.head_count_kv": config.n_kv_heads,
+        "attention.key_length": config.d_head,
+        "attention.value_length": config.d_head,
+        "attention.layer_norm_rms_epsilon": config.norm_eps,
+        "rope.dimension_count": config.d_head,
+        "rope.freq_base": config.rope_theta,
+    }
+    if config.rope_scaling is not None:
+        keys["rope.scaling.original_context_length"] = config.rope_scaling.original_max_positions
+    if config.sliding_window is not None:
+        keys["attention.sliding_window"] = config.sliding_window
+    return {f"llama.{key}": value for key, value in keys.items()}
+
+
+def beside(config: ModelConfig) -> dict[str, np.ndarray]:
+    """The float32 tensors of a configuration that are no weights."""
+    if config.rope_scaling is None:
+        return {}
+    divisors = rope.divisors(config.d_head, config.rope_theta, config.rope_scaling)
+    return {rope.TENSOR: divisors.astype(np.float32)}
+
+
+def places(config: ModelConfig) -> dict[str, Place]:
+    """Where each canonical weight lies."""
+    return dict(_places(config))
+
+
+def _scaling(fields, file, d_head, theta):
+    """The scaling of the frequencies: one divisor for all from the metadata, times the divisors of a tensor."""
+    kind = fields.choice("llama.rope.scaling.type", "linear", {"none": "none", "linear": "linear"})
+    fields.fixed("llama.rope.scaling.attn_factor", 1.0, "scores that the scaling of positions does not change")
+    older = fields.number("llama.rope.scale_linear", 1.0)
+    factor = fields.number("llama.rope.scaling.factor", older)
+    trained = fields.count("llama.rope.scaling.original_context_length", None)
+    divisors = np.full(d_head // 2, factor if kind == "linear" and factor else 1.0)  # 0: as if it were absent
+    if rope.TENSOR in file.tensors:
+        tensor = file.tensors[rope.TENSOR]
+        if tensor.shape != divisors.shape:
+            raise ValueError(f"tensor {rope.TENSOR!r} must have shape {divisors.shape}, got {tensor.shape}")
+        divisors = divisors * tensor.dequantised()
+    return rope.scaling_of(divisors, theta, trained)
+
+
+def _places(config):
+    yield "embedding.token.weight", Place("token_embd.weight")
+    for layer in range(config.n_layers):
+        ours, theirs = f"decoder.layers.{layer}", f"blk.{layer}"
+        yield f"{ours}.self_attention_norm.weight", Place(f"{theirs}.attn_norm.weight")
+        heads = dict(query=config.n_heads, key=config.n_kv_heads, value=0)
+        for part, n_heads in heads.items():
+            yield from linear(
+                f"{ours}.self_attention.{part}", f"{theirs}.attn_{part[0]}", config.qkv_bias, heads=n_heads
+            )
+        yield from linear(f"{ours}.self_attention.output", f"{theirs}.attn_output", config.output_bias)
+        yield f"{ours}.feed_forward_norm.weight", Place(f"{theirs}.ffn_norm.weight")
+        for part in ("gate", "up", "down"):
+            yield from linear(f"{ours}.feed_forward.{part}", f"{theirs}.ffn_{part}", config.ffn_bias)
+    yield "decoder.final_norm.weight", Place("output_norm.weight")
+    if not config.tied_head:
+        yield "head.weight", Place("output.weight")

@@ -1,0 +1,189 @@
+"""From a configuration and its weights to a GGUF file that llama.cpp loads."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tfguide.checkpoints.differences import differences
+from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS, import_gguf
+from tfguide.checkpoints.gguf.container import GgufFile, GgufTensor
+from tfguide.checkpoints.gguf.keys import EMBEDDING, fields_of
+from tfguide.checkpoints.gguf.layout import gguf_array, gguf_tensors
+from tfguide.checkpoints.gguf.quantise import WRITTEN, fitting_type, quantise
+from tfguide.checkpoints.gguf.reading import ARCHITECTURES
+from tfguide.checkpoints.gguf.tokenizer import special_token_keys, tokenizer_keys
+from tfguide.checks.shapes import check_config
+from tfguide.config import ModelConfig
+from tfguide.temporary import hidden_folder, remove_orphans, sync
+from tfguide.weights import check_weights
+
+_HEAD = "output.weight"
+_FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
+_TABLES = ("position_embd.weight", "token_types.weight")  # small, and rounded nowhere
+# llama.cpp's numbers for what most tensors of a file are.
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q4_K": 14, "BF16": 32}
+
+
+def write_gguf(
+    path: str | os.PathLike,
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    block_type: str = "F16",
+    tokenizer: str | os.PathLike | None = None,
+    embedding_type: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a GGUF file that llama.cpp loads, of the architecture (llama, gpt2 or bert) that the configuration has.
+
+    weights: canonical, of any floating type. block_type: of the matrices, "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"
+    or "Q4_K"; a matrix whose rows are no multiple of a block is Q5_0 instead of Q4_K, or F16. Norms, biases and the
+    tables of positions and token types stay float32.
+    tokenizer: a GGUF file, a tokenizer.json or a folder that holds one of them, whose tokeniser and chat template are
+    written as well; default: none, and llama.cpp takes and gives token numbers only.
+    embedding_type: of the embedding of tokens and of the head; default: Q8_0 where `block_type` has 4 bits, else
+    `block_type`. overwrite: replace a file that is there.
+
+    The file is written under a temporary name beside its place and then renamed. Raises ValueError where no
+    architecture can express the configuration, for weights that do not fit it or are not finite, and for a tokeniser
+    that does not; FileExistsError; ImportError where the package `gguf` is missing.
+    """
+    path = _free(path, overwrite)
+    check_config(config)
+    check_weights(config, weights)
+    types = _block_types(block_type, embedding_type)
+    architecture = choose_architecture(config)
+    keys = _metadata(config, architecture, block_type)
+    if tokenizer is not None:
+        keys |= tokenizer_keys(tokenizer, config)
+    keys |= special_token_keys(config)
+    remove_orphans(path.parent, path.name)
+    with hidden_folder(path.parent, path.name) as folder:
+        written = folder / path.name
+        _write(written, config, architecture, weights, keys, types)
+        sync(written)
+        _free(path, overwrite)
+        os.replace(written, path)
+
+
+def choose_architecture(config: ModelConfig) -> ModuleType:
+    """The architecture whose metadata, read back, is this configuration. Raises ValueError where there is none."""
+    reasons = []
+    for name, architecture in ARCHITECTURES.items():
+        obstacles = _obstacles(config, architecture)
+        if not obstacles:
+            return architecture
+        reasons.append(f"{name}: {', '.join(obstacles)}")
+    raise ValueError("no architecture of GGUF files can express this configuration:\n  " + "\n  ".join(reasons))
+
+
+def _obstacles(config, architecture) -> list[str]:
+    """What keeps an architecture from expressing a configuration: the fields that would come back different."""
+    config = config.replace(dropout=0.0)  # of training, which no file of this format speaks of
+    try:
+        tensors = {name: _empty(name, shape) for name, (shape, _) in gguf_tensors(config, architecture).items()}
+        tensors |= {name: _empty(name, array.shape, array) for name, array in architecture.beside(config).items()}
+        keys = architecture.metadata(config) | special_token_keys(config)
+        file = GgufFile(Path("GGUF"), architecture.ARCHITECTURE, keys, tensors)
+        nearest = architecture.config_from_gguf(fields_of(file), file)
+    except (KeyError, ValueError) as error:
+        return [f"no place for {error}" if isinstance(error, KeyError) else str(error).removeprefix("GGUF: ")]
+    scaling = nearest.rope_scaling and config.rope_scaling  # the tensor has what it does, not its numbers
+    return differences(config, nearest.replace(rope_scaling=scaling), tolerance=1e-6)
+
+
+def _empty(name, shape, array=None) -> GgufTensor:
+    data = np.broadcast_to(np.uint8(0), (*shape[:-1], 4 * shape[-1])) if array is None else array.view(np.uint8)
+    return GgufTensor(name, shape, "F32", data)
+
+
+def _free(path, overwrite) -> Path:
+    """The path to write to, with links resolved."""
+    if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
+        raise TypeError(f"path must be a str or a path, got {type(path).__name__}")
+    if not isinstance(overwrite, bool):
+        raise TypeError(f"overwrite must be a bool, got {overwrite!r}")
+    if not os.fspath(path):
+        raise ValueError("path must name a file, got an empty string")
+    path = Path(path).resolve()
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file to write to, got a folder: {path}")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already; overwrite=True replaces it")
+    return path
+
+
+def _block_types(block_type, embedding_type) -> tuple[str, str]:
+    """The types of the matrices, and of the embedding and the head."""
+    if embedding_type is None:
+        embedding_type = "Q8_0" if block_type in _FOUR_BITS else block_type
+    for name, value in (("block_type", block_type), ("embedding_type", embedding_type)):
+        if value not in WRITTEN:
+            raise ValueError(f"{name} must be one of {', '.join(WRITTEN)}, got {value!r}")
+    return block_type, embedding_type
+
+
+def _metadata(config, architecture, block_type) -> dict[str, Any]:
+    about = {
+        "general.type": "model",
+        "general.file_type": _FILE_TYPES[block_type],
+        "general.quantization_version": 2,
+        "tokenizer.ggml.model": "no_vocab",
+    }
+    return about | architecture.metadata(config)
+
+
+def _write(file, config, architecture, weights, keys, types) -> None:
+    """Write the header, then one tensor after the other, so that no more than one is in memory."""
+    gguf = import_gguf("write GGUF files")
+    writer = gguf.GGUFWriter(file, architecture.ARCHITECTURE)
+    for key, value in keys.items():
+        _add(writer, key, value)
+    beside, tensors = architecture.beside(config), gguf_tensors(config, architecture)
+    shapes = {name: array.shape for name, array in beside.items()} | {
+        name: shape for name, (shape, _) in tensors.items()
+    }
+    kinds = {name: _type_of(name, shape, types) for name, shape in shapes.items()}
+    for name, shape in shapes.items():
+        block = BLOCK_TYPES[NUMBERS[kinds[name]]]
+        in_bytes = (*shape[:-1], shape[-1] // block.size * block.n_bytes)
+        kind = gguf.GGMLQuantizationType[block.name]
+        writer.add_tensor_info(name, in_bytes, np.dtype(np.uint8), math.prod(in_bytes), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for array in beside.values():
+        writer.write_tensor_data(array.view(np.uint8))
+    places = architecture.places(config)
+    for name, (_, ours) in tensors.items():
+        try:
+            writer.write_tensor_data(quantise(gguf_array(config, places, weights, ours), kinds[name]))
+        except ValueError as error:
+            raise ValueError(f"weight {ours[0]!r} {error}") from error
+    writer.close()
+
+
+def _type_of(name, shape, types) -> str:
+    """The type of a tensor, given those of the matrices and of the embedding."""
+    if len(shape) == 1 or name in _TABLES:
+        return "F32"
+    return fitting_type(types[name in (EMBEDDING, _HEAD)], shape[-1])
+
+
+def _add(writer, key, value) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    elif value:  # the package refuses an empty list, which says nothing
+        writer.add_array(key, value)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from tfguide.checkpoints.folder import read_object
+from tfguide.checkpoints.folder import as_path, read_object
 from tfguide.checkpoints.gguf.container import is_gguf, open_gguf
 from tfguide.config import ModelConfig
 
@@ -36,7 +35,9 @@ def tokenizer_keys(path: str | os.PathLike, config: ModelConfig) -> dict[str, An
     Of tokenizer.json, byte-level BPE and the BPE of SentencePiece are supported. A vocabulary that is smaller than the
     model's is filled up with unused tokens. Raises ValueError that names the file, FileNotFoundError.
     """
-    path = Path(path)
+    path = as_path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file or folder with a tokeniser: {path}")
     keys = _from_gguf(path) if is_gguf(path) else _from_json(path / "tokenizer.json" if path.is_dir() else path)
     tokens = keys[_TOKENS]
     if len(tokens) > config.vocab_size:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +52,8 @@ def write_gguf(
     embedding_type: of the embedding of tokens and of the head; default: Q8_0 where `block_type` has 4 bits, else
     `block_type`. overwrite: replace a file that is there.
 
-    The file is written under a temporary name beside its place and then renamed. Raises ValueError where no
+    The file is written under a temporary name beside its place and then renamed. Warns of a sliding window, which
+    `read_gguf` applies and llama.cpp does not. Raises ValueError where no
     architecture can express the configuration, for weights that do not fit it or are not finite, and for a tokeniser
     that does not; FileExistsError; ImportError where the package `gguf` is missing.
     """
@@ -59,6 +62,9 @@ def write_gguf(
     check_weights(config, weights)
     types = _block_types(block_type, embedding_type)
     architecture = choose_architecture(config)
+    if config.sliding_window is not None:
+        limit = f"its logits are others after the first {config.sliding_window} tokens"
+        warnings.warn(f"llama.cpp does not apply the sliding window of this architecture: {limit}", stacklevel=2)
     keys = _metadata(config, architecture, block_type)
     if tokenizer is not None:
         keys |= tokenizer_keys(tokenizer, config)
@@ -85,7 +91,8 @@ def choose_architecture(config: ModelConfig) -> ModuleType:
 
 def _obstacles(config, architecture) -> list[str]:
     """What keeps an architecture from expressing a configuration: the fields that would come back different."""
-    config = config.replace(dropout=0.0)  # of training, which no file of this format speaks of
+    # Dropout belongs to training and the start token to encoder-decoders: neither has a key, nor an effect here.
+    config = dataclasses.replace(config, dropout=0.0, decoder_start_token_id=None)
     try:
         tensors = {name: _empty(name, shape) for name, (shape, _) in gguf_tensors(config, architecture).items()}
         tensors |= {name: _empty(name, array.shape, array) for name, array in architecture.beside(config).items()}
@@ -95,7 +102,7 @@ def _obstacles(config, architecture) -> list[str]:
     except (KeyError, ValueError) as error:
         return [f"no place for {error}" if isinstance(error, KeyError) else str(error).removeprefix("GGUF: ")]
     scaling = nearest.rope_scaling and config.rope_scaling  # the tensor has what it does, not its numbers
-    return differences(config, nearest.replace(rope_scaling=scaling), tolerance=1e-6)
+    return differences(config, dataclasses.replace(nearest, rope_scaling=scaling), tolerance=1e-6)
 
 
 def _empty(name, shape, array=None) -> GgufTensor:

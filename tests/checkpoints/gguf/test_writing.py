@@ -1,0 +1,293 @@
+"""GGUF files that are written: read back, by this package and by the package `gguf`, with the tokeniser of others."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.support import random_weights, small_config
+from tfguide.checkpoints import open_gguf, read_gguf, write_gguf
+from tfguide.checkpoints.gguf.quantise import WRITTEN
+from tfguide.parts import RopeScaling
+
+gguf = pytest.importorskip("gguf")
+
+LLAMA = dict(
+    norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
+    max_positions=67, vocab_size=37, d_model=35, n_heads=5, n_kv_heads=1, d_head=6, d_ff=33,
+)  # fmt: skip
+GPT2 = dict(positions="learned", activation="gelu_tanh", max_positions=67, vocab_size=37, d_model=35, n_heads=5,
+            n_kv_heads=5, d_head=7, d_ff=33)  # fmt: skip
+SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32)
+CONFIGS = {
+    "llama": LLAMA,
+    "llama-untied-biases": LLAMA | dict(tied_head=False, qkv_bias=True, output_bias=True, ffn_bias=True),
+    "llama-scaled": LLAMA | dict(rope_theta=100.0, rope_scaling=SCALING, n_kv_heads=5, eos_token_id=(2, 5, 7)),
+    "llama-tokens": LLAMA | dict(d_model=30, d_head=None, bos_token_id=1, eos_token_id=2, pad_token_id=3),
+    "gpt2": GPT2,
+    "gpt2-untied": GPT2 | dict(tied_head=False, bos_token_id=36, eos_token_id=36),
+}
+
+
+def config_of(name, **changes):
+    return small_config("decoder", **CONFIGS[name] | dict(decoder_start_token_id=None) | changes)
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request):
+    return config_of(request.param)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "model.gguf"
+
+
+def test_float32_comes_back_as_it_was(config, file):
+    weights = random_weights(config)
+    write_gguf(file, config, weights, "F32")
+    found, arrays = read_gguf(file)
+    assert found == config and list(arrays) == list(weights)
+    for name, array in weights.items():
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+@pytest.mark.parametrize("block_type", WRITTEN)
+def test_types(block_type, file):
+    """Matrices have the type asked for, or what it becomes for short rows; norms and biases stay float32."""
+    config = config_of("llama-untied-biases", d_model=256, d_ff=96, d_head=8, n_heads=32)
+    weights = random_weights(config)
+    write_gguf(file, config, weights, block_type)
+    tensors = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(file).tensors}
+    embedding = "Q8_0" if block_type.startswith("Q4") else block_type
+    assert tensors["blk.0.attn_q.weight"] == tensors["blk.0.ffn_up.weight"] == block_type
+    assert tensors["blk.0.ffn_down.weight"] == ("Q5_0" if block_type == "Q4_K" else block_type)  # rows of 96
+    assert tensors["token_embd.weight"] == tensors["output.weight"] == embedding
+    vectors = [name for name in tensors if "norm" in name or name.endswith("bias")]
+    assert len(vectors) == 2 * 9 + 1 and {tensors[name] for name in vectors} == {"F32"}
+    found, arrays = read_gguf(file)
+    assert found == config
+    limit = {"F32": 0.0, "F16": 2**-11, "BF16": 2**-8, "Q8_0": 0.01, "Q4_0": 0.13, "Q4_1": 0.08, "Q4_K": 0.08}
+    for name, array in weights.items():
+        scale = np.abs(array).max()
+        assert np.sqrt(np.square(arrays[name] - array).mean()) <= limit[block_type] * scale, name
+
+
+def test_the_type_of_the_embedding(file):
+    config = config_of("llama", d_model=32)
+    write_gguf(file, config, random_weights(config), "Q4_0", embedding_type="F16")
+    assert open_gguf(file).tensors["token_embd.weight"].block_type == "F16"
+    write_gguf(file, config, random_weights(config), "Q4_0", embedding_type="Q4_0", overwrite=True)
+    assert open_gguf(file).tensors["token_embd.weight"].block_type == "Q4_0"
+
+
+def test_models_of_both_frameworks(tg, config, file):
+    model = tg.from_weights(config, random_weights(config))
+    tg.save_gguf(model, file, "F32")
+    again = tg.load_checkpoint(file)
+    assert again.config == config
+    expected = tg.to_weights(model)
+    for name, array in tg.to_weights(again).items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_an_encoder(file):
+    config = small_config(
+        "encoder", norm_placement="post", embedding_norm=True, positions="learned", max_positions=19, n_token_types=2,
+        activation="gelu", decoder_start_token_id=None, d_model=24, d_head=4,
+    )  # fmt: skip
+    weights = random_weights(config)
+    write_gguf(file, config, weights, "F32")
+    found, arrays = read_gguf(file)
+    assert found == config
+    for name, array in weights.items():
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_a_window_is_written_with_a_warning(file):
+    config = config_of("llama", sliding_window=5)
+    with pytest.warns(UserWarning, match=r"llama\.cpp does not apply the sliding window.*after the first 5 tokens"):
+        write_gguf(file, config, random_weights(config))
+    assert read_gguf(file)[0] == config
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("name", "change", "parts"),
+        [
+            ("llama", dict(activation="geglu"), ("llama: activation='geglu' (it has 'swiglu')", "gpt2: ", "bert: ")),
+            ("llama", dict(attention_scale=0.5), ("llama: attention_scale=0.5",)),
+            ("llama", dict(norm="layer"), ("llama: no place for 'decoder.layers.0.self_attention_norm.bias'",)),
+            ("llama", dict(max_positions=None), ("llama: max_positions=None (it has 1048576)",)),
+            ("llama", dict(eos_token_id=(1, 2, 3, 4)), ("eos_token_id=(1, 2, 3, 4) (it has (1, 2, 3))",)),
+            ("gpt2", dict(activation="gelu"), ("gpt2: activation='gelu' (it has 'gelu_tanh')",)),
+            ("gpt2", dict(d_head=3), ("gpt2: ", "attn_qkv")),
+        ],
+    )
+    def test_configurations(self, name, change, parts, file):
+        config = config_of(name, **change)
+        with pytest.raises(ValueError, match="no architecture of GGUF files can express") as caught:
+            write_gguf(file, config, random_weights(config))
+        assert all(part in str(caught.value) for part in parts[: 1 if name == "gpt2" else None]), caught.value
+        assert list(file.parent.iterdir()) == []
+
+    def test_weights(self, file):
+        config = config_of("llama")
+        weights = random_weights(config)
+        with pytest.raises(ValueError, match="missing weight"):
+            write_gguf(file, config, {name: weights[name] for name in list(weights)[1:]})
+        weights["decoder.layers.0.feed_forward.up.weight"][3, 4] = np.nan
+        with pytest.raises(ValueError, match=r"'decoder.layers.0.feed_forward.up.weight' must be finite"):
+            write_gguf(file, config, weights)
+        assert list(file.parent.iterdir()) == []  # nothing is left of what was written before
+
+    def test_types(self, file):
+        config = config_of("llama")
+        with pytest.raises(ValueError, match=r"block_type must be one of F32, F16, .*Q4_K, got 'Q6_K'"):
+            write_gguf(file, config, random_weights(config), "Q6_K")
+        with pytest.raises(ValueError, match="embedding_type must be one of"):
+            write_gguf(file, config, random_weights(config), "F16", embedding_type="q8_0")
+
+    def test_places(self, file, tmp_path):
+        config, weights = config_of("llama"), random_weights(config_of("llama"))
+        with pytest.raises(IsADirectoryError, match="got a folder"):
+            write_gguf(tmp_path, config, weights)
+        with pytest.raises(TypeError, match="path must be a str or a path, got int"):
+            write_gguf(3, config, weights)
+        with pytest.raises(TypeError, match="overwrite must be a bool"):
+            write_gguf(file, config, weights, overwrite=1)
+        file.write_text("mine")
+        with pytest.raises(FileExistsError, match="overwrite=True replaces it"):
+            write_gguf(file, config, weights)
+        assert file.read_text() == "mine"
+        write_gguf(file, config, weights, overwrite=True)
+        assert read_gguf(file)[0] == config and list(tmp_path.iterdir()) == [file]
+
+    def test_an_error_leaves_the_old_file(self, file):
+        config, weights = config_of("llama"), random_weights(config_of("llama"))
+        write_gguf(file, config, weights, "F32")
+        before = file.read_bytes()
+        weights["decoder.final_norm.weight"][0] = np.inf
+        with pytest.raises(ValueError, match="must be finite"):
+            write_gguf(file, config, weights, "F32", overwrite=True)
+        assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
+
+
+TEXT = ["the answer is 42, isn't it?", "an answer\n\nto the question", "größe und antwort 1234 ", "一二 the the"]
+
+
+def train(folder, style, vocab_size):
+    """A tokeniser trained on TEXT, saved to a folder as transformers has it."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    first = [AddedToken("<unk>", special=True), AddedToken("<s>", special=True), AddedToken("</s>", special=True)]
+    if style == "sentencepiece":
+        tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+        alphabet = []
+        first += [AddedToken(f"<0x{i:02X}>", normalized=False) for i in range(256)]
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, cut]) if style == "smollm" else cut
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=first)
+    tokenizer.train_from_iterator(TEXT, trainer)
+    tokenizer.add_tokens([AddedToken("[user]", normalized=False)])
+    if style == "gpt-2":
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    if style == "sentencepiece":  # bytes are tokens of the model, as in Llama's file
+        data = json.loads((folder / "tokenizer.json").read_text())
+        data["added_tokens"] = [token for token in data["added_tokens"] if not token["content"].startswith("<0x")]
+        (folder / "tokenizer.json").write_text(json.dumps(data))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": "{{ messages }}", "add_bos_token": False})
+    )
+    return tokenizer
+
+
+class TestTokenizers:
+    @pytest.mark.parametrize("style", ["gpt-2", "smollm", "sentencepiece"])
+    def test_of_a_folder(self, style, tmp_path, file):
+        pytest.importorskip("tokenizers")
+        tokenizer = train(tmp_path / "folder", style, 307)
+        size = tokenizer.get_vocab_size()
+        config = config_of("llama", vocab_size=size + 5, eos_token_id=2, bos_token_id=1)
+        write_gguf(file, config, random_weights(config), tokenizer=tmp_path / "folder")
+        keys = {key.removeprefix("tokenizer."): value for key, value in open_gguf(file).metadata.items()}
+        tokens, types = keys["ggml.tokens"], keys["ggml.token_type"]
+        assert tokens == [tokenizer.id_to_token(i) for i in range(size)] + [f"[PAD{i}]" for i in range(size, size + 5)]
+        assert types[size:] == [5] * 5 and types[1:3] == [3, 3] and types[tokens.index("[user]")] == 4
+        assert keys["chat_template"] == "{{ messages }}" and keys["ggml.add_bos_token"] is False
+        assert (keys["ggml.bos_token_id"], keys["ggml.eos_token_id"]) == (1, 2)
+        if style == "sentencepiece":
+            assert keys["ggml.model"] == "llama" and keys["ggml.add_space_prefix"] is True
+            assert types[tokens.index("<0x0A>")] == 6 and types[0] == 2
+            assert keys["ggml.scores"][:size] == [-float(i) for i in range(size)]
+        else:
+            assert (keys["ggml.model"], keys["ggml.pre"]) == ("gpt2", style)
+            merges = json.loads((tmp_path / "folder" / "tokenizer.json").read_text())["model"]["merges"]
+            assert keys["ggml.merges"] == [" ".join(merge) for merge in merges]
+        assert read_gguf(file)[0] == config
+
+    def test_of_a_file(self, tmp_path, file):
+        """All keys of the tokeniser are those of the other file, but for the special tokens of the model."""
+        pytest.importorskip("tokenizers")
+        size = train(tmp_path / "folder", "smollm", 307).get_vocab_size()
+        config = config_of("llama", vocab_size=size, bos_token_id=1, eos_token_id=(2, 5))
+        write_gguf(file, config, random_weights(config), tokenizer=tmp_path / "folder" / "tokenizer.json")
+        other = config.replace(eos_token_id=1)
+        write_gguf(tmp_path / "other.gguf", other, random_weights(other), "Q4_K", tokenizer=file)
+        keys, found = open_gguf(file).metadata, open_gguf(tmp_path / "other.gguf").metadata
+        ends = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
+        assert [keys.pop(key) for key in ends] == [2, 5] and found.pop(ends[0]) == 1
+        for part in (keys, found):
+            for key in [key for key in part if not key.startswith("tokenizer.")]:
+                del part[key]
+        assert found == keys and len(keys) >= 6 and read_gguf(tmp_path / "other.gguf")[0] == other
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda data: data["model"].update(type="Unigram"), "type 'Unigram' is not supported, only BPE"),
+            (
+                lambda data: data.update(pre_tokenizer={"type": "Whitespace"}),
+                "cuts texts by Whitespace is not supported",
+            ),
+            (lambda data: data.pop("model"), "not a tokeniser as the library `tokenizers` writes it: KeyError"),
+            (
+                lambda data: data["model"].update(byte_fallback=True, merges=data["model"]["merges"][::-1]),
+                "do not follow",
+            ),
+        ],
+    )
+    def test_bad_ones(self, change, message, tmp_path, file):
+        pytest.importorskip("tokenizers")
+        train(tmp_path / "folder", "smollm", 307)
+        source = tmp_path / "folder" / "tokenizer.json"
+        data = json.loads(source.read_text())
+        change(data)
+        source.write_text(json.dumps(data))
+        config = config_of("llama", vocab_size=400)
+        with pytest.raises(ValueError, match=message) as caught:
+            write_gguf(file, config, random_weights(config), tokenizer=source)
+        assert str(caught.value).startswith(str(source)) and not file.exists()
+
+    def test_ones_that_do_not_fit(self, tmp_path, file):
+        pytest.importorskip("tokenizers")
+        train(tmp_path / "folder", "smollm", 307)
+        config = config_of("llama")
+        with pytest.raises(ValueError, match=r"the tokeniser has \d+ tokens, the model only 37"):
+            write_gguf(file, config, random_weights(config), tokenizer=tmp_path / "folder")
+        write_gguf(file, config, random_weights(config))
+        with pytest.raises(
+            ValueError, match=r"expected a file with a tokeniser, got one without tokenizer\.ggml\.tokens"
+        ):
+            write_gguf(tmp_path / "other.gguf", config, random_weights(config), tokenizer=file)
+        with pytest.raises(FileNotFoundError, match=r"no such file or folder with a tokeniser: .*nothing"):
+            write_gguf(tmp_path / "other.gguf", config, random_weights(config), tokenizer=tmp_path / "nothing")

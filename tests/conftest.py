@@ -11,6 +11,18 @@ import pytest
 from tests.support import FRAMEWORKS, load
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests that drive llama.cpp where it is not installed: it compiles for minutes, so no extra of the
+    tests has it. pytest counts them as deselected."""
+    marked = [item for item in items if item.get_closest_marker("llama_cpp")]
+    if marked:
+        from tfguide.bench.llama import has_llama_cpp
+
+        if not has_llama_cpp():
+            config.hook.pytest_deselected(items=marked)
+            items[:] = [item for item in items if item not in marked]
+
+
 @pytest.fixture(params=FRAMEWORKS)
 def framework(request):
     """The name of each framework in turn."""

@@ -18,15 +18,13 @@ import statistics
 import time
 from pathlib import Path
 
-import gguf
 import numpy as np
 import torch
 from transformers import AutoTokenizer
 
-import tfguide
 import tfguide.torch as tg
-from tfguide.bench.gguf_file import NAMES
 from tfguide.bench.timing import machine
+from tfguide.checkpoints import read_gguf
 
 TARGET = Path(__file__).resolve().parent.parent / "book" / "appendices" / "first_answer.json"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -44,37 +42,6 @@ SIZES = (
     "positions",
     "activation",
 )
-
-
-def read(file: Path) -> tuple[tfguide.ModelConfig, dict[str, np.ndarray]]:
-    """The configuration and the canonical float32 weights of a GGUF file of the llama architecture with a tied head."""
-    reader = gguf.GGUFReader(file)
-    field = {name.removeprefix("llama."): entry.contents() for name, entry in reader.fields.items()}
-    if field["general.architecture"] != "llama" or any(tensor.name == "output.weight" for tensor in reader.tensors):
-        raise ValueError(f"expected the llama architecture with a tied head, got {field['general.architecture']}")
-    config = tfguide.ModelConfig(
-        kind="decoder", d_model=field["embedding_length"], n_layers=field["block_count"],
-        n_heads=field["attention.head_count"], n_kv_heads=field["attention.head_count_kv"],
-        d_ff=field["feed_forward_length"], vocab_size=field["vocab_size"], max_positions=field["context_length"],
-        norm="rms", norm_eps=field["attention.layer_norm_rms_epsilon"], positions="rotary",
-        rope_theta=field["rope.freq_base"], activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
-        eos_token_id=field["tokenizer.ggml.eos_token_id"],
-    )  # fmt: skip
-    parts = {short: part for part, short in NAMES.items()}
-    heads = {"attn_q": config.n_heads, "attn_k": config.n_kv_heads}
-    weights = {}
-    for tensor in reader.tensors:
-        array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)  # (out, in), or (D,)
-        if tensor.name == "token_embd.weight":
-            weights["embedding.token.weight"] = array
-        elif tensor.name == "output_norm.weight":
-            weights["decoder.final_norm.weight"] = array
-        else:
-            _, layer, short, _ = tensor.name.split(".")
-            if short in heads:  # llama.cpp turns the features (2i, 2i + 1) of a head, tfguide (i, i + d / 2)
-                array = array.reshape(heads[short], -1, 2, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
-            weights[f"decoder.layers.{layer}.{parts[short]}.weight"] = array if array.ndim == 1 else array.T.copy()
-    return config, weights
 
 
 def answer(model, prompt: list[int]) -> tuple[list[int], list[float], list[list[tuple[int, float]]]]:
@@ -107,7 +74,7 @@ def measure(model, prompt: list[int]):
 
 def record(file: Path, question: str) -> dict:
     """Ask the model of a file one question: what it read and wrote, with its times, and what it ran on."""
-    config, weights = read(file)
+    config, weights = read_gguf(file)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     said = [{"role": "user", "content": question}]
     written = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)

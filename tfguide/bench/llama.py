@@ -75,8 +75,7 @@ def find_gguf(folder: str, dtype: str) -> str:
     """The GGUF file of a checkpoint folder in one type of weights; it is written beside the checkpoint once."""
     file = os.path.join(folder, f"{dtype}.gguf")
     if not os.path.exists(file):
-        write_gguf(folder, file + ".part", dtype)
-        os.replace(file + ".part", file)
+        write_gguf(folder, file, dtype)
     _check_survives(file)
     return file
 

@@ -51,6 +51,21 @@ def write(model, file, types=TYPES, **more):
     return file
 
 
+def fill(model, file):
+    """Put the dequantised tensors of a file of the llama architecture into a model of transformers; returns it."""
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
+    for name, parameter in model.named_parameters():
+        tensor = tensors.pop(names.get_name(name, try_suffixes=(".weight", ".bias")))
+        rows = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        heads = heads_of(model.config, tensor.name)
+        if heads:
+            rows = rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+        parameter.data = torch.tensor(rows).reshape(parameter.shape)
+    assert not tensors
+    return model
+
+
 def heads_of(config, name):
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     return next((n for part, n in heads.items() if f".{part}." in name), 0)

@@ -1,6 +1,7 @@
 """What is read from the metadata of a GGUF file, what is refused, and what is passed over with a warning."""
 
 import re
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -138,6 +139,8 @@ class TestRefused:
             (dict(attention__layer_norm_rms_epsilon=float("nan")), ("must be a finite number",)),
             (dict(attention__head_count=[3, 5]), ("llama.attention.head_count must be an integer", "[3, 5]")),
             (dict(attention__head_count_kv=2), ("n_kv_heads must divide n_heads",)),
+            (dict(attention__key_length=1 << 30), ("'blk.0.attn_q.weight' must have 3221225472 rows", "got 18")),
+            (dict(attention__head_count=1 << 20), ("'blk.0.attn_q.weight' must have",)),
             (dict(feed_forward_length="x"), ("llama.feed_forward_length must be an integer",)),
             (dict(vocab_size=10), ("vocab_size has 10 tokens", "does not fit the embedding", "of 11")),
         ],
@@ -185,6 +188,29 @@ class TestRefused:
     )
     def test_tensors(self, file, tensors, message):
         refused(write(file, tensors=tensors), *message)
+
+    def test_random_bytes(self, file, tmp_path):
+        """A change of one byte before the tensors' numbers gives a ValueError that names the file, or a model."""
+        tokens = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": list("abcdefghijk")}
+        ends = {"tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.eot_token_id": 3, "general.type": "model"}
+        write(file, tokens | ends, {"rope_freqs.weight": [1.0, 2.0, 3.0]}, rope__freq_base=100.0, vocab_size=11)
+        whole, bad = file.read_bytes(), tmp_path / "bad.gguf"
+        stream, models = np.random.default_rng(0), 0
+        tracemalloc.start()
+        for place in range(len(whole) - sum(t.data.nbytes for t in open_gguf(file).tensors.values())):
+            for value in {whole[place] ^ 1, int(stream.integers(256))} - {whole[place]}:
+                bad.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+                tracemalloc.reset_peak()
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        read_gguf(bad)
+                    models += 1
+                except ValueError as error:
+                    assert str(error).startswith(str(bad)), error
+                assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        tracemalloc.stop()
+        assert models > 100  # tokens, and numbers such as the base, may be others
 
     def test_nothing_is_read_before_all_is_checked(self, file):
         """The last tensor is wrong: no array of the others is made."""

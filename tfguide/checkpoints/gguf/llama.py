@@ -34,7 +34,7 @@ def config_from_gguf(fields: Fields, file: GgufFile) -> ModelConfig:
     fields.fixed("llama.expert_count", 0, "one network in each layer: a mixture of experts has no layers here")
     fields.fixed("llama.attention.causal", True, "a decoder that sees what came before")
     d_model, n_heads = required(fields, "llama.embedding_length"), required(fields, "llama.attention.head_count")
-    d_head = fields.count("llama.attention.key_length", d_model // n_heads)
+    d_head = _head_size(fields, file, d_model, n_heads)
     fields.fixed("llama.attention.value_length", d_head, "values of the size of keys")
     fields.fixed("llama.rope.dimension_count", d_head, "all features of a head are rotated")
     theta = fields.number("llama.rope.freq_base", 10_000.0)
@@ -100,6 +100,20 @@ def beside(config: ModelConfig) -> dict[str, np.ndarray]:
 def places(config: ModelConfig) -> dict[str, Place]:
     """Where each canonical weight lies."""
     return dict(_places(config))
+
+
+def _head_size(fields, file, d_model, n_heads):
+    """d, from the metadata; checked here since numbers for each of its pairs are computed."""
+    d_head = fields.count("llama.attention.key_length", max(1, d_model // n_heads))
+    query = file.tensors.get("blk.0.attn_q.weight")
+    if query is None:
+        raise ValueError("missing tensor 'blk.0.attn_q.weight'")
+    if query.shape[0] != n_heads * d_head:
+        raise ValueError(
+            f"tensor 'blk.0.attn_q.weight' must have {n_heads * d_head} rows for {n_heads} heads of {d_head} features, "
+            f"got {query.shape[0]}"
+        )
+    return d_head
 
 
 def _scaling(fields, file, d_head, theta):

@@ -144,7 +144,7 @@ class TestBadFiles:
         opened = 0
         tracemalloc.start()
         for place in range(len(whole)):
-            for value in {0, 255, whole[place] ^ 1, int(stream.integers(256))} - {whole[place]}:
+            for value in {whole[place] ^ 1, int(stream.integers(256))} - {whole[place]}:
                 bad.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
                 tracemalloc.reset_peak()
                 try:
@@ -155,7 +155,7 @@ class TestBadFiles:
                     assert str(error).startswith(str(bad)), error
                 assert tracemalloc.get_traced_memory()[1] < 4_000_000
         tracemalloc.stop()
-        assert opened > 1000  # names, numbers and the data itself may be anything
+        assert opened > 500  # names, numbers and the data itself may be anything
 
     @pytest.mark.parametrize("content", [b"", b"GG", b"GGML" + bytes(60), b"\0" * 64])
     def test_magic(self, tmp_path, content):

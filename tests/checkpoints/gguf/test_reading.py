@@ -97,10 +97,10 @@ class TestRead:
         ends = {"tokenizer.ggml.eot_token_id": 6, "tokenizer.ggml.eom_token_id": 4}
         assert read_gguf(write(file, tokens | ends))[0].eos_token_id == (4, 6)
 
-    def test_special_tokens_that_a_tokeniser_does_not_name(self, file):
-        vocabulary = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": list("abcdefghijk")}
+    def test_special_tokens_that_are_not_there(self, file):
+        vocabulary = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": list("abcdefghijk")}
         config, _ = read_gguf(write(file, vocabulary))
-        assert (config.bos_token_id, config.eos_token_id) == (1, 2)
+        assert (config.bos_token_id, config.eos_token_id) == (None, None)
         with pytest.warns(UserWarning, match=r"bos_token_id=11 is not one of the 11 tokens"):
             assert read_gguf(write(file, {"tokenizer.ggml.bos_token_id": 11}))[0].bos_token_id is None
 

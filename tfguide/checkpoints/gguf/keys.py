@@ -16,8 +16,6 @@ EMBEDDING = "token_embd.weight"
 _ELSEWHERE = ("general.", "tokenizer.", "quantize.", "split.")
 _TYPE = "general.type"
 _TOKENS = "tokenizer.ggml.tokens"
-# What llama.cpp takes for a tokeniser that names no special tokens: of the beginning, and of the end.
-_ENDS = {"llama": (1, 2), "gpt2": (11, 11)}
 
 
 def fields_of(file: GgufFile, ignore: Iterable[str] = ()) -> Fields:
@@ -69,18 +67,14 @@ def vocabulary(fields: Fields, file: GgufFile) -> int:
 def special_tokens(file: GgufFile, vocab_size: int) -> dict[str, Any]:
     """The special tokens, by the names that a ModelConfig gives them; several ends where a turn has an end of its own.
 
-    Warns where an id lies outside the vocabulary. Raises ValueError for an id that is not an integer.
+    Absent ones are None; llama.cpp takes fixed numbers for them, whatever the vocabulary has there. Warns where an id
+    lies outside the vocabulary. Raises ValueError for an id that is not an integer.
     """
     said = file.metadata.get
-    model = said("tokenizer.ggml.model")
-    first, last = (
-        _ENDS.get(model, (None, None)) if isinstance(model, str) and _TOKENS in file.metadata else (None, None)
-    )
     ends = [said(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
-    ends[0] = last if ends[0] is None else ends[0]
     ends = [end for i, end in enumerate(ends) if end is not None and end not in ends[:i]]
     tokens = {
-        "bos_token_id": said("tokenizer.ggml.bos_token_id", first),
+        "bos_token_id": said("tokenizer.ggml.bos_token_id"),
         "eos_token_id": ends if len(ends) > 1 else next(iter(ends), None),
         "pad_token_id": said("tokenizer.ggml.padding_token_id"),
     }

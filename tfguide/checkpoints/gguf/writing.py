@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,8 +74,9 @@ def write_gguf(
     with hidden_folder(path.parent, path.name) as folder:
         written = folder / path.name
         _write(written, config, architecture, weights, keys, types)
+        if _free(path, overwrite).exists():
+            shutil.copymode(path, written)
         sync(written)
-        _free(path, overwrite)
         os.replace(written, path)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.checkpoints.gguf.test_writing import CONFIGS, TEXT, config_of, train
 from tests.support import random_weights
 from tfguide import reference
 from tfguide.bench.llama import load_llama_cpp
@@ -14,6 +13,7 @@ from tfguide.checkpoints import open_gguf, read_gguf, write_gguf
 from tfguide.checkpoints.gguf.quantise import WRITTEN
 
 pytest.importorskip("gguf")
+made = pytest.importorskip("tests.checkpoints.gguf.made")
 pytestmark = pytest.mark.llama_cpp
 
 WIDE = dict(d_model=256, d_ff=512, n_heads=8)  # rows that every type of blocks divides
@@ -33,10 +33,10 @@ def difference(file, config, weights):
     return np.linalg.norm(logits(file, tokens.tolist()) - ours) / np.linalg.norm(ours)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", made.CONFIGS)
 def test_every_family(name, tmp_path):
     """Keys and values are float16 there: they round by 2^-11."""
-    config = config_of(name)
+    config = made.config_of(name)
     weights = random_weights(config)
     write_gguf(tmp_path / "model.gguf", config, weights, "F32")
     assert difference(tmp_path / "model.gguf", config, weights) < 5e-3
@@ -46,7 +46,7 @@ def test_every_family(name, tmp_path):
 @pytest.mark.parametrize("name", ["llama-untied-biases", "gpt2"])
 def test_every_type(name, block_type, tmp_path):
     """Beside blocks, llama.cpp rounds the activations to 8 bits as well."""
-    config = config_of(name, **WIDE | dict(d_head=32, n_kv_heads=8 if name == "gpt2" else 2))
+    config = made.config_of(name, **WIDE | dict(d_head=32, n_kv_heads=8 if name == "gpt2" else 2))
     write_gguf(tmp_path / "model.gguf", config, random_weights(config), block_type)
     limit = {"F32": 5e-3, "F16": 5e-3, "BF16": 2e-2}.get(block_type, 5e-2)
     assert difference(tmp_path / "model.gguf", *read_gguf(tmp_path / "model.gguf")) < limit
@@ -55,12 +55,10 @@ def test_every_type(name, block_type, tmp_path):
 @pytest.mark.parametrize("keys", [dict(scale=4.0), dict(divisors=[1.0, 2.0, 3.0])])
 def test_scaled_frequencies(keys, tmp_path):
     """The divisors of the tensor, and one factor for all in the metadata, which other programs write."""
-    from tests.checkpoints.gguf.test_reading import write
-
     more = dict(rope__scaling__type="linear", rope__scaling__factor=keys["scale"]) if "scale" in keys else {}
     tensors = {"rope_freqs.weight": keys["divisors"]} if "divisors" in keys else {}
     model = {"tokenizer.ggml.model": "no_vocab"}
-    file = write(
+    file = made.write(
         tmp_path / "model.gguf", model, tensors, context_length=64, vocab_size=11, rope__freq_base=100.0, **more
     )
     config, weights = read_gguf(file)
@@ -73,11 +71,11 @@ def test_scaled_frequencies(keys, tmp_path):
 def test_tokenisers(style, tmp_path):
     """A text becomes the same tokens as with the library that made the tokeniser."""
     pytest.importorskip("tokenizers")
-    tokenizer = train(tmp_path / "folder", style, 400)
-    config = config_of("llama", vocab_size=tokenizer.get_vocab_size(), bos_token_id=1, eos_token_id=2)
+    tokenizer = made.train(tmp_path / "folder", style, 400)
+    config = made.config_of("llama", vocab_size=tokenizer.get_vocab_size(), bos_token_id=1, eos_token_id=2)
     write_gguf(tmp_path / "model.gguf", config, random_weights(config), tokenizer=tmp_path / "folder")
     llm = load_llama_cpp().Llama(str(tmp_path / "model.gguf"), n_ctx=64, verbose=False, vocab_only=True)
-    for text in [*TEXT, "Hello 12 worlds! ok\n\n  x", "the [user] the", "a  b   c", "zürich 99"]:
+    for text in [*made.TEXT, "Hello 12 worlds! ok\n\n  x", "the [user] the", "a  b   c", "zürich 99"]:
         expected = tokenizer.encode(text, add_special_tokens=False).ids
         assert llm.tokenize(text.encode(), add_bos=False, special=True) == expected, text
 

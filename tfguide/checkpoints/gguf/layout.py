@@ -80,7 +80,9 @@ def gguf_tensors(config: ModelConfig, architecture: ModuleType) -> dict[str, tup
     return tensors
 
 
-def gguf_array(config: ModelConfig, places: Mapping[str, Place], weights: Mapping[str, np.ndarray], names: list[str]):
+def gguf_array(
+    config: ModelConfig, places: Mapping[str, Place], weights: Mapping[str, np.ndarray], names: list[str]
+) -> np.ndarray:
     """A tensor to write from its canonical weights: float32, contiguous."""
     table = weight_table(config)
     rows = [places[name].put(weights[name].T if table[name].is_matrix else weights[name]) for name in names]

@@ -108,8 +108,11 @@ def test_rows_that_blocks_do_not_divide():
 
 
 def test_numbers_that_do_not_fit():
-    with pytest.raises(ValueError, match="must be at most 65504 in type F16, got 65520"):
-        quantise(np.full((1, 32), 65520.0, np.float32), "F16")
+    large = np.full((1, 256), 65520.0, np.float32)
+    for block_type in set(WRITTEN) - {"F32", "BF16"}:
+        with pytest.raises(ValueError, match=f"must be at most 65504 in type {block_type}, got 65520"):
+            quantise(large, block_type)
+    np.testing.assert_array_equal(restored(quantise(large, "F32"), "F32"), large)
     for value in (np.nan, np.inf):
         with pytest.raises(ValueError, match="must be finite"):
             quantise(np.full((1, 32), value, np.float32), "F32")

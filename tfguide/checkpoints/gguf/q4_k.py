@@ -29,8 +29,8 @@ def quantise_q4_k(rows: np.ndarray) -> np.ndarray:
 
 def _quantise(blocks):
     x = np.ascontiguousarray(blocks, np.float32).reshape(-1, SIZE // SUB, SUB)  # (N, 8, 32)
-    plain = _with_6_bits(x, *_plain(x))
-    best = _better(x, plain, _refined(x, *_with_6_bits(x, *_searched(x))))
+    plain = _with_6_bits(*_plain(x))
+    best = _better(x, plain, _refined(x, *_with_6_bits(*_searched(x))))
     return _pack(*best, _levels(x, *_steps(*best)))
 
 
@@ -72,7 +72,7 @@ def _fitted(x, step, minimum):
     return np.where(good, fitted, step), np.where(good, fitted_minimum, minimum)
 
 
-def _with_6_bits(x, step, minimum):
+def _with_6_bits(step, minimum):
     """Super-blocks (d, d_min, scale, minimum) whose products are nearest to steps and minima (N, 8)."""
     d, d_min = _float16(step.max(axis=-1) / STEPS), _float16(minimum.max(axis=-1) / STEPS)
     return d, d_min, _in_6_bits(step, d), _in_6_bits(minimum, d_min)

@@ -32,10 +32,11 @@ def quantise(rows: np.ndarray, block_type: str) -> np.ndarray:
     """
     if not np.isfinite(rows).all():
         raise ValueError("must be finite to be written to a GGUF file")
+    largest = np.abs(rows).max()
+    if block_type not in ("F32", "BF16") and largest >= 65520.0:  # float16, of numbers or scales, rounds it to infinity
+        raise ValueError(f"must be at most 65504 in type {block_type}, got {largest}")
     if block_type == "Q4_K":
         return quantise_q4_k(rows)
-    if block_type == "F16" and np.abs(rows).max() >= 65520.0:  # rounds to infinity
-        raise ValueError(f"must be at most 65504 in type F16, got {np.abs(rows).max()}")
     gguf = import_gguf(f"quantise to {block_type}")
     blocks = gguf.quants.quantize(rows, gguf.GGMLQuantizationType(NUMBERS[block_type]))
     return np.ascontiguousarray(blocks).view(np.uint8)

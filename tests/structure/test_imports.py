@@ -52,11 +52,10 @@ def test_these_import_no_framework(part):
     for path in files(part):
         names = list(imports(path))
         outside = {name.split(".")[0] for name in names}
-        # gguf and tokenizers are extras, imported in the function that needs them
+        # gguf and jinja2 are extras, imported in the function that needs them
         allowed = BASE | {
             "checkpoints": {"gguf"},
-            "tasks": {"tokenizers"},
-            "text": {"tokenizers"},
+            "text": {"jinja2"},
             "triton": {"triton"},
         }.get(part, set())
         assert outside <= allowed, f"{path.name} imports {outside - allowed}"

@@ -1,7 +1,9 @@
-"""Text in and out of a model: its tokenizer, characters as they come, and their speed; imports no framework."""
+"""Text in and out of a model: tokenizer, chat template, characters as they come, their speed; imports no framework."""
 
 from tfguide.text.counted import Counted
 from tfguide.text.streams import pieces
-from tfguide.text.tokenizer import read_tokenizer
+from tfguide.text.template import ChatTemplate
+from tfguide.text.tokenizer import read_template, read_tokenizer
+from tfguide.text.vocabulary import tokenizer_from_metadata
 
-__all__ = ["Counted", "pieces", "read_tokenizer"]
+__all__ = ["ChatTemplate", "Counted", "pieces", "read_template", "read_tokenizer", "tokenizer_from_metadata"]

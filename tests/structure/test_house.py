@@ -19,7 +19,7 @@ FLOORS = [
     {"generation"},
     {"compress"},
     {"native", "checkpoints", "text"},
-    {"reference", "tasks", "loading", "sharding"},
+    {"reference", "tasks", "loading", "sharding", "versions"},
     {"cost"},
     {"torch", "tensorflow"},
     {"bench", "figures"},

@@ -24,7 +24,7 @@ SHARED = {
     "native",
     "triton",
 }
-FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "loading", "sharding", "parts", "temporary"]
+FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "loading", "sharding", "parts", "temporary", "versions"]
 
 
 def imports(path):

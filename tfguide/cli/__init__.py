@@ -1,4 +1,4 @@
-"""The command `tfguide`: generate text, time this package against others, and plan what serving costs."""
+"""The command `tfguide`: converse with a model, generate text, time this package, and plan what serving costs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 
-from tfguide.cli import bench, calibrate, generate, plan
+from tfguide.cli import bench, calibrate, chat, generate, plan
+
+COMMANDS = (chat, generate, plan, bench, calibrate)  # the order of `tfguide --help`
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +32,24 @@ def main(arguments: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line, with every command."""
     parser = argparse.ArgumentParser(prog="tfguide", description=__doc__.split(":", 1)[1].strip())
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for module in (generate, plan, bench, calibrate):  # the order of `tfguide --help`
+    parser.set_defaults(run=_show_commands)
+    parser.add_argument("--version", action="store_true", help="the versions of what tfguide computes with")
+    commands = parser.add_subparsers(metavar="command")
+    for module in COMMANDS:
         module.add_commands(commands)
     return parser
+
+
+def _show_commands(options):
+    """What `tfguide` alone prints: every command with an example; with --version, the versions."""
+    if options.version:
+        from tfguide.versions import versions
+
+        for name, version in versions().items():
+            print(f"{name:<18}{version}")
+        return 0
+    print("tfguide COMMAND; for the options of a command: tfguide COMMAND --help\n")
+    for module in COMMANDS:
+        for about, example in module.EXAMPLES:
+            print(f"  {about}\n    {example}\n")
+    return 0

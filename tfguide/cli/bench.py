@@ -13,6 +13,8 @@ from tfguide.loading import DTYPES, FRAMEWORKS
 
 CACHE_DTYPES = ("float32", "bfloat16", "float16", "int8")
 
+EXAMPLES = (("time this package", "tfguide bench decode --dtype float32 int8"),)
+
 
 def add_commands(commands: Any) -> None:
     """Add the command with its tasks to the subparsers of the command line."""

@@ -9,6 +9,8 @@ from typing import Any
 from tfguide.cli.checks import check_json_file
 from tfguide.loading import FRAMEWORKS
 
+EXAMPLES = (("measure this machine", "tfguide calibrate --json machine.json"),)
+
 
 def add_commands(commands: Any) -> None:
     """Add the command to the subparsers of the command line."""

@@ -13,6 +13,12 @@ from tfguide.cost.hub import find_model
 from tfguide.cost.memory import ATTENTIONS
 from tfguide.dtypes import BITS
 
+EXAMPLES = (
+    ("what serving costs", "tfguide plan --model llama-3-8b --chip h100 --context 4096"),
+    ("the models that are known by name", "tfguide models"),
+    ("the chips that are known by name", "tfguide chips"),
+)
+
 
 def add_commands(commands: Any) -> None:
     """Add the three commands to the subparsers of the command line."""

@@ -5,7 +5,7 @@ from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder, check
 from tfguide.native.generator import HEAD_ROWS, NativeGenerator
 from tfguide.native.level import level
-from tfguide.native.library import NativeUnavailable, is_available, library
+from tfguide.native.library import NativeUnavailable, is_available, is_built, library
 from tfguide.native.linear import Matrix, multiply, unpack
 from tfguide.native.machine import cores, processor_vendor, use_huge_pages
 from tfguide.native.memory import MemoryReader
@@ -14,6 +14,6 @@ from tfguide.native.tensors import address_of
 
 __all__ = [
     "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MAX_ROWS", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder",
-    "NativeGenerator", "NativeUnavailable", "activate", "address_of", "check", "cores", "is_available", "level",
-    "library", "multiply", "normalise", "processor_vendor", "rotate", "unpack", "use_huge_pages",
+    "NativeGenerator", "NativeUnavailable", "activate", "address_of", "check", "cores", "is_available", "is_built",
+    "level", "library", "multiply", "normalise", "processor_vendor", "rotate", "unpack", "use_huge_pages",
 ]  # fmt: skip

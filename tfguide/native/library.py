@@ -35,9 +35,7 @@ def library() -> ctypes.CDLL:
     plus: "x86-64-v3", "x86-64-v3+avxvnni", "armv8.2-a+dotprod".
     Raises NativeUnavailable; RuntimeError if the C++ has other structures, codes or limits than abi.py.
     """
-    if os.environ.get("TFGUIDE_NATIVE", "1") == "0":
-        raise NativeUnavailable("the C++ kernels are switched off by TFGUIDE_NATIVE=0")
-    command, levels = _command(), compiler.wanted_levels()
+    command, levels = _wanted()
     name = f"kernels-{_key(command, levels)}"
     file = _find(_named_folder(), name)  # this folder may be another user's, which cannot be written
     if file is None:
@@ -59,6 +57,21 @@ def is_available() -> bool:
     except NativeUnavailable:
         return False
     return True
+
+
+def is_built() -> bool:
+    """Whether the kernels for this machine are in the folder that keeps them; builds nothing.
+
+    Raises NativeUnavailable where they are switched off or there is no compiler.
+    """
+    return _find(_named_folder(), f"kernels-{_key(*_wanted())}") is not None
+
+
+def _wanted() -> tuple[list[str], list[str]]:
+    """The compiler's command and the levels to compile for. Raises NativeUnavailable."""
+    if os.environ.get("TFGUIDE_NATIVE", "1") == "0":
+        raise NativeUnavailable("the C++ kernels are switched off by TFGUIDE_NATIVE=0")
+    return _command(), compiler.wanted_levels()
 
 
 def _command() -> list[str]:

@@ -23,8 +23,8 @@ class Turn:
 
     n_kept: tokens that the cache held already; n_read: those that were read; n_new: those of the answer. n_dropped:
     messages that were dropped because the context was full. ended: "stop", as the model ends an answer; "length", after
-    the most tokens that were asked for; "context", where there was no room for more; "interrupted". speed: the times of
-    reading and writing, in words.
+    the most tokens that were asked for; "context", where there was no room for more; "interrupted". max_length: the
+    tokens of the context. speed: the times of reading and writing, in words.
     """
 
     n_kept: int
@@ -32,7 +32,23 @@ class Turn:
     n_new: int
     n_dropped: int
     ended: str
+    max_length: int
     speed: str
+
+    def summary(self) -> str:
+        """The speed in one line, and a line for each thing that a reader must know of."""
+        kept = f", {self.n_kept} kept from before" if self.n_kept else ""
+        why = {
+            "length": f"stopped after {self.n_new} tokens, the most that were asked for",
+            "context": f"stopped: the context of {self.max_length} tokens is full",
+            "interrupted": "interrupted",
+        }
+        lines = [f"{self.speed}{kept}"]
+        if self.n_dropped:
+            full = f"the context of {self.max_length} tokens was full"
+            lines.append(f"{full}: the {self.n_dropped} oldest messages were dropped")
+        lines += [why[self.ended]] if self.ended in why else []
+        return "\n".join(f"[{line}]" for line in lines)
 
 
 class Conversation:
@@ -105,7 +121,7 @@ class Conversation:
             new = self._tokens[n_prompt:]
             ended = self._how_it_ended(new, limit)
             self._remember("".join(said), new)
-            self.last = Turn(n_kept, n_prompt - n_kept, len(new), n_dropped, ended, counted.summary())
+            self.last = Turn(n_kept, n_prompt - n_kept, len(new), n_dropped, ended, self.max_length, counted.summary())
 
     def reset(self) -> None:
         """Forget all turns; `system` stays. Draws begin anew."""

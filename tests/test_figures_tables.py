@@ -128,3 +128,11 @@ def test_a_command_that_fails_is_an_error_unless_it_may(capsys):
         terminal.tfguide(command)
     [message] = terminal.tfguide(command, may_fail=True)
     assert message.startswith("tfguide: ")
+
+
+def test_a_command_reads_what_is_typed(tmp_path):
+    """Its messages stand where they came."""
+    [message] = terminal.tfguide(f"chat --checkpoint {tmp_path}", typed=["a"], may_fail=True)
+    assert message.startswith("tfguide: no tokenizer.json in")
+    with pytest.raises(RuntimeError, match=r"status 2:\ntfguide: no tokenizer\.json in"):
+        terminal.tfguide(f"chat --checkpoint {tmp_path}", typed=["a"])

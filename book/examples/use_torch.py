@@ -3,7 +3,8 @@
 import tfguide.torch as tg
 from tfguide import Sampling
 from tfguide.compress import Quantization
-from tfguide.text import pieces, read_tokenizer
+from tfguide.tasks import smollm
+from tfguide.text import Conversation, pieces, read_tokenizer
 
 
 def load_and_generate(folder, text):
@@ -31,3 +32,11 @@ def quantise_and_save(folder, target):
     small = tg.quantize(model, weight_bits=4, activation_bits=8)
     tg.save_checkpoint(small, target)
     return tg.load_checkpoint(target).quantization
+
+
+def converse(*questions):
+    model = tg.accelerate(tg.load_checkpoint(smollm.file()))
+    talk = Conversation(model, smollm.tokenizer(), smollm.template())
+    for question in questions:
+        yield "".join(talk.ask(question))  # or print each piece as it comes
+        yield talk.last.summary()

@@ -11,7 +11,7 @@ from tfguide import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "book" / "use_it.md").read_text(encoding="utf-8")
-RUN = [shlex.split(line) for line in re.findall(r'^_ = tfguide\("(.*)"\)$', PAGE, flags=re.MULTILINE)]
+RUN = [shlex.split(line) for line in re.findall(r'^_ = tfguide\("(.*?)"(?:, typed=\w+)?\)$', PAGE, flags=re.MULTILINE)]
 
 
 def named(capsys, *command):
@@ -23,7 +23,7 @@ def named(capsys, *command):
 
 def test_every_command_runs_on_the_page(capsys):
     commands = named(capsys)
-    assert {"generate", "plan", "models", "chips", "bench", "calibrate"} <= set(commands)
+    assert {"chat", "generate", "plan", "models", "chips", "bench", "calibrate"} <= set(commands)
     assert set(commands) - {words[0] for words in RUN} == set()
     for command in commands:
         tasks = named(capsys, command)
@@ -59,3 +59,5 @@ def test_what_the_page_promises_was_printed(html_folder):
     assert "ignored as told: sliding_window=4096" in html
     assert "passed over, as transformers does: trained_by='me'" in html
     assert html.count("tokens read in") >= 3
+    assert html.count("The capital of Italy is Rome.") >= 4  # PyTorch, TensorFlow, and the command in both
+    assert " kept from before]" in html and "oldest messages were dropped]" in html

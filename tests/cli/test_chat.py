@@ -18,6 +18,7 @@ import tfguide
 from tests.support import FRAMEWORKS, load, random_weights
 from tests.text.gguf_files import byte_level, write
 from tfguide import cli
+from tfguide.cli.options import sampling_of
 from tfguide.tasks import smollm
 from tfguide.text import read_tokenizer
 
@@ -49,7 +50,7 @@ def chat(checkpoint, monkeypatch, capsys):
     def run(*lines, more=(), path=checkpoint):
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
         named = [] if path is None else ["--checkpoint", str(path)]
-        done = cli.main(["chat", *named, "--max-new-tokens", "9", *more])
+        done = cli.main(["chat", *named, "--max-new-tokens", "9", "--temperature", "0", *more])
         return done, *capsys.readouterr()
 
     return run
@@ -85,8 +86,11 @@ def test_it_takes_the_options_of_generate(chat):
     ones, others = (vars(parser.parse_args([*name, *given])) for name in (["chat"], ["generate", "--prompt", "a"]))
     shared = ones.keys() & others.keys() - {"run"}
     assert len(shared) == 15 and all(ones[name] == others[name] for name in shared)
+    chats, continues = (parser.parse_args(name) for name in (["chat"], ["generate", "--prompt", "a"]))
+    assert sampling_of(continues) == tfguide.Sampling(temperature=0.0)
+    assert sampling_of(chats) == tfguide.Sampling(temperature=0.2, top_p=0.9)
     done, _, err = chat("The dog.", more=["--dtype", "int8", "--cache-dtype", "int8", "--stop", "5"])
-    assert done == 0 and "9 new at" in err
+    assert done == 0 and re.search(r"\d new at", err)
 
 
 def test_commands(chat, tmp_path):
@@ -191,7 +195,7 @@ class Terminal:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="opens a terminal as Linux does")
 def test_on_a_terminal_arrows_bring_lines_back_and_interrupts_do_not_end_it(checkpoint):
-    with Terminal("--checkpoint", str(checkpoint), "--max-new-tokens", "9") as terminal:
+    with Terminal("--checkpoint", str(checkpoint), "--max-new-tokens", "9", "--temperature", "0") as terminal:
         terminal.say("", "/help lists")
         terminal.say("/save\n", "/save needs")
         terminal.say("\x1b[A\n", "/save needs")  # the arrow up
@@ -205,8 +209,9 @@ def test_on_a_terminal_arrows_bring_lines_back_and_interrupts_do_not_end_it(chec
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_smollm_answers(chat, name):
     done, out, err = chat(
-        "What is the capital of France?", "And of Italy?", path=None, more=["--framework", name, "--context", "256"]
-    )
+        "What is the capital of France?", "And of Italy?", path=None,
+        more=["--framework", name, "--context", "256"],
+    )  # fmt: skip
     assert done == 0
     assert "> What is the capital of France?\nThe capital of France is Paris.\n" in out
     assert "> And of Italy?\nThe capital of Italy is Rome.\n" in out

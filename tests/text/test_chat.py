@@ -122,7 +122,7 @@ def test_the_system_message_may_change():
     talk = conversation()
     ask(talk, "The dog.")
     assert talk.messages[0]["role"] == "user"
-    talk.system = "Be quick."
+    talk.set_system("Be quick.")
     ask(talk, "And?")
     assert talk.messages[0] == {"role": "system", "content": "Be quick."} and len(talk.messages) == 5
     assert talk.last.n_kept == 1  # <|im_start|>

@@ -11,10 +11,12 @@ from typing import Any
 
 from tfguide.checkpoints.gguf import is_gguf, open_gguf
 from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
+from tfguide.generation.sampling import Sampling
 from tfguide.loading import find_checkpoint
 from tfguide.text import Conversation, read_template, read_tokenizer
 
 EXAMPLES = (("converse with a model", 'tfguide chat --system "Answer in one sentence."'),)
+SAMPLING = Sampling(temperature=0.2, top_p=0.9)  # what the authors of SmolLM2 recommend
 PROMPT = "> "
 HELP = """\
 /reset          forget all messages, begin anew
@@ -34,7 +36,7 @@ def add_commands(commands: Any) -> None:
     chat.add_argument("--system", metavar="TEXT", help="what stands before all messages; default: the template's")
     chat.add_argument("--context", type=int, metavar="N", help="tokens kept; default: what the model has, at most 4096")
     add_model_options(chat)
-    add_sampling_options(chat, max_new_tokens=512)
+    add_sampling_options(chat, 256, SAMPLING)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -107,7 +109,8 @@ def _obey(conversation: Conversation, line: str) -> bool:
         conversation.reset()
         print("(all messages are forgotten)")
     elif command == "/system":
-        conversation.system = rest or conversation.system
+        if rest:
+            conversation.set_system(rest)
         print(f"(system: {conversation.system or 'what the template says'})")
     elif command == "/save":
         _save(conversation, rest)

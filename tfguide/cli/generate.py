@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
+from tfguide.generation.sampling import GREEDY
 from tfguide.loading import find_checkpoint
 from tfguide.text import Counted, pieces, read_tokenizer
 
@@ -23,7 +24,7 @@ def add_commands(commands: Any) -> None:
     generate.set_defaults(run=run)
     generate.add_argument("--prompt", required=True, help="the text to continue")
     add_model_options(generate)
-    add_sampling_options(generate, max_new_tokens=64)
+    add_sampling_options(generate, 64, GREEDY)
 
 
 def run(options: argparse.Namespace) -> int:

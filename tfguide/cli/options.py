@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
 import warnings
@@ -39,24 +40,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="run the readable model, without the C++ kernels")
 
 
-def add_sampling_options(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
-    """Add how tokens are chosen, and when a text ends; max_new_tokens: the default."""
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=max_new_tokens, metavar="N", help=f"default: {max_new_tokens}"
-    )
-    parser.add_argument("--temperature", type=float, default=0.0, help="default: 0, which takes the likeliest token")
-    for name, kind in (("top-k", int), ("top-p", float), ("min-p", float), ("repetition-penalty", float)):
-        parser.add_argument(f"--{name}", type=kind)
-    parser.add_argument("--seed", type=int, default=0)
+def add_sampling_options(parser: argparse.ArgumentParser, max_new_tokens: int, sampling: Sampling) -> None:
+    """Add how tokens are chosen, and when a text ends; max_new_tokens, sampling: the defaults."""
+    about = {"temperature": "; 0 takes the likeliest token", "repetition_penalty": "; 1 has no effect"}
+    for name, default in {"max_new_tokens": max_new_tokens, **dataclasses.asdict(sampling)}.items():
+        kind = int if name in ("max_new_tokens", "top_k", "seed") else float
+        shown = "none" if default is None else f"{default:g}"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, default=default, metavar="N",
+            help=f"default: {shown}{about.get(name, '')}",
+        )  # fmt: skip
     parser.add_argument("--stop", type=int, nargs="*", metavar="TOKEN", help="token ids that end the text")
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
     """How tokens are chosen. Raises as `Sampling`."""
-    return Sampling(
-        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty, seed=options.seed,
-    )  # fmt: skip
+    fields = (field.name for field in dataclasses.fields(Sampling))
+    return Sampling(**{name: vars(options)[name] for name in fields})
 
 
 def load(options: argparse.Namespace, checkpoint: Path) -> tuple[ModuleType, Any]:

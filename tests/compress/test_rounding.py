@@ -114,7 +114,7 @@ def test_a_group_of_sixteen_levels_is_found_again():
     error = np.abs(restored(Quantization(4, None, 32, asymmetric=True), weight) - weight)
     assert (error < 0.3 * step.min()).mean() > 0.9  # not those groups that use neither of the last two levels
     symmetric = np.abs(restored(Quantization(4, None, 32), weight) - weight)
-    assert np.square(symmetric).mean() > 10 * np.square(error).mean()
+    assert (symmetric < 0.3 * step.min()).mean() < 0.8 and np.square(symmetric).mean() > np.square(error).mean()
 
 
 def test_a_searched_scale_is_never_worse_than_that_of_the_largest_magnitude():

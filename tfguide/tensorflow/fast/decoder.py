@@ -73,8 +73,8 @@ class FastDecoder(native.NativeGenerator, Generator):
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.shape.num_elements() // self.config.d_model
-        if rows > native.HEAD_ROWS and not self.head.is_packed:
-            return self.model.logits(tf.cast(hidden, self.compute_dtype))
+        if rows > native.HEAD_ROWS:
+            return self._prompt_tree.logits(hidden if self.head.is_packed else tf.cast(hidden, self.compute_dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
 

@@ -63,8 +63,9 @@ class FastDecoder(native.NativeGenerator, Generator):
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.numel() // self.config.d_model
-        if rows > native.HEAD_ROWS and not self.head.is_packed:
-            return self.model.logits(hidden.to(self.dtype))
+        if rows > native.HEAD_ROWS:
+            tree = self.model if torch.is_grad_enabled() else self._prompt_tree
+            return tree.logits(hidden if self.head.is_packed else hidden.to(self.dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return torch.from_numpy(logits).reshape(*hidden.shape[:-1], -1)
 

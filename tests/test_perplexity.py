@@ -182,7 +182,7 @@ def test_no_function_takes_a_token_that_is_not_there(name, wrong):
 
 
 def test_windows_of_one_length_are_read_together(monkeypatch, capsys):
-    """Each call reads at most 1024 tokens; the head computes the counted rows only; a terminal is told how far it is."""
+    """A call reads at most 1024 tokens and counts 256; the head computes these only; a terminal shows how far it is."""
     config = small_config(positions="rotary", max_positions=None)
     model = load("torch").from_weights(config, random_weights(config))
     tokens, calls, score = STREAM.integers(0, 37, 3000), [], model.score
@@ -194,7 +194,7 @@ def test_windows_of_one_length_are_read_together(monkeypatch, capsys):
     monkeypatch.setattr(model, "score", counted)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     load("torch").perplexity(model, tokens, 200, 50)
-    assert all(rows * columns <= 1024 and rows * last <= 1024 for (rows, columns), last in calls)
+    assert all(rows * columns <= 1024 and rows * last <= 256 for (rows, columns), last in calls)
     assert sum(rows * last for (rows, _), last in calls) == 2999
     assert len(calls) < 15 and max(rows for (rows, _), _ in calls) == 5
     assert capsys.readouterr().err.splitlines()[-1].endswith("[##############################] 3000 of 3000 tokens")

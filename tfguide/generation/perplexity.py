@@ -14,7 +14,9 @@ from tfguide.generation.choose import NAN
 from tfguide.generation.verbs import Generator
 
 _ROWS = 16  # of V numbers at a time: those of a whole window do not fit into the processor's cache
-_TOKENS = 1024  # read at a time: windows of one length are the rows of a batch, so that weights are unpacked once
+# Windows of one length are the rows of a batch, so that weights are unpacked once for all of them.
+_TOKENS = 1024  # of a batch: limits the memory of activations
+_COUNTED = 256  # of a batch: limits the memory of logits
 
 
 def perplexity(
@@ -92,7 +94,8 @@ def _batches(windows):
         if group:
             begin, end, counted = group[0]
             alike = (stop - start, stop - first) == (end - begin, end - counted)
-            if not alike or (len(group) + 1) * (stop - start) > _TOKENS:
+            rows = len(group) + 1
+            if not alike or rows * (stop - start) > _TOKENS or rows * (stop - first) > _COUNTED:
                 yield group
                 group = []
         group.append(window)

@@ -7,7 +7,7 @@ from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config,
 from tfguide import compress
 from tfguide.compress import Metric, Quantization, packing
 from tfguide.compress.calibration import source_of
-from tfguide.compress.quantized import quantized_weights
+from tfguide.compress.quantized import pack_weights, quantized_weights
 from tfguide.compress.rounding import nearest, round_weights
 
 KINDS = [Quantization(8), Quantization(4, None, 24), Quantization(4, None, 24, asymmetric=True)]
@@ -153,6 +153,20 @@ def test_the_bytes_of_a_weight():
         arrays = quantization.pack("w", weight_of(96, 192))
         assert quantization.weight_bytes(96, 192) == sum(array.nbytes for array in arrays)
         assert [(array.shape, str(array.dtype)) for array in arrays] == list(quantization.shapes(96, 192))
+
+
+def test_the_cost_model_counts_the_bytes_of_a_quantised_model():
+    from tfguide import cost
+
+    config = small_config(d_model=48, n_heads=6, n_kv_heads=2, d_ff=80, d_head=8, vocab_size=32)
+    for quantization in (Quantization(8), Quantization(4, None, 16), Quantization(4, None, 16, asymmetric=True)):
+        weights = random_weights(config)
+        weights["head.weight"] = weights["embedding.token.weight"].T
+        arrays = pack_weights(config, quantization, weights.__getitem__)
+        assert cost.quantized_bytes(config, quantization) == sum(array.nbytes for array in arrays.values())
+        halves = cost.quantized_bytes(config, quantization, "float16")
+        plain = sum(array.size for name, array in arrays.items() if not name.endswith(quantization.parts))
+        assert cost.quantized_bytes(config, quantization) - halves == 2 * plain
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])

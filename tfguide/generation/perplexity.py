@@ -39,13 +39,8 @@ def perplexity(
     tokens = check_text_tokens(tokens, model.config.vocab_size)
     total, done = 0.0, 1
     for batch in _batches(windows_of(len(tokens), window, stride)):
-        _, stop, first = batch[0]
-        read = np.stack([tokens[start : stop - 1] for start, stop, _ in batch])
-        cache = None if cache_dtype is None else model.new_cache(*read.shape, cache_dtype)
-        logits = model.score(read, cache, stop - first)
-        for row, (_, stop, first) in zip(logits, batch, strict=True):
-            total -= text_log_probability(row, tokens[first:stop])
-        done += len(batch) * (stop - first)
+        total -= _batch_log_probability(model, tokens, batch, cache_dtype)
+        done += sum(stop - first for _, stop, first in batch)
         _show(done, len(tokens))
     return math.exp(total / (len(tokens) - 1))
 
@@ -84,6 +79,15 @@ def text_log_probability(logits: np.ndarray, tokens: np.ndarray) -> float:
         masses = np.exp(rows - tops[:, None]).sum(axis=1, dtype=np.float64)
         total += float((chosen.astype(np.float64) - tops - np.log(masses)).sum())
     return total
+
+
+def _batch_log_probability(model, tokens, batch, cache_dtype):
+    """The log probability of the tokens counted in windows of equal sizes. The logits are freed before the next."""
+    read = np.stack([tokens[start : stop - 1] for start, stop, _ in batch])
+    cache = None if cache_dtype is None else model.new_cache(*read.shape, cache_dtype)
+    _, stop, first = batch[0]
+    logits = model.score(read, cache, stop - first)
+    return sum(text_log_probability(row, tokens[at:end]) for row, (_, end, at) in zip(logits, batch, strict=True))
 
 
 def _batches(windows):

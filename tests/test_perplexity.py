@@ -179,3 +179,35 @@ def test_no_function_takes_a_token_that_is_not_there(name, wrong):
     ):
         with pytest.raises(ValueError, match=f"between 0 and 36, got {wrong}"):
             call()
+
+
+def test_windows_of_one_length_are_read_together(monkeypatch, capsys):
+    """A call reads at most 1024 tokens and counts 256; the head computes these only; a terminal shows how far it is."""
+    config = small_config(positions="rotary", max_positions=None)
+    model = load("torch").from_weights(config, random_weights(config))
+    tokens, calls, score = STREAM.integers(0, 37, 3000), [], model.score
+
+    def counted(tokens, cache=None, last=None):
+        calls.append((tokens.shape, last))
+        return score(tokens, cache, last)
+
+    monkeypatch.setattr(model, "score", counted)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    load("torch").perplexity(model, tokens, 200, 50)
+    assert all(rows * columns <= 1024 and rows * last <= 256 for (rows, columns), last in calls)
+    assert sum(rows * last for (rows, _), last in calls) == 2999
+    assert len(calls) < 15 and max(rows for (rows, _), _ in calls) == 5
+    assert capsys.readouterr().err.splitlines()[-1].endswith("[##############################] 3000 of 3000 tokens")
+
+
+def test_a_sum_of_probabilities_is_exact_and_nan_is_refused():
+    from tfguide.generation.perplexity import text_log_probability
+
+    logits = STREAM.normal(size=(40, 1013)).astype(np.float32) * 9
+    tokens = STREAM.integers(0, 1013, 40)
+    wide = logits.astype(np.float64)
+    exact = (wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))[np.arange(40), tokens].sum()
+    assert text_log_probability(logits, tokens) == pytest.approx(exact, rel=1e-6)
+    logits[23, 5] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        text_log_probability(logits, tokens)

@@ -11,6 +11,7 @@ from tfguide.checkpoints import read_checkpoint
 from tfguide.compress import Quantization, packing
 
 KINDS = [(8, None), (8, 8), (4, None), (4, 8)]
+WITH_ASYMMETRIC = [(*kind, False) for kind in KINDS] + [(4, None, True), (4, 8, True)]
 TOKENS = np.random.default_rng(0).integers(0, 37, (2, 9))
 
 
@@ -65,17 +66,17 @@ def test_an_outlier_spoils_its_own_block_only():
     assert np.abs(restored - x)[32:64].max() > 0.005
 
 
-@pytest.mark.parametrize(("weight_bits", "activation_bits"), KINDS)
+@pytest.mark.parametrize(("weight_bits", "activation_bits", "asymmetric"), WITH_ASYMMETRIC)
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "encoder-decoder"])
-def test_the_frameworks_compute_the_same_quantised_model(kind, weight_bits, activation_bits):
+def test_the_frameworks_compute_the_same_quantised_model(kind, weight_bits, activation_bits, asymmetric):
     config = small_config(kind, d_model=24, d_ff=40, d_head=8, pooler=kind == "encoder")
     weights = random_weights(config)
     inputs = (TOKENS, TOKENS[:, :5]) if kind == "encoder-decoder" else (TOKENS,)
     outputs = []
     for name in FRAMEWORKS:
         full = load(name).from_weights(config, weights)
-        model = load(name).quantize(full, weight_bits, activation_bits, 8)
-        assert model.quantization == Quantization(weight_bits, activation_bits, 8)
+        model = load(name).quantize(full, weight_bits, activation_bits, 8, asymmetric)
+        assert model.quantization == Quantization(weight_bits, activation_bits, 8, asymmetric)
         assert full.quantization is None
         outputs.append(numpy(model(*(tensor(name, x) for x in inputs))))
         exact = numpy(full(*(tensor(name, x) for x in inputs)))
@@ -98,14 +99,14 @@ def test_its_weights_are_those_that_the_integers_stand_for(name):
     np.testing.assert_allclose(numpy(model(tensor(name, TOKENS))), tied, atol=0.02 * np.abs(tied).max())
 
 
-@pytest.mark.parametrize(("weight_bits", "activation_bits"), KINDS)
+@pytest.mark.parametrize(("weight_bits", "activation_bits", "asymmetric"), WITH_ASYMMETRIC)
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "encoder-decoder"])
-def test_a_folder_gives_the_model_back(kind, weight_bits, activation_bits, tmp_path):
+def test_a_folder_gives_the_model_back(kind, weight_bits, activation_bits, asymmetric, tmp_path):
     config = small_config(kind, d_model=24, d_ff=40, d_head=8, eos_token_id=(3, 5))
     inputs = (TOKENS, TOKENS[:, :5]) if kind == "encoder-decoder" else (TOKENS,)
     for name, other in (FRAMEWORKS, FRAMEWORKS[::-1]):
         model = load(name).quantize(
-            load(name).from_weights(config, random_weights(config)), weight_bits, activation_bits, 8
+            load(name).from_weights(config, random_weights(config)), weight_bits, activation_bits, 8, asymmetric
         )
         load(name).save_checkpoint(model, tmp_path / name)
         for reader in (name, other):
@@ -143,6 +144,17 @@ def test_quantising_while_reading_gives_the_same_model(name, tied_head, tmp_path
         module.load_checkpoint(tmp_path / "full", quantization=Quantization(4, 8, 16))
     with pytest.raises(TypeError, match="quantization must be a Quantization or None, got int"):
         module.load_checkpoint(tmp_path / "full", quantization=8)
+
+
+def test_a_folder_without_the_key_of_asymmetric_weights_is_symmetric(tmp_path):
+    module, config = load("torch"), small_config(d_model=24, d_ff=40, d_head=8)
+    module.save_checkpoint(
+        module.quantize(module.from_weights(config, random_weights(config)), 4, 8, 8), tmp_path / "m"
+    )
+    keys = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert keys["quantization"].pop("asymmetric") is False
+    (tmp_path / "m" / "config.json").write_text(json.dumps(keys))
+    assert module.load_checkpoint(tmp_path / "m").quantization == Quantization(4, 8, 8)
 
 
 def test_a_broken_folder_is_refused(tmp_path):

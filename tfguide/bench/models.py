@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tfguide.checkpoints import read_checkpoint, write_checkpoint
+from tfguide.compress import Quantization
 from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.cost.memory import cache_dtype, cache_scale_bytes, kv_bytes
@@ -57,8 +59,10 @@ def bytes_read(config: ModelConfig, dtype: str, context: int, cache: str | None 
     of int8 among its bytes; default: that of the activations, float16 for quantised weights. A tied head is the
     embedding, read whole.
     """
-    matrices = [weight for weight in quantized_weights(config).values() if weight.is_matrix]
-    parameters = sum(weight.size for weight in matrices)
-    scales = {"int8": sum(4 * weight.shape[-1] for weight in matrices), "int4": parameters // 32 * 2}.get(dtype, 0)
+    shapes = [weight.shape for weight in quantized_weights(config).values() if weight.is_matrix]
+    if dtype in ("int8", "int4"):
+        matrices = sum(Quantization(BITS[dtype]).weight_bytes(*shape) for shape in shapes)
+    else:
+        matrices = sum(math.prod(shape) for shape in shapes) * BITS[dtype] // 8
     cache = cache or cache_dtype(dtype)
-    return parameters * BITS[dtype] // 8 + scales + int(kv_bytes(config, 1, context, cache, cache_scale_bytes(cache)))
+    return int(matrices + kv_bytes(config, 1, context, cache, cache_scale_bytes(cache)))

@@ -26,15 +26,22 @@ def unpack_int8(packed: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
 
 
 def pack_int4(q: np.ndarray) -> np.ndarray:
-    """4-bit weights from -8 to 7, (out, in), to bytes (out / 16, in / 8, 16, 4).
+    """4-bit weights from -8 to 7, (out, in), to bytes (out / 16, in / 8, 16, 4): each plus 8, as `pack_uint4`.
 
-    A byte is two weights, each plus 8: inputs 8i to 8i + 3 in the lower halves of four bytes, 8i + 4 to 8i + 7 in the
-    upper halves. Raises ValueError if the inputs are not a multiple of 8.
+    Raises ValueError if the inputs are not a multiple of 8.
     """
-    q = np.asarray(q, np.int8)
-    if q.shape[1] % 8:
-        raise ValueError(f"4-bit weights are packed by 8 inputs, got {q.shape[1]} inputs")
-    u = (_filled(q, 8, 0) + 8).astype(np.uint8)
+    return pack_uint4(np.asarray(q, np.int8) + np.int8(8), padding=8)
+
+
+def pack_uint4(levels: np.ndarray, padding: int = 0) -> np.ndarray:
+    """Levels from 0 to 15, (out, in), to bytes (out / 16, in / 8, 16, 4); padding: the level of missing outputs.
+
+    A byte is two levels: inputs 8i to 8i + 3 in the lower halves of four bytes, 8i + 4 to 8i + 7 in the upper halves.
+    Raises ValueError if the inputs are not a multiple of 8.
+    """
+    if np.shape(levels)[1] % 8:
+        raise ValueError(f"4-bit weights are packed by 8 inputs, got {np.shape(levels)[1]} inputs")
+    u = _filled(np.asarray(levels, np.uint8), 8, padding)
     n_out, n_in = u.shape
     u = u.reshape(n_out // LANES, LANES, n_in // 8, 2, 4).transpose(0, 2, 1, 4, 3)  # (blocks, eights, 16, 4, 2)
     return np.ascontiguousarray(u[..., 0] | u[..., 1] << 4)
@@ -42,7 +49,12 @@ def pack_int4(q: np.ndarray) -> np.ndarray:
 
 def unpack_int4(packed: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
     """The inverse of `pack_int4`: int8 (out, in), from -8 to 7."""
-    halves = np.stack([packed & 15, packed >> 4], axis=-1).astype(np.int8) - 8  # (blocks, eights, 16, 4, 2)
+    return unpack_uint4(packed, n_out, n_in).astype(np.int8) - np.int8(8)
+
+
+def unpack_uint4(packed: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
+    """The inverse of `pack_uint4`: uint8 (out, in), from 0 to 15."""
+    halves = np.stack([packed & 15, packed >> 4], axis=-1)  # (blocks, eights, 16, 4, 2)
     blocks, eights = packed.shape[:2]
     return halves.transpose(0, 2, 1, 4, 3).reshape(blocks * LANES, eights * 8)[:n_out, :n_in]
 
@@ -63,8 +75,32 @@ def unpack_scales(packed: np.ndarray, n_out: int) -> np.ndarray:
     return packed.transpose(0, 2, 1).reshape(-1, packed.shape[1])[:n_out]
 
 
-def dequantize(packed: np.ndarray, scale: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
-    """The weight (in, out), float32, that packed integers and packed scales represent."""
+def pack_bytes(scale: np.ndarray) -> np.ndarray:
+    """The bytes of steps and minima, (out, groups, 2), to (out / 16, groups, 2, 16); 0 for padding."""
+    n_out, groups, _ = scale.shape
+    filled = _filled(scale.reshape(n_out, groups * 2), 1, 0)
+    return np.ascontiguousarray(filled.reshape(-1, LANES, groups, 2).transpose(0, 2, 3, 1))
+
+
+def unpack_bytes(packed: np.ndarray, n_out: int) -> np.ndarray:
+    """The inverse of `pack_bytes`: uint8 (out, groups, 2)."""
+    return packed.transpose(0, 3, 1, 2).reshape(-1, packed.shape[1], 2)[:n_out]
+
+
+def pack_units(unit: np.ndarray) -> np.ndarray:
+    """The largest step and the largest depth of each output, (out, 2), to (2, padded out); 0 for padding."""
+    return np.ascontiguousarray(_filled(unit, 1, 0).T)
+
+
+def dequantize(
+    packed: np.ndarray, scale: np.ndarray, n_out: int, n_in: int, unit: np.ndarray | None = None
+) -> np.ndarray:
+    """The weight (in, out), float32, that packed integers and packed scales represent; unit: of asymmetric weights."""
+    if unit is not None:
+        parts = unit.T[:n_out].astype(np.float32) / np.float32(255)
+        step, minimum = np.moveaxis(unpack_bytes(scale, n_out) * parts[:, None], -1, 0)[..., None]  # (out, groups, 1)
+        groups = unpack_uint4(packed, n_out, n_in).reshape(*step.shape[:2], -1)
+        return (groups * step - minimum).reshape(n_out, n_in).T
     scale = unpack_scales(scale, n_out)
     if packed.dtype == np.int8:
         return (unpack_int8(packed, n_out, n_in) * scale[:, None]).T

@@ -12,19 +12,24 @@ from tfguide.weights import Weight, weight_table
 
 
 def pack_weights(
-    config: ModelConfig, quantization: Quantization, weight_of: Callable[[str], np.ndarray]
+    config: ModelConfig,
+    quantization: Quantization,
+    weight_of: Callable[[str], np.ndarray],
+    gram_of: Callable[[str], np.ndarray | None] = lambda path: None,
 ) -> dict[str, np.ndarray]:
     """The arrays of a quantised model, as `quantized_shapes` lists them, from its weights.
 
-    weight_of: a canonical weight by its name; it is called once for each, in order. Raises ValueError for a group size
-    that does not divide the inputs of a layer, or weights that are NaN or infinite.
+    weight_of: a canonical weight by its name; it is called once for each, in order. gram_of: X^T X of inputs of a
+    linear layer by its path, in the same order; None, the default: no inputs are known. Raises ValueError for a group
+    size that does not divide the inputs of a layer, or weights that are NaN or infinite.
     """
     arrays = {}
     for name, weight in quantized_weights(config).items():
         array = weight_of(name)
         if weight.is_matrix:
-            layer = name.removesuffix(".weight")
-            arrays[f"{layer}.packed"], arrays[f"{layer}.scale"] = quantization.pack(name, array)
+            path = name.removesuffix(".weight")
+            packed = quantization.pack(name, array, gram_of(path))
+            arrays |= zip(array_names(path, quantization), packed, strict=True)
         else:
             arrays[name] = array
     return arrays
@@ -43,14 +48,18 @@ def pack_checkpoint(
     return pack_weights(config, quantization, weight_of)
 
 
+def array_names(path: str, quantization: Quantization) -> list[str]:
+    """The names of the arrays of a quantised layer: PATH.packed, PATH.scale and, of asymmetric weights, PATH.unit."""
+    return [f"{path}.{part}" for part in quantization.parts]
+
+
 def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The shape and type of every array of a quantised model: NAME.packed and NAME.scale instead of a matrix."""
+    """The shape and type of every array of a quantised model: those of `array_names` instead of a matrix."""
     result: dict[str, tuple[tuple[int, ...], str]] = {}
     for name, weight in quantized_weights(config).items():
         if weight.is_matrix:
-            packed, scale = quantization.shapes(*weight.shape)
-            result[name.replace(".weight", ".packed")] = packed, "int8" if quantization.weight_bits == 8 else "uint8"
-            result[name.replace(".weight", ".scale")] = scale, "float32" if quantization.weight_bits == 8 else "float16"
+            names = array_names(name.removesuffix(".weight"), quantization)
+            result |= zip(names, quantization.shapes(*weight.shape), strict=True)
         else:
             result[name] = weight.shape, "float32"
     return result

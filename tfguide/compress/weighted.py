@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from tfguide.compress.quantization import Quantization
-from tfguide.compress.quantized import quantized_weights
+from tfguide.compress.quantized import array_names, quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.weights import weight_shapes
 
@@ -32,7 +32,7 @@ class Weighted:
         for name, weight in quantized_weights(self.config).items():
             if weight.is_matrix:
                 path = name.removesuffix(".weight")
-                arrays[f"{path}.packed"], arrays[f"{path}.scale"] = self.packed_of(path)
+                arrays |= zip(array_names(path, self.quantization), self.packed_of(path), strict=True)
             else:
                 arrays[name] = self.weight_of(name)
         return arrays
@@ -41,8 +41,15 @@ class Weighted:
         """One weight of the canonical dictionary, float32; the matrix of a tied head is "head.weight"."""
         raise NotImplementedError
 
-    def packed_of(self, path: str) -> tuple[np.ndarray, np.ndarray]:
-        """The packed integers and the scales of a quantised linear layer."""
+    def packed_of(self, path: str) -> tuple[np.ndarray, ...]:
+        """The arrays of a quantised linear layer, as `Quantization.parts` names them."""
+        raise NotImplementedError
+
+    def grams(self, tokens: Any) -> Iterator[dict[str, np.ndarray]]:
+        """X^T X, (in, in), of the inputs X of linear layers for tokens (B, T), by the path of the layer.
+
+        One dictionary for each block, in order, and one for the head. Of layers with one input only the first is named.
+        """
         raise NotImplementedError
 
     def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Self:

@@ -7,7 +7,16 @@ Every number is arithmetic on a `ModelConfig`, a chip and a workload; nothing is
 from tfguide.cost.chips import CHIPS, Chip
 from tfguide.cost.flops import decode_flops, decode_flops_by_term, prefill_flops, prefill_flops_by_term
 from tfguide.cost.intensity import critical_batch, critical_context, decode_intensity, intensity_ceiling
-from tfguide.cost.memory import BYTES, cache_bytes, kv_bytes, kv_bytes_per_token, kv_share, max_context, weight_bytes
+from tfguide.cost.memory import (
+    BYTES,
+    cache_bytes,
+    kv_bytes,
+    kv_bytes_per_token,
+    kv_share,
+    max_context,
+    quantized_bytes,
+    weight_bytes,
+)  # fmt: skip
 from tfguide.cost.parameters import active_parameters, parameters, parameters_by_part
 from tfguide.cost.plan import Plan, plan
 from tfguide.cost.speculative import speculative_speedup, speculative_tokens
@@ -44,6 +53,7 @@ __all__ = [
     "plan",
     "prefill_flops",
     "prefill_flops_by_term",
+    "quantized_bytes",
     "speculative_speedup",
     "speculative_tokens",
     "step",

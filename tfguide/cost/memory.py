@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 
 from tfguide.checks.values import check_choice, check_count, check_number
+from tfguide.compress import Quantization
+from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
@@ -19,9 +21,21 @@ def weight_bytes(config: ModelConfig, dtype: str = "bfloat16") -> float:
     """The bytes of all parameters in one type.
 
     Not counted: the scales of quantised weights (0.4% in int8 by channel, 6% in mxfp4, 6 to 12% in int4 by groups of
-    32), and that some layers may stay unquantised.
+    32), and that some layers may stay unquantised; `quantized_bytes` counts both for this package's quantised models.
     """
     return parameters(config) * dtype_bytes(dtype)
+
+
+def quantized_bytes(config: ModelConfig, quantization: Quantization, dtype: str = "float32") -> int:
+    """The bytes of a model of this package with quantised linear layers: their weights, scales and minima.
+
+    dtype: of embeddings, norms and biases; a tied head is counted beside the embedding, since it is a quantised copy.
+    Not counted: what pads the outputs of a layer to a multiple of 16. Raises NotImplementedError for a part without
+    layers.
+    """
+    weights = quantized_weights(config).values()
+    packed = sum(quantization.weight_bytes(*weight.shape) for weight in weights if weight.is_matrix)
+    return int(packed + sum(weight.size for weight in weights if not weight.is_matrix) * dtype_bytes(dtype))
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16", scale_bytes: float = 0) -> float:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.generation.checks import check_text_tokens
-from tfguide.generation.choose import log_softmax
+from tfguide.generation.choose import NAN
 from tfguide.generation.verbs import Generator
 
-_ROWS = 16  # of V numbers in float64 at a time: a whole window would take gigabytes
+_ROWS = 16  # of V numbers at a time: those of a whole window do not fit into the processor's cache
+# Windows of one length are the rows of a batch, so that weights are unpacked once for all of them.
+_TOKENS = 1024  # of a batch: limits the memory of activations
+_COUNTED = 256  # of a batch: limits the memory of logits
 
 
 def perplexity(
@@ -27,20 +31,17 @@ def perplexity(
     tokens: (n,); window: the number of tokens read at once; stride: the step between windows, default: half a window.
     Every token but the first counts once, in the first window that contains it. Sums are in float64.
     cache_dtype: read each window into a cache of this type (see `generate`), whose rounding then counts; default: each
-    window in one call without a cache.
+    window in one call without a cache. Where stderr is a terminal, a line there shows how many tokens are done.
 
     Raises TypeError for tokens that are not integers, ValueError for one outside the vocabulary (no id marks a token to
-    ignore), fewer than 2 tokens, a window below 2, or a stride outside 1 to window - 1.
+    ignore), fewer than 2 tokens, a window below 2, a stride outside 1 to window - 1, or a logit that is NaN.
     """
     tokens = check_text_tokens(tokens, model.config.vocab_size)
-    windows = windows_of(len(tokens), window, stride)
-    cache = None if cache_dtype is None else model.new_cache(1, min(window, len(tokens)) - 1, cache_dtype)
-    total = 0.0
-    for start, stop, first in windows:
-        if cache is not None:
-            cache.rewind(0)
-        logits = model.score(tokens[None, start : stop - 1], cache)[0, first - start - 1 :]
-        total -= text_log_probability(logits, tokens[first:stop])
+    total, done = 0.0, 1
+    for batch in _batches(windows_of(len(tokens), window, stride)):
+        total -= _batch_log_probability(model, tokens, batch, cache_dtype)
+        done += sum(stop - first for _, stop, first in batch)
+        _show(done, len(tokens))
     return math.exp(total / (len(tokens) - 1))
 
 
@@ -64,12 +65,55 @@ def windows_of(n_tokens: int, window: int, stride: int | None = None) -> Iterato
 
 
 def text_log_probability(logits: np.ndarray, tokens: np.ndarray) -> float:
-    """The sum of the log probabilities of tokens (n,) under logits (n, V), in float64."""
+    """The sum of the log probabilities of tokens (n,) under logits (n, V); sums are in float64.
+
+    Raises ValueError if a logit is NaN.
+    """
     total = 0.0
     for start in range(0, len(tokens), _ROWS):
-        rows = log_softmax(logits[start : start + _ROWS])
-        total += float(np.take_along_axis(rows, tokens[start : start + _ROWS, None], axis=1).sum())
+        rows = np.asarray(logits[start : start + _ROWS])
+        chosen = np.take_along_axis(rows, tokens[start : start + _ROWS, None], axis=1)[:, 0]
+        tops = rows.max(axis=1)  # of a row with NaN it is NaN
+        if np.isnan(tops).any():
+            raise ValueError(NAN)
+        masses = np.exp(rows - tops[:, None]).sum(axis=1, dtype=np.float64)
+        total += float((chosen.astype(np.float64) - tops - np.log(masses)).sum())
     return total
+
+
+def _batch_log_probability(model, tokens, batch, cache_dtype):
+    """The log probability of the tokens counted in windows of equal sizes. The logits are freed before the next."""
+    read = np.stack([tokens[start : stop - 1] for start, stop, _ in batch])
+    cache = None if cache_dtype is None else model.new_cache(*read.shape, cache_dtype)
+    _, stop, first = batch[0]
+    logits = model.score(read, cache, stop - first)
+    return sum(text_log_probability(row, tokens[at:end]) for row, (_, end, at) in zip(logits, batch, strict=True))
+
+
+def _batches(windows):
+    """Windows that follow each other and have the same number of tokens, read and counted, in groups."""
+    group = []
+    for window in windows:
+        start, stop, first = window
+        if group:
+            begin, end, counted = group[0]
+            alike = (stop - start, stop - first) == (end - begin, end - counted)
+            rows = len(group) + 1
+            if not alike or rows * (stop - start) > _TOKENS or rows * (stop - first) > _COUNTED:
+                yield group
+                group = []
+        group.append(window)
+    yield group
+
+
+def _show(done, n_tokens):
+    """If stderr is a terminal, write how many tokens are done over the line before."""
+    if sys.stderr.isatty():
+        filled = 30 * done // n_tokens
+        bar = "#" * filled + "." * (30 - filled)
+        print(f"\rperplexity [{bar}] {done} of {n_tokens} tokens", end="", file=sys.stderr, flush=True)
+        if done == n_tokens:
+            print(file=sys.stderr)
 
 
 def _windows(n_tokens, window, stride):

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
 from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
+from tfguide.tensorflow.calibration import grams
 from tfguide.tensorflow.inputs import as_token_types, as_tokens, count_tokens, extend, positions_of
 from tfguide.tensorflow.linear import left_out, linear
 from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
@@ -39,6 +40,8 @@ def _as_tensor(value):
 class Encoder(Weighted, _Model):
     """Tokens (B, T) to hidden states (B, T, D), where every position attends to every other: BERT's family."""
 
+    grams = grams
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         check_config(config, "encoder")
@@ -64,6 +67,8 @@ class Encoder(Weighted, _Model):
 
 class Decoder(Generator, Weighted, _Model):
     """Tokens (B, T) to logits (B, T, V), where a position attends to itself and those before it: GPT's family."""
+
+    grams = grams
 
     def __init__(self, config: ModelConfig):
         super().__init__()

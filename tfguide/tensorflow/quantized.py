@@ -12,17 +12,24 @@ from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 class QuantizedLinear(keras.layers.Layer):
     """A linear layer with packed weights of 8 or 4 bits: `x @ dequantised weight + bias`, (..., in) to (..., out).
 
-    packed, scale: as `tfguide.compress.packing` lays them out; bias: (out,) or None. With 8-bit activations the input
+    packed, scale, unit: as `tfguide.compress.packing` lays them out; unit is None unless the weight is asymmetric.
+    bias: (out,) or None. With 8-bit activations the input
     is rounded in blocks of 32 first. This is the readable path: it dequantises the weight in every call; the fast
     decoder multiplies by the packed weight.
     """
 
-    def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
+    def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None, unit=None):
         super().__init__(autocast=False)
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
         self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
+        self.unit = None if unit is None else np.ascontiguousarray(unit)
         self.bias = None if bias is None else np.array(bias, np.float32)
         self.built = True
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The arrays of the weight, as `Quantization.parts` names them."""
+        return (self.packed, self.scale) if self.unit is None else (self.packed, self.scale, self.unit)
 
     def call(self, x):
         """x: (..., in) to (..., out)."""
@@ -33,7 +40,7 @@ class QuantizedLinear(keras.layers.Layer):
     @property
     def kernel(self) -> tf.Tensor:
         """The dequantised weight, computed at each access: float32, (in, out) as in keras.layers.Dense."""
-        return tf.constant(dequantize(self.packed, self.scale, self.d_out, self.d_in))
+        return tf.constant(dequantize(self.packed, self.scale, self.d_out, self.d_in, self.unit))
 
 
 def round_activations(x: tf.Tensor) -> tf.Tensor:

@@ -59,14 +59,19 @@ class EncoderStack(keras.layers.Layer):
 
     def call(self, x, positions, valid=None, record=None):
         """x: (B, T, D); positions: (1, T); valid: (B, T), True at real tokens; record: as in the blocks."""
-        visible = None if valid is None else padding_mask(valid)  # (B, 1, T)
-        bias, rotation = self.position_terms(positions, positions)
+        terms = self.block_terms(positions, valid)
         for layer in self.layers:
-            x = layer(x, visible, bias, rotation, record=record)
+            x = layer(x, **terms, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 
     def _block(self, config):
         return EncoderBlock(config)
+
+    def block_terms(self, positions, valid=None):
+        """What every block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
+        bias, rotation = self.position_terms(positions, positions)
+        visible = None if valid is None else padding_mask(valid)  # (B, 1, T)
+        return {"visible": visible, "bias": bias, "rotation": rotation}
 
     def position_terms(self, positions, key_positions):
         """The bias (B, H, T, S) on the scores and the angles of the rotation, each None if the model has none."""
@@ -93,21 +98,23 @@ class DecoderStack(EncoderStack):
         cache: a `View`, one call on a cache; `positions` (B, T) are then those of the new tokens in each row.
         watch: called with the input of the first block and with the output of each block.
         """
-        key_positions = positions if cache is None else cache.key_positions  # (B or 1, S)
-        mask = self._mask(positions, key_positions, valid, cache)
+        terms = self.block_terms(positions, valid, cache)
         memory_visible = None if memory_valid is None else padding_mask(memory_valid)  # (B, 1, S)
-        bias, rotation = self.position_terms(positions, key_positions)
         for index, layer in enumerate(self.layers):
             if watch is not None:
                 watch(x)
             part = None if cache is None else cache.layer(index)
-            x = layer(
-                x, visible=mask, bias=bias, rotation=rotation, memory=memory, memory_visible=memory_visible,
-                record=record, cache=part,
-            )  # fmt: skip
+            x = layer(x, **terms, memory=memory, memory_visible=memory_visible, record=record, cache=part)
         if watch is not None:
             watch(x)
         return self.final_norm(x) if self.config.final_norm else x
+
+    def block_terms(self, positions, valid=None, cache=None):
+        """What every block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
+        key_positions = positions if cache is None else cache.key_positions  # (B or 1, S)
+        bias, rotation = self.position_terms(positions, key_positions)
+        visible = self._mask(positions, key_positions, valid, cache)
+        return {"visible": visible, "bias": bias, "rotation": rotation}
 
     def _mask(self, positions, key_positions, valid, cache):
         """What each query may see: itself and the positions before it, within the window and without padding."""

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tfguide.compress import Quantization, weighted
-from tfguide.compress.quantized import quantized_weights
+from tfguide.compress.quantized import array_names, quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.tensorflow.linear import left_out
 from tfguide.tensorflow.quantized import QuantizedLinear
@@ -32,10 +32,9 @@ class Weighted(weighted.Weighted):
             return to_float32(self.embedding.token.embeddings).T
         return to_float32(variable_of(self, name))
 
-    def packed_of(self, path: str) -> tuple[np.ndarray, np.ndarray]:
-        """The packed integers and the scales of a quantised linear layer."""
-        layer = layer_of(self, path)
-        return layer.packed, layer.scale
+    def packed_of(self, path: str) -> tuple[np.ndarray, ...]:
+        """The arrays of a quantised linear layer, as `Quantization.parts` names them."""
+        return layer_of(self, path).arrays
 
     def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Self:
         """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
@@ -62,10 +61,8 @@ class Weighted(weighted.Weighted):
         for name, weight in quantized_weights(self.config).items():
             path, _, _ = name.rpartition(".")
             if weight.is_matrix:
-                bias = arrays.get(f"{path}.bias")
-                layer = QuantizedLinear(
-                    *weight.shape, quantization, arrays[f"{path}.packed"], arrays[f"{path}.scale"], bias
-                )
+                matrix, scale, *unit = (arrays[own] for own in array_names(path, quantization))
+                layer = QuantizedLinear(*weight.shape, quantization, matrix, scale, arrays.get(f"{path}.bias"), *unit)
                 parent, _, own = path.rpartition(".")
                 setattr(layer_of(self, parent), own, layer)
                 packed.add(path)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
 from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
+from tfguide.torch.calibration import grams
 from tfguide.torch.inputs import as_token_types, as_tokens, count_tokens, extend, positions_of
 from tfguide.torch.linear import left_out
 from tfguide.torch.stack import DecoderStack, Embeddings, EncoderStack
@@ -22,6 +23,8 @@ from tfguide.weights import check_dtype, check_weights
 
 class Encoder(Weighted, nn.Module):
     """Tokens (B, T) to hidden states (B, T, D), where every position attends to every other: BERT's family."""
+
+    grams = grams
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -47,6 +50,8 @@ class Encoder(Weighted, nn.Module):
 
 class Decoder(Generator, Weighted, nn.Module):
     """Tokens (B, T) to logits (B, T, V), where a position attends to itself and those before it: GPT's family."""
+
+    grams = grams
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -12,16 +12,23 @@ from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 class QuantizedLinear(nn.Module):
     """A linear layer with packed weights of 8 or 4 bits: `x @ dequantised weight + bias`, (..., in) to (..., out).
 
-    packed, scale: as `tfguide.compress.packing` lays them out; bias: (out,) or None. With 8-bit activations the input
+    packed, scale, unit: as `tfguide.compress.packing` lays them out; unit is None unless the weight is asymmetric.
+    bias: (out,) or None. With 8-bit activations the input
     is rounded in blocks of 32 first. This is the readable path: it dequantises the weight in every call; the fast
     decoder multiplies by the packed weight.
     """
 
-    def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
+    def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None, unit=None):
         super().__init__()
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
         self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
+        self.unit = None if unit is None else np.ascontiguousarray(unit)
         self.register_buffer("bias", None if bias is None else torch.tensor(bias, dtype=torch.float32))
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The arrays of the weight, as `Quantization.parts` names them."""
+        return (self.packed, self.scale) if self.unit is None else (self.packed, self.scale, self.unit)
 
     def forward(self, x):
         """x: (..., in) to (..., out)."""
@@ -32,7 +39,7 @@ class QuantizedLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The dequantised weight, computed at each access: float32, (out, in) as in nn.Linear."""
-        return torch.from_numpy(dequantize(self.packed, self.scale, self.d_out, self.d_in).T)
+        return torch.from_numpy(dequantize(self.packed, self.scale, self.d_out, self.d_in, self.unit).T)
 
 
 def round_activations(x: Tensor) -> Tensor:

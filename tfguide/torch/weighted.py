@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tfguide.compress import Quantization, weighted
-from tfguide.compress.quantized import quantized_weights
+from tfguide.compress.quantized import array_names, quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.torch.linear import left_out
 from tfguide.torch.quantized import QuantizedLinear
@@ -44,10 +44,9 @@ class Weighted(weighted.Weighted):
         array = to_float32(getattr(self.get_submodule(path), attribute))
         return array.T if weight_table(self.config)[name].is_matrix else array  # PyTorch keeps (out, in)
 
-    def packed_of(self, path: str) -> tuple[np.ndarray, np.ndarray]:
-        """The packed integers and the scales of a quantised linear layer."""
-        layer = self.get_submodule(path)
-        return layer.packed, layer.scale
+    def packed_of(self, path: str) -> tuple[np.ndarray, ...]:
+        """The arrays of a quantised linear layer, as `Quantization.parts` names them."""
+        return self.get_submodule(path).arrays
 
     def with_weights(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Self:
         """A model of this framework and type with another configuration and other weights. Raises as `from_weights`."""
@@ -77,8 +76,8 @@ class Weighted(weighted.Weighted):
         for name, weight in quantized_weights(self.config).items():
             path, attribute = name.rsplit(".", 1)
             if weight.is_matrix:
-                packed, scale, bias = arrays[f"{path}.packed"], arrays[f"{path}.scale"], arrays.get(f"{path}.bias")
-                layer = QuantizedLinear(*weight.shape, quantization, packed, scale, bias)
+                packed, scale, *unit = (arrays[own] for own in array_names(path, quantization))
+                layer = QuantizedLinear(*weight.shape, quantization, packed, scale, arrays.get(f"{path}.bias"), *unit)
                 parent, _, own = path.rpartition(".")
                 setattr(self.get_submodule(parent), own, layer)
             elif not isinstance(self.get_submodule(path), QuantizedLinear):  # which holds its bias

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfguide import native
 from tfguide.checks.values import check_count
+from tfguide.compress.quantization import check_kernels
 from tfguide.compress.quantized import quantized_weights
 from tfguide.dtypes import CACHE_DTYPES, choose_cache_dtype
 from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView, cache_of_type
@@ -37,12 +38,13 @@ class FastDecoder(native.NativeGenerator, Generator):
     logit; with activations in bfloat16 or float16, or a cache of a smaller type, by a few roundings to that type. Two
     logits closer than that may swap ranks.
 
-    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a RuntimeError)
-    if there is no C++ compiler: see `accelerate`.
+    Raises ValueError for a model that is not decoder-only, has relative positions or has asymmetric 4-bit weights,
+    NativeUnavailable (a RuntimeError) if there is no C++ compiler: see `accelerate`.
     """
 
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
+        check_kernels(model.quantization)
         threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = _linear_layers(model)
@@ -71,8 +73,8 @@ class FastDecoder(native.NativeGenerator, Generator):
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.shape.num_elements() // self.config.d_model
-        if rows > native.HEAD_ROWS and not self.head.is_packed:
-            return self.model.logits(tf.cast(hidden, self.compute_dtype))
+        if rows > native.HEAD_ROWS:
+            return self._prompt_tree.logits(hidden if self.head.is_packed else tf.cast(hidden, self.compute_dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tfguide import native
 from tfguide.checks.values import check_count
+from tfguide.compress.quantization import check_kernels
 from tfguide.torch.fast.tree import prompt_tree
 from tfguide.torch.inputs import count_tokens, extend
 from tfguide.torch.models import Decoder
@@ -33,12 +34,13 @@ class FastDecoder(native.NativeGenerator, Generator):
     logit; with activations in bfloat16 or float16, or a cache of a smaller type, by a few roundings to that type. Two
     logits closer than that may swap ranks.
 
-    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a RuntimeError)
-    if there is no C++ compiler: see `accelerate`.
+    Raises ValueError for a model that is not decoder-only, has relative positions or has asymmetric 4-bit weights,
+    NativeUnavailable (a RuntimeError) if there is no C++ compiler: see `accelerate`.
     """
 
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
+        check_kernels(model.quantization)
         threads = torch.get_num_threads() if threads is None else check_count("threads", threads)
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantizedLinear))}
@@ -61,8 +63,9 @@ class FastDecoder(native.NativeGenerator, Generator):
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.numel() // self.config.d_model
-        if rows > native.HEAD_ROWS and not self.head.is_packed:
-            return self.model.logits(hidden.to(self.dtype))
+        if rows > native.HEAD_ROWS:
+            tree = self.model if torch.is_grad_enabled() else self._prompt_tree
+            return tree.logits(hidden if self.head.is_packed else hidden.to(self.dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return torch.from_numpy(logits).reshape(*hidden.shape[:-1], -1)
 

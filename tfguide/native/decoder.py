@@ -76,9 +76,10 @@ class NativeDecoder:
         kernels write the keys and values of the tokens into the cache. The caller has checked that the tokens are
         in the vocabulary and the places in the cache. A call leaves no state for the next one, so threads may share
         a decoder, each with its own cache. The result for a token does not depend on the others in the call; with 8-bit
-        activations it is equal to the last bit. A text with at least MANY_TOKENS new tokens attends in another order of
-        sums than one with fewer, and in bfloat16 where the processor multiplies it, the weights are quantised or bfloat16
-        and the cache is not float32.
+        activations it is equal to the last bit.
+
+        A text with at least MANY_TOKENS new tokens attends in another order of sums than one with fewer; and in
+        bfloat16, where the processor multiplies it, the weights are quantised or bfloat16, and the cache is not float32.
         """
         rows = tuple(np.ascontiguousarray(x, np.int64) for x in (tokens, texts, places))
         # Decided for the whole call: which tokens share a pass depends on the other texts.

@@ -79,7 +79,7 @@ class NativeDecoder:
         activations it is equal to the last bit.
 
         A text with at least MANY_TOKENS new tokens attends in another order of sums than one with fewer; and in
-        bfloat16, where the processor multiplies it, the weights are quantised or bfloat16, and the cache is not float32.
+        bfloat16, where the processor multiplies it, the weights are quantised or bfloat16 and the cache is not float32.
         """
         rows = tuple(np.ascontiguousarray(x, np.int64) for x in (tokens, texts, places))
         # Decided for the whole call: which tokens share a pass depends on the other texts.

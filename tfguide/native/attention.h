@@ -200,22 +200,24 @@ struct Attention {
     }
     for (int64_t i = low; i < high; i += WIDTH) {
       Floats some[Q];
-      score<Q>(query, keys + at * d + i * ld, ld, std::min<int64_t>(WIDTH, high - i), d, some);
+      const int64_t ahead = i + POSITIONS_AHEAD;  // after the keys come the values
+      const T* then = ahead < high ? keys + at * d + ahead * ld : values + at * d + (low + ahead - high) * ld;
+      score<Q>(query, keys + at * d + i * ld, ld, std::min<int64_t>(WIDTH, high - i), d, then, some);
       for (int q = 0; q < Q; ++q) write(scores[q] + i, some[q]);
     }
     for (int q = 0; q < Q; ++q)
       weigh(queries[q], b, scores[q], low, high, HAS_SCALES ? scales : nullptr, scales + BLOCK, found[q]);
     // In the order of the positions: those that only some of the queries see, those that all see, and the rest.
     if (all_high < all_low) all_high = all_low;
-    const T* value = values + at * d;
+    const T *value = values + at * d, *next = keys + at * d + (kv + 1 < K ? d : (BLOCK - 1) * ld + d);
     const auto alone = [&](int q, int64_t first, int64_t last) {
       const float* from = scores[q] + first;
-      if (first < last) add_all<1>(value + first * ld, ld, last - first, d, &from, to + q);
+      if (first < last) add_all<1>(value + first * ld, ld, last - first, d, next, &from, to + q);
     };
     for (int q = 0; q < Q; ++q) alone(q, lows[q], std::min(all_low, highs[q]));
     const float* from[Q];
     for (int q = 0; q < Q; ++q) from[q] = scores[q] + all_low;
-    if (all_low < all_high) add_all<Q>(value + all_low * ld, ld, all_high - all_low, d, from, to);
+    if (all_low < all_high) add_all<Q>(value + all_low * ld, ld, all_high - all_low, d, next, from, to);
     for (int q = 0; q < Q; ++q) alone(q, std::max(all_high, lows[q]), highs[q]);
   }
 

@@ -49,7 +49,7 @@ struct Product {
   void pass(int id, const float* x, int64_t rows, float* y) {
     const int size = team.size();
     Input input(w, x, rows, memory);
-    for (int64_t r = id; r < rows; r += size) input.prepare(w, r);
+    input.prepare(w, inputs_of(w.in, id, size));
     team.barrier();
     const Part part(w.out, id, size);
     const bool parts = in_partial_sums(w, rows);

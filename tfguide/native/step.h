@@ -5,7 +5,7 @@
 #include "arranged.h"
 #include "team.h"
 
-constexpr int64_t FEW_ROWS = 16;  // up to here, every thread prepares all rows for itself
+constexpr int64_t FEW_ROWS = 8;  // up to here, every thread prepares all rows for itself
 constexpr int MOST_QUERIES = REGISTERS == 32 ? 4 : 3;  // that share the keys of a block as they are in the cache
 
 // Rows of one text, at positions that follow each other. end: the position after the last new one of the text.

@@ -128,3 +128,13 @@ def test_a_command_that_fails_is_an_error_unless_it_may(capsys):
         terminal.tfguide(command)
     [message] = terminal.tfguide(command, may_fail=True)
     assert message.startswith("tfguide: ")
+
+
+def test_the_instructions_are_counted_for_each_multiply_add():
+    found = json.loads((APPENDICES / "benchmarks" / "arm_instructions.json").read_text(encoding="utf-8"))
+    head, *rows = texts(benchmarks.instructions_table(found))
+    assert head == ["weights", "tfguide, 1 row", "llama.cpp, 1 row", "tfguide, 16 rows", "llama.cpp, 16 rows"]
+    shown = [value for row in rows if len(row) > 1 for value in row[1:]]
+    want = [row[who] / (row["rows"] * 768 * 768) for row in found["rows"] for who in ("tfguide", "llama.cpp")]
+    assert shown == [f"{value:.3f}" for value in want] and len({row["level"] for row in found["rows"]}) == 3
+    assert [row[0] for row in rows[1:6]] == ["float32", "bfloat16", "float16", "8 bits", "4 bits"]

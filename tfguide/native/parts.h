@@ -72,6 +72,6 @@ struct Ahead {
       : at(static_cast<const char*>(next)), lines(tiles ? (bytes + 64 * tiles - 1) / (64 * tiles) : 0) {}
 
   void step() {
-    for (int64_t i = 0; i < lines; ++i, at += 64) __builtin_prefetch(at, 0, 2);
+    for (int64_t i = 0; i < lines; ++i, at += 64) __builtin_prefetch(at, 0, 3);
   }
 };

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
+from tfguide.compress.packing import aligned
 
 
 class QuantizedLinear(keras.layers.Layer):
@@ -20,7 +21,7 @@ class QuantizedLinear(keras.layers.Layer):
     def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
         super().__init__(autocast=False)
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
-        self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
+        self.packed, self.scale = aligned(packed), aligned(scale)
         self.bias = None if bias is None else np.array(bias, np.float32)
         self.built = True
 

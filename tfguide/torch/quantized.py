@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
+from tfguide.compress.packing import aligned
 
 
 class QuantizedLinear(nn.Module):
@@ -20,7 +20,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None):
         super().__init__()
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
-        self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
+        self.packed, self.scale = aligned(packed), aligned(scale)
         self.register_buffer("bias", None if bias is None else torch.tensor(bias, dtype=torch.float32))
 
     def forward(self, x):

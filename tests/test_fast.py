@@ -65,6 +65,18 @@ def to_float(x):
     return x.detach().float().numpy() if hasattr(x, "detach") else np.asarray(x, np.float32)
 
 
+@pytest.mark.parametrize("quantization", [None, (8, 8), (4, 8)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_its_matrices_begin_at_a_cache_line(name, dtype, quantization, monkeypatch):
+    """A load of 64 bytes would read two cache lines."""
+    found = []
+    monkeypatch.setattr(native.decoder, "use_huge_pages", lambda address, n_bytes: found.append(address % 64))
+    model, _ = make(name, dtype, quantization, d_model=72, d_ff=40, d_head=8)
+    load(name).accelerate(model)
+    assert len(found) >= 2 * 6 and not any(found)
+
+
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_it_gives_the_logits_of_the_reference(name, changes):

@@ -92,7 +92,7 @@ def test_the_differences_of_the_table_are_those_of_the_file():
     assert heads == ["kv heads", "PyTorch", "TensorFlow"]
 
 
-@pytest.mark.parametrize("machine", ["epyc", "xeon"])
+@pytest.mark.parametrize("machine", ["epyc", "xeon", "zen5", "zen5_avx2"])
 def test_the_table_and_the_bars_of_the_benchmark_show_the_same_rows(machine):
     results = predict.read_results(APPENDICES / "benchmarks" / machine)
     rows = [row for result in results if result["task"] == "decode" for row in result["rows"]]

@@ -9,15 +9,17 @@
 #include "step.h"
 #include "types.h"
 
+inline void assign(const Found& to, const Found& from, int64_t d) {
+  *to.most = *from.most;
+  *to.total = *from.total;
+  std::memcpy(to.values, from.values, d * sizeof(float));
+}
+
 // Adds the block `b` to what was found before it.
 [[gnu::noinline]] inline void combine(const Found& a, const Found& b, int64_t d) {
   const auto is_empty = [](const Found& x) { return *x.most == -INFINITY && *x.total == 0; };  // beyond a window
   if (is_empty(b)) return;
-  if (is_empty(a)) {
-    *a.most = *b.most, *a.total = *b.total;
-    std::memcpy(a.values, b.values, d * sizeof(float));
-    return;
-  }
+  if (is_empty(a)) return assign(a, b, d);
   const float most = *a.most > *b.most ? *a.most : *b.most;
   const float factors[2] = {exponential(all(*a.most - most))[0], exponential(all(*b.most - most))[0]};
   *a.total = *a.total * factors[0] + *b.total * factors[1];
@@ -171,8 +173,7 @@ struct Attention {
       if (!block.finite) look<1>(queries + q, kv, b, &found);
       const int64_t row = queries[q].row, first = s.first[row];
       const Found before = s.found(row, queries[q].head, first);
-      if (b > first) combine(before, found, d);
-      else *before.most = *found.most, *before.total = *found.total, std::memcpy(before.values, found.values, d * sizeof(float));
+      b > first ? combine(before, found, d) : assign(before, found, d);
     }
   }
 

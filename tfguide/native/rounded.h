@@ -113,8 +113,11 @@ inline void a8_tiles(const Linear& m, int64_t o, const Rounded& x, int64_t rows,
     m.format == INT8_A8 ? int8_a8_of<N, R()>(m, o, x, row, values, ahead) : int4_a8_of<N, R()>(m, o, x, row, values, ahead);
     for (int r = 0; r < R(); ++r) {
       float* to = y + (row + r) * ldy + o;
-      if (outputs == N * WIDTH) std::memcpy(to, values + r * N, sizeof(Floats) * N);  // of a constant size: no call
-      else std::memcpy(to, values + r * N, outputs * 4);
+      if (outputs == N * WIDTH) {
+        std::memcpy(to, values + r * N, sizeof(Floats) * N);  // of a constant size: no call
+      } else {
+        std::memcpy(to, values + r * N, outputs * sizeof(float));
+      }
     }
   });
 }

@@ -117,7 +117,33 @@ def test_lengths_are_timed_beside_llama_cpp(name, peer):
         assert min(row["over_operations"] for row in result["rows"] if row["name"] == who) == pytest.approx(1.0)
     text = lengths.table(result)
     for row in result["rows"]:
+        assert f"{row['name']}{f' {name}' if row['name'] == 'tfguide' else ''}, bfloat16, cache in " in text
         assert f"{1e3 * row['seconds']:.2f}" in text and f"{row['prompt_tokens_per_second']:.1f}" in text
+
+
+def test_the_lengths_fit_on_a_telephone():
+    """The longest numbers that a row may have: `narrow.js` sets 75 letters small enough for 390 pixels."""
+    row = {
+        "name": "llama.cpp, flash", "framework": "tensorflow", "dtype": "bfloat16", "cache_dtype": "bfloat16",
+        "prompt": 131072, "seconds": 12.34567, "ratio": 123.45, "prompt_tokens_per_second": 123456.7,
+        "prompt_ratio": 123.45, "over_operations": 12.34, "over_bytes": 123.45,
+    }  # fmt: skip
+    machine = {"processor": "short", "cores": 2}
+    lines = lengths.table({"machine": machine, "limits": {}, "rows": [row, row | {"name": "tfguide"}]}).splitlines()
+    assert max(map(len, lines)) <= 75
+    assert lines[3].split() == [
+        "131072",
+        "12345.67",
+        "123.45",
+        "x",
+        "123.45",
+        "x",
+        "123456.7",
+        "12.34",
+        "x",
+        "123.45",
+        "x",
+    ]
 
 
 @pytest.mark.parametrize(("repeats", "readings"), [(1, {5: 2, 11: 1}), (3, {5: 4, 11: 3})])

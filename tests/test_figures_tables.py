@@ -92,7 +92,7 @@ def test_the_differences_of_the_table_are_those_of_the_file():
     assert heads == ["kv heads", "PyTorch", "TensorFlow"]
 
 
-@pytest.mark.parametrize("machine", ["epyc", "xeon"])
+@pytest.mark.parametrize("machine", ["epyc", "xeon", "zen5", "zen5_avx2"])
 def test_the_table_and_the_bars_of_the_benchmark_show_the_same_rows(machine):
     results = predict.read_results(APPENDICES / "benchmarks" / machine)
     rows = [row for result in results if result["task"] == "decode" for row in result["rows"]]
@@ -136,3 +136,13 @@ def test_a_command_reads_what_is_typed(tmp_path):
     assert message.startswith("tfguide: no tokenizer.json in")
     with pytest.raises(RuntimeError, match=r"status 2:\ntfguide: no tokenizer\.json in"):
         terminal.tfguide(f"chat --checkpoint {tmp_path}", typed=["a"])
+
+
+def test_the_instructions_are_counted_for_each_multiply_add():
+    found = json.loads((APPENDICES / "benchmarks" / "arm_instructions.json").read_text(encoding="utf-8"))
+    head, *rows = texts(benchmarks.instructions_table(found))
+    assert head == ["weights", "tfguide, 1 row", "llama.cpp, 1 row", "tfguide, 16 rows", "llama.cpp, 16 rows"]
+    shown = [value for row in rows if len(row) > 1 for value in row[1:]]
+    want = [row[who] / (row["rows"] * 768 * 768) for row in found["rows"] for who in ("tfguide", "llama.cpp")]
+    assert shown == [f"{value:.3f}" for value in want] and len({row["level"] for row in found["rows"]}) == 3
+    assert [row[0] for row in rows[1:6]] == ["float32", "bfloat16", "float16", "8 bits", "4 bits"]

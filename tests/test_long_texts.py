@@ -8,7 +8,7 @@ from tests.support import FRAMEWORKS, load, random_weights
 from tfguide import native
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="there is no C++ compiler")
-LENGTH = 1150  # three blocks of 512
+LENGTH = 1152  # three blocks of 512
 TOKENS = np.random.default_rng(0).integers(0, 37, (2, LENGTH))
 # Half a unit in the last place of each type, times what two layers make of it.
 ERRORS = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2, "int8": 6e-2}
@@ -18,6 +18,7 @@ VARIANTS = {
     "a window over two blocks": dict(sliding_window=600),
     "a window in a block": dict(sliding_window=9),
     "slopes": dict(positions="alibi"),
+    "heads of an odd size": dict(positions="alibi", d_head=7, n_heads=3, n_kv_heads=1),
 }
 
 
@@ -59,9 +60,11 @@ def test_no_result_depends_on_the_pieces_or_the_threads(cache_dtype):
     module = load("torch")
     model = module.quantize(make("torch", n_heads=6, n_kv_heads=2, d_model=48), 8, 8)
     whole = in_pieces(module.accelerate(model, threads=1), LENGTH, cache_dtype)
-    for size, threads in ((1, 3), (7, 2), (8, 2), (100, 3), (513, 2)):
+    steps = in_pieces(module.accelerate(model, threads=1), 1, cache_dtype)
+    for size, threads, want in ((3, 3, steps), (7, 2, steps), (8, 2, whole), (100, 3, whole), (517, 2, whole)):
         found = in_pieces(module.accelerate(model, threads), size, cache_dtype, TOKENS[:1])
-        np.testing.assert_array_equal(found, whole[:1], err_msg=f"{size} tokens at a time, {threads} threads")
+        np.testing.assert_array_equal(found, want[:1], err_msg=f"{size} tokens at a time, {threads} threads")
+    np.testing.assert_allclose(whole, steps, atol=0.02 * abs(steps).max())
 
 
 def test_a_step_takes_any_mixture_of_rows():
@@ -69,7 +72,7 @@ def test_a_step_takes_any_mixture_of_rows():
     module = load("torch")
     model = module.quantize(make("torch", n_heads=6, n_kv_heads=2, d_model=48), 8, 8)
     tokens = np.random.default_rng(1).integers(0, 37, (3, 700))
-    starts, counts = (600, 5, 300), (1, 20, 3)
+    starts, counts = (600, 50, 300), (1, 20, 3)
     fast = module.accelerate(model, threads=2)
     want = []
     for text, start, count in zip(tokens, starts, counts, strict=True):
@@ -85,7 +88,24 @@ def test_a_step_takes_any_mixture_of_rows():
     mixed = np.empty_like(new)
     mixed[order] = new
     np.testing.assert_array_equal(fast.read_rows(mixed, rows, cache)[order], np.concatenate(want))
-    assert cache.lengths.tolist() == [601, 25, 303]
+    assert cache.lengths.tolist() == [601, 70, 303]
+
+
+@pytest.mark.parametrize("quantization", [None, (8, 8)])
+def test_a_token_that_is_nan_reaches_only_those_that_see_it(quantization):
+    """Weights of 0 times NaN are NaN: the tokens before it must not multiply its value."""
+    module = load("torch")
+    config = make("torch", tied_head=False).config
+    weights = random_weights(config)
+    weights["embedding.token.weight"][36] = np.nan
+    model = module.from_weights(config, weights)
+    fast = module.accelerate(module.quantize(model, *quantization) if quantization else model, threads=2)
+    tokens = TOKENS[:1, :600] % 36
+    broken = tokens.copy()
+    broken[0, 560] = 36
+    want, found = (in_pieces(fast, 60, "float16", text)[0] for text in (tokens, broken))
+    np.testing.assert_allclose(found[:560], want[:560], atol=0.02 * abs(want).max())
+    assert np.isnan(found[560:]).all()
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,20 @@ def test_what_is_packed_is_unpacked(shape):
     np.testing.assert_array_equal(packing.unpack_scales(packing.pack_scales(scale), shape[0]), scale)
 
 
+@pytest.mark.parametrize("offset", [0, 1, 16, 63])
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32])
+def test_an_aligned_array_begins_at_a_cache_line(dtype, offset):
+    memory = np.arange(64 + 60 * 4 + 64, dtype=np.uint8)
+    start = -memory.ctypes.data % packing.CACHE_LINE + offset // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize
+    array = memory[start : start + 60 * np.dtype(dtype).itemsize].view(dtype).reshape(3, 4, 5)
+    for given in (array, array.T):
+        found = packing.aligned(given)
+        assert found.ctypes.data % packing.CACHE_LINE == 0 and found.flags.c_contiguous and found.dtype == dtype
+        np.testing.assert_array_equal(found.view(np.uint8), np.ascontiguousarray(given).view(np.uint8))
+        begins = given.ctypes.data % packing.CACHE_LINE == 0
+        assert np.shares_memory(found, given) == (begins and given.flags.c_contiguous)
+
+
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), KINDS)
 @pytest.mark.parametrize("outlier", [1.0, 1000.0, 0.0])
 def test_no_output_is_further_off_than_the_bound(weight_bits, activation_bits, outlier):

@@ -18,7 +18,6 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutoTokenizer
 
@@ -47,16 +46,16 @@ SIZES = (
 def answer(model, prompt: list[int]) -> tuple[list[int], list[float], list[list[tuple[int, float]]]]:
     """The most likely tokens after the prompt, the seconds of each, and the likeliest candidates at each place."""
     tokens, seconds, candidates = [], [], []
-    cache = tg.KVCache(model.config, 1, len(prompt) + MOST_TOKENS)
+    cache = model.new_cache(1, len(prompt) + MOST_TOKENS)
     while len(tokens) < MOST_TOKENS and (not tokens or tokens[-1] != model.config.eos_token_id):
         start = time.perf_counter()
         if tokens:
-            logits = tg.decode(model, np.array(tokens[-1:]), cache)
+            logits = model.decode(tokens[-1:], cache)
         else:
-            logits = tg.prefill(model, np.array([prompt]), cache)
+            logits = model.prefill([prompt], cache)
         tokens.append(int(logits[0].argmax()))
         seconds.append(time.perf_counter() - start)
-        likely = torch.softmax(logits[0].double(), -1).topk(CANDIDATES)
+        likely = torch.softmax(torch.from_numpy(logits[0]).double(), -1).topk(CANDIDATES)
         candidates.append(list(zip(likely.indices.tolist(), likely.values.tolist(), strict=True)))
     return tokens, seconds, candidates
 

@@ -15,7 +15,9 @@ SETTINGS = [
     dict(temperature=0.8, top_p=0.95), dict(top_k=50, top_p=0.95), dict(min_p=0.05), dict(min_p=1.0),
     dict(min_p=5e-324), dict(top_k=50, top_p=0.9, min_p=0.02), dict(temperature=1.5, top_p=0.9, min_p=0.1),
     dict(temperature=1e-4, top_k=3), dict(temperature=1e9, top_k=3), dict(temperature=1e300),
-    dict(repetition_penalty=1.3, top_k=20), dict(repetition_penalty=0.5, top_p=0.7),
+    dict(repetition_penalty=1.3, top_k=20), dict(repetition_penalty=0.5, top_p=0.7), dict(repetition_penalty=1.1),
+    dict(repetition_penalty=1.2, temperature=0.0), dict(repetition_penalty=0.8, temperature=0.0),
+    dict(repetition_penalty=1.7, temperature=0.6, min_p=0.1), dict(repetition_penalty=1.3, top_p=0.9, temperature=0.01),
 ]  # fmt: skip
 _RNG = np.random.default_rng(5)
 
@@ -26,6 +28,7 @@ def _logits():
     cases = {
         "normal": _RNG.normal(0, 3, (n, 2503)),
         "small": _RNG.normal(0, 2, (n, 7)),
+        "long": _RNG.normal(0, 3, (n, 20011)),
         "flat": _RNG.normal(0, 0.01, (n, 3001)),
         "a power law": -1.3 * np.log(_RNG.permuted(np.tile(np.arange(1.0, 4002.0), (n, 1)), axis=1)),
         "all equal": np.full((n, 2503), -3.25),
@@ -50,12 +53,28 @@ LOGITS = _logits()
 def test_the_tokens_are_those_of_the_whole_distribution(name, options):
     sampling = tfguide.Sampling(seed=3, **options)
     for logits in (LOGITS[name], LOGITS[name].astype(np.float64) * (1 - 1e-9)):
-        texts = [[row % 5, 1, 3] for row in range(len(logits))]
+        likely = logits.argmax(axis=1).tolist()
+        texts = [[row % 5, 1, 3, token, 1] for row, token in enumerate(likely)]
         chooser, uniforms = Chooser(sampling, len(logits)), Chooser(sampling, len(logits)).uniforms
         for _ in range(4):
             want = draw(probabilities(logits, sampling, texts), uniforms())
             got = chooser(logits, texts)
             assert got.dtype == np.int64 and got.tolist() == want.tolist()
+            for text, token in zip(texts, want.tolist(), strict=True):
+                text.append(token)
+
+
+def test_a_text_that_was_changed_is_read_again():
+    """A longer list of the same object is read from where it ended; another list, or a shorter one, from its start."""
+    sampling, logits = tfguide.Sampling(temperature=0.0, repetition_penalty=1e6), np.array([[4.0, 3.0, 2.0, 1.0]])
+    chooser, text = Chooser(sampling, 1), [0]
+    assert chooser(logits, [text]) == 1
+    text.append(1)
+    assert chooser(logits, [text]) == 2
+    assert chooser(logits, [[2]]) == 0
+    assert chooser(logits, [text]) == 2
+    del text[:]
+    assert chooser(logits, [text]) == 0
 
 
 @pytest.mark.parametrize("options", [options for options in SETTINGS if "repetition_penalty" not in options], ids=str)
@@ -133,7 +152,8 @@ def _least_seconds(call, repeats=7):
     ("options", "most"),
     [
         (dict(temperature=0.0), 10), (dict(temperature=0.7, top_k=40), 60), (dict(top_k=50, top_p=0.95), 60),
-        (dict(temperature=0.8, top_p=0.95), 150),
+        (dict(temperature=0.8, top_p=0.95), 150), (dict(), 120), (dict(temperature=0.0, repetition_penalty=1.1), 50),
+        (dict(temperature=0.7, top_k=40, repetition_penalty=1.1), 70),
     ],
     ids=str,
 )  # fmt: skip
@@ -142,5 +162,5 @@ def test_choosing_takes_a_few_passes_over_the_logits(options, most):
     rng = np.random.default_rng(0)
     ranks = rng.permuted(np.tile(np.arange(1.0, 49153.0), (64, 1)), axis=1)
     logits = (-1.5 * np.log(ranks)).astype(np.float32)
-    chooser, texts = Chooser(tfguide.Sampling(**options), 64), [[0]] * 64
+    chooser, texts = Chooser(tfguide.Sampling(**options), 64), rng.integers(0, 49152, (64, 500)).tolist()
     assert _least_seconds(lambda: chooser(logits, texts)) < most * _least_seconds(lambda: logits.max(axis=1))

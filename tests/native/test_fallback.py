@@ -112,7 +112,25 @@ def test_a_chosen_level_has_no_lower_one(tools, tmp_path):
     assert out == ["False"] and status == 1
     assert f"NativeUnavailable: {BEST}: the processor lacks an instruction" in errors
     assert "TFGUIDE_MARCH chooses this level: name another, or unset it" in errors
-    assert set(tools.read_text().split()) == {option(BEST)} and list((tmp_path / "cache").iterdir()) == []
+    assert set(tools.read_text().split()) == {option(BEST)}
+    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".txt"]  # no kernels, only that there are none
+
+
+@pytest.mark.parametrize("how", ["REFUSED", "ILLEGAL"])
+def test_a_chosen_level_that_failed_is_not_compiled_by_the_next_process(how, tools, tmp_path):
+    failing = {how: option(BEST), "TFGUIDE_MARCH": BEST}
+    _, first, _ = load(**failing)
+    runs = tools.read_text()
+    [file] = (tmp_path / "cache").iterdir()
+    assert f"It is not compiled again while {file} is there" in first or f"remove {file}" in first
+    out, errors, status = load(**failing)
+    assert out == ["False"] and status == 1 and tools.read_text() == runs
+    reason = "no such instruction" if how == "REFUSED" else "lacks an instruction"
+    assert reason in errors and f"It failed before: remove {file} to compile again" in errors
+    assert load()[0][0] == "True"  # other levels are not concerned
+    assert load(MACROS="another compiler", TFGUIDE_MARCH=BEST)[0][0] == "True"
+    file.unlink()
+    assert load(TFGUIDE_MARCH=BEST)[0][0] == "True"
 
 
 def test_what_fails_for_another_reason_is_not_compiled_again(tools):

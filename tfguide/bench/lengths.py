@@ -164,24 +164,30 @@ def compare_with_best(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The rows as lines of text: a line for each length, type of cache and contestant."""
+    """The rows as lines of text: for each contestant with its types of weights and cache a line for each length."""
     lines = [show_machine(result)]
-    lines.append(f"{'':35}{'positions':>10}{'step':>12}{'of bytes':>10}{'ours is':>9}  {'prompt':>13}{'of best':>9}")
-    lines.append(f"{'':21}{'type':9}{'cache':9}{'':>6}{'ms':>12}{'':>19}  {'tokens/s':>13}")
+    lines.append(
+        f"{'positions':>11}{'ms/step':>9}{'of bytes':>10}{'ours is':>9}{'tokens/s':>11}{'of best':>9}{'ours is':>9}"
+    )
+    groups: dict[str, list[str]] = {}
     for row in result["rows"]:
-        name = show_name(row)
-        start = f"{name:20} {row['dtype']:9}{row.get('cache_dtype', ''):9}{row.get('prompt', ''):>6}"
-        if "error" in row:
-            lines.append(f"{start}  {row['error']}")
-            continue
-        ours = row["name"] == "tfguide"
-        over = f"{row['over_bytes']:.2f} x" if "over_bytes" in row else ""
-        ratios = ("", "") if ours else (f"{row['ratio']:.2f} x", f"{row['prompt_ratio']:.2f} x")
-        lines.append(
-            f"{start}{1e3 * row['seconds']:>12.2f}{over:>10}{ratios[0]:>9}  {row['prompt_tokens_per_second']:>13.1f}"
-            f"{row['over_operations']:>7.2f} x{ratios[1]:>9}"
-        )
-    return "\n".join(line.rstrip() for line in lines)
+        cache = f", cache in {row['cache_dtype']}" if "cache_dtype" in row else ""
+        groups.setdefault(f"{show_name(row)}, {row['dtype']}{cache}", []).append(_line(row))
+    for name, some in groups.items():
+        lines += [name, *some]
+    return "\n".join(lines)
+
+
+def _line(row):
+    start = f"{row.get('prompt', ''):>11}"
+    if "error" in row:
+        return f"{start}  {row['error']}"
+    over = f"{row['over_bytes']:.2f} x" if "over_bytes" in row else ""
+    ratios = [f"{row[key]:.2f} x" if row["name"] != "tfguide" else "" for key in ("ratio", "prompt_ratio")]
+    return (
+        f"{start}{1e3 * row['seconds']:>9.2f}{over:>10}{ratios[0]:>9}{row['prompt_tokens_per_second']:>11.1f}"
+        f"{row['over_operations']:>7.2f} x{ratios[1]:>9}"
+    ).rstrip()
 
 
 def _same(one):

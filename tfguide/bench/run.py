@@ -19,6 +19,8 @@ from tfguide.config import ModelConfig
 from tfguide.cost.flops import prefill_flops
 from tfguide.temporary import write_file
 
+MOST_TURNS = 16  # of `repeats` rounds, where the new tokens are too few to be told from noise
+
 
 def bench(
     task: str,
@@ -36,7 +38,8 @@ def bench(
 ) -> dict:
     """Time `task`, "decode" or "prefill": the machine, its limits, and a row for each contestant.
 
-    decode: the seconds of `n_new` tokens less those of one, so that reading the prompt is not counted; prefill: the
+    decode: the seconds of `n_new` tokens less those of one, so that reading the prompt is not counted; where this
+    difference is smaller than its error, more rounds are measured, and a row says so if they do not help. prefill: the
     seconds from the prompt to the first token. `keep` is given the result after every row, so that what was measured
     is not lost where a later contestant fails. A contestant that fails, or whose logits do not agree, is a row with an
     "error" and no times. Raises ValueError for counts below 1, of new tokens to decode below 2.
@@ -88,24 +91,48 @@ def _round(task, config, reader, found, framework, dtype, folder, prompt, truth,
         calls[name, 1] = lambda contestant=contestant: contestant.run(1)
         if task == "decode":
             calls[name, n_new] = lambda contestant=contestant: contestant.run(n_new)
-    seconds = take_turns(calls, repeats)
-    net = {}
-    for name in running:
-        first = seconds[name, 1]
-        whole = seconds[name, n_new] if task == "decode" else None
-        net[name] = first if whole is None else [b - a for a, b in zip(first, whole, strict=True)]
+    seconds, net = _net_seconds(task, calls, running, n_new, repeats)
     for row in rows:
-        if row["name"] in net:
-            row["seconds"] = statistics.median(net[row["name"]])
+        own = net.get(row["name"])
+        if own and not is_clear(own):
+            row["error"] = f"{n_new} new tokens take less time than the prompt varies by: name more of them"
+        elif own:
+            row["seconds"] = statistics.median(own)
             tokens = n_new - 1 if task == "decode" else prompt.shape[1]
             row["tokens_per_second"] = tokens / row["seconds"]
-            row["ratio"] = median_ratio(net, row["name"], "tfguide")  # how many times faster ours is
+            if is_clear(net["tfguide"]):
+                row["ratio"] = median_ratio(net, row["name"], "tfguide")  # how many times faster ours is
             if reader:
                 row["read_bytes_per_second"] = reader.n_bytes / statistics.median(seconds["memory"])
-                row |= _share(task, config, row, net[row["name"]], seconds["memory"], reader.n_bytes, found)
+                row |= _share(task, config, row, own, seconds["memory"], reader.n_bytes, found)
     running.clear()
     gc.collect()
     return rows
+
+
+def _net_seconds(task, calls, names, n_new, repeats):
+    """The seconds of each call, and those of each contestant: of its new tokens without the prompt, or of the prompt.
+
+    The prompt is in both runs that are subtracted. Where its time varies by more than the tokens take, as with a tiny
+    model, more rounds are measured, up to MOST_TURNS times as many.
+    """
+    seconds, net = {name: [] for name in calls}, {}
+    for turn in range(MOST_TURNS):
+        for name, more in take_turns(calls, repeats, warmup=0 if turn else 2).items():
+            seconds[name] += more
+        for name in names:
+            first, whole = seconds[name, 1], seconds.get((name, n_new))
+            net[name] = [b - a for a, b in zip(first, whole, strict=True)] if task == "decode" else first
+        if all(map(is_clear, net.values())):
+            break
+    return seconds, net
+
+
+def is_clear(seconds: Sequence[float]) -> bool:
+    """Whether the median of differences of times lies above 0 by more than its standard error."""
+    middle = statistics.median(seconds)
+    deviation = 1.48 * statistics.median(abs(value - middle) for value in seconds)
+    return middle > 0 and middle >= 1.25 * deviation / len(seconds) ** 0.5
 
 
 def _truth(framework, folder, prompt):
@@ -140,7 +167,7 @@ def table(result: dict) -> str:
             lines.append(f"{start}  {row['error']}")
             continue
         share = row.get("share_of_bandwidth", row.get("share_of_flops"))
-        ratio = "" if row["name"] == "tfguide" else f"{row['ratio']:.2f} x"
+        ratio = "" if row["name"] == "tfguide" or "ratio" not in row else f"{row['ratio']:.2f} x"
         peak = row.get("memory", {}).get("peak_bytes")
         lines.append(
             f"{start}{row['tokens_per_second']:>10.1f}{ratio:>10}{'' if share is None else f'{share:.0%}':>8}"

@@ -66,10 +66,29 @@ def _cells(row, built_for):
     if "error" in row:
         return Cell(row["error"], columns=4), contestant(row)
     share = row.get("share_of_bandwidth", row.get("share_of_flops"))
-    ratio = "" if row["name"] == "tfguide" else f"{row['ratio']:.2f} x"
+    ratio = "" if row["name"] == "tfguide" or "ratio" not in row else f"{row['ratio']:.2f} x"
     peak = row.get("memory", {}).get("peak_bytes")
     held = "" if peak is None else f"{peak / 1e6:,.0f} MB at most"
     return f"{row['tokens_per_second']:.1f}", f"{share:.0%}", ratio, built_for, Cell(contestant(row), below=held)
+
+
+def instructions_table(found: Mapping[str, Any]) -> HTML:
+    """ARM instructions for each multiply-add of a product, as tools/instructions/count.py counts them.
+
+    A group for each level and a row for each type of weights: ours and llama.cpp's for one row of inputs, then more.
+    """
+    products = found["d_in"] * found["d_out"]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row in found["rows"]:
+        each = [f"{row[who] / (row['rows'] * products):.3f}" for who in ("tfguide", "llama.cpp")]
+        groups.setdefault((row["level"], TYPES[row["dtype"]]), []).extend(each)
+    numbers = sorted({row["rows"] for row in found["rows"]})
+    head = ["weights"] + [f"{who}, {_count_of_rows(n)}" for n in numbers for who in ("tfguide", "llama.cpp")]
+    return grouped_table(head, [(level, (kind, *cells)) for (level, kind), cells in groups.items()])
+
+
+def _count_of_rows(n):
+    return "1 row" if n == 1 else f"{n} rows"
 
 
 def decoding_by_type(results: Iterable[Mapping[str, Any]], size: str) -> dict[str, list[tuple[str, float, float]]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfguide.generation.penalty import Seen, penalise
 from tfguide.generation.quick import draw_quickly
 from tfguide.generation.sampling import GREEDY, Sampling
 
@@ -76,15 +77,22 @@ class Chooser:
         if sampling is not None and not isinstance(sampling, Sampling):
             raise TypeError(f"sampling must be a tfguide.Sampling or None, got {type(sampling).__name__}")
         self.sampling = sampling or GREEDY
+        self._seen: Seen | None = None
         self.streams = [np.random.default_rng([self.sampling.seed, row]) for row in range(n_rows)]
 
     def __call__(self, logits: np.ndarray, texts: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits (B, V) and each row's text so far to the next token of each row, int64 (B,)."""
-        if self.sampling.temperature == 0:
-            return most_likely(logits, self.sampling, texts)
-        uniforms, logits = self.uniforms(), np.asarray(logits)
-        penalised = logits if self.sampling.repetition_penalty is None else _penalised(logits, self.sampling, texts)
-        tokens = draw_quickly(penalised, self.sampling, uniforms)
+        """Logits (B, V) and each row's text so far to the next token of each row, int64 (B,).
+
+        A text may grow between two calls; what was read of the same list is not read again.
+        """
+        logits, sampling = np.asarray(logits), self.sampling
+        if sampling.repetition_penalty is not None:
+            self._seen = self._seen or Seen(sampling.repetition_penalty, *logits.shape)
+            self._seen.update(texts)
+        elif sampling.temperature == 0:
+            return greedy(logits)
+        uniforms = self.uniforms() if sampling.temperature else np.zeros(len(logits))
+        tokens = draw_quickly(logits, sampling, uniforms, self._seen)
         left = [row for row, token in enumerate(tokens) if token is None]
         if left:
             distribution = probabilities(logits[left], self.sampling, [texts[row] for row in left])
@@ -113,7 +121,7 @@ def _penalised(logits, sampling, texts):
     if penalty is not None:
         for row, text in zip(logits, texts, strict=True):
             seen = np.unique(np.asarray(text, np.int64))
-            row[seen] = np.where(row[seen] > 0, row[seen] / penalty, row[seen] * penalty)
+            row[seen] = penalise(row[seen], penalty)
     return logits
 
 

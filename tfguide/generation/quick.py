@@ -4,149 +4,205 @@
 few tokens. Here a row is reduced to its candidates first, and only their weights `exp((x - max) / temperature)` are
 computed in float64. The mass of the others is summed in float32, and its error is bounded. A row is decided if no
 comparison comes closer to equality than the bounds allow; its token is then the one that `choose` draws.
+
+Rows are read in blocks that fit into the cache of a core: each pass of NumPy over a block reads it from there.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from tfguide.generation.candidates import EXACT, Candidates, draw_candidates, find_place
+from tfguide.generation.penalty import Seen
 from tfguide.generation.sampling import Sampling
 
-# Relative error of sums of up to a million weights in float64, here and in `choose`: n * 2**-53, rounded up.
-EXACT = 1e-9
-# Relative error of a weight in float32, exp(-a) with a below 20: (3 a + 8) * 2**-24. Three roundings change the
-# argument (the difference, 1 / temperature, their product), and NumPy's exponential is within 3 units of 2**-23.
-ROUGH = 68 * 2.0**-24
-# Absolute error of a weight with a above 20: less than exp(-20) times the relative error at 88, where float32 ends.
-TAIL = 3.5e-14
-WIDTH = 512  # columns of which `_bound` takes the largest logit
+# No sum of weights in float32 rounds one more than PARTS times. The weight exp(-a) has three roundings of its argument
+# (the difference, 1 / temperature, their product), each 2**-24 of a, and NumPy's exponential is within 3 units of
+# 2**-23. Above a = 20 an absolute error is counted: exp(-20) times the relative one at 88, where float32 ends.
+PARTS = 32
+WIDTH = 512  # tokens whose weights are summed pairwise: in 8 sums of 16, four times, which rounds a weight 20 times
+ROWS = 16  # of a block
+TURNS = 4  # after which candidates of top-p a row is given up
+SAMPLE = 32  # every such token is looked at to guess how small the weights of the nucleus are
 
 
-def draw_quickly(logits: np.ndarray, sampling: Sampling, uniforms: np.ndarray) -> list[int | None]:
+def draw_quickly(
+    logits: np.ndarray, sampling: Sampling, uniforms: np.ndarray, seen: Seen | None = None
+) -> list[int | None]:
     """The token of each row that `choose` draws: (B, V), (B,) to B integers, None where a row is not decided.
 
-    uniforms: a random number in [0, 1) for each row. No row is decided if a logit is NaN or infinity, if a row is minus
-    infinity everywhere, or if the temperature lies outside 1e-3 to 1e6. The repetition penalty is not applied here.
+    uniforms: a random number in [0, 1) for each row. seen: the tokens to which the repetition penalty applies; default:
+    no penalty. No row is decided whose largest logit is not finite, or if the temperature, which may be 0, lies outside
+    1e-3 to 1e6.
     """
-    logits = logits if logits.dtype == np.float32 else logits.astype(np.float64)
-    tops = logits.max(axis=1)  # of a row with NaN it is NaN
-    if not np.isfinite(tops).all() or not 1e-3 <= sampling.temperature <= 1e6:
+    if sampling.temperature and not 1e-3 <= sampling.temperature <= 1e6:
         return [None] * len(logits)
-    few = sampling.top_k is not None and sampling.top_k < logits.shape[1]
-    bounds = _bound(logits, sampling.top_k) if few else [None] * len(logits)
-    rough = np.empty(logits.shape[1], np.float32)
-    rows = zip(logits, tops, bounds, uniforms.tolist(), strict=True)
-    with np.errstate(over="ignore", divide="ignore"):  # a difference of float32 may be minus infinity: its weight is 0
-        return [_draw(row, top, bound, sampling, uniform, rough) for row, top, bound, uniform in rows]
+    logits = logits if logits.dtype == np.float32 else logits.astype(np.float64)
+    rough = np.empty((ROWS, logits.shape[1]), np.float32)
+    tokens: list[int | None] = []
+    # A difference of float32 may be minus infinity: its weight is 0. The largest logit may be one.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        for start in range(0, len(logits), ROWS):
+            rows = range(start, min(start + ROWS, len(logits)))
+            block = _Block(logits[rows.start : rows.stop], rows, sampling, seen)
+            tokens += block.draw(uniforms[rows.start : rows.stop], rough[: len(rows)])
+    return tokens
 
 
-def _draw(row, top, bound, sampling, uniform, rough):
-    """The token of one row, or None. bound: a logit that no token of the k most likely ones is below, or None."""
-    share = 1.0 if sampling.top_p is None else sampling.top_p
-    if bound is not None:
-        tokens = np.flatnonzero(row >= _below(bound, top))
-        scaled = (row[tokens].astype(np.float64) - float(top)) / sampling.temperature
-        kept = scaled >= np.partition(scaled, -sampling.top_k)[-sampling.top_k]  # as in `choose`, to the last bit
-        tokens, weights = tokens[kept], np.exp(scaled[kept])
-        kept = _nucleus(weights, share, float(weights.sum()), EXACT) if share < 1 else slice(None)
-    elif share < 1:
-        tokens, weights, kept = _likely(row, top, share, sampling.temperature, rough)
-    elif sampling.min_p:
-        least = float(top) + sampling.temperature * np.log(sampling.min_p / 2)
-        tokens = np.flatnonzero(row >= _below(least, top))
-        weights, kept = _weights(row, top, tokens, sampling.temperature), slice(None)
-    else:
-        return _draw_roughly(row, top, sampling.temperature, uniform, rough)
-    if kept is None:
-        return None
-    tokens, weights = tokens[kept], weights[kept]
-    if sampling.min_p:
-        if (np.abs(weights / sampling.min_p - 1) < EXACT)[weights < 1].any():
-            return None
-        kept = weights >= sampling.min_p
-        tokens, weights = tokens[kept], weights[kept]
-    place = _place(np.cumsum(weights), uniform, EXACT)
-    return None if place is None else int(tokens[place])
+class _Block:
+    """Some rows: their logits, and the numbers to read, which are the logits with the penalty in the same type."""
+
+    def __init__(self, logits, rows, sampling, seen):
+        self.logits, self.rows, self.sampling, self.seen = logits, rows, sampling, seen
+        self.read = logits if seen is None else seen.penalised(logits, rows)
+        self.tops = self.read.max(axis=1)  # of a row with NaN it is NaN
+
+    def draw(self, uniforms, rough):
+        """The token of each row, or None. rough: memory for a float32 number of each logit."""
+        sampling, top_k = self.sampling, self.sampling.top_k
+        if not np.isfinite(self.tops).all():
+            return [None] * len(self.tops)
+        if sampling.temperature == 0:
+            return self._above(self.tops).most_likely()
+        if top_k is not None and top_k < self.read.shape[1]:
+            return draw_candidates(self._above(_bound(self.read, top_k)), sampling, uniforms)
+        if sampling.top_p is not None and sampling.top_p < 1:
+            return self._draw_likely(uniforms, rough)
+        if sampling.min_p:
+            least = self.tops + sampling.temperature * np.log(sampling.min_p / 2)
+            return draw_candidates(self._above(least), sampling, uniforms)
+        return self._draw_any(uniforms, rough)
+
+    def _above(self, bounds):
+        """The tokens that are not below a bound of their row."""
+        flat = np.flatnonzero(self.read >= _below(bounds, self.tops)[:, None])
+        return self._candidates(np.arange(len(self.tops)), *np.divmod(flat, self.read.shape[1]))
+
+    def _candidates(self, kept, rows, tokens):
+        """Candidates of the rows `kept`. rows: of each token its row, an index of `kept`."""
+        return Candidates.padded(len(kept), rows, tokens, self._exact(kept[rows], tokens))
+
+    def _exact(self, rows, tokens):
+        """The logits of tokens in float64, as `choose` computes them."""
+        logits = self.logits.reshape(-1).take(rows * self.logits.shape[1] + tokens).astype(np.float64)
+        return logits if self.seen is None else self.seen.exact(logits, self.rows.start + rows, tokens)
+
+    def _weigh(self, rough):
+        """Write the weight of each token into `rough`; return the relative and the absolute error of a sum (R,)."""
+        np.subtract(self.read, self.tops[:, None], out=rough, casting="same_kind")
+        if self.sampling.temperature != 1:
+            rough *= np.float32(1 / self.sampling.temperature)
+        np.exp(rough, out=rough)
+        sizes = np.abs(self.tops.astype(np.float64)) / self.sampling.temperature
+        sizes = 0 * sizes if self.seen is None else sizes
+        return _error(20, sizes), rough.shape[1] * np.exp(-20) * _error(88, sizes)
+
+    def _draw_likely(self, uniforms, rough):
+        """Top-p: few candidates hold the nucleus of a row; a row that is not decided is tried again with more."""
+        relative, absolute = self._weigh(rough)
+        totals, result, left = _sums(rough), np.full(len(rough), None), np.arange(len(rough))
+        wanted = self.sampling.top_p * totals * (1 + 4 * relative)
+        for turn in range(TURNS):
+            weights = rough if turn == 0 else rough[left]
+            least = _least_weight(turn, weights, totals[left], self.sampling.top_p)
+            flat = np.flatnonzero(weights >= least[:, None])
+            rows, tokens = np.divmod(flat, weights.shape[1])
+            numbers = weights.reshape(-1)
+            likely = numbers[flat]
+            held = np.bincount(rows, likely, len(left))
+            enough = (held > wanted[left]) | (turn == TURNS - 1)
+            if enough.any():
+                kept, chosen = left[enough], enough[rows]
+                found = self._candidates(kept, (np.cumsum(enough) - 1)[rows[chosen]], tokens[chosen])
+                if turn < TURNS - 1:  # without the candidates, the weights are those of the others
+                    numbers[flat] = 0
+                    others = _sums(weights)[enough]
+                    numbers[flat] = likely
+                    error = relative[kept] * others + absolute[kept]
+                    most = least[enough] * (1 + 4 * relative[kept]) + absolute[kept]
+                    found = replace(found, others=others, error=error, least=most)
+                result[kept] = draw_candidates(found, self.sampling, uniforms[kept])
+            left = np.array([row for row in left if result[row] is None], np.int64)
+            if not len(left):
+                break
+        return result.tolist()
+
+    def _draw_any(self, uniforms, rough):
+        """Without a limit: sums of WIDTH tokens say in which of them a number falls, float64 on which token."""
+        relative, absolute = self._weigh(rough)
+        running, n, rows = np.cumsum(_sums_of_width(rough), axis=1), rough.shape[1], np.arange(len(rough))
+        totals = running[:, -1]
+        part, _ = find_place(running, totals, uniforms, 0.0)
+        before = np.where(part > 0, running[rows, part - 1], 0.0)
+        tokens = part[:, None] * WIDTH + np.arange(WIDTH)
+        inside = self._weights(rows[:, None], np.minimum(tokens, n - 1)) * (tokens < n)
+        error = EXACT + relative + absolute / totals
+        place, sure = find_place(before[:, None] + np.cumsum(inside, axis=1), totals, uniforms, error)
+        sure &= uniforms * totals - before >= error * totals
+        result = tokens[rows, place].tolist()
+        for row in np.flatnonzero(~sure):  # too close to call in float32
+            running = np.cumsum(self._weights(row, np.arange(n)))[None]
+            (place,), (is_sure,) = find_place(running, running[:, -1], uniforms[row : row + 1], EXACT)
+            result[row] = int(place) if is_sure else None
+        return result
+
+    def _weights(self, rows, tokens):
+        """Weights in float64 of tokens of rows, which broadcast."""
+        logits = self._exact(*np.broadcast_arrays(rows, tokens))
+        return np.exp((logits - self.tops[rows].astype(np.float64)) / self.sampling.temperature)
+
+
+def _error(a, sizes):
+    """The relative error of a sum of weights exp(-a) in float32; see PARTS.
+
+    sizes: of the largest logit, if it is penalised. It is then rounded, and so is that of the weight, which is at most
+    `a` larger: each by 2**-24 of its size.
+    """
+    return (4 * a + 6 + PARTS + 2 * sizes) * 2.0**-24
 
 
 def _bound(logits, k):
     """A lower bound of the k-th largest logit of each row: that of the largest ones of the columns of a folded row."""
     n_rows, n = logits.shape
-    if k > WIDTH or n < 4 * WIDTH:
+    width = n // PARTS
+    if k > width // 2:
         return np.partition(logits, -k, axis=1)[:, -k]
-    folded = logits[:, : n // WIDTH * WIDTH].reshape(n_rows, -1, WIDTH)
+    folded = logits[:, : PARTS * width].reshape(n_rows, PARTS, width)
     return np.partition(folded.max(axis=1), -k, axis=1)[:, -k]
 
 
-def _below(bound, top):
-    """A number a little below a logit: logits whose differences from `top` round to the same number are above it."""
-    bound = float(bound)
-    return np.nextafter(top.dtype.type(bound - 1e-12 * (float(top) - bound)), top.dtype.type(-np.inf))
+def _least_weight(turn, weights, totals, share):
+    """The least weight (R,) of candidates, smaller in each turn: of few, a guess of what the nucleus needs, of all."""
+    if turn == 0:
+        return (totals / 2048).astype(np.float32)  # which at most 2048 weights reach
+    if turn == TURNS - 1:
+        return np.zeros(len(weights), np.float32)
+    sample = np.sort(weights[:, ::SAMPLE], axis=1)
+    smaller = SAMPLE * np.cumsum(sample, axis=1, dtype=np.float64)  # about what the weights sum to that are not larger
+    place = (smaller < (1 - share) * 0.8 * totals[:, None]).sum(axis=1)
+    guess = np.where(place > 0, sample[np.arange(len(sample)), place - 1], 0)
+    return np.minimum(guess, totals / 2048).astype(np.float32) / (1 if turn == 1 else 64)
 
 
-def _weights(row, top, tokens, temperature):
-    return np.exp(np.subtract(row[tokens], top, dtype=np.float64) / temperature)
+def _below(bounds, tops):
+    """A little below each logit: logits whose differences from the largest round to the same number are above it."""
+    bounds = bounds.astype(np.float64)
+    lowered = bounds - 1e-12 * np.maximum(tops - bounds, 0)
+    return np.nextafter(lowered.astype(tops.dtype), tops.dtype.type(-np.inf))
 
 
-def _rough_weights(row, top, temperature, out):
-    """Write the weights of a whole row in float32 into `out`."""
-    np.subtract(row, top, out=out, casting="same_kind")
-    if temperature != 1:
-        out *= np.float32(1 / temperature)
-    np.exp(out, out=out)
+def _sums(weights):
+    """The sums (R,) of weights (R, V): in float32 over PARTS of a row, then in float64."""
+    width = weights.shape[1] // PARTS
+    folded = weights[:, : PARTS * width].reshape(len(weights), PARTS, width).sum(axis=1)
+    return folded.sum(axis=1, dtype=np.float64) + weights[:, PARTS * width :].sum(axis=1, dtype=np.float64)
 
 
-def _likely(row, top, share, temperature, out):
-    """Candidates that hold the nucleus of a row, their weights, and which of them are in it (None: not decided)."""
-    _rough_weights(row, top, temperature, out)
-    total = float(out.sum(dtype=np.float64))
-    for least in (total / 1024, total / 32768, 0.0):  # at most 1024 weights reach total / 1024
-        tokens = np.flatnonzero(out >= least)
-        held = float(out[tokens].sum(dtype=np.float64))
-        if held > share * total * (1 + 4 * ROUGH):
-            break
-    weights = _weights(row, top, tokens, temperature)
-    others = max(0.0, total - held)
-    total = float(weights.sum()) + others
-    error = EXACT + (ROUGH * others + TAIL * len(row)) / total
-    return tokens, weights, _nucleus(weights, share, total, error, least * (1 + 4 * ROUGH))
-
-
-def _nucleus(weights, share, total, error, least=0.0):
-    """Which weights are the fewest that sum to a share of the total, as indices in order, or None: not decided.
-
-    error: of a sum, as a part of the total. least: a weight that tokens which are no candidates may have.
-    """
-    ranked = np.sort(weights)[::-1]
-    running, wanted, error = np.cumsum(ranked), share * total, error * total
-    n = int(np.searchsorted(running, wanted))  # the first that reaches the share
-    if n == len(ranked) or running[n] - wanted < error or (n and wanted - running[n - 1] < error) or ranked[n] < least:
-        return None
-    if n + 1 < len(ranked) and ranked[n + 1] > ranked[n] * (1 - EXACT):
-        return None  # as good as equal: their order decides, and rounding may decide their order
-    return np.flatnonzero(weights >= ranked[n])
-
-
-def _draw_roughly(row, top, temperature, uniform, out):
-    """The token of a row of which every token may be drawn, or None: the sums of blocks first, then within a block."""
-    _rough_weights(row, top, temperature, out)
-    starts = np.arange(0, len(out), WIDTH)
-    running = np.cumsum(np.add.reduceat(out, starts, dtype=np.float64))
-    error = EXACT + ROUGH + TAIL * len(row) / running[-1]
-    block = min(int(np.searchsorted(running, uniform * running[-1], side="right")), len(running) - 1)
-    inside = np.cumsum(out[starts[block] : starts[block] + WIDTH], dtype=np.float64)
-    before = running[block - 1] if block else 0.0
-    place = _place(np.concatenate([before + inside, running[-1:]]), uniform, error)
-    if place is None or place == len(inside):  # too close to call in float32
-        return _place(np.cumsum(_weights(row, top, slice(None), temperature)), uniform, EXACT)
-    return int(starts[block]) + place
-
-
-def _place(running, uniform, error):
-    """The first place at which a running sum passes a share of its last number, or None: not decided."""
-    total = running[-1]
-    place = int(np.searchsorted(running, uniform * total, side="right"))
-    if place == len(running) or running[place] - uniform * total < error * total:
-        return None
-    before = running[place - 1] if place else 0.0
-    return place if uniform * total - before >= error * total else None
+def _sums_of_width(weights):
+    """The sum of each WIDTH neighbours, the last ones of fewer: (R, V) to float64 (R, V / WIDTH)."""
+    n = weights.shape[1] // WIDTH
+    whole = weights[:, : n * WIDTH].reshape(len(weights), n, WIDTH).sum(axis=2)
+    rest = weights[:, n * WIDTH :].sum(axis=1, keepdims=True)
+    return np.concatenate([whole, rest] if n * WIDTH < weights.shape[1] else [whole], axis=1, dtype=np.float64)

@@ -10,6 +10,7 @@
 constexpr int64_t MAX_ROWS = 64;    // rows of a decoding step; more rows are a prompt
 constexpr int64_t PASS_ROWS = 128;  // rows of a prompt that pass through the kernels together
 constexpr int64_t EXACT_ROWS = 4;    // more rows are rounded to bfloat16 where the processor multiplies bfloat16 by it
+constexpr int64_t MANY_TOKENS = 8;    // new tokens of a text from which on the blocks of its cache are arranged for them
 constexpr int ACTIVATION_BLOCK = 32;  // inputs that share a scale of 8-bit activations
 
 // ---- codes
@@ -54,6 +55,7 @@ struct Model {
 // tokens of any texts, at any places; those of one text are in order, and each finds all before it in the cache or here.
 struct Call {
   const int64_t *tokens, *texts, *places;  // (rows): the token, the row of the cache, the position in it
+  const uint8_t* many;  // (rows): whether the text of this row has MANY_TOKENS new tokens, in this call and the next ones
   int64_t rows, max_length;
   void *const *keys, *const *values;             // L caches (B, max_length, K, d)
   float *const *key_scales, *const *value_scales;  // (B, max_length, K) each, of an 8-bit cache

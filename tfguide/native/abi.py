@@ -18,9 +18,10 @@ from tfguide.config import ACTIVATIONS, PLACEMENTS, ModelConfig
 MAX_ROWS = 64  # rows of a decoding step: the frameworks multiply more rows faster
 PASS_ROWS = 128  # rows of a prompt that pass through the kernels together
 EXACT_ROWS = 4  # more rows are rounded to bfloat16 before they meet bfloat16 weights, where the processor multiplies it
+MANY_TOKENS = 8  # new tokens of a text from which on the blocks of its cache are arranged for them
 LIMITS = {
     "LANES": LANES, "ACTIVATION_BLOCK": ACTIVATION_BLOCK, "MAX_ROWS": MAX_ROWS, "PASS_ROWS": PASS_ROWS,
-    "EXACT_ROWS": EXACT_ROWS,
+    "EXACT_ROWS": EXACT_ROWS, "MANY_TOKENS": MANY_TOKENS,
 }  # fmt: skip
 
 TYPES = ("float32", "bfloat16", "float16")
@@ -75,7 +76,8 @@ class Call(Structure):
     """What changes between calls, and all that a call may write."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("tokens", "texts", "places")), ("rows", c_int64), ("max_length", c_int64),
+        *((name, c_void_p) for name in ("tokens", "texts", "places", "many")), ("rows", c_int64),
+        ("max_length", c_int64),
         *((name, POINTER(c_void_p)) for name in ("keys", "values", "key_scales", "value_scales")),
         *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin")), ("cache_type", c_int32),
     ]  # fmt: skip
@@ -127,11 +129,11 @@ def model(config: ModelConfig, embedding: int, embedding_type: str, layers: Sequ
 
 
 def call(
-    rows: tuple[int, int, int], n_rows: int, max_length: int, keys: Sequence[int], values: Sequence[int],
+    rows: tuple[int, int, int, int], n_rows: int, max_length: int, keys: Sequence[int], values: Sequence[int],
     cache_type: str, hidden: int, key_scales: Sequence[int] = (), value_scales: Sequence[int] = (),
     positions: int | None = None, cos: int | None = None, sin: int | None = None,
 ) -> Call:  # fmt: skip
-    """A call of a model, by addresses. rows: those of tokens, texts and places; the others: one for each layer."""
+    """A call of a model, by addresses. rows: those of tokens, texts, places and many; keys ...: one for each layer."""
     lists = ((c_void_p * len(x))(*x) if x else None for x in (keys, values, key_scales, value_scales))
     return Call(
         *rows, n_rows, max_length, *lists, hidden, positions, cos, sin, code("CacheType", cache_type),

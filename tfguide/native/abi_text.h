@@ -31,7 +31,7 @@ inline std::string structure_text(const char* name, size_t size, std::initialize
 inline std::string abi_text() {
   std::string text = limit_text("LANES", LANES) + limit_text("ACTIVATION_BLOCK", ACTIVATION_BLOCK) +
                      limit_text("MAX_ROWS", MAX_ROWS) + limit_text("PASS_ROWS", PASS_ROWS) +
-                     limit_text("EXACT_ROWS", EXACT_ROWS);
+                     limit_text("EXACT_ROWS", EXACT_ROWS) + limit_text("MANY_TOKENS", MANY_TOKENS);
   text += codes_text("Type", {{"float32", FLOAT32}, {"bfloat16", BFLOAT16}, {"float16", FLOAT16}});
   text += codes_text("CacheType", {{"float32", FLOAT32}, {"bfloat16", BFLOAT16}, {"float16", FLOAT16}, {"int8", INT8_SCALED}});
   text += codes_text("Format", {{"float32 rows", F32_ROWS}, {"bfloat16 rows", BF16_ROWS}, {"float16 rows", F16_ROWS},
@@ -56,7 +56,7 @@ inline std::string abi_text() {
       FIELD(Model, embedding_scale), FIELD(Model, attention_scale), FIELD(Model, embedding), FIELD(Model, added),
       FIELD(Model, slopes), FIELD(Model, embedding_norm), FIELD(Model, final_norm), FIELD(Model, layers)});
   text += structure_text("Call", sizeof(Call), {
-      FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, rows), FIELD(Call, max_length),
+      FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, many), FIELD(Call, rows), FIELD(Call, max_length),
       FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
       FIELD(Call, positions), FIELD(Call, cos), FIELD(Call, sin), FIELD(Call, cache_type)});
   text += structure_text("Rowwise", sizeof(Rowwise), {

@@ -9,15 +9,17 @@
 #include "step.h"
 #include "types.h"
 
+inline void assign(const Found& to, const Found& from, int64_t d) {
+  *to.most = *from.most;
+  *to.total = *from.total;
+  std::memcpy(to.values, from.values, d * sizeof(float));
+}
+
 // Adds the block `b` to what was found before it.
-inline void combine(const Found& a, const Found& b, int64_t d) {
+[[gnu::noinline]] inline void combine(const Found& a, const Found& b, int64_t d) {
   const auto is_empty = [](const Found& x) { return *x.most == -INFINITY && *x.total == 0; };  // beyond a window
   if (is_empty(b)) return;
-  if (is_empty(a)) {
-    *a.most = *b.most, *a.total = *b.total;
-    std::memcpy(a.values, b.values, d * sizeof(float));
-    return;
-  }
+  if (is_empty(a)) return assign(a, b, d);
   const float most = *a.most > *b.most ? *a.most : *b.most;
   const float factors[2] = {exponential(all(*a.most - most))[0], exponential(all(*b.most - most))[0]};
   *a.total = *a.total * factors[0] + *b.total * factors[1];
@@ -69,17 +71,18 @@ struct Attention {
     }
   }
 
-  // One thread's part. Where a text has many new rows, a thread takes some of them through all blocks. Where it has few,
-  // the blocks are divided among the threads, which leave what they found in each.
+  // One thread's part. Where a text has many new rows, a thread takes some of them through all blocks, which it arranges
+  // for them. Where it has few, the blocks are divided among the threads, which leave what they found in each.
   void attend(int id, int size) {
-    for (int64_t kv = 0; kv < m.n_kv_heads; ++kv)
-      for (int64_t b = 0; b < s.n_blocks; ++b)
-        for (size_t t = id; t < s.followed.size(); t += size) follow(s.followed[t], kv, b);
+#if defined(HAS_DOT_BFLOAT16)
+    if (s.in_pairs) follow<Pairs>(id, size);
+#endif
+    if (!s.in_pairs) follow<Single>(id, size);
     const int64_t n = s.spread.size(), parts = n < 2 * size ? m.n_kv_heads : 1, heads = m.n_kv_heads / parts;
     for (int64_t u = n * parts * id / size; u < n * parts * (id + 1) / size; ++u) {
       const TileBlock& unit = s.spread[u / parts];
       for (int64_t kv = u % parts * heads; kv < (u % parts + 1) * heads; ++kv)
-        each_group(unit.tile, kv, [&](auto Q, const Query* queries) {
+        each_group<MOST_QUERIES>(unit.tile, kv, [&](auto Q, const Query* queries) {
           Found found[Q()];
           for (int q = 0; q < Q(); ++q) found[q] = s.found(queries[q].row, queries[q].head, unit.block);
           look<Q()>(queries, kv, unit.block, found);
@@ -103,43 +106,87 @@ struct Attention {
  private:
   struct Query { int64_t row, head; };
 
-  // The queries of a tile that read head kv, a few at a time.
-  template <class F>
+  // The queries of a tile that read head kv, at most MOST at a time.
+  template <int MOST, class F>
   void each_group(const Tile& tile, int64_t kv, F&& act) {
-    Query queries[MOST_QUERIES];
-    in_tiles<MOST_QUERIES>(tile.n * group(), [&](auto Q, int64_t first) {
+    Query queries[MOST];
+    in_tiles<MOST>(tile.n * group(), [&](auto Q, int64_t first) {
       for (int q = 0; q < Q(); ++q)
         queries[q] = {tile.row + (first + q) / group(), kv * group() + (first + q) % group()};
       act(Q, queries);
     });
   }
 
-  void follow(const Tile& tile, int64_t kv, int64_t b) {
-    const int64_t first = s.first[tile.row];
-    if (b < first || b > s.last_block(tile.row + tile.n - 1)) return;
-    each_group(tile, kv, [&](auto Q, const Query* queries) {
-      float *most = own + MOST_QUERIES * BLOCK, *values = most + 2 * LANES;
-      Found found[Q()];
-      for (int q = 0; q < Q(); ++q)
-        found[q] = b == first ? s.found(queries[q].row, queries[q].head, first)
-                              : Found{most + q, most + LANES + q, values + q * padded(m.d_head, LANES)};
-      look<Q()>(queries, kv, b, found);
-      for (int q = 0; b > first && q < Q(); ++q)
-        combine(s.found(queries[q].row, queries[q].head, first), found[q], m.d_head);
-    });
+  template <class A>
+  void follow(int id, int size) {
+    ArrangedBlock<A> block(m.d_head, own + (MOST_QUERIES + 2) * BLOCK + 2 * LANES);
+    for (int64_t kv = 0; kv < m.n_kv_heads; ++kv)
+      for (int64_t b = 0; b < s.n_blocks; ++b) {
+        int64_t text = -1;  // whose block is arranged
+        for (size_t t = id; t < s.followed.size(); t += size) {
+          const Tile& tile = s.followed[t];
+          if (b < s.first[tile.row] || b > s.last_block(tile.row + tile.n - 1)) continue;
+          if (text != s.call.texts[tile.row]) {
+            text = s.call.texts[tile.row];
+            const int64_t at = place(tile.row, b * BLOCK, kv), d = m.d_head;
+            block.take(keys + at * d, values + at * d, HAS_SCALES ? key_scales + at : nullptr,
+                       HAS_SCALES ? value_scales + at : nullptr, m.n_kv_heads, std::min(BLOCK, tile.end - b * BLOCK));
+          }
+          each_group<TILE_R>(tile, kv, [&](auto Q, const Query* queries) { look_arranged<Q()>(queries, kv, b, block); });
+        }
+      }
   }
 
-  // Q queries of one text and the positions of block b: found[q], from nothing.
+  // What a query sees of block b: positions within the block.
+  struct Seen {
+    int64_t low, high;
+    Seen(const Attention& a, int64_t row, int64_t b) {
+      const int64_t p = a.s.call.places[row] - b * BLOCK, window = a.m.window;
+      low = window ? std::clamp<int64_t>(p - window + 1, 0, BLOCK) : 0;
+      high = std::clamp<int64_t>(p + 1, low, BLOCK);
+    }
+  };
+
+  // Q queries and block b, added to what they found before.
+  template <int Q, class A>
+  [[gnu::noinline]] void look_arranged(const Query* queries, int64_t kv, int64_t b, ArrangedBlock<A>& block) {
+    const int64_t d = m.d_head;
+    float *most = own + MOST_QUERIES * BLOCK, *total = most + LANES;
+    int64_t low = BLOCK, high = 0;
+    for (int q = 0; q < Q; ++q) {
+      const Seen seen(*this, queries[q].row, b);
+      low = std::min(low, seen.low), high = std::max(high, seen.high);
+      A::round(s.q + (queries[q].row * m.n_heads + queries[q].head) * d, d, block.query + q * block.wide);
+    }
+    low = low / WIDTH * WIDTH;
+    if (block.finite) {
+      block.template score<Q>(low, high);
+      for (int q = 0; q < Q; ++q) {
+        float* scores = block.scores + q * LD_BLOCK;
+        weigh(queries[q], b, scores, low, high, nullptr, nullptr, Found{most + q, total + q, nullptr});
+        A::round(scores + low, padded(high - low, A::NUMBERS), reinterpret_cast<uint32_t*>(scores) + low / A::NUMBERS);
+      }
+      block.template add<Q>(low, high);
+    }
+    for (int q = 0; q < Q; ++q) {
+      Found found{most + q, total + q, block.sums + q * block.wide};
+      if (!block.finite) look<1>(queries + q, kv, b, &found);
+      const int64_t row = queries[q].row, first = s.first[row];
+      const Found before = s.found(row, queries[q].head, first);
+      b > first ? combine(before, found, d) : assign(before, found, d);
+    }
+  }
+
+  // Q queries of one text and the positions of block b, as they are in the cache: found[q], from nothing.
   template <int Q>
   void look(const Query* queries, int64_t kv, int64_t b, Found* found) {
-    const int64_t d = m.d_head, ld = m.n_kv_heads * d, base = b * BLOCK, at = place(queries[0].row, base, kv);
-    int64_t lows[Q], highs[Q], low = BLOCK, high = 0, all_low = 0, all_high = BLOCK;  // within the block
+    const int64_t d = m.d_head, K = m.n_kv_heads, ld = K * d, at = place(queries[0].row, b * BLOCK, kv);
+    int64_t lows[Q], highs[Q], low = BLOCK, high = 0, all_low = 0, all_high = BLOCK;
     const float* query[Q];
-    float *scores[Q], *to[Q];
+    float *scores[Q], *to[Q], *scales = own + MOST_QUERIES * BLOCK + 2 * LANES;
     for (int q = 0; q < Q; ++q) {
-      const int64_t p = s.call.places[queries[q].row];
-      lows[q] = m.window ? std::clamp<int64_t>(p - m.window + 1 - base, 0, BLOCK) : 0;
-      highs[q] = std::clamp<int64_t>(p + 1 - base, lows[q], BLOCK);
+      const Seen seen(*this, queries[q].row, b);
+      lows[q] = seen.low, highs[q] = seen.high;
       low = std::min(low, lows[q]), high = std::max(high, highs[q]);
       all_low = std::max(all_low, lows[q]), all_high = std::min(all_high, highs[q]);
       query[q] = s.q + (queries[q].row * m.n_heads + queries[q].head) * d;
@@ -148,55 +195,61 @@ struct Attention {
       std::memset(to[q], 0, d * sizeof(float));
     }
     low = low / WIDTH * WIDTH;
+    for (int64_t i = low; HAS_SCALES && i < high; ++i) {
+      scales[i] = key_scales[at + i * K];
+      scales[BLOCK + i] = value_scales[at + i * K];
+    }
     for (int64_t i = low; i < high; i += WIDTH) {
       Floats some[Q];
-      score<Q>(query, keys + at * d + i * ld, ld, std::min<int64_t>(WIDTH, high - i), d, m.attention_scale, some);
-      const Floats index = counting() + float(i);
-      for (int q = 0; q < Q; ++q) {
-        if constexpr (HAS_SCALES) some[q] *= scales(key_scales + at + i * m.n_kv_heads, high - i);
-        if (m.slopes) some[q] -= m.slopes[queries[q].head] * (float(s.call.places[queries[q].row] - base) - index);
-        const bool whole = i >= lows[q] && i + WIDTH <= highs[q];
-        write(scores[q] + i, whole ? some[q] : inside(index, lows[q], highs[q]) ? some[q] : all(-INFINITY));
-      }
+      const int64_t ahead = i + POSITIONS_AHEAD;  // after the keys come the values
+      const T* then = ahead < high ? keys + at * d + ahead * ld : values + at * d + (low + ahead - high) * ld;
+      score<Q>(query, keys + at * d + i * ld, ld, std::min<int64_t>(WIDTH, high - i), d, then, some);
+      for (int q = 0; q < Q; ++q) write(scores[q] + i, some[q]);
     }
-    for (int q = 0; q < Q; ++q) exponentials(scores[q], low, high, lows[q], highs[q], found[q]);
-    if constexpr (HAS_SCALES)
-      for (int64_t i = low; i < high; i += WIDTH)
-        for (int q = 0; q < Q; ++q)
-          write(scores[q] + i, load(scores[q] + i) * scales(value_scales + at + i * m.n_kv_heads, high - i));
+    for (int q = 0; q < Q; ++q)
+      weigh(queries[q], b, scores[q], low, high, HAS_SCALES ? scales : nullptr, scales + BLOCK, found[q]);
     // In the order of the positions: those that only some of the queries see, those that all see, and the rest.
     if (all_high < all_low) all_high = all_low;
-    const T* value = values + at * d;
+    const T *value = values + at * d, *next = keys + at * d + (kv + 1 < K ? d : (BLOCK - 1) * ld + d);
     const auto alone = [&](int q, int64_t first, int64_t last) {
       const float* from = scores[q] + first;
-      if (first < last) add_all<1>(value + first * ld, ld, last - first, d, &from, to + q);
+      if (first < last) add_all<1>(value + first * ld, ld, last - first, d, next, &from, to + q);
     };
     for (int q = 0; q < Q; ++q) alone(q, lows[q], std::min(all_low, highs[q]));
     const float* from[Q];
     for (int q = 0; q < Q; ++q) from[q] = scores[q] + all_low;
-    if (all_low < all_high) add_all<Q>(value + all_low * ld, ld, all_high - all_low, d, from, to);
+    if (all_low < all_high) add_all<Q>(value + all_low * ld, ld, all_high - all_low, d, next, from, to);
     for (int q = 0; q < Q; ++q) alone(q, std::max(all_high, lows[q]), highs[q]);
   }
 
   static Ints inside(Floats index, int64_t low, int64_t high) { return (index >= float(low)) & (index < float(high)); }
 
-  // The scales of up to n positions, one in each lane.
-  Floats scales(const float* from, int64_t n) const {
-    Floats x = {};
-    for (int i = 0; i < WIDTH && i < n; ++i) x[i] = from[i * m.n_kv_heads];
-    return x;
-  }
-
-  // Scores to e^(score - largest), 0 outside [low, high).
-  [[gnu::noinline]] static void exponentials(float* x, int64_t from, int64_t to, int64_t low, int64_t high, const Found& found) {
+  // Products x of a query with the keys at [low, high) of block b to weights e^(score - largest), 0 where the query sees
+  // nothing. key_scales, value_scales: of these positions, or null.
+  [[gnu::noinline]] void weigh(const Query& query, int64_t b, float* x, int64_t low, int64_t high, const float* key_scales,
+                               const float* value_scales, const Found& found) const {
+    const Seen seen(*this, query.row, b);
+    const float slope = m.slopes ? m.slopes[query.head] : 0, own_place = float(s.call.places[query.row] - b * BLOCK);
     Floats most = all(-INFINITY), total = {};
-    for (int64_t i = from; i < to; i += WIDTH) most = larger(load(x + i), most);
+    for (int64_t i = low; i < high; i += WIDTH) {
+      Floats some = load(x + i) * m.attention_scale;
+      const Floats index = counting() + float(i);
+      if (key_scales) some *= load(key_scales + i);
+      if (slope != 0) some -= slope * (own_place - index);
+      if (i < seen.low || i + WIDTH > seen.high) some = inside(index, seen.low, seen.high) ? some : all(-INFINITY);
+      write(x + i, some);
+      most = larger(some, most);
+    }
     const float largest = maximum(most);
-    for (int64_t i = from; i < to; i += WIDTH) {
+    for (int64_t i = low; i < high; i += WIDTH) {
       Floats e = exponential(load(x + i) - largest);
-      if (i < low || i + WIDTH > high) e = inside(counting() + float(i), low, high) ? e : Floats{};
-      write(x + i, e);
+      if (i < seen.low || i + WIDTH > seen.high) e = inside(counting() + float(i), seen.low, seen.high) ? e : Floats{};
       total += e;
+      if (key_scales) {  // a position that is not there has no scale
+        const Floats scaled = e * load(value_scales + i);
+        e = e == 0.0f ? e : scaled;
+      }
+      write(x + i, e);
     }
     *found.most = largest;
     *found.total = sum(total);

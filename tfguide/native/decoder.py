@@ -77,21 +77,25 @@ class NativeDecoder:
         in the vocabulary and the places in the cache. A call leaves no state for the next one, so threads may share
         a decoder, each with its own cache. The result for a token does not depend on the others in the call; with 8-bit
         activations it is equal to the last bit.
+
+        A text with at least MANY_TOKENS new tokens attends in another order of sums than one with fewer; and in
+        bfloat16, where the processor multiplies it, the weights are quantised or bfloat16 and the cache is not float32.
         """
-        tokens, texts, places = (np.ascontiguousarray(x, np.int64) for x in (tokens, texts, places))
+        rows = tuple(np.ascontiguousarray(x, np.int64) for x in (tokens, texts, places))
+        # Decided for the whole call: which tokens share a pass depends on the other texts.
+        rows += ((np.bincount(texts) >= abi.MANY_TOKENS)[texts],)
         hidden = np.empty((len(tokens), self.config.d_model), np.float32)
         for at in range(0, len(tokens), abi.PASS_ROWS):
             part = slice(at, at + abi.PASS_ROWS)
-            self._pass(tokens[part], texts[part], places[part], cache, hidden[part])
+            self._pass([x[part] for x in rows], cache, hidden[part])
         return hidden
 
-    def _pass(self, tokens, texts, places, cache, hidden):
+    def _pass(self, rows, cache, hidden):
         max_length = cache.shape[1]
         tables = self._tables_for(max_length)  # kept alive here: another thread may replace them
-        rows = tuple(x.ctypes.data for x in (tokens, texts, places))
         call = abi.call(
-            rows, len(tokens), max_length, cache.keys, cache.values, cache.dtype, hidden.ctypes.data,
-            cache.key_scales, cache.value_scales, **tables.addresses,
+            tuple(x.ctypes.data for x in rows), len(hidden), max_length, cache.keys, cache.values, cache.dtype,
+            hidden.ctypes.data, cache.key_scales, cache.value_scales, **tables.addresses,
         )  # fmt: skip
         self._library.tfguide_step(self._model, call, self.threads)
 

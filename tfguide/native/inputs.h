@@ -56,8 +56,9 @@ struct Rounded {
     sum_ = reinterpret_cast<int32_t*>(scale + rows * blocks);
   }
 
-  void take(const float* x, int64_t in, int64_t row, RowTile tile) {
-    for (int64_t b = 0; b < blocks; ++b) {
+  // Rounds the inputs of a part, which begins with a block.
+  void take(const float* x, int64_t in, int64_t row, RowTile tile, Part part) {
+    for (int64_t b = part.first / ACTIVATION_BLOCK; b * ACTIVATION_BLOCK < part.last; ++b) {
       float buffer[ACTIVATION_BLOCK] = {0};
       const float* from = x + b * ACTIVATION_BLOCK;
       if (in < (b + 1) * ACTIVATION_BLOCK)
@@ -86,6 +87,11 @@ struct Rounded {
   }
 };
 
+// The inputs that a thread arranges, of all rows: whole blocks of 8-bit activations, and steps of every other format. The
+// rows of a tile share cache lines, so two threads that arranged a row each would take every line from each other.
+inline Part inputs_of(int64_t in, int id, int team) { return Part(in, id, team, 2 * LANES); }
+static_assert(ACTIVATION_BLOCK == 2 * LANES, "a part of the inputs is whole blocks");
+
 // Rows x (rows, in), and x arranged. For weights in rows, two registers of each row of a tile, then the next two; for
 // bfloat16 the even numbers in the first of them, the odd ones in the second. For other weights, one number of each row.
 // `in_bfloat16` x is rounded: one register of each row of a tile for weights in rows, else two numbers of each row.
@@ -102,19 +108,27 @@ struct Input {
 
   bool is_arranged(const Linear& m) const { return (rows > 1 && !in_partial_sums(m, rows)) || m.format == BF16_ROWS; }
 
-  void prepare(const Linear& m, int64_t row) {
+  // A part of the inputs of all rows.
+  void prepare(const Linear& m, Part part) {
+    for (int64_t t = 0, most = tile_rows(m, rows); t < (rows + most - 1) / most; ++t) {
+      const RowTile tile = row_tile(t, rows, most);
+      for (int64_t row = tile.first; row < tile.first + tile.rows; ++row) prepare(m, row, tile, part);
+    }
+  }
+
+ private:
+  void prepare(const Linear& m, int64_t row, RowTile tile, Part part) {
     const float* from = x + row * m.in;
-    const RowTile tile = tile_of_row(row, rows, tile_rows(m, rows));
-    if (is_a8(m)) return rounded.take(from, m.in, row, tile);
+    if (is_a8(m)) return rounded.take(from, m.in, row, tile, part);
     if (!is_arranged(m)) return;
     float* to = tiles + tile.first * ld;
-    if (in_bfloat16(m, rows)) return round_to_bfloat16(m, from, row - tile.first, tile.rows, to);
+    if (in_bfloat16(m, rows)) return round_to_bfloat16(m, from, row - tile.first, tile.rows, to, part);
     if (!is_rows(m)) {
-      for (int64_t k = 0; k < m.in; ++k) to[k * tile.rows + row - tile.first] = from[k];
+      for (int64_t k = part.first; k < part.last; ++k) to[k * tile.rows + row - tile.first] = from[k];
       return;
     }
-    to += (row - tile.first) * 2 * WIDTH;
-    for (int64_t k = 0; k + 2 * WIDTH <= m.in; k += 2 * WIDTH, to += 2 * WIDTH * tile.rows) {
+    to += part.first * tile.rows + (row - tile.first) * 2 * WIDTH;
+    for (int64_t k = part.first; k < part.last && k + 2 * WIDTH <= m.in; k += 2 * WIDTH, to += 2 * WIDTH * tile.rows) {
       Floats a = load(from + k), b = load(from + k + WIDTH);
       if (m.format == BF16_ROWS) even_odd(load(from + k), load(from + k + WIDTH), a, b);
       write(to, a);
@@ -122,16 +136,15 @@ struct Input {
     }
   }
 
- private:
-  static void round_to_bfloat16(const Linear& m, const float* from, int64_t r, int64_t n, void* place) {
+  static void round_to_bfloat16(const Linear& m, const float* from, int64_t r, int64_t n, void* place, Part part) {
     Bfloat16* to = static_cast<Bfloat16*>(place);
     if (is_rows(m)) {
-      for (int64_t k = 0; k + 2 * WIDTH <= m.in; k += 2 * WIDTH)
+      for (int64_t k = part.first; k < part.last && k + 2 * WIDTH <= m.in; k += 2 * WIDTH)
         for (int half = 0; half < 2; ++half)
           store(to + k * n + r * 2 * WIDTH + half * WIDTH, load(from + k + half * WIDTH));
       return;
     }
-    for (int64_t k = 0; k < m.in; k += 2) {
+    for (int64_t k = part.first; k < part.last; k += 2) {
       store(to + k * n + r * 2, from[k]);
       store(to + k * n + r * 2 + 1, k + 1 < m.in ? from[k + 1] : 0.0f);
     }

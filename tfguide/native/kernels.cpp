@@ -155,15 +155,19 @@ void tfguide_try() {
     model.embedding = zeros;
     model.layers = &layer;
     int64_t zero[LENGTH] = {}, places[LENGTH];
+    uint8_t many[LENGTH] = {};
     std::iota(places, places + LENGTH, 0);
     void *const all_keys[] = {keys.data()}, *const all_values[] = {values.data()};
     float* const scales[] = {x.data()};
     for (int32_t type = FLOAT32; type <= INT8_SCALED; ++type) {
-      Call call{zero, zero, places, LENGTH, LENGTH, all_keys, all_values, scales, scales, y.data()};
+      Call call{zero, zero, places, many, LENGTH, LENGTH, all_keys, all_values, scales, scales, y.data()};
       call.cos = call.sin = zeros;
       call.cache_type = type;
       model.embedding_type = type <= FLOAT16 ? type : FLOAT32;
-      tfguide_step(&model, &call, 1);
+      for (const bool all : {false, true}) {
+        std::fill(many, many + LENGTH, all);
+        tfguide_step(&model, &call, 1);
+      }
     }
   }
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 from tfguide.native import abi, compiler
 from tfguide.native.compiler import NativeUnavailable
 from tfguide.native.machine import processor, processor_vendor
-from tfguide.temporary import hidden_folder, remove_orphans, sync
+from tfguide.temporary import hidden_folder, remove_orphans, sync, write_file
 
 FOLDER = Path(__file__).parent  # where the C++ lies; kernels.cpp includes all the headers
 
@@ -32,7 +32,8 @@ def library() -> ctypes.CDLL:
     The kernels are compiled for this processor and tried in a process of their own. Where the compiler does not know
     the processor, or the trial ends with an illegal instruction, the next lower level takes its place, with a warning.
     TFGUIDE_MARCH chooses the level, without a lower one: a value of the compiler's -march, and extensions after a
-    plus: "x86-64-v3", "x86-64-v3+avxvnni", "armv8.2-a+dotprod".
+    plus: "x86-64-v3", "x86-64-v3+avxvnni", "armv8.2-a+dotprod". Where it does not work, this is kept like a file of
+    kernels, and no later process compiles for it again; the error names the file, which can be removed.
     Raises NativeUnavailable; RuntimeError if the C++ has other structures, codes or limits than abi.py.
     """
     command, levels = _wanted()
@@ -40,7 +41,10 @@ def library() -> ctypes.CDLL:
     file = _find(_named_folder(), name)  # this folder may be another user's, which cannot be written
     if file is None:
         folder = _writable_folder()
-        file = _find(folder, name) or _compile(command, levels, folder, name)
+        file = _find(folder, name)
+        if file is None:
+            _check_failed_before(folder, name)
+            file = _compile(command, levels, folder, name)
     try:
         loaded = ctypes.CDLL(str(file))
     except OSError as error:
@@ -153,7 +157,8 @@ def _compile(command: list[str], levels: list[str], folder: Path, name: str) -> 
     try:
         with hidden_folder(folder, name) as hidden:
             built = hidden / "kernels.so"
-            _build(command, levels, built)
+            if reason := _build(command, levels, built):
+                raise NativeUnavailable(_remember(folder, name, reason))
             sync(built)
             file = folder / f"{name}-{_digest(built.read_bytes())}.so"
             for wrong in folder.glob(f"{name}-*.so"):
@@ -165,8 +170,11 @@ def _compile(command: list[str], levels: list[str], folder: Path, name: str) -> 
     return file
 
 
-def _build(command: list[str], levels: list[str], built: Path) -> None:
-    """Compile for the first of the levels that the compiler knows and the processor runs; warn if it is a lower one."""
+def _build(command: list[str], levels: list[str], built: Path) -> str:
+    """Compile for the first of the levels that the compiler knows and the processor runs; warn if it is a lower one.
+
+    Returns "", or why no level works.
+    """
     failed: dict[str, str] = {}
     for level in levels:
         reason = compiler.compile_library(command, level, FOLDER / "kernels.cpp", built) or compiler.try_library(built)
@@ -174,10 +182,34 @@ def _build(command: list[str], levels: list[str], built: Path) -> None:
             if failed:
                 text = f"the C++ kernels are compiled for {level}, since no higher level works here. {_text(failed)}"
                 warnings.warn(text, RuntimeWarning, stacklevel=2)
-            return
+            return ""
         failed[level] = reason
-    advice = "\nTFGUIDE_MARCH chooses this level: name another, or unset it" if os.environ.get("TFGUIDE_MARCH") else ""
-    raise NativeUnavailable(_text(failed) + advice)
+    return _text(failed)
+
+
+def _remember(folder: Path, name: str, reason: str) -> str:
+    """Keep why the level of TFGUIDE_MARCH does not work, so that no other process compiles it; return the message."""
+    if not os.environ.get("TFGUIDE_MARCH"):
+        return reason
+    reason += "\nTFGUIDE_MARCH chooses this level: name another, or unset it"
+    file = _failure(folder, name)
+    try:
+        write_file(file, reason)
+    except OSError:  # the next process compiles, and learns it again
+        return reason
+    return f"{reason}. It is not compiled again while {file} is there"
+
+
+def _check_failed_before(folder: Path, name: str) -> None:
+    """Raise NativeUnavailable with the reason that an earlier process kept."""
+    file = _failure(folder, name)
+    with contextlib.suppress(OSError):
+        reason = file.read_text(encoding="utf-8")
+        raise NativeUnavailable(f"{reason}. It failed before: remove {file} to compile again")
+
+
+def _failure(folder: Path, name: str) -> Path:
+    return folder / f"{name}-failed.txt"
 
 
 def _text(failed):

@@ -35,7 +35,7 @@ struct Product {
       : w(linear), x(from), rows(n), y(to), team(t) {
     const int64_t at_once = std::min(rows, PASS_ROWS), prepared = padded(Input::bytes(at_once, w.in), 64);
     scratch.resize(prepared + (is_columns(w) ? team.size() * std::min(at_once, COLUMN_ROWS) * w.out * 4 : 0) + 64);
-    memory = scratch.data();
+    memory = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
     partial = reinterpret_cast<float*>(memory + prepared);
   }
 
@@ -49,7 +49,7 @@ struct Product {
   void pass(int id, const float* x, int64_t rows, float* y) {
     const int size = team.size();
     Input input(w, x, rows, memory);
-    for (int64_t r = id; r < rows; r += size) input.prepare(w, r);
+    input.prepare(w, inputs_of(w.in, id, size));
     team.barrier();
     const Part part(w.out, id, size);
     const bool parts = in_partial_sums(w, rows);

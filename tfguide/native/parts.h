@@ -7,13 +7,13 @@
 
 inline int64_t padded(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-// The part [first, last) of n numbers that one of `team` threads computes, in multiples of 16.
+// The part [first, last) of n numbers that one of `team` threads computes, in multiples of `unit`.
 struct Part {
   int64_t first, last;
-  Part(int64_t n, int id, int team) {
-    const int64_t units = (n + LANES - 1) / LANES;
-    first = std::min(n, units * id / team * LANES);
-    last = std::min(n, units * (id + 1) / team * LANES);
+  Part(int64_t n, int id, int team, int64_t unit = LANES) {
+    const int64_t units = (n + unit - 1) / unit;
+    first = std::min(n, units * id / team * unit);
+    last = std::min(n, units * (id + 1) / team * unit);
   }
 };
 
@@ -36,12 +36,6 @@ struct RowTile { int64_t first, rows; };
 inline RowTile row_tile(int64_t t, int64_t rows, int64_t most) {
   const int64_t tiles = (rows + most - 1) / most, first = rows * t / tiles;
   return {first, rows * (t + 1) / tiles - first};
-}
-inline RowTile tile_of_row(int64_t row, int64_t rows, int64_t most) {
-  for (int64_t t = row / most;; ++t) {
-    const RowTile tile = row_tile(t, rows, most);
-    if (row < tile.first + tile.rows) return tile;
-  }
 }
 
 // Calls act(R, row) for all tiles: R, a constant, rows from `row` on.
@@ -78,6 +72,6 @@ struct Ahead {
       : at(static_cast<const char*>(next)), lines(tiles ? (bytes + 64 * tiles - 1) / (64 * tiles) : 0) {}
 
   void step() {
-    for (int64_t i = 0; i < lines; ++i, at += 64) __builtin_prefetch(at, 0, 2);
+    for (int64_t i = 0; i < lines; ++i, at += 64) __builtin_prefetch(at, 0, 3);
   }
 };

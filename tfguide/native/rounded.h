@@ -3,15 +3,16 @@
 #pragma once
 #include "inputs.h"
 
-// N registers of outputs from o on, for R rows. y: N * R registers, those of a row together.
+// N registers of outputs lie in so many groups of 16, the words of a group (4 bytes of each output) side by side.
+template <int N>
+constexpr int GROUPS = (N + PARTS - 1) / PARTS;
+
+// N registers of outputs from o on, which begin a group, for R rows. y: N * R registers, those of a row together.
 template <int N, int R>
 [[gnu::noinline]] void int8_a8_of(const Linear& m, int64_t o, const Rounded& x, int64_t row, Floats* y, Ahead& ahead) {
   const int64_t in = padded(m.in, 4);
-  const int8_t* w[N];
-  for (int n = 0; n < N; ++n) {
-    const int64_t first = o + n * WIDTH;  // its group of 16 lies together, in words of 4 bytes for each output
-    w[n] = static_cast<const int8_t*>(m.weight) + first / LANES * LANES * in + first % LANES * 4;
-  }
+  const int8_t* w[GROUPS<N>];
+  for (int g = 0; g < GROUPS<N>; ++g) w[g] = static_cast<const int8_t*>(m.weight) + (o + g * LANES) * in;
   const int8_t* q = x.q + row * x.ld;  // four numbers of each row, then the next four
   const float* scale_of = x.scale + row * x.blocks;
   const int32_t* sum_of = x.sum_ + row * x.blocks;
@@ -28,8 +29,9 @@ template <int N, int R>
     for (int64_t k = b * ACTIVATION_BLOCK; k < last; k += 4) {
       Int8s weight[N];
       for (int n = 0; n < N; ++n) {
-        if (R == 1) fetch<R>(w[n] + k * LANES);
-        weight[n] = int8s(read<Ints>(w[n] + k * LANES));
+        const int8_t* at = w[n / PARTS] + k * LANES + n % PARTS * WIDTH * 4;
+        if (R == 1 && n % PARTS == 0) fetch<R>(at);
+        weight[n] = int8s(read<Ints>(at));
       }
       for (int r = 0; r < R; ++r) {
         const Ints four = repeat4(q + k * R + r * 4);
@@ -49,12 +51,11 @@ template <int N, int R>
 [[gnu::noinline]] void int4_a8_of(const Linear& m, int64_t o, const Rounded& x, int64_t row, Floats* y, Ahead& ahead) {
   // A group of weights and a block of x both start at multiples of 8: each step is the shorter of the two.
   const int64_t step = m.group % ACTIVATION_BLOCK == 0 ? ACTIVATION_BLOCK : 8;
-  const uint8_t* w[N];
-  const Float16* scales[N];
-  for (int n = 0; n < N; ++n) {
-    const int64_t first = o + n * WIDTH, group = first / LANES * LANES, lane = first % LANES;
-    w[n] = static_cast<const uint8_t*>(m.weight) + group * m.in / 2 + lane * 4;
-    scales[n] = static_cast<const Float16*>(m.scale) + group * (m.in / m.group) + lane;
+  const uint8_t* w[GROUPS<N>];
+  const Float16* scales[GROUPS<N>];
+  for (int g = 0; g < GROUPS<N>; ++g) {
+    w[g] = static_cast<const uint8_t*>(m.weight) + (o + g * LANES) * m.in / 2;
+    scales[g] = static_cast<const Float16*>(m.scale) + (o + g * LANES) * (m.in / m.group);
   }
   const int8_t* q = x.q + row * x.ld;  // four numbers of each row, then the next four
   const float* scale_of = x.scale + row * x.blocks;
@@ -80,8 +81,9 @@ template <int N, int R>
     for (int64_t k = s; k < last; k += 8) {
       Ints low[N], high[N];
       for (int n = 0; n < N; ++n) {
-        if (R == 1) fetch<LONG>(w[n] + k * LANES / 2);
-        const Ints eight = read<Ints>(w[n] + k * LANES / 2);
+        const uint8_t* at = w[n / PARTS] + k * LANES / 2 + n % PARTS * WIDTH * 4;
+        if (R == 1 && n % PARTS == 0) fetch<LONG>(at);
+        const Ints eight = read<Ints>(at);
         low[n] = eight & 0x0f0f0f0f;
         high[n] = eight >> 4 & 0x0f0f0f0f;
       }
@@ -91,7 +93,7 @@ template <int N, int R>
       }
     }
     for (int n = 0; n < N; ++n) {
-      const Floats scale = load(scales[n] + s / m.group * LANES);
+      const Floats scale = load(scales[n / PARTS] + s / m.group * LANES + n % PARTS * WIDTH);
       for (int r = 0; r < R; ++r) total[r][n] += to_floats(acc[r][n]) * (scale * scale_of[b * R + r]);
     }
   }
@@ -109,7 +111,14 @@ inline void a8_tiles(const Linear& m, int64_t o, const Rounded& x, int64_t rows,
   in_tiles<MOST>(rows, [&](auto R, int64_t row) {
     Floats values[R() * N];
     m.format == INT8_A8 ? int8_a8_of<N, R()>(m, o, x, row, values, ahead) : int4_a8_of<N, R()>(m, o, x, row, values, ahead);
-    for (int r = 0; r < R(); ++r) std::memcpy(y + (row + r) * ldy + o, values + r * N, outputs * 4);
+    for (int r = 0; r < R(); ++r) {
+      float* to = y + (row + r) * ldy + o;
+      if (outputs == N * WIDTH) {
+        std::memcpy(to, values + r * N, sizeof(Floats) * N);  // of a constant size: no call
+      } else {
+        std::memcpy(to, values + r * N, outputs * sizeof(float));
+      }
+    }
   });
 }
 

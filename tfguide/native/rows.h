@@ -3,7 +3,9 @@
 #include "abi.h"
 #include "parts.h"
 
-inline void normalise(const Norm& norm, int64_t D, bool is_rms, float eps, const float* x, float* y) {
+// The outputs [first, last) of a row of D; the sums are over the whole row.
+inline void normalise(const Norm& norm, int64_t D, bool is_rms, float eps, const float* x, float* y, int64_t first,
+                      int64_t last) {
   float mean = 0, square = 0;
   if (!is_rms) {
     for (int64_t i = 0; i < D; ++i) mean += x[i];
@@ -18,9 +20,8 @@ inline void normalise(const Norm& norm, int64_t D, bool is_rms, float eps, const
   square = sum(squares);
   for (; i < D; ++i) square += (x[i] - mean) * (x[i] - mean);
   const float factor = 1.0f / std::sqrt(square / D + eps);
-  for (i = 0; i < D; ++i) y[i] = (x[i] - mean) * factor * norm.weight[i];
-  if (norm.bias)
-    for (i = 0; i < D; ++i) y[i] += norm.bias[i];
+  for (i = first; i < last; ++i) y[i] = (x[i] - mean) * factor * norm.weight[i];
+  for (i = first; norm.bias && i < last; ++i) y[i] += norm.bias[i];
 }
 
 inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }

@@ -28,7 +28,7 @@ inline void run_rowwise(const Rowwise& work, int id, int parts) {
     float *a = memory.data(), *b = a + width;
     for (int64_t r = work.rows * id / parts; r < work.rows * (id + 1) / parts; ++r) {
       load_row(static_cast<const T*>(work.x) + r * width, width, a);
-      if (work.task == NORMALISE) normalise(work.norm, width, work.is_rms, work.eps, a, a);
+      if (work.task == NORMALISE) normalise(work.norm, width, work.is_rms, work.eps, a, a, 0, width);
       if (work.task == ACTIVATE) {
         if (work.other) load_row(static_cast<const T*>(work.other) + r * width, width, b);
         activate(work.activation, width, a, work.other ? b : nullptr);

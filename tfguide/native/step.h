@@ -2,16 +2,14 @@
 #pragma once
 #include <vector>
 
-#include "inputs.h"
+#include "arranged.h"
 #include "team.h"
 
-constexpr int64_t FEW_ROWS = 16;  // up to here, every thread prepares all rows for itself
-constexpr int64_t BLOCK = 512;    // positions of a text that a query looks at together
-constexpr int MOST_QUERIES = REGISTERS == 32 ? 6 : 3;
-constexpr int64_t MANY_TOKENS = 8;  // new tokens of a text from which on each thread takes some of them
+constexpr int64_t FEW_ROWS = 8;  // up to here, every thread prepares all rows for itself
+constexpr int MOST_QUERIES = REGISTERS == 32 ? 4 : 3;  // that share the keys of a block as they are in the cache
 
-// Rows of one text, at positions that follow each other.
-struct Tile { int64_t row, n; };
+// Rows of one text, at positions that follow each other. end: the position after the last new one of the text.
+struct Tile { int64_t row, n, end; };
 struct TileBlock { Tile tile; int64_t block; };
 
 // What a query has found in some blocks: its largest score, the sum of e^(score - largest) over the positions, and the
@@ -39,6 +37,7 @@ struct Step {
   std::vector<int64_t> first, last;  // of the blocks whose results each row keeps apart; equal if a thread combines them
   std::vector<int64_t> found_at;     // where the results of each row begin
   int64_t n_blocks = 0;
+  bool in_pairs;  // whether tiles that are followed multiply bfloat16 by bfloat16
   float* found_memory;
 
   Step(const Model& model, const Call& c, Team& t, std::vector<char>& memory) : m(model), call(c), team(t) {
@@ -52,7 +51,14 @@ struct Step {
       for (const Linear* w : {&l->query, &l->key, &l->value, &l->output, &l->gate, &l->up, &l->down})
         columns |= is_columns(*w);
     share = padded(widest / team.size() + LANES, LANES);
-    attention_numbers = MOST_QUERIES * (BLOCK + padded(m.d_head, LANES)) + 2 * LANES;
+#if defined(HAS_DOT_BFLOAT16)
+    const Linear& w = m.layers[0].query;  // where products round their inputs, attention may
+    in_pairs = call.cache_type != FLOAT32 && (is_a8(w) || w.format == BF16_ROWS || w.format == BF16_COLUMNS);
+#else
+    in_pairs = false;
+#endif
+    attention_numbers = (MOST_QUERIES + 2) * BLOCK + 2 * LANES;
+    if (!followed.empty()) attention_numbers += ArrangedBlock<Single>::numbers(m.d_head);
     const int64_t normed = padded(rows * D * 4, 64), rounded = padded(Input::bytes(rows, widest), 64);
     bytes_each = padded((many ? 0 : normed + rounded) + (padded(rows * share, LANES) + attention_numbers) * 4, 64) + 64;
     const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff};
@@ -88,15 +94,16 @@ struct Step {
  private:
   // Divides the rows into tiles. Returns how many numbers all that is found takes.
   int64_t plan_attention() {
-    const int64_t height = std::max(1, MOST_QUERIES / (m.n_heads / m.n_kv_heads));
+    const int group = m.n_heads / m.n_kv_heads;
     for (auto* x : {&first, &last, &found_at}) x->resize(rows);
     int64_t numbers = 0;
     for (int64_t begin = 0, end; begin < rows; begin = end) {
       for (end = begin + 1; end < rows && follows(end); ++end) continue;
-      const bool spreads = end - begin < MANY_TOKENS;
+      const bool spreads = !call.many[begin];
+      const int64_t height = std::max(1, (spreads ? MOST_QUERIES : TILE_R) / group);
       n_blocks = std::max(n_blocks, last_block(end - 1) + 1);
       for (int64_t at = begin; at < end; at += height) {
-        const Tile tile{at, std::min(height, end - at)};
+        const Tile tile{at, std::min(height, end - at), call.places[end - 1] + 1};
         const int64_t to = last_block(at + tile.n - 1);
         const int64_t from = m.window ? std::max<int64_t>(0, call.places[at] - m.window + 1) / BLOCK : 0;
         if (!spreads) followed.push_back(tile);

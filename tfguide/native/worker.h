@@ -6,7 +6,7 @@
 #include "linear.h"
 
 inline void normalise(const Model& m, const Norm& norm, const float* x, float* y) {
-  normalise(norm, m.d_model, m.is_rms, m.eps, x, y);
+  normalise(norm, m.d_model, m.is_rms, m.eps, x, y, 0, m.d_model);
 }
 
 class Worker {
@@ -64,17 +64,15 @@ class Worker {
     if (m.placement == POST) after(layer.feed_forward_norm);
   }
 
-  // Calls act(r) for every row; where there are many, for this thread's share, and then waits for the other shares.
-  template <class F>
-  void own_rows(F&& act) {
-    for (int64_t r = s.many ? id : 0; r < s.rows; r += s.many ? size : 1) act(r);
-    if (s.many) s.team.barrier();
-  }
+  // The inputs of a product that this thread prepares: all of them, or where there are many rows, its share.
+  Part own_inputs(int64_t n) const { return s.many ? inputs_of(n, id, size) : Part(n, 0, 1); }
 
   // What a sublayer reads.
   const float* normalised(const Norm& norm) {
     if (m.placement == POST) return s.x;
-    own_rows([&](int64_t r) { normalise(m, norm, x(r), h + r * m.d_model); });
+    const Part part = own_inputs(m.d_model);
+    for (int64_t r = 0; r < s.rows; ++r)
+      normalise(norm, m.d_model, m.is_rms, m.eps, x(r), h + r * m.d_model, part.first, part.last);
     return h;
   }
 
@@ -85,32 +83,45 @@ class Worker {
   // y = input W + b, or y += input W + b where `adds`: this thread's part of the outputs.
   void multiply(const Linear& w, const Input& input, float* y, bool adds) {
     const Part part(w.out, id, size);
-    int64_t ld = part.last - part.first, stride = 0;
-    float* to = products - part.first;  // so that output o lies at to + o
-    int shares = 1;
-    if (in_partial_sums(w, s.rows)) {
-      stride = padded(COLUMN_ROWS * s.widest, LANES);
-      ld = w.out;
-      to = s.partial + set * size * stride;
-      set ^= 1;  // the other threads may still be adding up the partial sums of the product before
-      partial_sums(w, input.x, w.in, s.rows, to + id * stride, Part(w.in, id, size));
-      s.team.barrier();
-      shares = size;
-    } else {
-      product(w, input, s.rows, to, ld, part);
-    }
-    for (int64_t r = 0; r < s.rows; ++r)
-      for (int64_t o = part.first; o < part.last; ++o) {
-        float value = w.bias ? w.bias[o] : 0.0f;
-        for (int share = 0; share < shares; ++share) value += to[share * stride + r * ld + o];
-        y[r * w.out + o] = adds ? y[r * w.out + o] + value : value;
+    if (!in_partial_sums(w, s.rows)) {
+      const int64_t ld = part.last - part.first;
+      if (adds) {
+        product(w, input, s.rows, products - part.first, ld, part);  // output o lies at products - part.first + o
+        add_shares(w, products - part.first, ld, 1, 0, y, part);
+      } else {
+        product(w, input, s.rows, y, w.out, part);
+        for (int64_t r = 0; w.bias && r < s.rows; ++r)
+          for (int64_t o = part.first; o < part.last; ++o) y[r * w.out + o] += w.bias[o];
       }
+      return;
+    }
+    const int64_t stride = padded(COLUMN_ROWS * s.widest, LANES);
+    float* sums = s.partial + set * size * stride;
+    set ^= 1;  // the other threads may still be adding up the partial sums of the product before
+    partial_sums(w, input.x, w.in, s.rows, sums + id * stride, Part(w.in, id, size));
+    s.team.barrier();
+    for (int64_t r = 0; !adds && r < s.rows; ++r)
+      std::memset(y + r * w.out + part.first, 0, (part.last - part.first) * sizeof(float));
+    add_shares(w, sums, w.out, size, stride, y, part);
+  }
+
+  // y += b and the shares of each row, which lie ld apart, in a thread's part of the outputs.
+  void add_shares(const Linear& w, const float* from, int64_t ld, int shares, int64_t stride, float* y, Part part) {
+    for (int64_t r = 0; r < s.rows; ++r) {
+      float* to = y + r * w.out;
+      for (int share = 0; share < shares; ++share) {
+        const float* at = from + share * stride + r * ld;
+        for (int64_t o = part.first; o < part.last; ++o) to[o] += at[o];
+      }
+      for (int64_t o = part.first; w.bias && o < part.last; ++o) to[o] += w.bias[o];
+    }
   }
 
   // The input, prepared for the format of these weights.
   Input prepared(const Linear& w, const float* x) {
     Input input(w, x, s.rows, for_input);
-    own_rows([&](int64_t r) { input.prepare(w, r); });
+    input.prepare(w, own_inputs(w.in));
+    if (s.many) s.team.barrier();
     return input;
   }
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
+from tfguide.compress.packing import aligned
 
 
 class QuantizedLinear(keras.layers.Layer):
@@ -21,8 +22,8 @@ class QuantizedLinear(keras.layers.Layer):
     def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None, unit=None):
         super().__init__(autocast=False)
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
-        self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
-        self.unit = None if unit is None else np.ascontiguousarray(unit)
+        self.packed, self.scale = aligned(packed), aligned(scale)
+        self.unit = None if unit is None else aligned(unit)
         self.bias = None if bias is None else np.array(bias, np.float32)
         self.built = True
 

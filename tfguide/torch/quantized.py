@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
+from tfguide.compress.packing import aligned
 
 
 class QuantizedLinear(nn.Module):
@@ -21,8 +22,8 @@ class QuantizedLinear(nn.Module):
     def __init__(self, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None, unit=None):
         super().__init__()
         self.d_in, self.d_out, self.quantization = d_in, d_out, quantization
-        self.packed, self.scale = np.ascontiguousarray(packed), np.ascontiguousarray(scale)
-        self.unit = None if unit is None else np.ascontiguousarray(unit)
+        self.packed, self.scale = aligned(packed), aligned(scale)
+        self.unit = None if unit is None else aligned(unit)
         self.register_buffer("bias", None if bias is None else torch.tensor(bias, dtype=torch.float32))
 
     @property

@@ -66,8 +66,9 @@ class Weighted(weighted.Weighted):
             layer = self.get_submodule(path)
             array = weights[name].T if isinstance(layer, nn.Linear) else weights[name]  # nn.Linear keeps (out, in)
             kept = torch.float32 if stays_float32(self.config, name, dtype) else getattr(torch, dtype)
-            tensor = torch.from_numpy(np.array(array, np.float32, order="C")).to(kept)
-            setattr(layer, attribute, nn.Parameter(tensor))
+            tensor = torch.empty(array.shape)  # PyTorch's memory begins at a cache line, NumPy's may not
+            np.copyto(tensor.numpy(), array)
+            setattr(layer, attribute, nn.Parameter(tensor.to(kept)))
         return self.eval()
 
     def fill_quantized(self, quantization: Quantization, arrays: Mapping[str, np.ndarray]) -> Self:

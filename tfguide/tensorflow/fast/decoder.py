@@ -33,7 +33,8 @@ class FastDecoder(native.NativeGenerator, Generator):
     each has its own cache.
 
     With 8-bit activations the result for a row is the same to the last bit, whatever the other rows hold and however a
-    prompt is split into chunks. Otherwise the number of tokens in a call decides which code computes, and a row may be
+    prompt is split into chunks of 8 tokens or more. Fewer new tokens attend in another order of sums, and are the same
+    among themselves. Otherwise the number of tokens in a call decides which code computes, and a row may be
     rounded differently in a batch than alone: with float32 activations by the order of sums, about 1e-6 of the largest
     logit; with activations in bfloat16 or float16, or a cache of a smaller type, by a few roundings to that type. Two
     logits closer than that may swap ranks.

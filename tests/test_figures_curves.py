@@ -104,9 +104,9 @@ def test_the_tables_have_a_column_for_the_level(results):
     assert head == ["rows", "tokens/s", "of the bound", "ours is", "level", ""]
     assert group == ["model S, 8 bits"]
     assert first == ["1", "100.0", "100%", "", "AVX-512 with VNNI", "tfguide, PyTorch"]
-    assert second == ["1", "50.0", "", "2.00 x", "AVX2", "llama.cpp"]
+    assert second == ["1", "50.0", "", "2.00\u00a0x", "AVX2", "llama.cpp"]
     head, group, first, *_, last = texts(curves.lengths_table(results))
-    assert first[:4] == ["128", "0.1 ms", "1.60 x", ""] and first[-2] == "AVX-512 with VNNI"
+    assert first[:4] == ["128", "0.1 ms", "1.60\u00a0x", ""] and first[-2] == "AVX-512 with VNNI"
     assert first[-1] == "tfguide, PyTorch<br><small>cache float16</small>" and len(head) == len(first)
     assert last == ["it is wrong", "llama.cpp, flash"]
 

@@ -66,7 +66,7 @@ def _cells(row, built_for):
     if "error" in row:
         return Cell(row["error"], columns=4), contestant(row)
     share = row.get("share_of_bandwidth", row.get("share_of_flops"))
-    ratio = "" if row["name"] == "tfguide" or "ratio" not in row else f"{row['ratio']:.2f} x"
+    ratio = "" if row["name"] == "tfguide" or "ratio" not in row else f"{row['ratio']:.2f}\u00a0x"
     peak = row.get("memory", {}).get("peak_bytes")
     held = "" if peak is None else f"{peak / 1e6:,.0f} MB at most"
     return f"{row['tokens_per_second']:.1f}", f"{share:.0%}", ratio, built_for, Cell(contestant(row), below=held)

@@ -139,7 +139,7 @@ def _with_cache(row):
 
 
 def _ratio(row, key):
-    return "" if row["name"] == "tfguide" else f"{row[key]:.2f} x"
+    return "" if row["name"] == "tfguide" else f"{row[key]:.2f}\u00a0x"
 
 
 def _rows_cells(row, built_for):
@@ -154,9 +154,9 @@ def _rows_cells(row, built_for):
 def _lengths_cells(row, built_for):
     if "error" in row:
         return Cell(row["error"], columns=8), contestant(row)
-    over = f"{row['over_bytes']:.2f} x" if "over_bytes" in row else ""
+    over = f"{row['over_bytes']:.2f}\u00a0x" if "over_bytes" in row else ""
     return (
         f"{row['prompt']:,}", f"{1e3 * row['seconds']:.1f} ms", over, _ratio(row, "ratio"),
-        f"{row['prompt_tokens_per_second']:.0f} tokens/s", f"{row['over_operations']:.2f} x",
+        f"{row['prompt_tokens_per_second']:.0f} tokens/s", f"{row['over_operations']:.2f}\u00a0x",
         _ratio(row, "prompt_ratio"), built_for, Cell(contestant(row), below=f"cache {TYPES[row['cache_dtype']]}"),
     )  # fmt: skip

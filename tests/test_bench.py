@@ -25,16 +25,15 @@ def small_limits(monkeypatch):
 @pytest.mark.parametrize("task", ["decode", "prefill"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_it_is_timed_beside_the_peer(name, task):
-    result = run.bench(task, TINY, [name], ["float32"], True, [17], 49, 2)
+    # Large enough for 48 tokens to take longer than the prompt varies by, on a busy machine too.
+    config = TINY.replace(d_model=128, n_layers=4, d_head=None, attention_scale=None, d_ff=256)
+    result = run.bench(task, config, [name], ["float32"], True, [17], 49, 2)
     rows = {row["name"]: row for row in result["rows"]}
     for who in ("tfguide", PEERS[name]):
         row = rows[who]
+        assert "error" not in row
         assert row["difference"] < 1e-4
         assert len(row["tokens"]) == (49 if task == "decode" else 1)
-        if who == "KerasHub" and "error" in row:  # on a busy machine its prompt varies by more than 49 tokens take
-            assert task == "decode" and row["error"].endswith("name more of them")
-            continue
-        assert "error" not in row
         assert row["tokens_per_second"] > 0 and np.isfinite(row["ratio"])
         assert np.isfinite(row["share_of_bandwidth" if task == "decode" else "share_of_flops"])
     assert rows["tfguide"]["ratio"] == 1.0

@@ -5,6 +5,8 @@ scrolled for hides it. So a box that scrolls sideways counts as cut, except for 
 longer than a phone is wide: such a listing shows by its shaded edge that it goes on.
 """
 
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,6 +111,25 @@ def measure(phone, address: str) -> list[str]:
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_is_cut_on_a_phone(name, phone, site):
     complain([f"{name}: {line}" for line in measure(phone, f"{site}/{name}.html")])
+
+
+def test_formulas_have_their_size_before_the_fonts_have_come(phone, site):
+    """One that took its size from the letters around it was wider than the screen where the fonts came late."""
+
+    def late(route, request):
+        time.sleep(0.3)
+        route.continue_()
+
+    sizes = []
+    for slow in (False, True):
+        page = phone.new_page()
+        if slow:
+            page.route(re.compile("/_static/fonts/"), late)
+        page.goto(f"{site}/notebooks/errata_1_to_4.html", wait_until="load")
+        page.evaluate("() => window.MathJax.startup.promise")
+        sizes.append(page.evaluate("[...document.querySelectorAll('mjx-container')].map(e => e.style.fontSize)"))
+        page.close()
+    assert sizes[0] and sizes[0] == sizes[1]
 
 
 # What is cut on purpose must be seen, and what fits must pass.

@@ -20,8 +20,7 @@ EXACT = 1e-9
 class Candidates:
     """Tokens of R rows, N of each in ascending order: all (R, N), where a row has fewer with the logit minus infinity.
 
-    others: (R,) the weights of the tokens that are
-    no candidates, each of them below `least`; error: (R,) of `others`.
+    others: (R,) the weights of the tokens that are no candidates, each of them below `least`; error: (R,) of `others`.
     """
 
     tokens: np.ndarray

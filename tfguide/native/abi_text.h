@@ -56,8 +56,8 @@ inline std::string abi_text() {
       FIELD(Model, embedding_scale), FIELD(Model, attention_scale), FIELD(Model, embedding), FIELD(Model, added),
       FIELD(Model, slopes), FIELD(Model, embedding_norm), FIELD(Model, final_norm), FIELD(Model, layers)});
   text += structure_text("Call", sizeof(Call), {
-      FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, many), FIELD(Call, rows), FIELD(Call, max_length),
-      FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
+      FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, many), FIELD(Call, rows),
+      FIELD(Call, max_length), FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
       FIELD(Call, positions), FIELD(Call, cos), FIELD(Call, sin), FIELD(Call, cache_type)});
   text += structure_text("Rowwise", sizeof(Rowwise), {
       FIELD(Rowwise, x), FIELD(Rowwise, other), FIELD(Rowwise, y), FIELD(Rowwise, norm), FIELD(Rowwise, cos),

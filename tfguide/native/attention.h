@@ -35,7 +35,7 @@ struct Attention {
   const Model& m;
   T *keys, *values;                  // (B, max_length, K, d)
   float *key_scales, *value_scales;  // (B, max_length, K), of an 8-bit cache
-  float* own;                        // this thread's memory: Step::attention_numbers
+  AttentionMemory own;  // of this thread
 
   int64_t group() const { return m.n_heads / m.n_kv_heads; }
   int64_t place(int64_t r, int64_t p, int64_t kv) const {
@@ -119,7 +119,7 @@ struct Attention {
 
   template <class A>
   void follow(int id, int size) {
-    ArrangedBlock<A> block(m.d_head, own + (MOST_QUERIES + 2) * BLOCK + 2 * LANES);
+    ArrangedBlock<A> block(m.d_head, own.arranged);
     for (int64_t kv = 0; kv < m.n_kv_heads; ++kv)
       for (int64_t b = 0; b < s.n_blocks; ++b) {
         int64_t text = -1;  // whose block is arranged
@@ -151,7 +151,6 @@ struct Attention {
   template <int Q, class A>
   [[gnu::noinline]] void look_arranged(const Query* queries, int64_t kv, int64_t b, ArrangedBlock<A>& block) {
     const int64_t d = m.d_head;
-    float *most = own + MOST_QUERIES * BLOCK, *total = most + LANES;
     int64_t low = BLOCK, high = 0;
     for (int q = 0; q < Q; ++q) {
       const Seen seen(*this, queries[q].row, b);
@@ -163,13 +162,13 @@ struct Attention {
       block.template score<Q>(low, high);
       for (int q = 0; q < Q; ++q) {
         float* scores = block.scores + q * LD_BLOCK;
-        weigh(queries[q], b, scores, low, high, nullptr, nullptr, Found{most + q, total + q, nullptr});
+        weigh(queries[q], b, scores, low, high, nullptr, nullptr, Found{own.most + q, own.total + q, nullptr});
         A::round(scores + low, padded(high - low, A::NUMBERS), reinterpret_cast<uint32_t*>(scores) + low / A::NUMBERS);
       }
       block.template add<Q>(low, high);
     }
     for (int q = 0; q < Q; ++q) {
-      Found found{most + q, total + q, block.sums + q * block.wide};
+      Found found{own.most + q, own.total + q, block.sums + q * block.wide};
       if (!block.finite) look<1>(queries + q, kv, b, &found);
       const int64_t row = queries[q].row, first = s.first[row];
       const Found before = s.found(row, queries[q].head, first);
@@ -183,21 +182,21 @@ struct Attention {
     const int64_t d = m.d_head, K = m.n_kv_heads, ld = K * d, at = place(queries[0].row, b * BLOCK, kv);
     int64_t lows[Q], highs[Q], low = BLOCK, high = 0, all_low = 0, all_high = BLOCK;
     const float* query[Q];
-    float *scores[Q], *to[Q], *scales = own + MOST_QUERIES * BLOCK + 2 * LANES;
+    float *scores[Q], *to[Q];
     for (int q = 0; q < Q; ++q) {
       const Seen seen(*this, queries[q].row, b);
       lows[q] = seen.low, highs[q] = seen.high;
       low = std::min(low, lows[q]), high = std::max(high, highs[q]);
       all_low = std::max(all_low, lows[q]), all_high = std::min(all_high, highs[q]);
       query[q] = s.q + (queries[q].row * m.n_heads + queries[q].head) * d;
-      scores[q] = own + q * BLOCK;
+      scores[q] = own.scores + q * BLOCK;
       to[q] = found[q].values;
       std::memset(to[q], 0, d * sizeof(float));
     }
     low = low / WIDTH * WIDTH;
     for (int64_t i = low; HAS_SCALES && i < high; ++i) {
-      scales[i] = key_scales[at + i * K];
-      scales[BLOCK + i] = value_scales[at + i * K];
+      own.key_scales[i] = key_scales[at + i * K];
+      own.value_scales[i] = value_scales[at + i * K];
     }
     for (int64_t i = low; i < high; i += WIDTH) {
       Floats some[Q];
@@ -207,7 +206,7 @@ struct Attention {
       for (int q = 0; q < Q; ++q) write(scores[q] + i, some[q]);
     }
     for (int q = 0; q < Q; ++q)
-      weigh(queries[q], b, scores[q], low, high, HAS_SCALES ? scales : nullptr, scales + BLOCK, found[q]);
+      weigh(queries[q], b, scores[q], low, high, HAS_SCALES ? own.key_scales : nullptr, own.value_scales, found[q]);
     // In the order of the positions: those that only some of the queries see, those that all see, and the rest.
     if (all_high < all_low) all_high = all_low;
     const T *value = values + at * d, *next = keys + at * d + (kv + 1 < K ? d : (BLOCK - 1) * ld + d);

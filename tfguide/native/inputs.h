@@ -6,6 +6,7 @@
 
 inline bool is_rows(const Linear& m) { return m.format <= F16_ROWS; }
 inline bool is_columns(const Linear& m) { return m.format >= F32_COLUMNS && m.format <= F16_COLUMNS; }
+inline bool is_bfloat16(const Linear& m) { return m.format == BF16_ROWS || m.format == BF16_COLUMNS; }
 inline bool is_a8(const Linear& m) { return m.format >= INT8_A8; }
 
 // ---- how many rows a tile has: as many as there are registers for their sums
@@ -30,7 +31,7 @@ inline bool in_partial_sums(const Linear& m, int64_t rows) { return is_columns(m
 // Whether a product multiplies bfloat16 with bfloat16, and rounds x to it: with more rows, arithmetic takes the time.
 inline bool in_bfloat16(const Linear& m, int64_t rows) {
 #if defined(HAS_DOT_BFLOAT16)
-  return rows > EXACT_ROWS && (m.format == BF16_ROWS || m.format == BF16_COLUMNS);
+  return rows > EXACT_ROWS && is_bfloat16(m);
 #else
   return false;
 #endif

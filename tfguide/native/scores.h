@@ -11,7 +11,8 @@ inline void fetch_position(const T* at, int64_t n) {
 }
 
 // The products of Q queries with up to WIDTH keys, of which n are there, one key in each lane; the other lanes hold what
-// does not matter. ahead: the positions that are asked for meanwhile. Four keys at a time, so that each number of a query, once loaded, serves four.
+// does not matter. ahead: the positions that are asked for meanwhile. Four keys at a time, so that each number of a
+// query, once loaded, serves four.
 template <int Q, class T>
 [[gnu::noinline]] void score(const float* const* query, const T* key, int64_t ld, int64_t n, int64_t d, const T* ahead,
                              Floats* found) {

@@ -12,6 +12,17 @@ constexpr int MOST_QUERIES = REGISTERS == 32 ? 4 : 3;  // that share the keys of
 struct Tile { int64_t row, n, end; };
 struct TileBlock { Tile tile; int64_t block; };
 
+// What one thread needs to attend: for the queries that look at a block, their scores, the largest one and the sum of the
+// weights of each, and the scales of the positions. A block that is arranged follows.
+struct AttentionMemory {
+  static constexpr int64_t NUMBERS = (MOST_QUERIES + 2) * BLOCK + 2 * LANES;
+  float *scores, *most, *total, *key_scales, *value_scales, *arranged;
+
+  explicit AttentionMemory(float* at)
+      : scores(at), most(at + MOST_QUERIES * BLOCK), total(most + LANES), key_scales(total + LANES),
+        value_scales(key_scales + BLOCK), arranged(at + NUMBERS) {}
+};
+
 // What a query has found in some blocks: its largest score, the sum of e^(score - largest) over the positions, and the
 // same sum over the values (d).
 struct Found { float *most, *total, *values; };
@@ -53,12 +64,11 @@ struct Step {
     share = padded(widest / team.size() + LANES, LANES);
 #if defined(HAS_DOT_BFLOAT16)
     const Linear& w = m.layers[0].query;  // where products round their inputs, attention may
-    in_pairs = call.cache_type != FLOAT32 && (is_a8(w) || w.format == BF16_ROWS || w.format == BF16_COLUMNS);
+    in_pairs = call.cache_type != FLOAT32 && (is_a8(w) || is_bfloat16(w));
 #else
     in_pairs = false;
 #endif
-    attention_numbers = (MOST_QUERIES + 2) * BLOCK + 2 * LANES;
-    if (!followed.empty()) attention_numbers += ArrangedBlock<Single>::numbers(m.d_head);
+    attention_numbers = AttentionMemory::NUMBERS + (followed.empty() ? 0 : ArrangedBlock<Single>::numbers(m.d_head));
     const int64_t normed = padded(rows * D * 4, 64), rounded = padded(Input::bytes(rows, widest), 64);
     bytes_each = padded((many ? 0 : normed + rounded) + (padded(rows * share, LANES) + attention_numbers) * 4, 64) + 64;
     const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff};

@@ -136,7 +136,7 @@ class Worker {
       using T = decltype(type);
       attend(Attention<T>{s, m, static_cast<T*>(s.call.keys[index]), static_cast<T*>(s.call.values[index]),
                           scaled ? s.call.key_scales[index] : nullptr, scaled ? s.call.value_scales[index] : nullptr,
-                          for_attention});
+                          AttentionMemory(for_attention)});
     };
     scaled ? attend_to(int8_t{}) : with_type(s.call.cache_type, attend_to);
     s.team.barrier();

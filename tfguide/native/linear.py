@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from tfguide.checks.values import check_choice, check_count, make_plain
-from tfguide.compress.packing import LANES
+from tfguide.compress.packing import LANES, aligned
 from tfguide.dtypes import BITS
 from tfguide.native import abi
 from tfguide.native.library import library
 from tfguide.native.tensors import address_of, dtype_of
+
+BLOCK_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,22 @@ class Matrix:
             group = d_in // groups if groups and d_in % groups == 0 else 0
         form = f"int{bits}" + (" a8" if rounds else "")
         return cls(address, form, d_in, d_out, scales, group, bias, owner=(packed, scale))
+
+    @classmethod
+    def of_blocks(
+        cls, block_type: str, rows: np.ndarray, d_in: int, d_out: int, bias: np.ndarray | None = None
+    ) -> Matrix:
+        """A weight of a GGUF file, from its rows of blocks: uint8 (out, bytes); block_type: one of BLOCK_TYPES.
+
+        F32, F16 and BF16 are read in place. Raises TypeError or ValueError for another type, or other sizes.
+        """
+        check_choice("block_type", block_type, BLOCK_TYPES)
+        dtype = BLOCK_TYPES[block_type]
+        size = BITS[dtype] // 8
+        if not rows.flags.c_contiguous or rows.ctypes.data % size:
+            rows = aligned(rows)
+        address = address_of("the rows", rows, (check_count("d_out", d_out), check_count("d_in", d_in) * size), "uint8")
+        return cls(address, f"{dtype} rows", d_in, d_out, bias=bias, owner=rows)
 
     @property
     def is_packed(self) -> bool:

@@ -1,8 +1,10 @@
 """What several tests need: both frameworks by name, weights that hide no bug, and small batches."""
 
 import importlib
+import re
 
 import numpy as np
+import pytest
 
 import tfguide
 
@@ -62,3 +64,8 @@ def batch(config, seed=0, size=3, length=7, target=5):
     if config.kind == "encoder-decoder":
         return (tokens(length), tokens(target)), dict(source_valid=valid(length), target_valid=valid(target))
     return (tokens(length),), dict(valid=valid(length))
+
+
+def refuses(error, message):
+    """A block that must raise this error, whose message contains these words."""
+    return pytest.raises(error, match=re.escape(message))

@@ -20,6 +20,7 @@ float run(const std::string& name, const int64_t* a) {
   if (name == "tfguide_linear") tfguide_linear((const Linear*)at(0), (const float*)at(1), a[2], (float*)at(3), int(a[4]));
   if (name == "tfguide_rowwise") tfguide_rowwise((const Rowwise*)at(0), int(a[1]));
   if (name == "tfguide_unpack") tfguide_unpack((const Linear*)at(0), at(1), int(a[2]), int(a[3]));
+  if (name == "tfguide_repack") tfguide_repack((const Linear*)at(0), int(a[1]), at(2), int(a[3]));
   if (name == "tfguide_read") return tfguide_read(at(0), a[1], int(a[2]));
   return 0;
 }

@@ -48,7 +48,7 @@ def compiled_text(folder):
 def test_the_kernels_have_what_python_has():
     text = native.library().tfguide_abi().decode()
     assert text.strip() == abi.text()
-    for word in ("limit MAX_ROWS: 64", "int4 a8 = 9", "structure Linear: 48 bytes", "weight 0+8", "geglu_tanh = 5"):
+    for word in ("limit MAX_ROWS: 64", "int4 a8 = 9", "structure Linear: 64 bytes", "weight 0+8", "geglu_tanh = 5"):
         assert word in text
     abi.check(native.library())
 
@@ -70,7 +70,7 @@ CHANGES = {
     ),
     "two fields of one type that changed places": (
         ("abi.h", "int64_t in, out;", "int64_t out, in;"),
-        "structure Linear: .* in 24\\+8, out 32\\+8.*C\\+\\+ has .* in 32\\+8, out 24\\+8",
+        "structure Linear: .* in 32\\+8, out 40\\+8.*C\\+\\+ has .* in 40\\+8, out 32\\+8",
     ),
     "a field of another size": (
         ("abi.h", "const float *weight, *bias; };", "const float *weight, *bias; float eps; };"),
@@ -93,11 +93,11 @@ def test_a_difference_is_an_error_that_names_it(change, tmp_path):
 
 
 def test_a_structure_that_contains_the_changed_one_is_named_too(tmp_path):
-    copy_sources(tmp_path, ("abi.h", "int32_t format, group;", "int32_t format, group, more;"))
+    copy_sources(tmp_path, ("abi.h", "int32_t format, scaling, group;", "int32_t format, scaling, group, a, b;"))
     with pytest.raises(RuntimeError) as caught:
         abi.check(compiled_text(tmp_path))
     assert [line.partition(":")[0] for line in str(caught.value).splitlines()[1:]] == [
-        "structure Linear", "structure Layer",
+        "structure Linear", "structure Layer", "structure Model",
     ]  # fmt: skip
 
 

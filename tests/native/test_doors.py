@@ -1,12 +1,11 @@
 """Sizes, types and layouts are checked before an address is taken: each mistake is an error that names it."""
 
 import itertools
-import re
 
 import numpy as np
 import pytest
 
-from tests.support import random_weights, small_config
+from tests.support import random_weights, refuses, small_config
 from tfguide import native
 from tfguide.compress import Quantization, dequantize
 
@@ -18,10 +17,6 @@ W = RNG.standard_normal((40, 24)).astype(np.float32)  # (in, out)
 def pack(bits, group=8):
     packed, scale = Quantization(bits, None, group).pack("a weight", W)
     return dict(packed=packed, scale=scale, d_in=40, d_out=24, rounds=False)
-
-
-def refuses(error, message):
-    return pytest.raises(error, match=re.escape(message))
 
 
 def numbers(*shape):
@@ -114,7 +109,15 @@ def test_packed_arrays_of_other_sizes_are_refused(bits, changes, error, message)
         (dict(address=0), ValueError, "address must be at least 1, got 0"),
         (dict(d_in=40.0), TypeError, "d_in must be an integer, got 40.0"),
         (dict(format="int8"), ValueError, "scale must be at least 1, got 0"),
-        (dict(format="int4", scale=8, group=12), ValueError, "divides d_in=40 for 4-bit weights, got 12"),
+        (dict(format="int4", scale=8, group=12), ValueError, "divides d_in=40 for scales of groups, got 12"),
+        (dict(format="int4", scale=8, group=8, scaling="bytes"), ValueError, "unit must be at least 1, got 0"),
+        (dict(format="int4", scale=8, group=8, scaling="floats"), ValueError, "scaling must be one of 'per output'"),
+        (dict(format="int4", scale=8, scaling="per output"), ValueError, "4-bit weights have scales of groups"),
+        (
+            dict(format="int8", scale=8, group=8, scaling="halves"),
+            ValueError,
+            "take 8-bit activations: format 'int8 a8'",
+        ),
         (dict(bias=[1.0] * 24), TypeError, "bias must be an array, got list"),
     ],
 )
@@ -338,14 +341,16 @@ def test_a_step_from_arrays_alone():
 
 def test_a_decoder_of_other_weights_is_refused():
     parts = parts_of_a_model()
-    query, gate = (f"decoder.layers.1.{name}" for name in ("self_attention.query", "feed_forward.gate"))
+    query = "decoder.layers.1.self_attention.query"
     table = parts["embedding"]
     wrong = native.Matrix.of(numbers(22, 59), "columns")
-    rows = native.Matrix.of(numbers(26, 22), "rows")
     for name, value, message in (
-        ("embedding", native.Matrix.of(table.owner, "columns"), "rows of (V, D) = (37, 22), got 'float32 columns'"),
+        (
+            "embedding",
+            native.Matrix.of(table.owner, "columns"),
+            "(37, 22), or packed, got 'float32 columns'",
+        ),
         ("matrices", {**parts["matrices"], query: wrong}, f"{query!r} must be (in, out) = (22, 60), got (22, 59)"),
-        ("matrices", {**parts["matrices"], gate: rows}, "gate, up of a layer must have one format, got float32"),
         ("matrices", {n: m for n, m in parts["matrices"].items() if n != query}, f"must hold {query!r} of (22, 60)"),
         ("vectors", {**parts["vectors"], "decoder.final_norm.weight": np.ones(23)}, "must have shape (22,), got (23,)"),
         ("vectors", {"decoder.final_norm.weight": np.ones(22)}, "vectors must hold 'decoder.layers.0"),

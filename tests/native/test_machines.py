@@ -12,7 +12,16 @@ import pytest
 import tfguide.reference as ref
 import tfguide.torch
 from tests import test_fast
-from tests.native.exact import SIZES, STORED, check_products, exact_matrix, from_bits, to_bits
+from tests.native.exact import (
+    SIZES,
+    STORED,
+    check_asymmetric,
+    check_blocks,
+    check_products,
+    exact_matrix,
+    from_bits,
+    to_bits,
+)
 from tests.native.machines import MACHINES
 from tfguide import native
 from tfguide.config import ACTIVATIONS, GATED_ACTIVATIONS
@@ -32,6 +41,17 @@ def kernels(request, tmp_path_factory):
 @pytest.mark.parametrize("form", native.FORMATS)
 def test_products_of_integers_are_exact(form, kernels):
     check_products(form)
+
+
+@pytest.mark.parametrize("block_type", native.BLOCK_TYPES)
+def test_products_of_the_blocks_of_a_file_are_exact(block_type, kernels):
+    pytest.importorskip("gguf")
+    check_blocks(block_type)
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_products_of_asymmetric_weights_are_exact(rounds, kernels):
+    check_asymmetric(rounds)
 
 
 @pytest.mark.parametrize("form", native.FORMATS[:6])

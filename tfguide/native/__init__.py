@@ -1,6 +1,7 @@
 """C++ kernels for decoding, built on the machine they run on; both frameworks share their weights with them."""
 
 from tfguide.native.abi import EXACT_ROWS, FORMATS, MANY_TOKENS, MAX_ROWS
+from tfguide.native.blocks import BLOCK_TYPES
 from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder, check
 from tfguide.native.generator import HEAD_ROWS, NativeGenerator
@@ -13,8 +14,8 @@ from tfguide.native.rowwise import activate, normalise, rotate
 from tfguide.native.tensors import address_of
 
 __all__ = [
-    "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MANY_TOKENS", "MAX_ROWS", "Matrix", "MemoryReader", "NativeCache",
-    "NativeDecoder", "NativeGenerator", "NativeUnavailable", "activate", "address_of", "check", "cores", "is_available",
-    "is_built",
-    "level", "library", "multiply", "normalise", "processor_vendor", "rotate", "unpack", "use_huge_pages",
+    "BLOCK_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MANY_TOKENS", "MAX_ROWS", "Matrix", "MemoryReader",
+    "NativeCache", "NativeDecoder", "NativeGenerator", "NativeUnavailable", "activate", "address_of", "check", "cores",
+    "is_available", "is_built", "level", "library", "multiply", "normalise", "processor_vendor", "rotate", "unpack",
+    "use_huge_pages",
 ]  # fmt: skip

@@ -21,6 +21,12 @@ enum CacheType { INT8_SCALED = FLOAT16 + 1 };  // the types above, and 8-bit int
 // The memory layout of a matrix. ROWS: (out, in), as in PyTorch. COLUMNS: (in, out), as in Keras.
 // INT8 and INT4: `tfguide.compress.packing`. A8: the rows x are also rounded to 8 bits, in blocks of 32.
 enum Format { F32_ROWS, BF16_ROWS, F16_ROWS, F32_COLUMNS, BF16_COLUMNS, F16_COLUMNS, INT8, INT4, INT8_A8, INT4_A8 };
+// The scales of INT8 and INT4. PER_OUTPUT: a float32 for each output. All others belong to `group` inputs of an output,
+// and lie (out / 16, in / group, ..., 16). HALVES: a float16. HALVES_AND_MINIMA: two, step and minimum. BYTES: two bytes,
+// in units that `unit` has for each output, float16 (2, outputs); BYTES_OF_BLOCKS, in units of 256 inputs, float16
+// (out / 16, in / 256, 2, 16); SIGNED_BYTES: one byte, and one unit for 256 inputs.
+enum Scaling { PER_OUTPUT, HALVES, HALVES_AND_MINIMA, BYTES, BYTES_OF_BLOCKS, SIGNED_BYTES };
+enum BlockType { Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K };  // of GGUF files, which `repack` turns into INT4 and INT8
 enum Placement { PRE, POST, PARALLEL };
 enum Activation { RELU, GELU, GELU_TANH, SWIGLU, GEGLU, GEGLU_TANH };
 enum Task { NORMALISE, ACTIVATE, ROTATE };
@@ -29,10 +35,11 @@ enum Task { NORMALISE, ACTIVATE, ROTATE };
 
 struct Linear {
   const void* weight;
-  const void* scale;  // INT8: float32, one for each output; INT4: float16, (out / 16, in / group, 16)
+  const void* scale;  // of INT8 and INT4: see Scaling
+  const void* unit;   // of scales that are bytes
   const float* bias;  // or null
   int64_t in, out;
-  int32_t format, group;
+  int32_t format, scaling, group;
 };
 
 struct Norm { const float *weight, *bias; };  // null weight: no norm
@@ -42,9 +49,8 @@ struct Layer { Norm attention_norm, feed_forward_norm; Linear query, key, value,
 struct Model {
   int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff;
   int32_t is_rms, placement, activation, window;  // window: 0 for none
-  int32_t embedding_type;
   float eps, embedding_scale, attention_scale;
-  const void* embedding;  // (V, D)
+  Linear embedding;       // its outputs are the tokens: in ROWS or packed
   const float* added;     // (D), added to every token, or null
   const float* slopes;    // (H), ALiBi, or null
   Norm embedding_norm, final_norm;

@@ -30,10 +30,12 @@ FORMATS = (
     *(f"{dtype} rows" for dtype in TYPES), *(f"{dtype} columns" for dtype in TYPES), "int8", "int4", "int8 a8",
     "int4 a8",
 )  # fmt: skip
+SCALINGS = ("per output", "halves", "halves and minima", "bytes", "bytes of blocks", "signed bytes")
+BLOCK_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K")  # of GGUF files
 TASKS = ("normalise", "activate", "rotate")
 CODES = {
-    "Type": TYPES, "CacheType": CACHE_TYPES, "Format": FORMATS, "Placement": PLACEMENTS, "Activation": ACTIVATIONS,
-    "Task": TASKS,
+    "Type": TYPES, "CacheType": CACHE_TYPES, "Format": FORMATS, "Scaling": SCALINGS, "BlockType": BLOCK_TYPES,
+    "Placement": PLACEMENTS, "Activation": ACTIVATIONS, "Task": TASKS,
 }  # fmt: skip
 
 LINEARS = ("query", "key", "value", "output", "gate", "up", "down")  # the matrices of a layer
@@ -43,8 +45,8 @@ class Linear(Structure):
     """A matrix (in, out) and its bias."""
 
     _fields_ = [
-        ("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p), ("in", c_int64), ("out", c_int64),
-        ("format", c_int32), ("group", c_int32),
+        ("weight", c_void_p), ("scale", c_void_p), ("unit", c_void_p), ("bias", c_void_p), ("in", c_int64),
+        ("out", c_int64), ("format", c_int32), ("scaling", c_int32), ("group", c_int32),
     ]  # fmt: skip
 
 
@@ -65,9 +67,9 @@ class Model(Structure):
 
     _fields_ = [
         *((name, c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
-        *((name, c_int32) for name in ("is_rms", "placement", "activation", "window", "embedding_type")),
+        *((name, c_int32) for name in ("is_rms", "placement", "activation", "window")),
         *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale")),
-        *((name, c_void_p) for name in ("embedding", "added", "slopes")),
+        ("embedding", Linear), ("added", c_void_p), ("slopes", c_void_p),
         ("embedding_norm", Norm), ("final_norm", Norm), ("layers", POINTER(Layer)),
     ]  # fmt: skip
 
@@ -102,6 +104,7 @@ FUNCTIONS = {  # arguments and result
     "tfguide_linear": ([POINTER(Linear), c_void_p, c_int64, c_void_p, c_int32], None),
     "tfguide_rowwise": ([POINTER(Rowwise), c_int32], None),
     "tfguide_unpack": ([POINTER(Linear), c_void_p, c_int32, c_int32], None),
+    "tfguide_repack": ([POINTER(Linear), c_int32, c_void_p, c_int32], None),
     "tfguide_read": ([c_void_p, c_int64, c_int32], c_float),
 }
 
@@ -112,19 +115,20 @@ def code(enumeration: str, name: str) -> int:
 
 
 def linear(
-    weight: int, form: str, d_in: int, d_out: int, scale: int | None = None, group: int = 0, bias: int | None = None
-) -> Linear:
-    """A matrix and its bias. weight, scale, bias: addresses; form: one of FORMATS."""
-    return Linear(weight, scale, bias, d_in, d_out, code("Format", form), group)
+    weight: int, form: str, d_in: int, d_out: int, scale: int | None = None, unit: int | None = None,
+    scaling: str = "per output", group: int = 0, bias: int | None = None,
+) -> Linear:  # fmt: skip
+    """A matrix and its bias. weight, scale, unit, bias: addresses; form: one of FORMATS; scaling: one of SCALINGS."""
+    return Linear(weight, scale, unit, bias, d_in, d_out, code("Format", form), code("Scaling", scaling), group)
 
 
-def model(config: ModelConfig, embedding: int, embedding_type: str, layers: Sequence[Layer], **places: Any) -> Model:
-    """A model. embedding: its address; places: the model's norms and other addresses (see Model)."""
+def model(config: ModelConfig, embedding: Linear, layers: Sequence[Layer], **places: Any) -> Model:
+    """A model. places: its norms and other addresses (see Model)."""
     return Model(
         config.n_layers, config.d_model, config.n_heads, config.n_kv_heads, config.d_head, config.d_ff,
         config.norm == "rms", code("Placement", config.norm_placement), code("Activation", config.activation),
-        config.sliding_window or 0, code("Type", embedding_type), config.norm_eps, config.embedding_scale,
-        config.attention_scale, embedding, layers=(Layer * len(layers))(*layers), **places,
+        config.sliding_window or 0, config.norm_eps, config.embedding_scale, config.attention_scale,
+        embedding, layers=(Layer * len(layers))(*layers), **places,
     )  # fmt: skip
 
 

@@ -38,13 +38,17 @@ inline std::string abi_text() {
                                 {"float32 columns", F32_COLUMNS}, {"bfloat16 columns", BF16_COLUMNS},
                                 {"float16 columns", F16_COLUMNS}, {"int8", INT8}, {"int4", INT4},
                                 {"int8 a8", INT8_A8}, {"int4 a8", INT4_A8}});
+  text += codes_text("Scaling", {{"per output", PER_OUTPUT}, {"halves", HALVES}, {"halves and minima", HALVES_AND_MINIMA},
+                                 {"bytes", BYTES}, {"bytes of blocks", BYTES_OF_BLOCKS}, {"signed bytes", SIGNED_BYTES}});
+  text += codes_text("BlockType", {{"Q4_0", Q4_0}, {"Q4_1", Q4_1}, {"Q5_0", Q5_0}, {"Q8_0", Q8_0}, {"Q4_K", Q4_K},
+                                   {"Q5_K", Q5_K}, {"Q6_K", Q6_K}});
   text += codes_text("Placement", {{"pre", PRE}, {"post", POST}, {"parallel", PARALLEL}});
   text += codes_text("Activation", {{"relu", RELU}, {"gelu", GELU}, {"gelu_tanh", GELU_TANH}, {"swiglu", SWIGLU},
                                     {"geglu", GEGLU}, {"geglu_tanh", GEGLU_TANH}});
   text += codes_text("Task", {{"normalise", NORMALISE}, {"activate", ACTIVATE}, {"rotate", ROTATE}});
   text += structure_text("Linear", sizeof(Linear), {
-      FIELD(Linear, weight), FIELD(Linear, scale), FIELD(Linear, bias), FIELD(Linear, in), FIELD(Linear, out),
-      FIELD(Linear, format), FIELD(Linear, group)});
+      FIELD(Linear, weight), FIELD(Linear, scale), FIELD(Linear, unit), FIELD(Linear, bias), FIELD(Linear, in),
+      FIELD(Linear, out), FIELD(Linear, format), FIELD(Linear, scaling), FIELD(Linear, group)});
   text += structure_text("Norm", sizeof(Norm), {FIELD(Norm, weight), FIELD(Norm, bias)});
   text += structure_text("Layer", sizeof(Layer), {
       FIELD(Layer, attention_norm), FIELD(Layer, feed_forward_norm), FIELD(Layer, query), FIELD(Layer, key),
@@ -52,7 +56,7 @@ inline std::string abi_text() {
   text += structure_text("Model", sizeof(Model), {
       FIELD(Model, n_layers), FIELD(Model, d_model), FIELD(Model, n_heads), FIELD(Model, n_kv_heads),
       FIELD(Model, d_head), FIELD(Model, d_ff), FIELD(Model, is_rms), FIELD(Model, placement),
-      FIELD(Model, activation), FIELD(Model, window), FIELD(Model, embedding_type), FIELD(Model, eps),
+      FIELD(Model, activation), FIELD(Model, window), FIELD(Model, eps),
       FIELD(Model, embedding_scale), FIELD(Model, attention_scale), FIELD(Model, embedding), FIELD(Model, added),
       FIELD(Model, slopes), FIELD(Model, embedding_norm), FIELD(Model, final_norm), FIELD(Model, layers)});
   text += structure_text("Call", sizeof(Call), {

@@ -27,7 +27,7 @@ from tfguide.weights import weight_shapes
 class NativeDecoder:
     """A decoder-only model for the C++ kernels.
 
-    embedding: (V, D), of 32 or 16 bits, in rows; matrices: by canonical name, without ".weight"; vectors: the norms,
+    embedding: (D, V), in rows or packed; matrices: by canonical name, without ".weight"; vectors: the norms,
     biases and small tables by canonical name, float32 arrays; threads: default: all cores that the process may use.
     Raises ValueError for a model with T5's relative positions, or not decoder-only, and for weights that are missing or
     of the wrong size; NativeUnavailable.
@@ -118,7 +118,7 @@ class NativeDecoder:
             places["embedding_norm"] = self._norm("embedding.norm")
         if config.final_norm:
             places["final_norm"] = self._norm("decoder.final_norm")
-        return abi.model(config, embedding.address, embedding.format.split()[0], layers, **places)
+        return abi.model(config, embedding.linear, layers, **places)
 
     def _layer(self, index, matrices):
         parts = {
@@ -154,9 +154,9 @@ class NativeDecoder:
 
     def _check_matrices(self, embedding, matrices):
         V, D = self._shapes["embedding.token.weight"]
-        if (embedding.d_out, embedding.d_in) != (V, D) or not embedding.format.endswith("rows"):
+        if (embedding.d_out, embedding.d_in) != (V, D) or embedding.format.endswith("columns"):
             raise ValueError(
-                f"the embedding must be rows of (V, D) = {(V, D)}, got {embedding.format!r} of "
+                f"the embedding must be rows of (V, D) = {(V, D)}, or packed, got {embedding.format!r} of "
                 f"{(embedding.d_out, embedding.d_in)}"
             )
         for index in range(self.config.n_layers):
@@ -164,13 +164,6 @@ class NativeDecoder:
             for name in names.values():
                 if f"{name}.weight" in self._shapes:
                     self._check_matrix(name, matrices.get(name))
-            # The input of a sublayer is prepared once, in the format of all the matrices that multiply it.
-            for together in (("query", "key", "value"), ("gate", "up")):
-                formats = {matrices[names[name]].format for name in together if names[name] in matrices}
-                if len(formats) > 1:
-                    raise ValueError(
-                        f"{', '.join(together)} of a layer must have one format, got {', '.join(sorted(formats))}"
-                    )
 
     def _check_matrix(self, name, matrix):
         shape = self._shapes[f"{name}.weight"]

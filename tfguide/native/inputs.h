@@ -40,21 +40,23 @@ inline bool in_bfloat16(const Linear& m, int64_t rows) {
 // ---- arrangements
 
 // Rows rounded to 8 bits, with a scale and the sum for each block of inputs. q: four numbers of each row of a tile, then
-// the next four of each; scale, sum: one of each row of a tile, then the next one of each.
+// the next four of each; scale, sum, half: one of each row of a tile, then the next one of each. half: the sum of the first
+// half of a block.
 struct Rounded {
   int8_t* q;
   float* scale;
-  int32_t* sum_;
+  int32_t *sum_, *half;
   int64_t ld, blocks;
 
   static int64_t bytes(int64_t rows, int64_t in) {
     const int64_t blocks = padded(in, ACTIVATION_BLOCK) / ACTIVATION_BLOCK;
-    return rows * blocks * (ACTIVATION_BLOCK + sizeof(float) + sizeof(int32_t)) + 64;
+    return rows * blocks * (ACTIVATION_BLOCK + sizeof(float) + 2 * sizeof(int32_t)) + 64;
   }
   Rounded(void* memory, int64_t rows, int64_t in) : ld(padded(in, ACTIVATION_BLOCK)), blocks(ld / ACTIVATION_BLOCK) {
     q = static_cast<int8_t*>(memory);
     scale = reinterpret_cast<float*>(q + rows * ld);
     sum_ = reinterpret_cast<int32_t*>(scale + rows * blocks);
+    half = sum_ + rows * blocks;
   }
 
   // Rounds the inputs of a part, which begins with a block.
@@ -71,11 +73,11 @@ struct Rounded {
       }
       const float size = maximum(most), inverse = size > 0 ? 127.0f / size : 0;
       alignas(64) int8_t bytes[ACTIVATION_BLOCK];
-      Ints total = {};
+      Ints total[2] = {};  // of each half
       for (int i = 0; i < ACTIVATION_BLOCK; i += WIDTH) {
         const Ints integers = rounded(load(from + i) * inverse);
         store(bytes + i, integers);
-        total += integers;
+        total[i / LANES] += integers;
       }
       int8_t* to = q + tile.first * ld + b * ACTIVATION_BLOCK * tile.rows + (row - tile.first) * 4;
       for (int i = 0; i < ACTIVATION_BLOCK; i += 4, to += 4 * tile.rows) std::memcpy(to, bytes + i, 4);
@@ -83,7 +85,8 @@ struct Rounded {
       const bool finite = size <= 3.4e38f && sum(not_finite) == 0.0f;
       const int64_t at = tile.first * blocks + b * tile.rows + row - tile.first;
       scale[at] = finite ? size / 127.0f : NAN;
-      sum_[at] = int32_t(sum(total));
+      sum_[at] = int32_t(sum(total[0] + total[1]));
+      half[at] = int32_t(sum(total[0]));
     }
   }
 };

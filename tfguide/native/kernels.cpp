@@ -7,8 +7,8 @@
 #include <numeric>
 
 #include "abi_text.h"
+#include "blocks.h"
 #include "rowwise.h"
-#include "unpack.h"
 #include "worker.h"
 
 namespace {
@@ -119,6 +119,14 @@ void tfguide_unpack(const Linear* linear, void* to, int type, int threads) {
   });
 }
 
+void tfguide_repack(const Linear* to, int type, const void* rows, int threads) {
+  std::lock_guard<std::mutex> lock(one_at_a_time);
+  Team& team = team_of(threads);
+  share_on(team, [&](int i) {
+    repack(*to, type, static_cast<const uint8_t*>(rows), Part(to->out, i, SHARES * team.size()));
+  });
+}
+
 // Reads all the bytes once. The result depends on each of them, so that no compiler can omit the reading.
 float tfguide_read(const void* from, int64_t bytes, int threads) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
@@ -136,14 +144,21 @@ void tfguide_try() {
   constexpr int64_t SIZE = 64, OUT = 37, HEADS = 2, LENGTH = 32;
   static const float zeros[SIZE * SIZE] = {};
   std::vector<float> x(std::max(MAX_ROWS, SIZE) * SIZE), y(x), keys(LENGTH * SIZE), values(keys);
+  for (int32_t scaling = PER_OUTPUT; scaling <= SIGNED_BYTES; ++scaling)
+    for (const int32_t format : {INT8_A8, INT4_A8, INT4}) {
+      if (scaling == PER_OUTPUT && format != INT8_A8) continue;
+      const Linear linear{zeros, zeros, zeros, zeros, SIZE, OUT, format, scaling, ACTIVATION_BLOCK};
+      for (const int64_t rows : {int64_t(1), int64_t(5), MAX_ROWS}) tfguide_linear(&linear, x.data(), rows, y.data(), 1);
+    }
   for (int32_t format = F32_ROWS; format <= INT4_A8; ++format) {
-    const Linear linear{zeros, zeros, zeros, SIZE, OUT, format, ACTIVATION_BLOCK};
+    const int32_t scaling = format == INT4 || format == INT4_A8 ? HALVES : PER_OUTPUT;
+    const Linear linear{zeros, zeros, zeros, zeros, SIZE, OUT, format, scaling, ACTIVATION_BLOCK};
     for (const int64_t rows : {int64_t(1), int64_t(5), MAX_ROWS}) tfguide_linear(&linear, x.data(), rows, y.data(), 1);
     for (const int type : {FLOAT32, BFLOAT16, FLOAT16})
       if (format >= INT8) tfguide_unpack(&linear, y.data(), type, 1);
     Layer layer{};
     for (Linear* matrix : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down})
-      *matrix = {zeros, zeros, zeros, SIZE, SIZE, format, ACTIVATION_BLOCK};
+      *matrix = {zeros, zeros, zeros, zeros, SIZE, SIZE, format, scaling, ACTIVATION_BLOCK};
     layer.attention_norm = layer.feed_forward_norm = {zeros, zeros};
     Model model{};
     model.n_layers = 1;
@@ -152,7 +167,7 @@ void tfguide_try() {
     model.d_head = SIZE / HEADS;
     model.activation = SWIGLU;
     model.eps = 1;
-    model.embedding = zeros;
+    model.embedding = {zeros, zeros, zeros, nullptr, SIZE, SIZE, F32_ROWS, PER_OUTPUT, 0};
     model.layers = &layer;
     int64_t zero[LENGTH] = {}, places[LENGTH];
     uint8_t many[LENGTH] = {};
@@ -163,7 +178,9 @@ void tfguide_try() {
       Call call{zero, zero, places, many, LENGTH, LENGTH, all_keys, all_values, scales, scales, y.data()};
       call.cos = call.sin = zeros;
       call.cache_type = type;
-      model.embedding_type = type <= FLOAT16 ? type : FLOAT32;
+      model.embedding.format = type <= FLOAT16 ? F32_ROWS + type : INT4;
+      model.embedding.scaling = HALVES;
+      model.embedding.group = ACTIVATION_BLOCK;
       for (const bool all : {false, true}) {
         std::fill(many, many + LENGTH, all);
         tfguide_step(&model, &call, 1);

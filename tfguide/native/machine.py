@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import mmap
 import os
 import platform
 import sys
@@ -82,6 +83,17 @@ def _processor_fields() -> dict[str, str]:
         return {}
 
 
+def forget(address: int, n_bytes: int) -> None:
+    """Give back memory that is mapped from a file and was read: the next access reads it from the file again.
+
+    Only whole pages; nothing happens except on Linux.
+    """
+    page, dont_need = mmap.PAGESIZE, 4  # MADV_DONTNEED
+    first, last = -(-address // page) * page, (address + n_bytes) // page * page
+    if last > first and sys.platform == "linux":
+        _madvise(first, last - first, dont_need)
+
+
 def use_huge_pages(address: int, n_bytes: int) -> bool:
     """Ask Linux to move memory that is already filled into pages of 2 MB; return whether it did.
 
@@ -92,5 +104,8 @@ def use_huge_pages(address: int, n_bytes: int) -> bool:
     first, last = -(-address // huge) * huge, (address + n_bytes) // huge * huge
     if last <= first or sys.platform != "linux":
         return False
-    madvise = ctypes.CDLL(None, use_errno=True).madvise
-    return madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), collapse) == 0
+    return _madvise(first, last - first, collapse) == 0
+
+
+def _madvise(address, n_bytes, advice):
+    return ctypes.CDLL(None, use_errno=True).madvise(ctypes.c_void_p(address), ctypes.c_size_t(n_bytes), advice)

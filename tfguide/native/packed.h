@@ -1,6 +1,6 @@
 // Products with weights of 8 and 4 bits, packed: 16 outputs side by side, one in each lane.
 #pragma once
-#include "inputs.h"
+#include "scaling.h"
 
 // One register of outputs, from `o` on, for R rows of x.
 template <int R>
@@ -34,22 +34,25 @@ template <int R>
   constexpr int U = R <= 2 ? 4 / R : 1;
   const int64_t group = o / LANES * LANES, lane = o % LANES;
   const uint8_t* w = static_cast<const uint8_t*>(m.weight) + group * m.in / 2 + lane * 4;
-  const Float16* scale = static_cast<const Float16*>(m.scale) + group * (m.in / m.group) + lane;
-  for (int r = 0; r < R; ++r) y[r] = Floats{};
-  for (int64_t g = 0; g < m.in; g += m.group, scale += LANES) {
-    Floats acc[R][U] = {};
-    for (int64_t k = g; k < g + m.group; k += 8) {
+  const Scales scales(m, group);
+  const bool minima = has_minima(m);
+  Floats acc[R][U] = {};
+  for (int64_t k = 0, g = 0; k < m.in; ++g) {
+    Floats step, minimum;
+    scales.take(g, lane, step, minimum);
+    if (!minima) minimum = step * float(-MIDDLE);
+    for (const int64_t last = k + m.group; k < last; k += 8) {
       fetch<LONG>(w + k * LANES / 2);
       const Words eight = read<Words>(w + k * LANES / 2);
       for (int j = 0; j < 8; ++j) {
-        const Floats weight = to_floats((Ints)(eight >> (8 * (j & 3) + 4 * (j >> 2)) & 15) - 8);
+        const Floats weight = to_floats((Ints)(eight >> (8 * (j & 3) + 4 * (j >> 2)) & 15)) * step + minimum;
         for (int r = 0; r < R; ++r) acc[r][j % U] += weight * tile[(k + j) * R + r];
       }
     }
-    for (int r = 0; r < R; ++r) {
-      for (int u = 1; u < U; ++u) acc[r][0] += acc[r][u];
-      y[r] += acc[r][0] * load(scale);
-    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int u = 1; u < U; ++u) acc[r][0] += acc[r][u];
+    y[r] = acc[r][0];
   }
 }
 

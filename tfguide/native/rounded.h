@@ -1,7 +1,7 @@
 // Products with weights of 8 and 4 bits and activations of 8 bits: integers times integers. The sums of a row are the
 // same, in the same order, whatever the number of rows and threads: the result of a row does not depend on the others.
 #pragma once
-#include "inputs.h"
+#include "scaling.h"
 
 // N registers of outputs lie in so many groups of 16, the words of a group (4 bytes of each output) side by side.
 template <int N>
@@ -47,54 +47,90 @@ template <int N, int R>
   }
 }
 
-template <int N, int R>
-[[gnu::noinline]] void int4_a8_of(const Linear& m, int64_t o, const Rounded& x, int64_t row, Floats* y, Ahead& ahead) {
-  // A group of weights and a block of x both start at multiples of 8: each step is the shorter of the two.
-  const int64_t step = m.group % ACTIVATION_BLOCK == 0 ? ACTIVATION_BLOCK : 8;
+// Inputs that are added up in integers: they share a scale of x and one of the weights.
+inline int64_t integer_step(const Linear& m) {
+  return m.group % ACTIVATION_BLOCK == 0 ? ACTIVATION_BLOCK : m.group == ACTIVATION_BLOCK / 2 ? m.group : 8;
+}
+
+// The sum of the integers of inputs s to s + step of row r of a tile of R.
+template <int R>
+inline int32_t integers_of(const Rounded& x, int64_t row, int64_t s, int64_t step, int r) {
+  const int64_t at = row * x.blocks + s / ACTIVATION_BLOCK * R + r;
+  if (step == ACTIVATION_BLOCK) return x.sum_[at];
+  if (step == ACTIVATION_BLOCK / 2) return s % ACTIVATION_BLOCK ? x.sum_[at] - x.half[at] : x.half[at];
+  const int8_t* q = x.q + row * x.ld + s * R + r * 4;
+  int32_t sum = 0;
+  for (int i = 0; i < 8; ++i) sum += q[i / 4 * 4 * R + i % 4];
+  return sum;
+}
+
+// Weights of BITS whose scales belong to groups of inputs.
+template <int BITS, int N, int R>
+[[gnu::noinline]] void grouped_a8_of(const Linear& m, int64_t o, const Rounded& x, int64_t row, Floats* y, Ahead& ahead) {
+  const int64_t step = integer_step(m), in_group = m.group / step;
+  const bool minima = has_minima(m);
+  const int32_t offset = BITS == 8 ? WEIGHT_OFFSET : minima ? 0 : MIDDLE;  // of what is multiplied
   const uint8_t* w[GROUPS<N>];
-  const Float16* scales[GROUPS<N>];
-  for (int g = 0; g < GROUPS<N>; ++g) {
-    w[g] = static_cast<const uint8_t*>(m.weight) + (o + g * LANES) * m.in / 2;
-    scales[g] = static_cast<const Float16*>(m.scale) + (o + g * LANES) * (m.in / m.group);
-  }
+  for (int g = 0; g < GROUPS<N>; ++g)
+    w[g] = static_cast<const uint8_t*>(m.weight) + (o + g * LANES) * m.in * BITS / 8;
+  Scales scales[GROUPS<N>];
+  for (int g = 0; g < GROUPS<N>; ++g) scales[g] = Scales(m, o + g * LANES);
   const int8_t* q = x.q + row * x.ld;  // four numbers of each row, then the next four
   const float* scale_of = x.scale + row * x.blocks;
-  const int32_t* sum_of = x.sum_ + row * x.blocks;
-  Floats total[R][N];
+  Floats total[R][N], scale[N], minimum[N];
+  for (int n = 0; n < N; ++n) scale[n] = minimum[n] = Floats{};
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) total[r][n] = Floats{};
+  int64_t g = 0, left = 0;  // the next group, and the steps that are left in the present one
   for (int64_t s = 0; s < m.in; s += step) {
     ahead.step();
     Ints acc[R][N];
-    const int64_t b = s / ACTIVATION_BLOCK;
+    int32_t sum[R];
     for (int r = 0; r < R; ++r) {
-      int32_t sum = 0;
-      if (step == ACTIVATION_BLOCK) {
-        sum = sum_of[b * R + r];
-      } else {
-        for (int i = 0; i < 8; ++i) sum += q[(s + i / 4 * 4) * R + r * 4 + i % 4];
-      }
-      for (int n = 0; n < N; ++n) acc[r][n] = Ints{} - 8 * sum;
+      sum[r] = integers_of<R>(x, row, s, step, r);
+      for (int n = 0; n < N; ++n) acc[r][n] = Ints{} - offset * sum[r];
     }
-    const int64_t last = std::min(m.in, s + step);
 #pragma GCC unroll 4
-    for (int64_t k = s; k < last; k += 8) {
-      Ints low[N], high[N];
-      for (int n = 0; n < N; ++n) {
-        const uint8_t* at = w[n / PARTS] + k * LANES / 2 + n % PARTS * WIDTH * 4;
-        if (R == 1 && n % PARTS == 0) fetch<LONG>(at);
-        const Ints eight = read<Ints>(at);
-        low[n] = eight & 0x0f0f0f0f;
-        high[n] = eight >> 4 & 0x0f0f0f0f;
-      }
-      for (int r = 0; r < R; ++r) {
-        const Ints first = repeat4(q + k * R + r * 4), second = repeat4(q + (k + 4) * R + r * 4);
-        for (int n = 0; n < N; ++n) acc[r][n] = dot_int4(acc[r][n], low[n], high[n], first, second);
+    for (int64_t k = s; k < s + step; k += 8) {
+      if constexpr (BITS == 4) {
+        Ints low[N], high[N];
+        for (int n = 0; n < N; ++n) {
+          const uint8_t* at = w[n / PARTS] + k * LANES / 2 + n % PARTS * WIDTH * 4;
+          if (R == 1 && n % PARTS == 0) fetch<LONG>(at);
+          const Ints eight = read<Ints>(at);
+          low[n] = eight & 0x0f0f0f0f;
+          high[n] = eight >> 4 & 0x0f0f0f0f;
+        }
+        for (int r = 0; r < R; ++r) {
+          const Ints first = repeat4(q + k * R + r * 4), second = repeat4(q + (k + 4) * R + r * 4);
+          for (int n = 0; n < N; ++n) acc[r][n] = dot_int4(acc[r][n], low[n], high[n], first, second);
+        }
+      } else {
+        for (int64_t i = k; i < k + 8; i += 4) {
+          Int8s weight[N];
+          for (int n = 0; n < N; ++n) {
+            const uint8_t* at = w[n / PARTS] + i * LANES + n % PARTS * WIDTH * 4;
+            if (R == 1 && n % PARTS == 0) fetch<R>(at);
+            weight[n] = int8s(read<Ints>(at));
+          }
+          for (int r = 0; r < R; ++r) {
+            const Ints four = repeat4(q + i * R + r * 4);
+            for (int n = 0; n < N; ++n) acc[r][n] = dot(acc[r][n], weight[n], four);
+          }
+        }
       }
     }
-    for (int n = 0; n < N; ++n) {
-      const Floats scale = load(scales[n / PARTS] + s / m.group * LANES + n % PARTS * WIDTH);
-      for (int r = 0; r < R; ++r) total[r][n] += to_floats(acc[r][n]) * (scale * scale_of[b * R + r]);
+    if (left == 0) {
+      for (int n = 0; n < N; ++n) scales[n / PARTS].take(g, n % PARTS * WIDTH, scale[n], minimum[n]);
+      ++g;
+      left = in_group;
+    }
+    --left;
+    for (int r = 0; r < R; ++r) {
+      const float one = scale_of[s / ACTIVATION_BLOCK * R + r];
+      for (int n = 0; n < N; ++n) total[r][n] += to_floats(acc[r][n]) * (scale[n] * one);
+      if (minima)
+        for (int n = 0; n < N; ++n) total[r][n] += minimum[n] * (one * float(sum[r]));
     }
   }
   for (int r = 0; r < R; ++r)
@@ -104,13 +140,19 @@ template <int N, int R>
 // N registers of outputs of all rows, at most MOST rows at a time.
 template <int N, int MOST>
 inline void a8_tiles(const Linear& m, int64_t o, const Rounded& x, int64_t rows, float* y, int64_t ldy) {
-  const int64_t bytes = N * WIDTH * m.in / (m.format == INT8_A8 ? 1 : 2), outputs = std::min<int64_t>(N * WIDTH, m.out - o);
-  const int64_t at = (o + N * WIDTH) * m.in / (m.format == INT8_A8 ? 1 : 2);
-  const int64_t steps = m.format == INT8_A8 || m.group % ACTIVATION_BLOCK == 0 ? x.blocks : m.in / 8;
+  const int64_t halves = m.format == INT8_A8 ? 2 : 1, outputs = std::min<int64_t>(N * WIDTH, m.out - o);
+  const int64_t bytes = N * WIDTH * m.in * halves / 2, at = (o + N * WIDTH) * m.in * halves / 2;
+  const int64_t steps = m.scaling == PER_OUTPUT ? x.blocks : m.in / integer_step(m);
   Ahead ahead(static_cast<const char*>(m.weight) + at, bytes / steps, rows == 1 ? 0 : (rows + MOST - 1) / MOST);
   in_tiles<MOST>(rows, [&](auto R, int64_t row) {
     Floats values[R() * N];
-    m.format == INT8_A8 ? int8_a8_of<N, R()>(m, o, x, row, values, ahead) : int4_a8_of<N, R()>(m, o, x, row, values, ahead);
+    if (m.format == INT4_A8) {
+      grouped_a8_of<4, N, R()>(m, o, x, row, values, ahead);
+    } else if (m.scaling == PER_OUTPUT) {
+      int8_a8_of<N, R()>(m, o, x, row, values, ahead);
+    } else {
+      grouped_a8_of<8, N, R()>(m, o, x, row, values, ahead);
+    }
     for (int r = 0; r < R(); ++r) {
       float* to = y + (row + r) * ldy + o;
       if (outputs == N * WIDTH) {

@@ -1,9 +1,9 @@
 // A packed matrix as the numbers that it stands for.
 #pragma once
-#include "inputs.h"
+#include "scaling.h"
 #include "types.h"
 
-// The numbers of a register of outputs and STEP inputs: 4 of INT8, without the scales, or 8 of INT4, with.
+// The numbers of a register of outputs and STEP inputs, 4 of INT8 or 8 of INT4; without scales that are one for an output.
 template <int STEP>
 inline void packed_numbers(const Linear& m, int64_t in, int64_t o, int64_t k, Floats* rows) {
   const int64_t group = o / LANES * LANES, lane = o % LANES;
@@ -12,9 +12,13 @@ inline void packed_numbers(const Linear& m, int64_t in, int64_t o, int64_t k, Fl
     for (int j = 0; j < STEP; ++j) rows[j] = to_floats(four << (24 - 8 * j) >> 24);
   } else {
     const Words eight = read<Words>(static_cast<const uint8_t*>(m.weight) + (group * in + k * LANES) / 2 + lane * 4);
-    const Floats scale = load(static_cast<const Float16*>(m.scale) + group * (in / m.group) + k / m.group * LANES + lane);
-    for (int j = 0; j < STEP; ++j) rows[j] = to_floats((Ints)(eight >> (8 * (j & 3) + 4 * (j >> 2)) & 15) - 8) * scale;
+    for (int j = 0; j < STEP; ++j) rows[j] = to_floats((Ints)(eight >> (8 * (j & 3) + 4 * (j >> 2)) & 15));
   }
+  if (m.scaling == PER_OUTPUT) return;
+  Floats step, minimum;
+  Scales(m, group).take(k / m.group, lane, step, minimum);
+  if (!has_minima(m)) minimum = STEP == 8 ? step * float(-MIDDLE) : Floats{};
+  for (int j = 0; j < STEP; ++j) rows[j] = rows[j] * step + minimum;
 }
 
 template <class T, int STEP>
@@ -38,9 +42,32 @@ template <class T, int STEP>
   }
 }
 
-// A packed matrix as numbers of type T, (in, out): INT8 without its scales, which are one for each output; INT4 with.
+inline bool has_bytes(const Linear& m) { return m.format == INT8 || m.format == INT8_A8; }
+
+// A packed matrix as numbers of type T, (in, out), without scales that are one for an output.
 template <class T>
 inline void unpack(const Linear& m, T* to, Part part) {
-  if (m.format == INT8 || m.format == INT8_A8) return unpack_of<T, 4>(m, to, part);
+  if (has_bytes(m)) return unpack_of<T, 4>(m, to, part);
   unpack_of<T, 8>(m, to, part);
+}
+
+template <int STEP>
+inline void unpack_output(const Linear& m, int64_t o, float* to) {
+  const int64_t in = padded(m.in, STEP), lane = o % WIDTH;
+  const float scale = m.scaling == PER_OUTPUT ? static_cast<const float*>(m.scale)[o] : 1.0f;
+  for (int64_t k = 0; k < in; k += STEP) {
+    Floats rows[STEP];
+    packed_numbers<STEP>(m, in, o - lane, k, rows);
+    for (int j = 0; j < STEP && k + j < m.in; ++j) to[k + j] = rows[j][lane] * scale;
+  }
+}
+
+// The weights of one output of a matrix in rows or packed.
+inline void weights_of(const Linear& m, int64_t o, float* to) {
+  switch (m.format) {
+    case F32_ROWS: return load_row(static_cast<const float*>(m.weight) + o * m.in, m.in, to);
+    case BF16_ROWS: return load_row(static_cast<const Bfloat16*>(m.weight) + o * m.in, m.in, to);
+    case F16_ROWS: return load_row(static_cast<const Float16*>(m.weight) + o * m.in, m.in, to);
+    default: has_bytes(m) ? unpack_output<4>(m, o, to) : unpack_output<8>(m, o, to);
+  }
 }

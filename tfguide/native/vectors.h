@@ -22,6 +22,7 @@ inline void write(T* to, V vector) { std::memcpy(to, &vector, sizeof vector); }
 
 inline float to_float(float x) { return x; }
 inline float to_float(int8_t x) { return x; }
+inline float to_float(uint8_t x) { return x; }
 inline float to_float(Bfloat16 x) {
   const uint32_t bits = uint32_t(x.bits) << 16;
   float value;

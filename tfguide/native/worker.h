@@ -4,6 +4,7 @@
 #pragma once
 #include "attention.h"
 #include "linear.h"
+#include "unpack.h"
 
 inline void normalise(const Model& m, const Norm& norm, const float* x, float* y) {
   normalise(norm, m.d_model, m.is_rms, m.eps, x, y, 0, m.d_model);
@@ -44,10 +45,8 @@ class Worker {
   void embed() {
     each_row([&](int64_t r) {
       const int64_t D = m.d_model;
-      with_type(m.embedding_type, [&](auto type) {
-        const auto* row = static_cast<const decltype(type)*>(m.embedding) + s.call.tokens[r] * D;
-        for (int64_t i = 0; i < D; ++i) x(r)[i] = to_float(row[i]) * m.embedding_scale;
-      });
+      weights_of(m.embedding, s.call.tokens[r], x(r));
+      for (int64_t i = 0; i < D; ++i) x(r)[i] *= m.embedding_scale;
       for (int64_t i = 0; s.call.positions && i < D; ++i) x(r)[i] += s.call.positions[s.call.places[r] * D + i];
       for (int64_t i = 0; m.added && i < D; ++i) x(r)[i] += m.added[i];
       if (m.embedding_norm.weight) normalise(m, m.embedding_norm, x(r), x(r));
@@ -125,11 +124,18 @@ class Worker {
     return input;
   }
 
+  // The same for the next matrix that reads these rows: a file may keep the matrices of a layer in several formats.
+  const Input& prepared_again(const Linear& w, const Linear& before, Input& input) {
+    if (w.format == before.format || (is_a8(w) && is_a8(before))) return input;
+    if (s.many) s.team.barrier();  // the others may still read the rows prepared before
+    return input = prepared(w, input.x);
+  }
+
   void attention(const Layer& layer, int index, const float* from) {
-    const Input input = prepared(layer.query, from);
+    Input input = prepared(layer.query, from);
     multiply(layer.query, input, s.q, false);
-    multiply(layer.key, input, s.k, false);
-    multiply(layer.value, input, s.v, false);
+    multiply(layer.key, prepared_again(layer.key, layer.query, input), s.k, false);
+    multiply(layer.value, prepared_again(layer.value, layer.key, input), s.v, false);
     s.team.barrier();
     const bool scaled = s.call.cache_type == INT8_SCALED;
     const auto attend_to = [&](auto type) {
@@ -157,10 +163,10 @@ class Worker {
 
   void feed_forward(const Layer& layer, const float* from) {
     const int64_t F = m.d_ff;
-    const Input input = prepared(layer.up, from);
+    Input input = prepared(layer.up, from);
     const bool gated = layer.gate.weight != nullptr;
-    if (gated) multiply(layer.gate, input, s.gate, false);
     multiply(layer.up, input, s.up, false);
+    if (gated) multiply(layer.gate, prepared_again(layer.gate, layer.up, input), s.gate, false);
     const Part part(F, id, size);
     for (int64_t r = 0; r < s.rows; ++r)
       for (int64_t o = part.first; o < part.last; o += WIDTH) {

@@ -22,6 +22,9 @@ inline Floats load(const Float16* from) { return (Floats)_mm256_cvtph_ps(read<__
 inline Floats load(const int8_t* from) {
   return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
 }
+inline Floats load(const uint8_t* from) {
+  return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+}
 
 inline float to_float(Float16 x) { return _cvtsh_ss(x.bits); }
 inline void store(Float16* to, float x) { to->bits = _cvtss_sh(x, 0); }

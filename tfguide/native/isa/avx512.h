@@ -23,6 +23,7 @@ inline Floats load(const Bfloat16* from) {
 }
 inline Floats load(const Float16* from) { return (Floats)_mm512_cvtph_ps(read<__m256i>(from)); }
 inline Floats load(const int8_t* from) { return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(read<__m128i>(from))); }
+inline Floats load(const uint8_t* from) { return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(read<__m128i>(from))); }
 
 // 32 numbers. Reading half a cache line at a time is slower than reading a whole one.
 inline void load_two(const Float16* from, Floats& low, Floats& high) {

@@ -25,6 +25,11 @@ inline Floats load(const int8_t* from) {
   std::memcpy(&word, from, 4);
   return (Floats)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(word))))));
 }
+inline Floats load(const uint8_t* from) {
+  uint32_t word;
+  std::memcpy(&word, from, 4);
+  return (Floats)vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word))))));
+}
 inline void load_two(const Float16* from, Floats& low, Floats& high) {
   const float16x8_t both = vreinterpretq_f16_u16(read<uint16x8_t>(from));
   low = (Floats)vcvt_f32_f16(vget_low_f16(both));

@@ -48,6 +48,7 @@ inline Floats load_each(const T* from) {
 }
 inline Floats load(const Float16* from) { return load_each(from); }
 inline Floats load(const int8_t* from) { return load_each(from); }
+inline Floats load(const uint8_t* from) { return load_each(from); }
 inline void store(Float16* to, Floats x) {
   for (int i = 0; i < WIDTH; ++i) store(to + i, x[i]);
 }

@@ -57,7 +57,7 @@ def test_no_output_is_further_off_than_the_bound(weight_bits, activation_bits, o
     x = stream.normal(size=(11, 72)).astype(np.float32)
     x[:, 3] *= outlier
     weight[7] *= outlier
-    quantization = Quantization(weight_bits, activation_bits, 24)
+    quantization = Quantization(weight_bits, activation_bits, 24, asymmetric=False)
     q, scale = compress.quantize_int8(weight) if weight_bits == 8 else compress.quantize_int4(weight, 24)
     bound = compress.error_bound(x, weight, quantization, q, scale)
     rounded = x
@@ -163,12 +163,12 @@ def test_quantising_while_reading_gives_the_same_model(name, tied_head, tmp_path
 def test_a_folder_without_the_key_of_asymmetric_weights_is_symmetric(tmp_path):
     module, config = load("torch"), small_config(d_model=24, d_ff=40, d_head=8)
     module.save_checkpoint(
-        module.quantize(module.from_weights(config, random_weights(config)), 4, 8, 8), tmp_path / "m"
+        module.quantize(module.from_weights(config, random_weights(config)), 4, 8, 8, False), tmp_path / "m"
     )
     keys = json.loads((tmp_path / "m" / "config.json").read_text())
     assert keys["quantization"].pop("asymmetric") is False
     (tmp_path / "m" / "config.json").write_text(json.dumps(keys))
-    assert module.load_checkpoint(tmp_path / "m").quantization == Quantization(4, 8, 8)
+    assert module.load_checkpoint(tmp_path / "m").quantization == Quantization(4, 8, 8, False)
 
 
 def test_a_broken_folder_is_refused(tmp_path):

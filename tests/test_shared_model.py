@@ -204,16 +204,17 @@ sys.exit(failed)
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("asymmetric", [False, True])
 @pytest.mark.parametrize("form", ["int8 a8", "int4 a8"])
-def test_the_product_of_a_row_does_not_depend_on_the_other_rows(form):
+def test_the_product_of_a_row_does_not_depend_on_the_other_rows(form, asymmetric):
     """To the last bit, whatever the number of rows and of threads."""
     from tfguide.compress import Quantization
 
     rng = np.random.default_rng(4)
     for d_in, d_out, group in ((96, 70, 32), (40, 33, 8), (1000, 17, 8)):
-        how = Quantization(int(form[3]), 8, group)
-        packed, scale = how.pack("a weight", rng.standard_normal((d_in, d_out)).astype(np.float32))
-        matrix = native.Matrix(packed.ctypes.data, form, d_in, d_out, scale.ctypes.data, group, owner=(packed, scale))
+        how = Quantization(int(form[3]), 8, group, asymmetric and form == "int4 a8")
+        packed, scale, *unit = how.pack("a weight", rng.standard_normal((d_in, d_out)).astype(np.float32))
+        matrix = native.Matrix.of_packed(packed, scale, d_in, d_out, True, None, *unit)
         x = rng.standard_normal((300, d_in)).astype(np.float32)
         alone = np.concatenate([native.multiply(matrix, row[None], threads=1) for row in x])
         for rows in (2, 3, 5, 8, 9, 13, 31, 128, 129, 300):

@@ -70,11 +70,9 @@ def load_model(
 def try_accelerate(framework: ModuleType, model: Any) -> Any:
     """The fast version of a model, or the model itself if there is none.
 
-    The C++ kernels compute decoders without relative positions and without asymmetric weights. Warns (UserWarning) if
-    they cannot be built.
+    The C++ kernels compute decoders without relative positions. Warns (UserWarning) if they cannot be built.
     """
-    asymmetric = model.quantization is not None and model.quantization.asymmetric
-    if model.config.kind != "decoder" or model.config.positions == "relative" or asymmetric:
+    if model.config.kind != "decoder" or model.config.positions == "relative":
         return model
     try:
         return framework.accelerate(model)

@@ -10,7 +10,7 @@ from tfguide.compress.calibration import source_of
 from tfguide.compress.quantized import pack_weights, quantized_weights
 from tfguide.compress.rounding import nearest, round_weights
 
-KINDS = [Quantization(8), Quantization(4, None, 24), Quantization(4, None, 24, asymmetric=True)]
+KINDS = [Quantization(8), Quantization(4, None, 24, asymmetric=False), Quantization(4, None, 24)]
 TOKENS = np.random.default_rng(0).integers(0, 37, (7, 11))
 
 
@@ -113,7 +113,7 @@ def test_a_group_of_sixteen_levels_is_found_again():
     weight = (minimum[:, None, None] + step[:, None, None] * levels).reshape(96, 11).astype(np.float32)
     error = np.abs(restored(Quantization(4, None, 32, asymmetric=True), weight) - weight)
     assert (error < 0.3 * step.min()).mean() > 0.9  # not those groups that use neither of the last two levels
-    symmetric = np.abs(restored(Quantization(4, None, 32), weight) - weight)
+    symmetric = np.abs(restored(Quantization(4, None, 32, asymmetric=False), weight) - weight)
     assert (symmetric < 0.3 * step.min()).mean() < 0.8 and np.square(symmetric).mean() > np.square(error).mean()
 
 
@@ -123,7 +123,7 @@ def test_a_searched_scale_is_never_worse_than_that_of_the_largest_magnitude():
     extreme = np.take_along_axis(groups, np.abs(groups).argmax(axis=2)[..., None], axis=2)
     scale = (extreme / -8).astype(np.float16).astype(np.float32)
     plain = scale * np.clip(np.rint(groups / scale), -8, 7)
-    searched = restored(Quantization(4), weight).T.reshape(31, 3, 32)
+    searched = restored(Quantization(4, asymmetric=False), weight).T.reshape(31, 3, 32)
     losses = [np.square(found - groups).sum(axis=2) for found in (searched, plain)]
     assert (losses[0] <= losses[1] * (1 + 1e-5)).all() and losses[0].sum() < 0.95 * losses[1].sum()
 
@@ -145,7 +145,8 @@ def test_bytes_and_units_are_packed_and_unpacked(n_out):
 
 
 def test_the_bytes_of_a_weight():
-    for quantization, bits in [(KINDS[0], 8 + 32 / 576), (Quantization(4), 4.5), (Quantization(4, None, 64), 4.25)]:
+    symmetric = (Quantization(4, None, group, asymmetric=False) for group in (32, 64))
+    for quantization, bits in zip([KINDS[0], *symmetric], [8 + 32 / 576, 4.5, 4.25], strict=True):
         assert quantization.weight_bytes(576, 192) * 8 / (576 * 192) == pytest.approx(bits)
     asymmetric = Quantization(4, None, 32, asymmetric=True)
     assert asymmetric.weight_bytes(576, 192) * 8 / (576 * 192) == pytest.approx(4.5 + 32 / 576)
@@ -159,7 +160,7 @@ def test_the_cost_model_counts_the_bytes_of_a_quantised_model():
     from tfguide import cost
 
     config = small_config(d_model=48, n_heads=6, n_kv_heads=2, d_ff=80, d_head=8, vocab_size=32)
-    for quantization in (Quantization(8), Quantization(4, None, 16), Quantization(4, None, 16, asymmetric=True)):
+    for quantization in (Quantization(8), Quantization(4, None, 16, False), Quantization(4, None, 16, True)):
         weights = random_weights(config)
         weights["head.weight"] = weights["embedding.token.weight"].T
         arrays = pack_weights(config, quantization, weights.__getitem__)
@@ -191,7 +192,7 @@ def test_what_calibration_reads_is_the_inputs_of_the_layers(kind, activation):
 
 
 @pytest.mark.parametrize(
-    "quantization", [Quantization(8, None), Quantization(4, 8, 8), Quantization(4, None, 8, True)], ids=str
+    "quantization", [Quantization(8, None), Quantization(4, 8, 8, False), Quantization(4, None, 8, True)], ids=str
 )
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_calibrated_model_is_closer(name, quantization):
@@ -221,18 +222,19 @@ def test_calibration_that_no_model_reads_is_refused(name):
         module.quantize(model, calibration=[[1, 99]])
     with pytest.raises(TypeError, match="tokens must be integers"):
         module.quantize(model, calibration=[[0.5]])
-    for wrong in (1, "yes", None):
-        with pytest.raises(ValueError, match="asymmetric must be True or False"):
+    for wrong in (1, "yes", 0.0):
+        with pytest.raises(ValueError, match="asymmetric must be True, False or None"):
             Quantization(4, asymmetric=wrong)
-    with pytest.raises(ValueError, match="False with 8-bit weights, got True with weight_bits=8"):
+    with pytest.raises(ValueError, match="not True with 8-bit weights, got True with weight_bits=8"):
         Quantization(8, asymmetric=True)
     with pytest.raises(ValueError, match=r"'w' goes up to 1e\+05: 4-bit scales end at 6\.55e\+04"):
         Quantization(4, asymmetric=True).pack("w", np.full((32, 3), 1e5, np.float32))
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_the_kernels_refuse_what_they_do_not_multiply(name):
+def test_groups_have_minima_by_default_where_weights_have_4_bits(name):
     config = small_config(d_model=24, d_ff=40, d_head=8)
-    model = load(name).quantize(load(name).from_weights(config, random_weights(config)), 4, None, 8, True)
-    with pytest.raises(ValueError, match="do not multiply asymmetric 4-bit weights"):
-        load(name).accelerate(model)
+    model = load(name).from_weights(config, random_weights(config))
+    assert Quantization(4).asymmetric is True and Quantization(8).asymmetric is False
+    assert load(name).quantize(model, 4, None, 8).quantization == Quantization(4, None, 8, True)
+    assert load(name).quantize(model, 4, None, 8, asymmetric=False).quantization == Quantization(4, None, 8, False)

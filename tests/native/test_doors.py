@@ -15,7 +15,7 @@ W = RNG.standard_normal((40, 24)).astype(np.float32)  # (in, out)
 
 
 def pack(bits, group=8):
-    packed, scale = Quantization(bits, None, group).pack("a weight", W)
+    packed, scale = Quantization(bits, None, group, asymmetric=False).pack("a weight", W)
     return dict(packed=packed, scale=scale, d_in=40, d_out=24, rounds=False)
 
 

@@ -55,7 +55,8 @@ def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization
     folder = as_folder(folder)
     fields = read_object(folder / CONFIG)
     try:
-        config, quantization = ModelConfig.from_dict(fields["config"]), Quantization(**fields["quantization"])
+        config = ModelConfig.from_dict(fields["config"])
+        quantization = Quantization(**{"asymmetric": False, **fields["quantization"]})  # older folders lack the key
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG}: not a quantised model of this package: {error}") from error
     arrays = _arrays(folder / WEIGHTS)

@@ -19,15 +19,15 @@ def quantize(
     weight_bits: int = 8,
     activation_bits: int | None = None,
     group_size: int = 32,
-    asymmetric: bool = False,
+    asymmetric: bool | None = None,
     calibration: Any = None,
 ) -> Weighted:
     """A copy of a model whose linear layers have weights of 8 or 4 bits; `model.quantization` says how.
 
     8 bits: a scale for each output. 4 bits: two weights to a byte, a scale for each `group_size` inputs of an output;
-    asymmetric: also a minimum for each group, in the same number of bits. activation_bits: 8 rounds the inputs of the
-    layers in blocks of 32; None does not. Embeddings and norms are not quantised; a tied head becomes a quantised copy
-    of the embedding. The model itself is not changed.
+    asymmetric: also a minimum for each group, in the same number of bits; default: of 4-bit weights. activation_bits: 8
+    rounds the inputs of the layers in blocks of 32; None does not. Embeddings and norms are not quantised; a tied head
+    becomes a quantised copy of the embedding. The model itself is not changed.
 
     calibration: tokens (B, T) of text like that which the model will read, for second-order rounding: the model reads
     them layer by layer, and each weight is rounded so that it makes up for the errors of those before it. Some

@@ -25,15 +25,16 @@ class Quantization:
     """How a model's linear layers are quantised: weights of 8 or 4 bits, activations of 8 bits or not at all (None).
 
     8-bit weights have a scale for each output, 4-bit weights one for each `group_size` inputs of an output. asymmetric:
-    4-bit groups have a minimum beside the scale, as `quantize_uint4` describes it; the bits of both together are those
-    of a symmetric group's scale. NumPy's integers are integers. Raises ValueError for other numbers of bits, including
-    True and 8.0, a group size that is not a positive multiple of 8, or asymmetric weights of 8 bits.
+    4-bit groups have a minimum beside the scale, as `quantize_uint4` describes it, and as many bits as a symmetric
+    group's scale; default: where the weights have 4 bits. NumPy's integers are integers. Raises ValueError for other
+    numbers of bits, including True and 8.0, a group size that is not a positive multiple of 8, or asymmetric weights of
+    8 bits.
     """
 
     weight_bits: int = 8
     activation_bits: int | None = None
     group_size: int | None = 32
-    asymmetric: bool = False
+    asymmetric: bool | None = None
 
     def __post_init__(self):
         make_plain(self)
@@ -41,10 +42,12 @@ class Quantization:
             raise ValueError(f"weight_bits must be 8 or 4, got {self.weight_bits!r}")
         if self.activation_bits is not None and (type(self.activation_bits) is not int or self.activation_bits != 8):
             raise ValueError(f"activation_bits must be 8 or None, got {self.activation_bits!r}")
+        if self.asymmetric is None:
+            object.__setattr__(self, "asymmetric", self.weight_bits == 4)
         if type(self.asymmetric) is not bool or (self.asymmetric and self.weight_bits != 4):
             raise ValueError(
-                f"asymmetric must be True or False, and False with 8-bit weights, got {self.asymmetric!r} with "
-                f"weight_bits={self.weight_bits}"
+                f"asymmetric must be True, False or None, and not True with 8-bit weights, got {self.asymmetric!r} "
+                f"with weight_bits={self.weight_bits}"
             )
         if self.weight_bits == 8:
             object.__setattr__(self, "group_size", None)
@@ -100,15 +103,6 @@ class Quantization:
         if self.weight_bits == 8:
             return n_in * n_out + 4 * n_out
         return n_in * n_out / 2 + 2 * n_out * (n_in // self.group_size) + (4 * n_out if self.asymmetric else 0)
-
-
-def check_kernels(quantization: Quantization | None) -> None:
-    """Raises ValueError for quantised weights that the C++ kernels do not multiply."""
-    if quantization is not None and quantization.asymmetric:
-        raise ValueError(
-            "the C++ kernels do not multiply asymmetric 4-bit weights: use the model itself, or quantise with "
-            "asymmetric=False"
-        )
 
 
 def quantize_int8(weight: np.ndarray, gram: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfguide import native
 from tfguide.checks.values import check_count
-from tfguide.compress.quantization import check_kernels
 from tfguide.compress.quantized import quantized_weights
 from tfguide.dtypes import CACHE_DTYPES, choose_cache_dtype
 from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView, cache_of_type
@@ -39,13 +38,12 @@ class FastDecoder(native.NativeGenerator, Generator):
     logit; with activations in bfloat16 or float16, or a cache of a smaller type, by a few roundings to that type. Two
     logits closer than that may swap ranks.
 
-    Raises ValueError for a model that is not decoder-only, has relative positions or has asymmetric 4-bit weights,
-    NativeUnavailable (a RuntimeError) if there is no C++ compiler: see `accelerate`.
+    Raises ValueError for a model that is not decoder-only or has relative positions, NativeUnavailable (a RuntimeError)
+    if there is no C++ compiler: see `accelerate`.
     """
 
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
-        check_kernels(model.quantization)
         threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = _linear_layers(model)
@@ -124,7 +122,7 @@ def _matrix(layer):
     bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
     if isinstance(layer, QuantizedLinear):
         rounds = layer.quantization.activation_bits is not None
-        return native.Matrix.of_packed(layer.packed, layer.scale, layer.d_in, layer.d_out, rounds, bias)
+        return native.Matrix.of_packed(layer.packed, layer.scale, layer.d_in, layer.d_out, rounds, bias, layer.unit)
     return native.Matrix.of(_array_of(layer.kernel), "columns", bias)
 
 

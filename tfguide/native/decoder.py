@@ -183,12 +183,21 @@ class NativeDecoder:
             raise ValueError(f"the cache must hold {L} layers of {expected}, got {len(cache.keys)} of {cache.shape}")
 
 
+class UnsupportedModel(ValueError):
+    """A model that the C++ kernels do not compute; the message says what computes it."""
+
+
 def check(config: ModelConfig) -> None:
-    """Raises ValueError for a model that the kernels do not compute."""
+    """Raises UnsupportedModel for a model that the kernels do not compute."""
     if config.kind != "decoder":
-        raise ValueError(f"the fast decoder is for kind='decoder', got kind={config.kind!r}: use generate")
-    if config.positions == "relative":
-        raise ValueError("the fast decoder has no relative positions (T5's bias): use generate")
+        what = f"the fast decoder is for kind='decoder', got kind={config.kind!r}"
+    elif config.positions == "relative":
+        what = "the fast decoder has no relative positions (T5's bias)"
+    else:
+        return
+    raise UnsupportedModel(
+        f"{what}: use the model itself, of tfguide.torch or tfguide.tensorflow (--framework torch on the command line)"
+    )
 
 
 def _linear_names(index):

@@ -60,7 +60,7 @@ def _start(options):
     sampling = sampling_of(options)
     checkpoint = find_checkpoint(options.checkpoint)
     tokenizer, template = read_tokenizer(checkpoint), read_template(checkpoint)
-    _, model = load(options, checkpoint)
+    model = load(options, checkpoint)
     conversation = Conversation(
         model, tokenizer, template, options.system, sampling, options.context, options.max_new_tokens, options.stop,
         options.cache_dtype,

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
+from tfguide.generation import stream
 from tfguide.generation.sampling import GREEDY
 from tfguide.loading import find_checkpoint
 from tfguide.text import Counted, pieces, read_tokenizer
@@ -33,8 +34,8 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = find_checkpoint(options.checkpoint)
     tokenizer = read_tokenizer(checkpoint)
     prompt = tokenizer.encode(options.prompt).ids
-    tg, model = load(options, checkpoint)
-    tokens = tg.stream(model, prompt, options.max_new_tokens, options.stop, sampling, cache_dtype=options.cache_dtype)
+    model = load(options, checkpoint)
+    tokens = stream(model, prompt, options.max_new_tokens, options.stop, sampling, cache_dtype=options.cache_dtype)
     # Where the text goes elsewhere, the terminal shows the progress. On one terminal they would write into each other.
     live = sys.stderr if sys.stderr.isatty() and not sys.stdout.isatty() else None
     counted = Counted(tokens, len(prompt), live)

@@ -184,20 +184,22 @@ class NativeDecoder:
 
 
 class UnsupportedModel(ValueError):
-    """A model that the C++ kernels do not compute; the message says what computes it."""
+    """A model that the C++ kernels do not compute. reason: why; the message says what computes it as well."""
+
+    def __init__(self, reason: str):
+        self.reason = reason
+        super().__init__(
+            f"{reason}: use the model itself, of tfguide.torch or tfguide.tensorflow (--framework torch on the command "
+            "line)"
+        )
 
 
 def check(config: ModelConfig) -> None:
     """Raises UnsupportedModel for a model that the kernels do not compute."""
     if config.kind != "decoder":
-        what = f"the fast decoder is for kind='decoder', got kind={config.kind!r}"
-    elif config.positions == "relative":
-        what = "the fast decoder has no relative positions (T5's bias)"
-    else:
-        return
-    raise UnsupportedModel(
-        f"{what}: use the model itself, of tfguide.torch or tfguide.tensorflow (--framework torch on the command line)"
-    )
+        raise UnsupportedModel(f"the fast decoder is for kind='decoder', got kind={config.kind!r}")
+    if config.positions == "relative":
+        raise UnsupportedModel("the fast decoder has no relative positions (T5's bias)")
 
 
 def _linear_names(index):

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from tfguide import native
+from tfguide.checkpoints.gguf import GgufFile, is_gguf, open_gguf
 from tfguide.checks.values import check_choice
 from tfguide.compress import Quantization
 from tfguide.dtypes import WEIGHT_DTYPES as DTYPES
@@ -41,6 +42,14 @@ def find_checkpoint(path: str | os.PathLike | None = None) -> Path:
     return smollm.file()
 
 
+def open_checkpoint(path: Path) -> Path | GgufFile:
+    """A GGUF file that is open, so that its tokenizer and its weights are read from one header; else the path itself.
+
+    A folder stays a folder: it may have a tokenizer beside the file. Raises as `open_gguf`.
+    """
+    return open_gguf(path) if path.is_file() and is_gguf(path) else path
+
+
 def load_framework(name: str) -> ModuleType:
     """`tfguide.torch` or `tfguide.tensorflow`. Raises ValueError for another name, ImportError if it is not installed.
 
@@ -54,7 +63,7 @@ def load_framework(name: str) -> ModuleType:
 
 
 def load_any(
-    folder: str | os.PathLike,
+    checkpoint: str | os.PathLike | GgufFile,
     framework: str | None = None,
     dtype: str | None = None,
     ignore: Sequence[str] = (),
@@ -62,7 +71,7 @@ def load_any(
 ) -> Any:
     """The model in a checkpoint, fast where it can be.
 
-    framework: one of FRAMEWORKS, or "none": the C++ kernels alone, see `tfguide.native.load`; default: "none", and
+    checkpoint: a path, or a GGUF file that is open. framework: one of FRAMEWORKS, or "none": the C++ kernels alone, see `tfguide.native.load`; default: "none", and
     where the kernels cannot be built or do not compute the model, the first of FRAMEWORKS that is installed, with a
     warning (UserWarning). dtype, ignore: as in `load_model`. plain: the readable model of a framework, without the
     kernels.
@@ -77,7 +86,7 @@ def load_any(
     reason = None  # why the kernels do not do
     if framework == NONE or (framework is None and not plain):
         try:
-            return native.load(folder, dtype, ignore)
+            return native.load(checkpoint, dtype, ignore)
         except (NativeUnavailable, UnsupportedModel) as error:
             if framework == NONE:
                 raise
@@ -85,7 +94,8 @@ def load_any(
     chosen = load_framework(framework or _installed(reason))
     if reason is not None:
         warnings.warn(f"going on with {chosen.__name__}: {reason}", stacklevel=2)
-    model = load_model(chosen, folder, dtype, ignore)
+    path = checkpoint.path if isinstance(checkpoint, GgufFile) else checkpoint
+    model = load_model(chosen, path, dtype, ignore)
     return model if plain or reason is not None else try_accelerate(chosen, model)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
 from tfguide.generation import stream
 from tfguide.generation.sampling import GREEDY
-from tfguide.loading import find_checkpoint
+from tfguide.loading import find_checkpoint, open_checkpoint
 from tfguide.text import Counted, pieces, read_tokenizer
 
 EXAMPLES = (("continue a text", 'tfguide generate --prompt "The sky is blue because"'),)
@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the text that continues the prompt as its tokens come, then the speed on stderr; returns 0."""
     sampling = sampling_of(options)
-    checkpoint = find_checkpoint(options.checkpoint)
+    checkpoint = open_checkpoint(find_checkpoint(options.checkpoint))
     tokenizer = read_tokenizer(checkpoint)
     prompt = tokenizer.encode(options.prompt).ids
     model = load(options, checkpoint)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tfguide.checkpoints import GgufFile
 from tfguide.dtypes import CACHE_DTYPES
 from tfguide.generation.sampling import Sampling
 from tfguide.loading import DTYPES, FRAMEWORKS, NONE, load_any
@@ -66,7 +67,7 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
     return Sampling(**{name: vars(options)[name] for name in fields})
 
 
-def load(options: argparse.Namespace, checkpoint: Path) -> Any:
+def load(options: argparse.Namespace, checkpoint: Path | GgufFile) -> Any:
     """The model, fast where it can be; warnings are printed on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _warnings_printed():

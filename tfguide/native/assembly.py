@@ -13,12 +13,12 @@ from tfguide.compress.packing import aligned
 from tfguide.compress.quantization import Quantization
 from tfguide.compress.quantized import array_names, pack_weights, quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.native.linear import BLOCK_TYPES, Matrix
+from tfguide.native.blocks import BLOCK_TYPES
+from tfguide.native.linear import Matrix
 from tfguide.native.model import ArrayDecoder
 from tfguide.weights import matrix_names, vector_names, weight_table
 
 EMBEDDING = "embedding.token.weight"
-PLAIN_BLOCKS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # the types of numbers without a scale
 
 
 class Weight(Protocol):
@@ -95,7 +95,7 @@ def from_blocks(config: ModelConfig, arrays: Mapping[str, Blocks | np.ndarray], 
         d_out, d_in = blocks.shape
         if blocks.block_type not in BLOCK_TYPES:
             return _rows(aligned(blocks.dequantised()), bias)
-        return Matrix.of_blocks(blocks.block_type, blocks.data, d_in, d_out, bias)
+        return Matrix.of_blocks(blocks.block_type, blocks.data, d_in, d_out, bias, threads)
 
     embedding = matrix(EMBEDDING)
     matrices = {name.removesuffix(".weight"): matrix(name) for name in matrix_names(config)}

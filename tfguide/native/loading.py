@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfguide.checkpoints.folder import as_path
-from tfguide.checkpoints.gguf import Blocks, is_gguf, open_gguf, read_blocks
+from tfguide.checkpoints.gguf import Blocks, GgufFile, is_gguf, open_gguf, read_blocks
 from tfguide.checkpoints.quantized import is_quantized, read_quantized
 from tfguide.checkpoints.reading import open_checkpoint
 from tfguide.checks.values import check_choice, check_count
 from tfguide.dtypes import WEIGHT_DTYPES
-from tfguide.native.assembly import PLAIN_BLOCKS, from_blocks, from_quantized, from_weights
+from tfguide.native.assembly import from_blocks, from_quantized, from_weights
+from tfguide.native.blocks import PLAIN
 from tfguide.native.decoder import check
+from tfguide.native.library import library
 from tfguide.native.machine import cores
 from tfguide.native.model import ArrayDecoder
 from tfguide.native.tensors import NUMPY_TYPES
@@ -23,12 +25,15 @@ from tfguide.weights import weight_table
 
 
 def load(
-    path: str | os.PathLike, dtype: str | None = None, ignore: Sequence[str] = (), threads: int | None = None
+    path: str | os.PathLike | GgufFile,
+    dtype: str | None = None,
+    ignore: Sequence[str] = (),
+    threads: int | None = None,
 ) -> ArrayDecoder:
     """The decoder in a checkpoint, computed by the C++ kernels alone: neither PyTorch nor TensorFlow is imported.
 
     path: as for `load_checkpoint` of a framework: a GGUF file or a folder with one, a folder of Hugging Face, or a
-    quantised folder of this package. dtype: "float32", "bfloat16" or "float16" converts the weights, "int8" and "int4"
+    quantised folder of this package; also a GGUF file that is open. dtype: "float32", "bfloat16" or "float16" converts the weights, "int8" and "int4"
     quantise them, with 8-bit activations; default: the blocks of a GGUF file as they are, the integers of a quantised
     folder, else float32. Weights that a file holds in the wanted type are mapped, not copied. ignore: keys of the
     configuration to skip, as for `load_checkpoint`. threads: default: all cores that the process may use.
@@ -43,10 +48,9 @@ def load(
     if dtype is not None:
         check_choice("dtype", dtype, WEIGHT_DTYPES)
     threads = cores() if threads is None else check_count("threads", threads)
-    path = as_path(path)
-    if is_gguf(path):
-        config, arrays = read_blocks(open_gguf(path), ignore)
-        check(config)
+    if isinstance(path, GgufFile) or is_gguf(as_path(path)):
+        config, arrays = read_blocks(path if isinstance(path, GgufFile) else open_gguf(path), ignore)
+        _check(config)
         if dtype is None:
             return from_blocks(config, arrays, threads)
         table = weight_table(config)
@@ -56,11 +60,17 @@ def load(
         if dtype in ("int8", "int4"):
             raise ValueError(f"the model in {path} is quantised already")
         config, quantization, packed = read_quantized(path)
-        check(config)
+        _check(config)
         return from_quantized(config, quantization, packed, dtype or "float32", threads)
     config, stored = open_checkpoint(path, ignore)
-    check(config)
+    _check(config)
     return from_weights(config, stored, dtype or "float32", threads)
+
+
+def _check(config):
+    """Raise what `load` raises for a model that cannot be run, before its weights are read."""
+    check(config)
+    library()
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class _Rows:
     @property
     def dtype(self) -> str:
         if isinstance(self.rows, Blocks):
-            return PLAIN_BLOCKS.get(self.rows.block_type, self.rows.block_type)
+            return PLAIN.get(self.rows.block_type, self.rows.block_type)
         return "float32"
 
     def mapped(self) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from tfguide.checks.values import check_choice
 from tfguide.config import ModelConfig
@@ -40,7 +39,7 @@ class ArrayStorage:
         return x[rows]
 
 
-def empty_arrays(config: ModelConfig, batch_size: int, n_slots: int, dtype: DTypeLike) -> dict[str, list[np.ndarray]]:
+def empty_arrays(config: ModelConfig, batch_size: int, n_slots: int, dtype: type) -> dict[str, list[np.ndarray]]:
     """The arrays of a cache by name, one for each layer, filled with 0.
 
     With int8 each vector of d numbers is integers from -127 to 127 and one scale, float32, in `f"{name}_scale"`.

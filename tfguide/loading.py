@@ -71,10 +71,10 @@ def load_any(
 ) -> Any:
     """The model in a checkpoint, fast where it can be.
 
-    checkpoint: a path, or a GGUF file that is open. framework: one of FRAMEWORKS, or "none": the C++ kernels alone, see `tfguide.native.load`; default: "none", and
-    where the kernels cannot be built or do not compute the model, the first of FRAMEWORKS that is installed, with a
-    warning (UserWarning). dtype, ignore: as in `load_model`. plain: the readable model of a framework, without the
-    kernels.
+    checkpoint: a path, or a GGUF file that is open. framework: one of FRAMEWORKS, or "none": the C++ kernels alone, see
+    `tfguide.native.load`; default: "none", and where the kernels cannot be built or do not compute the model, the first
+    of FRAMEWORKS that is installed, with a warning (UserWarning). dtype, ignore: as in `load_model`. plain: the
+    readable model of a framework, without the kernels.
 
     Raises ImportError where a framework is needed and none is installed; ValueError for `plain` with "none", and as
     `load_model` and `tfguide.native.load`.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-
 from collections.abc import Iterable
 from importlib import import_module
 

@@ -33,10 +33,11 @@ def load(
     """The decoder in a checkpoint, computed by the C++ kernels alone: neither PyTorch nor TensorFlow is imported.
 
     path: as for `load_checkpoint` of a framework: a GGUF file or a folder with one, a folder of Hugging Face, or a
-    quantised folder of this package; also a GGUF file that is open. dtype: "float32", "bfloat16" or "float16" converts the weights, "int8" and "int4"
-    quantise them, with 8-bit activations; default: the blocks of a GGUF file as they are, the integers of a quantised
-    folder, else float32. Weights that a file holds in the wanted type are mapped, not copied. ignore: keys of the
-    configuration to skip, as for `load_checkpoint`. threads: default: all cores that the process may use.
+    quantised folder of this package; also a GGUF file that is open. dtype: "float32", "bfloat16" or "float16" converts
+    the weights, "int8" and "int4" quantise them, with 8-bit activations; default: the blocks of a GGUF file as they
+    are, the integers of a quantised folder, else float32. Weights that a file holds in the wanted type are mapped, not
+    copied. ignore: keys of the configuration to skip, as for `load_checkpoint`. threads: default: all cores that the
+    process may use.
 
     Activations have 8 bits where blocks have 8 bits or less. Blocks of a type that the kernels do not multiply become
     float32. A quantised folder keeps its integers, and `dtype` is that of its other weights, by default float32.

@@ -14,6 +14,9 @@ BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "float8": 8, "int8": 8, "f
 #: The types in which a key/value cache keeps its numbers. "int8": integers, with a float32 scale for each vector.
 CACHE_DTYPES = ("float32", "bfloat16", "float16", "int8")
 
+#: The types in which the weights of a checkpoint are loaded; those of integers with 8-bit activations.
+WEIGHT_DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
+
 # What config.json, safetensors, PyTorch, TensorFlow and papers write, in lower case and without "torch." or "tf.".
 _OTHERS = {
     "float32": "fp32 f32 float",

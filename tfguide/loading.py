@@ -1,10 +1,11 @@
-"""Load a model from a folder, by the names of the framework and the type of the weights.
+"""Load a model from a folder or a file, by the name of what computes it and the type of the weights.
 
-A framework is imported only when it is named.
+A framework is imported only when it is named, or when the C++ kernels cannot compute the model.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,13 +14,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tfguide import native
+from tfguide.checkpoints.gguf import GgufFile, is_gguf, open_gguf
 from tfguide.checks.values import check_choice
 from tfguide.compress import Quantization
-from tfguide.native import NativeUnavailable
+from tfguide.dtypes import WEIGHT_DTYPES as DTYPES
+from tfguide.native import NativeUnavailable, UnsupportedModel
 from tfguide.tasks import smollm
 
 FRAMEWORKS = ("torch", "tensorflow")
-DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
+NONE = "none"  # the C++ kernels alone
 
 
 def find_checkpoint(path: str | os.PathLike | None = None) -> Path:
@@ -38,6 +42,14 @@ def find_checkpoint(path: str | os.PathLike | None = None) -> Path:
     return smollm.file()
 
 
+def open_checkpoint(path: Path) -> Path | GgufFile:
+    """A GGUF file that is open, so that its tokenizer and its weights are read from one header; else the path itself.
+
+    A folder stays a folder: it may have a tokenizer beside the file. Raises as `open_gguf`.
+    """
+    return open_gguf(path) if path.is_file() and is_gguf(path) else path
+
+
 def load_framework(name: str) -> ModuleType:
     """`tfguide.torch` or `tfguide.tensorflow`. Raises ValueError for another name, ImportError if it is not installed.
 
@@ -48,6 +60,43 @@ def load_framework(name: str) -> ModuleType:
     """
     check_choice("framework", name, FRAMEWORKS)
     return import_module(f"tfguide.{name}")
+
+
+def load_any(
+    checkpoint: str | os.PathLike | GgufFile,
+    framework: str | None = None,
+    dtype: str | None = None,
+    ignore: Sequence[str] = (),
+    plain: bool = False,
+) -> Any:
+    """The model in a checkpoint, fast where it can be.
+
+    checkpoint: a path, or a GGUF file that is open. framework: one of FRAMEWORKS, or "none": the C++ kernels alone, see
+    `tfguide.native.load`; default: "none", and where the kernels cannot be built or do not compute the model, the first
+    of FRAMEWORKS that is installed, with a warning (UserWarning). dtype, ignore: as in `load_model`. plain: the
+    readable model of a framework, without the kernels.
+
+    Raises ImportError where a framework is needed and none is installed; ValueError for `plain` with "none", and as
+    `load_model` and `tfguide.native.load`.
+    """
+    if framework is not None:
+        check_choice("framework", framework, (NONE, *FRAMEWORKS))
+    if framework == NONE and plain:
+        raise ValueError("the readable model (plain) is one of a framework: expected torch or tensorflow, got none")
+    reason = None  # why the kernels do not do
+    if framework == NONE or (framework is None and not plain):
+        try:
+            return native.load(checkpoint, dtype, ignore)
+        except (NativeUnavailable, UnsupportedModel) as error:
+            if framework == NONE:
+                raise
+            reason = error.reason if isinstance(error, UnsupportedModel) else f"without the C++ kernels: {error}"
+    chosen = load_framework(framework or _installed(reason))
+    if reason is not None:
+        warnings.warn(f"going on with {chosen.__name__}: {reason}", stacklevel=2)
+    path = checkpoint.path if isinstance(checkpoint, GgufFile) else checkpoint
+    model = load_model(chosen, path, dtype, ignore)
+    return model if plain or reason is not None else try_accelerate(chosen, model)
 
 
 def load_model(
@@ -79,3 +128,12 @@ def try_accelerate(framework: ModuleType, model: Any) -> Any:
     except NativeUnavailable as error:
         warnings.warn(f"going on without the C++ kernels: {error}", stacklevel=2)
         return model
+
+
+def _installed(reason):
+    """The first framework that is installed. reason: why the kernels do not do."""
+    for name in FRAMEWORKS:
+        if importlib.util.find_spec(name) is not None:
+            return name
+    needed = "the readable model (plain) needs a framework" if reason is None else reason
+    raise ImportError(f"{needed}. No framework is installed: pip install 'tfguide[torch]'")

@@ -1,17 +1,22 @@
-"""`tfguide generate`: text in, text out, in either framework and any type of weights."""
+"""`tfguide generate`: text in, text out, in either framework and in none, and any type of weights."""
 
 import json
 import shutil
+import subprocess
+import sys
+from importlib import import_module
 
 import pytest
 
 import tfguide
 from tests.support import FRAMEWORKS, load, random_weights
-from tfguide import cli
+from tfguide import cli, generation, loading, native
 from tfguide.dtypes import CACHE_DTYPES
 from tfguide.loading import DTYPES
 from tfguide.tasks import smollm
 
+NAMES = ("none", *FRAMEWORKS)
+GENERATE, library = import_module("tfguide.cli.generate"), import_module("tfguide.native.library")
 TEXT = (
     "The quick brown fox jumps over the lazy dog. Zwölf große Boxkämpfer jagen Viktor über den Sylter Deich. 你好，世界"
 )
@@ -43,7 +48,7 @@ def arguments(folder, *more):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_streams_text_and_counts_it(folder, name, dtype, capsys):
     assert cli.main(arguments(folder, "--framework", name, "--dtype", dtype)) == 0
     out, err = capsys.readouterr()
@@ -52,22 +57,21 @@ def test_it_streams_text_and_counts_it(folder, name, dtype, capsys):
 
 
 @pytest.mark.parametrize("cache_dtype", CACHE_DTYPES)
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_cache_has_the_type_that_is_asked_for(folder, name, cache_dtype, monkeypatch, capsys):
-    tg, made = load(name), []
+    made = []
 
     def watched(model, *arguments, **named):
         new_cache = type(model).new_cache
         monkeypatch.setattr(type(model), "new_cache", lambda *sizes: made.append(new_cache(*sizes)) or made[-1])
-        return stream(model, *arguments, **named)
+        return generation.stream(model, *arguments, **named)
 
-    stream = tg.stream
-    monkeypatch.setattr(tg, "stream", watched)
+    monkeypatch.setattr(GENERATE, "stream", watched)
     more = ["--framework", name, "--dtype", "int8", "--cache-dtype", cache_dtype]
     assert cli.main(arguments(folder, *more)) == 0
     assert len(capsys.readouterr().out) > 1
     (cache,) = made
-    assert cache_dtype in str(cache.keys[0].dtype)
+    assert cache_dtype in str(cache.storage.dtype)
     with pytest.raises(SystemExit):
         cli.main(arguments(folder, "--cache-dtype", "int4"))
     assert "invalid choice: 'int4'" in capsys.readouterr().err
@@ -75,10 +79,10 @@ def test_the_cache_has_the_type_that_is_asked_for(folder, name, cache_dtype, mon
 
 def test_the_frameworks_and_the_plain_model_write_the_same(folder, capsys):
     texts = []
-    for more in (["--framework", "torch"], ["--framework", "tensorflow"], ["--plain"]):
+    for more in (["--framework", "torch"], ["--framework", "tensorflow"], ["--plain"], [], ["--framework", "none"]):
         cli.main(arguments(folder, "--temperature", "1.5", "--seed", "3", "--top-k", "50", *more))
         texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1] == texts[2]
+    assert len(texts) == 5 and set(texts) == {texts[0]}
     cli.main(arguments(folder, "--temperature", "1.5", "--seed", "4"))
     assert capsys.readouterr().out != texts[0]
 
@@ -129,11 +133,11 @@ def test_a_tokenizer_that_cuts_or_pads_leaves_the_prompt_as_it_is(folder, settin
     assert out == expected and err.startswith(f"{n} tokens read")
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_key_is_passed_over_or_refused_or_ignored_by_name(folder, name, tmp_path, capsys):
     shutil.copytree(folder, tmp_path / "m")
     keys = json.loads((folder / "config.json").read_text())
-    command = arguments(tmp_path / "m", "--framework", name, "--plain")
+    command = arguments(tmp_path / "m", "--framework", name, *(["--plain"] if name != "none" else []))
     assert cli.main(command) == 0
     expected = capsys.readouterr().out
 
@@ -174,7 +178,7 @@ def test_a_folder_without_a_tokenizer_is_named(folder, tmp_path, capsys):
     assert cli.main(arguments(tmp_path / "nothing")) == 2
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_gguf_file_and_a_folder_with_one_write_what_the_folder_writes(folder, name, tmp_path, capsys):
     tg = load("torch")
     tg.save_gguf(tg.load_checkpoint(folder), tmp_path / "m.gguf", "F32", tokenizer=folder)
@@ -186,7 +190,7 @@ def test_a_gguf_file_and_a_folder_with_one_write_what_the_folder_writes(folder, 
 
 
 @pytest.mark.skipif(not smollm.is_installed(), reason=f"needs SmolLM2: {smollm.INSTALL}")
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_without_a_checkpoint_it_is_smollm(name, capsys):
     command = ["generate", "--prompt", "The capital of France is", "--max-new-tokens", "3", "--framework", name]
     assert cli.main(command) == 0
@@ -209,8 +213,78 @@ def test_without_a_compiler_it_goes_on(folder, monkeypatch, capsys):
         raise NativeUnavailable("no C++ compiler: looked for g++")
 
     monkeypatch.setattr(load("torch"), "accelerate", refuse)
-    assert cli.main(arguments(folder)) == 0
+    assert cli.main(arguments(folder, "--framework", "torch")) == 0
     assert "going on without the C++ kernels: no C++ compiler" in capsys.readouterr().err
+
+
+def without_a_compiler(monkeypatch):
+    """As where there is none: the loaded kernels are forgotten for the time of a test."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(native.loading, "library", library.library.__wrapped__)
+
+
+def test_without_a_compiler_a_framework_takes_over(folder, monkeypatch, capsys):
+    assert cli.main(arguments(folder, "--framework", "torch")) == 0
+    text = capsys.readouterr().out
+    without_a_compiler(monkeypatch)
+    assert cli.main(arguments(folder)) == 0
+    out, err = capsys.readouterr()
+    assert out == text
+    assert err.splitlines()[0].startswith(
+        "tfguide: going on with tfguide.torch: without the C++ kernels: no C++ compiler: looked for no-such-compiler"
+    )
+    assert cli.main(arguments(folder, "--framework", "none")) == 2
+    assert capsys.readouterr().err.startswith("tfguide: no C++ compiler: looked for no-such-compiler")
+    monkeypatch.setattr(loading, "FRAMEWORKS", ("no_such_framework",))
+    assert cli.main(arguments(folder)) == 2
+    error = capsys.readouterr().err
+    assert "no C++ compiler" in error and "No framework is installed: pip install 'tfguide[torch]'" in error
+    assert cli.main(arguments(folder, "--plain")) == 2
+    assert "the readable model (plain) needs a framework. No framework is installed" in capsys.readouterr().err
+
+
+def test_a_model_that_the_kernels_do_not_compute_is_one_of_a_framework(folder, tmp_path, capsys):
+    tg = load("torch")
+    vocab_size = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
+    config = tfguide.ModelConfig(
+        kind="encoder-decoder", d_model=24, n_layers=1, n_encoder_layers=1, n_heads=3, d_ff=40, vocab_size=vocab_size,
+        norm="rms", positions="relative", activation="relu", qkv_bias=False, output_bias=False, ffn_bias=False,
+        attention_scale=1.0, decoder_start_token_id=0, logit_scale=24**-0.5,
+    )  # fmt: skip
+    tg.save_checkpoint(tg.from_weights(config, random_weights(config)), tmp_path / "m")
+    shutil.copy(folder / "tokenizer.json", tmp_path / "m")
+    texts = []
+    for more in ([], ["--framework", "torch"], ["--framework", "tensorflow"]):
+        assert cli.main(arguments(tmp_path / "m", *more)) == 0
+        out, err = capsys.readouterr()
+        texts.append(out)
+        assert ("going on with tfguide.torch: the fast decoder is for kind='decoder'" in err) == (more == [])
+    assert texts[0] == texts[1] == texts[2]
+    assert cli.main(arguments(tmp_path / "m", "--framework", "none")) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("tfguide: ") and "--framework torch" in err and err.count("\n") == 1
+
+
+def test_plain_is_of_a_framework(folder, capsys):
+    assert cli.main(arguments(folder, "--framework", "none", "--plain")) == 2
+    assert "expected torch or tensorflow, got none" in capsys.readouterr().err
+
+
+def test_without_a_framework_none_is_imported_and_none_is_needed(folder, tmp_path):
+    """As where neither is installed."""
+    code = """
+import sys
+for name in ("torch", "tensorflow", "keras", "transformers", "ml_dtypes"):
+    sys.modules[name] = None
+from tfguide.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    runs = [
+        subprocess.run([sys.executable, "-c", code, *arguments(folder, *more)], capture_output=True, text=True)
+        for more in ([], ["--framework", "none", "--dtype", "int8", "--cache-dtype", "bfloat16"])
+    ]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr + runs[1].stderr
+    assert all(len(run.stdout) > 1 for run in runs)
 
 
 def test_an_interrupt_ends_it(folder, monkeypatch, capsys):
@@ -218,5 +292,5 @@ def test_an_interrupt_ends_it(folder, monkeypatch, capsys):
         yield 5
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(load("torch"), "stream", interrupted)
+    monkeypatch.setattr(GENERATE, "stream", interrupted)
     assert cli.main(arguments(folder)) == 130

@@ -24,7 +24,19 @@ SHARED = {
     "native",
     "triton",
 }
-FREE = [*sorted(SHARED), "reference", "tasks", "text", "cost", "loading", "sharding", "parts", "temporary", "versions"]
+FREE = [
+    *sorted(SHARED),
+    "reference",
+    "tasks",
+    "text",
+    "cost",
+    "loading",
+    "sharding",
+    "parts",
+    "temporary",
+    "versions",
+    "facts",
+]
 
 
 def imports(path):

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tfguide.checkpoints.tensors import Tensor, equal, to_float32
+from tfguide.checkpoints.tensors import DTYPE_NAMES, Tensor, equal, to_float32
 from tfguide.config import ModelConfig
 from tfguide.weights import weight_shapes
 
@@ -42,6 +42,34 @@ class Place:
         return stored[..., self.part * size : (self.part + 1) * size]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A canonical weight in a file, not read yet: its tensor, and its place there."""
+
+    tensor: Tensor
+    place: Place
+
+    @property
+    def dtype(self) -> str:
+        """The type in which the file holds it, "float32", "bfloat16", "float16" or "float64"."""
+        return DTYPE_NAMES[self.tensor.dtype]
+
+    def mapped(self) -> np.ndarray:
+        """The weight as a view of the file; bfloat16 as its bits, uint16."""
+        return self.place.take(self.tensor.stored())
+
+    def to_float32(self, keeps_order: bool = False) -> np.ndarray:
+        """The weight as a float32 array of its own. Raises ValueError for float64 beyond the largest float32.
+
+        keeps_order: a matrix that the file holds as (out, in) is a view of an array in this order, which is not copied
+        column by column.
+        """
+        view = self.mapped()
+        if keeps_order and self.place.transposed:
+            return to_float32(self.tensor, view.T).T
+        return to_float32(self.tensor, view)
+
+
 def linear(ours: str, theirs: str, bias: bool = True) -> Iterator[tuple[str, Place]]:
     """The places of a PyTorch Linear: (out, in), and its bias."""
     yield f"{ours}.weight", Place(f"{theirs}.weight", transposed=True)
@@ -66,8 +94,10 @@ def plain_names(tensors: Mapping[str, Tensor], plain: Callable[[str], str]) -> d
     return result
 
 
-def read_weights(config: ModelConfig, family: ModuleType, tensors: Mapping[str, Tensor], where: str) -> dict:
-    """The canonical weights of a configuration, float32, from tensors by their plain names.
+def find_weights(
+    config: ModelConfig, family: ModuleType, tensors: Mapping[str, Tensor], where: str
+) -> dict[str, Stored]:
+    """The canonical weights of a configuration in their files, from tensors by their plain names.
 
     Every name, shape and type is checked before a number is read. Raises ValueError that names file and tensor.
     """
@@ -76,10 +106,10 @@ def read_weights(config: ModelConfig, family: ModuleType, tensors: Mapping[str, 
             raise ValueError(f"{where}: {field}={getattr(config, field)}, but there are only {len(tensors)} tensors")
     places = family.places(config)
     _check_names(family, places, tensors)
-    sources = {
-        name: _source(name, places[name], shape, tensors, where) for name, shape in weight_shapes(config).items()
+    return {
+        name: Stored(_source(name, places[name], shape, tensors, where), places[name])
+        for name, shape in weight_shapes(config).items()
     }
-    return {name: to_float32(tensor, places[name].take(tensor.stored())) for name, tensor in sources.items()}
 
 
 def hf_tensors(config: ModelConfig, family: ModuleType) -> dict[str, tuple[tuple[int, ...], list[str]]]:

@@ -13,7 +13,7 @@ from tfguide.checkpoints import bert, gpt2, llama, t5
 from tfguide.checkpoints.fields import Fields, as_keys
 from tfguide.checkpoints.folder import CONFIG, as_folder, find_tensors, read_object
 from tfguide.checkpoints.generation import with_special_tokens
-from tfguide.checkpoints.layout import plain_names, read_weights
+from tfguide.checkpoints.layout import Stored, find_weights, plain_names
 from tfguide.config import ModelConfig
 
 FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (bert, gpt2, llama, t5)}
@@ -36,6 +36,15 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     and for tensors that are missing, unexpected or of another shape or type than expected; FileNotFoundError,
     NotADirectoryError and TypeError for the arguments.
     """
+    config, stored = open_checkpoint(folder, ignore)
+    return config, {name: weight.to_float32() for name, weight in stored.items()}
+
+
+def open_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Stored]]:
+    """The configuration of a folder, and its canonical weights in their files, which are not read yet.
+
+    Arguments, warnings and errors are those of `read_checkpoint`.
+    """
     folder = as_folder(folder)
     ignore = as_keys(ignore)
     source = str(folder / CONFIG)
@@ -46,7 +55,7 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     with fields.named_errors():
         config = family.config_from_hf(fields, tensors)
     config = with_special_tokens(config, folder, keys)
-    return config, read_weights(config, family, tensors, str(folder))
+    return config, find_weights(config, family, tensors, str(folder))
 
 
 def _family(keys: Mapping[str, Any], source: str) -> ModuleType:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 # BF16 is the upper half of a float32; NumPy has no such type, so it is read as the bits that it is.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,24 @@ def to_float32(tensor: Tensor, stored: np.ndarray) -> np.ndarray:
     if tensor.dtype == "F64" and (np.isinf(array) & np.isfinite(stored)).any():
         raise ValueError(f"{tensor.file}: tensor {tensor.name!r} holds float64 numbers beyond the largest float32")
     return array
+
+
+def from_float32(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Float32 numbers rounded to the nearest of another type, contiguous; bfloat16 as its bits, uint16.
+
+    dtype: "float32", "bfloat16" or "float16", in which a number beyond 65504 becomes infinity.
+    """
+    array = np.ascontiguousarray(array, np.float32)
+    if dtype != "bfloat16":
+        with np.errstate(over="ignore"):
+            return array.astype(dtype, copy=False)
+    bits = array.view(np.uint32)
+    half = (bits >> 16) & 1  # of two numbers that are equally near, the even one
+    half += np.uint32(0x7FFF)
+    half += bits
+    rounded = (half >> 16).astype(np.uint16)
+    rounded[np.isnan(array)] = 0x7FC0  # rounding could make an infinity of it
+    return rounded
 
 
 def equal(a: Tensor, b: Tensor, rows: int = 4096) -> bool:

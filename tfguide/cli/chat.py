@@ -11,7 +11,7 @@ from typing import Any
 
 from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
 from tfguide.generation.sampling import Sampling
-from tfguide.loading import find_checkpoint
+from tfguide.loading import find_checkpoint, open_checkpoint
 from tfguide.text import Conversation, read_template, read_tokenizer
 
 EXAMPLES = (("converse with a model", 'tfguide chat --system "Answer in one sentence."'),)
@@ -58,15 +58,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _start(options):
     sampling = sampling_of(options)
-    checkpoint = find_checkpoint(options.checkpoint)
+    path = find_checkpoint(options.checkpoint)
+    checkpoint = open_checkpoint(path)
     tokenizer, template = read_tokenizer(checkpoint), read_template(checkpoint)
-    _, model = load(options, checkpoint)
+    model = load(options, checkpoint)
     conversation = Conversation(
         model, tokenizer, template, options.system, sampling, options.context, options.max_new_tokens, options.stop,
         options.cache_dtype,
     )  # fmt: skip
     print(
-        f"{checkpoint.stem}, a context of {conversation.max_length} tokens. /help lists what else you can do.",
+        f"{path.stem}, a context of {conversation.max_length} tokens. /help lists what else you can do.",
         flush=True,
     )
     return conversation

@@ -7,8 +7,9 @@ import sys
 from typing import Any
 
 from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
+from tfguide.generation import stream
 from tfguide.generation.sampling import GREEDY
-from tfguide.loading import find_checkpoint
+from tfguide.loading import find_checkpoint, open_checkpoint
 from tfguide.text import Counted, pieces, read_tokenizer
 
 EXAMPLES = (("continue a text", 'tfguide generate --prompt "The sky is blue because"'),)
@@ -30,11 +31,11 @@ def add_commands(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the text that continues the prompt as its tokens come, then the speed on stderr; returns 0."""
     sampling = sampling_of(options)
-    checkpoint = find_checkpoint(options.checkpoint)
+    checkpoint = open_checkpoint(find_checkpoint(options.checkpoint))
     tokenizer = read_tokenizer(checkpoint)
     prompt = tokenizer.encode(options.prompt).ids
-    tg, model = load(options, checkpoint)
-    tokens = tg.stream(model, prompt, options.max_new_tokens, options.stop, sampling, cache_dtype=options.cache_dtype)
+    model = load(options, checkpoint)
+    tokens = stream(model, prompt, options.max_new_tokens, options.stop, sampling, cache_dtype=options.cache_dtype)
     # Where the text goes elsewhere, the terminal shows the progress. On one terminal they would write into each other.
     live = sys.stderr if sys.stderr.isatty() and not sys.stdout.isatty() else None
     counted = Counted(tokens, len(prompt), live)

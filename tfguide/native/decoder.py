@@ -183,12 +183,23 @@ class NativeDecoder:
             raise ValueError(f"the cache must hold {L} layers of {expected}, got {len(cache.keys)} of {cache.shape}")
 
 
+class UnsupportedModel(ValueError):
+    """A model that the C++ kernels do not compute. reason: why; the message says what computes it as well."""
+
+    def __init__(self, reason: str):
+        self.reason = reason
+        super().__init__(
+            f"{reason}: use the model itself, of tfguide.torch or tfguide.tensorflow (--framework torch on the command "
+            "line)"
+        )
+
+
 def check(config: ModelConfig) -> None:
-    """Raises ValueError for a model that the kernels do not compute."""
+    """Raises UnsupportedModel for a model that the kernels do not compute."""
     if config.kind != "decoder":
-        raise ValueError(f"the fast decoder is for kind='decoder', got kind={config.kind!r}: use generate")
+        raise UnsupportedModel(f"the fast decoder is for kind='decoder', got kind={config.kind!r}")
     if config.positions == "relative":
-        raise ValueError("the fast decoder has no relative positions (T5's bias): use generate")
+        raise UnsupportedModel("the fast decoder has no relative positions (T5's bias)")
 
 
 def _linear_names(index):

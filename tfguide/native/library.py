@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from tfguide.facts import cache_folder
 from tfguide.native import abi, compiler
 from tfguide.native.compiler import NativeUnavailable
 from tfguide.native.machine import processor, processor_vendor
@@ -38,7 +39,7 @@ def library() -> ctypes.CDLL:
     """
     command, levels = _wanted()
     name = f"kernels-{_key(command, levels)}"
-    file = _find(_named_folder(), name)  # this folder may be another user's, which cannot be written
+    file = _find(cache_folder(), name)  # this folder may be another user's, which cannot be written
     if file is None:
         folder = _writable_folder()
         file = _find(folder, name)
@@ -68,7 +69,7 @@ def is_built() -> bool:
 
     Raises NativeUnavailable where they are switched off or there is no compiler.
     """
-    return _find(_named_folder(), f"kernels-{_key(*_wanted())}") is not None
+    return _find(cache_folder(), f"kernels-{_key(*_wanted())}") is not None
 
 
 def _wanted() -> tuple[list[str], list[str]]:
@@ -114,19 +115,9 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _named_folder() -> Path | None:
-    """The folder that keeps the kernels; None if there is no home folder."""
-    if named := os.environ.get("TFGUIDE_CACHE"):
-        return Path(named)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfguide"
-    except RuntimeError:
-        return None
-
-
 def _writable_folder() -> Path:
     """The named folder, once a file could be written there; without TFGUIDE_CACHE else a folder of the user in /tmp."""
-    folder, error = _named_folder(), "there is no home folder"
+    folder, error = cache_folder(), "there is no home folder"
     if folder is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The address of a tensor, returned only if its type, shape and layout are those that the kernels read.
 
 A tensor is a NumPy array, or an object with the methods of PyTorch's tensors; PyTorch itself is not imported.
+An array of uint16 holds the bits of bfloat16, since NumPy has no such type.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+# The type of a NumPy array that holds numbers of a type.
+NUMPY_TYPES = {"float32": np.float32, "bfloat16": np.uint16, "float16": np.float16, "int8": np.int8}
 
 
 def address_of(name: str, tensor: Any, shape: Sequence[int], dtype: str = "float32") -> int:
@@ -29,13 +33,14 @@ def locate(tensor: Any) -> int:
 
 
 def dtype_of(tensor: Any) -> str:
-    """The name of a tensor's type, without the name of its library."""
+    """The name of a tensor's type, without the name of its library; "bfloat16" for uint16."""
     return _name(tensor.dtype)
 
 
 @functools.cache  # NumPy takes 2 us to format the name of a type
 def _name(dtype):
-    return str(dtype).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
+    return "bfloat16" if name == "uint16" else name
 
 
 def is_contiguous(tensor: Any) -> bool:

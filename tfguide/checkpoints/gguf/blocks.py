@@ -74,6 +74,7 @@ def dequantise(data: np.ndarray, block_type: str) -> np.ndarray:
 
     The package `gguf` does it, except for plain numbers. Raises ImportError where it is needed and missing.
     """
+    data = np.asarray(data)  # of a file: the result is no np.memmap
     if block_type in _PLAIN:
         return np.ascontiguousarray(data).view(_PLAIN[block_type]).astype(np.float32)
     if block_type == "BF16":  # the upper half of a float32

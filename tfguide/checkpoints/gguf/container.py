@@ -58,7 +58,7 @@ def open_gguf(path: str | os.PathLike) -> GgufFile:
     """
     path = find_gguf(path)
     # An empty file cannot be mapped.
-    mapped = np.asarray(np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8))
+    mapped = np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
     header = Header(memoryview(mapped), str(path))
     n_tensors, n_pairs = header.start()
     metadata: dict[str, Any] = {}

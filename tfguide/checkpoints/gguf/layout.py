@@ -110,4 +110,5 @@ def _array(place, weight, tensor):
 
 def _turned(rows, heads, pairs):
     """Rows of heads whose two axes, named by the sizes `pairs` (one of them 2), are exchanged."""
+    rows = np.asarray(rows)  # the copy is no view of a file, and no np.memmap
     return rows.reshape(heads, *pairs, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from tfguide import native
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_cache_sizes
 from tfguide.tensorflow.cache.encoding import decode, encode
@@ -76,10 +77,12 @@ class Storage:
         return tf.Variable(tf.zeros(size, dtype), trainable=False)
 
 
-class ArrayStorage(Storage):
+class ArrayStorage(native.ArrayStorage, Storage):
     """A `Storage` of NumPy arrays, whose addresses are fixed, so that the C++ kernels can read and write them."""
 
-    addressable = True
+    def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, dtype: tf.DType | str = tf.float32):
+        self.dtype = tf.as_dtype(dtype)
+        self.tensors = native.empty_arrays(config, batch_size, n_slots, self.dtype.as_numpy_dtype)
 
     def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
         """Store each part at `places` of its array, in the type of the storage."""
@@ -91,16 +94,8 @@ class ArrayStorage(Storage):
         """The first `end` slots of each array, in the type of the model."""
         return decode(tuple(tf.constant(arrays[layer][:, :end]) for arrays in self.tensors.values()), dtype)
 
-    def reorder(self, rows: np.ndarray) -> None:
-        """Replace row i by the former row `rows[i]`."""
-        for arrays in self.tensors.values():
-            arrays[:] = [array[rows] for array in arrays]
-
     def fill(self, parts: Mapping[str, list[tf.Tensor]]) -> None:
         """Store what `PromptView` collected of each layer, (B, n, ...), in the first n slots."""
         for name, layers in parts.items():
             for array, part in zip(self.tensors[name], layers, strict=True):
                 array[:, : part.shape[1]] = part.numpy()
-
-    def _allocate(self, size, dtype):
-        return np.zeros(size, dtype.as_numpy_dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow import TensorSpec
 
 from tfguide import native
 from tfguide.checks.values import check_count
@@ -52,7 +53,9 @@ class FastDecoder(native.NativeGenerator, Generator):
         super().__init__(model.config, embedding, matrices, vectors, threads)
         self.model, self.quantization, self.compute_dtype = model, model.quantization, model.compute_dtype
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
-        self._read_first = {dtype: self._prompt_reader(tf.as_dtype(dtype)) for dtype in CACHE_DTYPES}
+        # The products of quantised layers are no part of a graph.
+        readers = CACHE_DTYPES if self.quantization is None else ()
+        self._read_first = {dtype: self._prompt_reader(tf.as_dtype(dtype)) for dtype in readers}
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
         """`hidden` of tensors that have been checked: the tokens follow those in the cache, and are added to it."""
@@ -88,13 +91,34 @@ class FastDecoder(native.NativeGenerator, Generator):
         return cache_of_type(self.config, batch_size, max_length, dtype, ArrayStorage)
 
     def _prompt_reader(self, dtype):
-        """A graph, traced at its first call, that reads prompts (B, T) for an empty cache of this type."""
+        """A function that reads prompts (B, T) for an empty cache of this type: their hidden states, and what to cache.
+
+        All blocks are one program with other weights, so that one graph, traced at the first call, serves all of them.
+        Tracing a graph of the whole model takes seconds.
+        """
+        tree = self._prompt_tree
+        blocks = tree.decoder.layers
+        state = TensorSpec((None, None, self.config.d_model), blocks[0].compute_dtype)
+        weights = [TensorSpec(weight.shape, weight.dtype) for weight in blocks[0].trainable_variables]
+
+        @tf.function(input_signature=[weights, state, TensorSpec((1, None), tf.int32)])
+        def block(weights, x, positions):
+            view = PromptView(self.config, dtype, positions)
+            terms = tree.decoder.block_terms(positions, None, view)
+            others = blocks[0].non_trainable_variables
+            x, _ = blocks[0].stateless_call(weights, others, x, **terms, cache=view.layer(0))
+            return x, {name: layers[0] for name, layers in view.tensors.items()}
 
         def read(tokens):
-            view = PromptView(self.config, dtype, positions_of(tokens, None))
-            return self._prompt_tree.trunk(tokens, view.positions, cache=view), view.tensors
+            positions = positions_of(tokens, None)
+            x, parts = tree.embedding(tokens, positions), []
+            for layer in blocks:
+                x, part = block([weight.value.read_value() for weight in layer.trainable_variables], x, positions)
+                parts.append(part)
+            x = tree.decoder.final_norm(x) if self.config.final_norm else x
+            return x, {name: [part[name] for part in parts] for name in parts[0]}
 
-        return tf.function(read, input_signature=[tf.TensorSpec((None, None), tf.int32)])
+        return read
 
 
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:

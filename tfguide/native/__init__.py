@@ -11,11 +11,12 @@ from tfguide.native.linear import Matrix, multiply, unpack
 from tfguide.native.machine import cores, processor_vendor, use_huge_pages
 from tfguide.native.memory import MemoryReader
 from tfguide.native.rowwise import activate, normalise, rotate
+from tfguide.native.stored import matrix_of_blocks
 from tfguide.native.tensors import address_of
 
 __all__ = [
     "BLOCK_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MANY_TOKENS", "MAX_ROWS", "Matrix", "MemoryReader",
     "NativeCache", "NativeDecoder", "NativeGenerator", "NativeUnavailable", "activate", "address_of", "check", "cores",
-    "is_available", "is_built", "level", "library", "multiply", "normalise", "processor_vendor", "rotate", "unpack",
-    "use_huge_pages",
+    "is_available", "is_built", "level", "library", "matrix_of_blocks", "multiply", "normalise", "processor_vendor",
+    "rotate", "unpack", "use_huge_pages",
 ]  # fmt: skip

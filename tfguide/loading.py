@@ -105,15 +105,15 @@ def load_model(
     """The model in a checkpoint folder or a GGUF file, with weights of one of DTYPES.
 
     framework: the result of `load_framework`. dtype: int8 and int4 quantise the weights while reading, with 8-bit
-    activations; default: float32, or the type of a quantised folder. ignore: see `load_checkpoint`. Raises ValueError
-    and TypeError for an unknown type, and as `load_checkpoint`.
+    activations; default: float32, the blocks of a GGUF file, or the type of a quantised folder. ignore: see
+    `load_checkpoint`. Raises ValueError and TypeError for an unknown type, and as `load_checkpoint`.
     """
     if dtype is not None:
         check_choice("dtype", dtype, DTYPES)
     if dtype in ("int8", "int4"):
         quantization = Quantization(int(dtype.removeprefix("int")), activation_bits=8)
         return framework.load_checkpoint(folder, ignore, quantization=quantization)
-    return framework.load_checkpoint(folder, ignore, dtype=dtype or "float32")
+    return framework.load_checkpoint(folder, ignore, dtype=dtype)
 
 
 def try_accelerate(framework: ModuleType, model: Any) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tfguide.checkpoints.folder import as_path
-from tfguide.checkpoints.gguf import is_gguf, read_gguf, write_gguf
+from tfguide.checkpoints.gguf import Blocks, is_gguf, open_gguf, read_blocks, read_gguf, write_gguf
 from tfguide.checkpoints.quantized import is_quantized, read_quantized, write_quantized
 from tfguide.checkpoints.reading import read_checkpoint
 from tfguide.checkpoints.writing import write_checkpoint
@@ -20,14 +20,20 @@ from tfguide.weights import check_dtype
 
 
 def read_model(
-    folder: str | os.PathLike, ignore: Sequence[str], dtype: str, quantization: Quantization | None
-) -> tuple[ModelConfig, Quantization | None, dict[str, np.ndarray]]:
-    """The configuration, the quantisation or None, and the arrays of a model; see `load_checkpoint`."""
-    check_dtype(dtype)
+    folder: str | os.PathLike, ignore: Sequence[str], dtype: str | None, quantization: Quantization | None
+) -> tuple[ModelConfig, Quantization | None, dict[str, Blocks | np.ndarray]]:
+    """The configuration, the quantisation or None, and the arrays of a model; see `load_checkpoint`.
+
+    The arrays of a GGUF file are those of `read_blocks` if neither `dtype` nor `quantization` is given.
+    """
+    if dtype is not None:
+        check_dtype(dtype)
     if not (quantization is None or isinstance(quantization, Quantization)):
         raise TypeError(f"quantization must be a Quantization or None, got {type(quantization).__name__}")
     folder = as_path(folder)
-    if is_gguf(folder):
+    if is_gguf(folder) and dtype is None and quantization is None:
+        config, weights = read_blocks(open_gguf(folder), ignore)
+    elif is_gguf(folder):
         config, weights = read_gguf(folder, ignore)
     elif not is_quantized(folder):
         config, weights = read_checkpoint(folder, ignore)
@@ -40,10 +46,16 @@ def read_model(
     return config, quantization, weights
 
 
+def has_blocks(arrays: Mapping[str, Blocks | np.ndarray]) -> bool:
+    """Whether some arrays of a model are blocks of a GGUF file."""
+    return any(isinstance(array, Blocks) for array in arrays.values())
+
+
 def save_checkpoint(model: Weighted, folder: str | os.PathLike, overwrite: bool = False) -> None:
     """Write a model to a folder that `transformers` reads and that gives the same outputs there.
 
     A quantised model is written in this package's own layout, which `load_checkpoint` reads and `transformers` refuses.
+    Weights in blocks of a GGUF file are written dequantised.
 
     Raises FileExistsError where the folder holds something, unless `overwrite`; ValueError for a model that none of
     the families can express; see `tfguide.checkpoints.write_checkpoint`.
@@ -69,7 +81,7 @@ def save_gguf(
     embedding_type: of the embedding and the head; default: Q8_0 where `block_type` has 4 bits, else `block_type`.
     overwrite: replace a file that is there.
 
-    A quantised model is dequantised first. Raises ValueError for a model that none of the architectures can express,
-    FileExistsError; see `tfguide.checkpoints.write_gguf`.
+    A quantised model, or one in blocks, is dequantised first. Raises ValueError for a model that none of the
+    architectures can express, FileExistsError; see `tfguide.checkpoints.write_gguf`.
     """
     write_gguf(path, model.config, model.to_weights(), block_type, tokenizer, embedding_type, overwrite)

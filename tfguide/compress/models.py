@@ -49,7 +49,7 @@ def quantize(
 def to_weights(model: Weighted) -> dict[str, np.ndarray]:
     """The canonical dictionary of a model's weights, as float32 copies: the input of `from_weights`.
 
-    A quantised model gives its dequantised weights.
+    A quantised model, or one in blocks, gives its dequantised weights.
     """
     return model.to_weights()
 

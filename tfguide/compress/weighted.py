@@ -19,10 +19,20 @@ class Weighted:
     config: ModelConfig
     quantization: Quantization | None
 
+    @property
+    def block_types(self) -> dict[str, str]:
+        """The types of the weights that stay in blocks of a GGUF file, such as "Q4_1", by canonical name."""
+        raise NotImplementedError
+
+    @property
+    def has_small_weights(self) -> bool:
+        """Whether weights have fewer bits than float32 activations: quantised ones, or blocks of a GGUF file."""
+        return self.quantization is not None or any(kind != "F32" for kind in self.block_types.values())
+
     def to_weights(self) -> dict[str, np.ndarray]:
         """The canonical dictionary of the weights, as float32 copies: the input of `from_weights`.
 
-        A quantised model gives its dequantised weights.
+        A quantised model, or one in blocks, gives its dequantised weights.
         """
         return {name: np.array(self.weight_of(name), order="C") for name in weight_shapes(self.config)}
 

@@ -9,6 +9,7 @@ from tfguide.cost.flops import decode_flops, decode_flops_by_term, prefill_flops
 from tfguide.cost.intensity import critical_batch, critical_context, decode_intensity, intensity_ceiling
 from tfguide.cost.memory import (
     BYTES,
+    block_bytes,
     cache_bytes,
     kv_bytes,
     kv_bytes_per_token,
@@ -34,6 +35,7 @@ __all__ = [
     "attention_communication",
     "bandwidth_seconds",
     "best_mesh",
+    "block_bytes",
     "cache_bytes",
     "critical_batch",
     "critical_context",

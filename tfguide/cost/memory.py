@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS
 from tfguide.checks.values import check_choice, check_count, check_number
 from tfguide.compress import Quantization
 from tfguide.compress.quantized import quantized_weights
@@ -12,6 +13,7 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
 from tfguide.dtypes import BITS, CACHE_DTYPES, choose_cache_dtype, dtype_bytes
+from tfguide.weights import weight_table
 
 BYTES = {name: dtype_bytes(name) for name in BITS}
 ATTENTIONS = ("batch", "head")
@@ -36,6 +38,25 @@ def quantized_bytes(config: ModelConfig, quantization: Quantization, dtype: str 
     weights = quantized_weights(config).values()
     packed = sum(quantization.weight_bytes(*weight.shape) for weight in weights if weight.is_matrix)
     return int(packed + sum(weight.size for weight in weights if not weight.is_matrix) * dtype_bytes(dtype))
+
+
+def block_bytes(config: ModelConfig, block_types: Mapping[str, str]) -> int:
+    """The bytes of the weights of a model that keeps some of them in blocks of a GGUF file; others are float32.
+
+    block_types: `model.block_types`, such as "Q4_1" by canonical name. A tied head is the embedding, counted once.
+    Raises ValueError for a name or a type that does not exist, and for rows that are no multiple of its blocks.
+    """
+    table, total = weight_table(config), 0
+    for name in block_types:
+        check_choice("the name of a weight in blocks", name, tuple(table))
+    for name, weight in table.items():
+        kind = block_types.get(name, "F32")
+        check_choice("a type of blocks", kind, tuple(NUMBERS))
+        block, row = BLOCK_TYPES[NUMBERS[kind]], weight.shape[0 if weight.is_matrix else -1]
+        if row % block.size:
+            raise ValueError(f"{name!r} must have rows of a multiple of {block.size} numbers in type {kind}, got {row}")
+        total += weight.size // block.size * block.n_bytes
+    return total
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16", scale_bytes: float = 0) -> float:

@@ -26,7 +26,10 @@ class CompiledGenerator(Generator):
 
     def __init__(self, model: Any, max_length: int, batch_size: int):
         self.batch_size, self.max_length = check_cache_sizes(model.config, batch_size, max_length)
+        if model.block_types:  # a compiler reads tensors, not blocks of a file
+            model = model.with_weights(model.config, model.to_weights())
         self.model, self.config, self.quantization = model, model.config, model.quantization
+        self.has_small_weights = model.has_small_weights
         self._announced: set[str] = set()
 
     def generate(

@@ -14,11 +14,13 @@ from tfguide.native.memory import MemoryReader
 from tfguide.native.model import ArrayDecoder
 from tfguide.native.rowwise import activate, normalise, rotate
 from tfguide.native.storage import ArrayStorage, empty_arrays
+from tfguide.native.stored import matrix_of_blocks
 from tfguide.native.tensors import address_of
 
 __all__ = [
     "BLOCK_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MANY_TOKENS", "MAX_ROWS", "ArrayDecoder", "ArrayStorage",
     "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator", "NativeUnavailable",
     "UnsupportedModel", "activate", "address_of", "check", "cores", "empty_arrays", "is_available", "is_built", "level",
-    "library", "load", "multiply", "normalise", "processor_vendor", "rotate", "unpack", "use_huge_pages",
+    "library", "load", "matrix_of_blocks", "multiply", "normalise", "processor_vendor", "rotate", "unpack",
+    "use_huge_pages",
 ]  # fmt: skip

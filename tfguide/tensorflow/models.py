@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfguide.checkpoints import Blocks
 from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
 from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
@@ -195,6 +196,13 @@ def from_quantized(
     with left_out():  # no memory for matrices that will be replaced
         model = empty_model(config, dtype)
     return model.fill_quantized(quantization, arrays)
+
+
+def from_blocks(config: ModelConfig, arrays: Mapping[str, Blocks | np.ndarray]) -> Encoder | Decoder | EncoderDecoder:
+    """The model with the weights of `tfguide.checkpoints.read_blocks`: blocks stay blocks, activations are float32."""
+    with left_out(tables=True):
+        model = empty_model(config)
+    return model.fill_blocks(arrays)
 
 
 def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decoder | EncoderDecoder:

@@ -14,7 +14,7 @@ from tfguide.tensorflow.tensors import to_float32
 
 
 class Generator(verbs.Generator):
-    """`tfguide.generation.Generator` in TensorFlow: a model has `compute_dtype` and `quantization`.
+    """`tfguide.generation.Generator` in TensorFlow: a model has `compute_dtype` and `has_small_weights`.
 
     It defines `read` and `logits`.
     """
@@ -28,7 +28,7 @@ class Generator(verbs.Generator):
         activations, but float16 if the weights are quantised and the activations are float32. Raises as `KVCache`, and
         ValueError for another type.
         """
-        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.quantization is not None)
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype)
 
     def last_hidden(self, hidden, chunk, before):

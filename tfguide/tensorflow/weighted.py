@@ -9,13 +9,15 @@ from typing import Self
 import keras
 import numpy as np
 
+from tfguide.checkpoints import Blocks
 from tfguide.compress import Quantization, weighted
 from tfguide.compress.quantized import array_names, quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.tensorflow.linear import left_out
+from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear
+from tfguide.tensorflow.linear import embedding, left_out
 from tfguide.tensorflow.quantized import QuantizedLinear
 from tfguide.tensorflow.tensors import to_float32
-from tfguide.weights import check_dtype, check_weights, weight_shapes
+from tfguide.weights import check_dtype, check_weights, weight_shapes, weight_table
 
 
 class Weighted(weighted.Weighted):
@@ -25,6 +27,16 @@ class Weighted(weighted.Weighted):
     def dtype_name(self) -> str:
         """The type of the weights and the activations, by the name that both frameworks use."""
         return self.compute_dtype
+
+    @property
+    def block_types(self) -> dict[str, str]:
+        """The types of the weights that stay in blocks of a GGUF file, such as "Q4_1", by canonical name."""
+        layers = {name: layer_of(self, name.rpartition(".")[0]) for name in weight_shapes(self.config)}
+        return {
+            name: layer.blocks.block_type
+            for name, layer in layers.items()
+            if isinstance(layer, (BlockLinear, BlockEmbedding)) and name.endswith(".weight")
+        }
 
     def weight_of(self, name: str) -> np.ndarray:
         """One weight of the canonical dictionary, float32; the matrix of a tied head is "head.weight"."""
@@ -70,6 +82,22 @@ class Weighted(weighted.Weighted):
                 variable_of(self, name).assign(arrays[name])
         return self
 
+    def fill_blocks(self, arrays: Mapping[str, Blocks | np.ndarray]) -> Self:
+        """Set weights that stay in blocks, and others in float32; return the model, ready for inference."""
+        for name, array in arrays.items():
+            path, _, _ = name.rpartition(".")
+            parent, _, own = path.rpartition(".")
+            layer = layer_of(self, path)
+            if isinstance(array, Blocks):
+                is_matrix = weight_table(self.config)[name].is_matrix
+                layer = BlockLinear(array, arrays.get(f"{path}.bias")) if is_matrix else BlockEmbedding(array)
+                setattr(layer_of(self, parent), own, layer)
+            elif not isinstance(layer, BlockLinear):  # which holds its bias
+                if isinstance(layer, keras.layers.Identity):  # a table that was left out
+                    setattr(layer_of(self, parent), own, embedding(*array.shape))
+                variable_of(self, name).assign(array)
+        return self
+
 
 @contextlib.contextmanager
 def policy(dtype: str) -> Iterator[None]:
@@ -94,8 +122,8 @@ def variable_of(model, name: str):
     """The Keras variable behind a canonical name, which is the path of attributes that leads to it."""
     path, _, last = name.rpartition(".")
     layer = layer_of(model, path)
-    if last == "weight" and isinstance(layer, (keras.layers.Dense, QuantizedLinear)):
+    if last == "weight" and isinstance(layer, (keras.layers.Dense, QuantizedLinear, BlockLinear)):
         last = "kernel"
-    if last == "weight" and isinstance(layer, keras.layers.Embedding):
+    if last == "weight" and isinstance(layer, (keras.layers.Embedding, BlockEmbedding)):
         last = "embeddings"
     return getattr(layer, last)

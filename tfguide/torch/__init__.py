@@ -14,6 +14,7 @@ from tfguide.torch.cache import KVCache, QuantizedKVCache, QuantizedStorage, Sli
 from tfguide.torch.checkpoints import load_checkpoint
 from tfguide.torch.fast import CompiledDecoder, FastDecoder, accelerate
 from tfguide.torch.feedforward import FeedForward, activate
+from tfguide.torch.gguf import BlockEmbedding, BlockLinear
 from tfguide.torch.masks import Mask, causal_mask, padding_mask
 from tfguide.torch.models import (
     Decoder, Encoder, EncoderDecoder, from_weights, sentence_embeddings,
@@ -24,12 +25,13 @@ from tfguide.torch.quantized import QuantizedLinear
 from tfguide.torch.tiled import tiled_attention
 
 __all__ = [
-    "CompiledDecoder", "Decoder", "DecoderBlock", "Encoder", "EncoderBlock", "EncoderDecoder", "FastDecoder",
-    "FeedForward", "KVCache", "LayerNorm", "Mask", "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear",
-    "QuantizedStorage", "RMSNorm", "SlidingCache", "Storage", "accelerate", "activate", "alibi_bias",
-    "attention_maps", "attention_weights", "beam_search", "causal_mask", "from_weights", "fused_attention",
-    "generate", "layer_changes", "layer_norm", "load_checkpoint", "padding_mask", "perplexity", "pool_kv_heads",
-    "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize", "relative_bias",
-    "rms_norm", "rotary_angles", "rotate", "save_checkpoint", "save_gguf", "scaled_dot_product_attention",
-    "sentence_embeddings", "sinusoidal_positions", "speculative_generate", "stream", "tiled_attention", "to_weights",
+    "BlockEmbedding", "BlockLinear", "CompiledDecoder", "Decoder", "DecoderBlock", "Encoder", "EncoderBlock",
+    "EncoderDecoder", "FastDecoder", "FeedForward", "KVCache", "LayerNorm", "Mask", "MultiHeadAttention",
+    "QuantizedKVCache", "QuantizedLinear", "QuantizedStorage", "RMSNorm", "SlidingCache", "Storage", "accelerate",
+    "activate", "alibi_bias", "attention_maps", "attention_weights", "beam_search", "causal_mask", "from_weights",
+    "fused_attention", "generate", "layer_changes", "layer_norm", "load_checkpoint", "padding_mask", "perplexity",
+    "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
+    "relative_bias", "rms_norm", "rotary_angles", "rotate", "save_checkpoint", "save_gguf",
+    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "speculative_generate", "stream",
+    "tiled_attention", "to_weights",
 ]  # fmt: skip

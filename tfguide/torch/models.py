@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tfguide.checkpoints import Blocks
 from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
 from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
@@ -174,6 +175,11 @@ def from_quantized(
 ) -> Encoder | Decoder | EncoderDecoder:
     """The quantised model with the given arrays, by name: see `tfguide.compress.quantized.quantized_shapes`."""
     return empty_model(config, dtype).fill_quantized(quantization, arrays)
+
+
+def from_blocks(config: ModelConfig, arrays: Mapping[str, Blocks | np.ndarray]) -> Encoder | Decoder | EncoderDecoder:
+    """The model with the weights of `tfguide.checkpoints.read_blocks`: blocks stay blocks, activations are float32."""
+    return empty_model(config).fill_blocks(arrays)
 
 
 def empty_model(config: ModelConfig, dtype: str = "float32") -> Encoder | Decoder | EncoderDecoder:

@@ -13,7 +13,7 @@ from tfguide.torch.tensors import as_tensor, to_float32
 
 
 class Generator(verbs.Generator):
-    """`tfguide.generation.Generator` in PyTorch: a model has `dtype`, `device` and `quantization`.
+    """`tfguide.generation.Generator` in PyTorch: a model has `dtype`, `device` and `has_small_weights`.
 
     It defines `read` and `logits`.
     """
@@ -27,7 +27,7 @@ class Generator(verbs.Generator):
         activations, but float16 if the weights are quantised and the activations are float32. Raises as `KVCache`, and
         ValueError for another type.
         """
-        dtype = choose_cache_dtype(cache_dtype, str(self.dtype).removeprefix("torch."), self.quantization is not None)
+        dtype = choose_cache_dtype(cache_dtype, str(self.dtype).removeprefix("torch."), self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype, self.device)
 
     def last_hidden(self, hidden, chunk, before):

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from tfguide.checkpoints import Blocks
 from tfguide.compress import Quantization, weighted
 from tfguide.compress.quantized import array_names, quantized_weights
 from tfguide.config import ModelConfig
+from tfguide.torch.gguf import BlockEmbedding, BlockLinear
 from tfguide.torch.linear import left_out
 from tfguide.torch.quantized import QuantizedLinear
 from tfguide.torch.tensors import to_float32
@@ -23,18 +25,29 @@ class Weighted(weighted.Weighted):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights and the activations."""
-        return self.embedding.token.weight.dtype
+        """The type of the weights and the activations; blocks are dequantised to float32."""
+        token = self.embedding.token
+        return torch.float32 if isinstance(token, BlockEmbedding) else token.weight.dtype
 
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.embedding.token.weight.device
+        return next(self.parameters()).device
 
     @property
     def dtype_name(self) -> str:
         """The type of the weights and the activations, by the name that both frameworks use."""
         return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def block_types(self) -> dict[str, str]:
+        """The types of the weights that stay in blocks of a GGUF file, such as "Q4_1", by canonical name."""
+        layers = {name: self.get_submodule(name.rpartition(".")[0]) for name in weight_shapes(self.config)}
+        return {
+            name: layer.blocks.block_type
+            for name, layer in layers.items()
+            if isinstance(layer, (BlockLinear, BlockEmbedding)) and name.endswith(".weight")
+        }
 
     def weight_of(self, name: str) -> np.ndarray:
         """One weight of the canonical dictionary, float32; the matrix of a tied head is "head.weight"."""
@@ -83,6 +96,20 @@ class Weighted(weighted.Weighted):
                 setattr(self.get_submodule(parent), own, layer)
             elif not isinstance(self.get_submodule(path), QuantizedLinear):  # which holds its bias
                 tensor = torch.tensor(arrays[name], dtype=dtype)
+                setattr(self.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))
+        return self.eval()
+
+    def fill_blocks(self, arrays: Mapping[str, Blocks | np.ndarray]) -> Self:
+        """Set weights that stay in blocks, and others in float32; return the model, ready for inference."""
+        for name, array in arrays.items():
+            path, attribute = name.rsplit(".", 1)
+            parent, _, own = path.rpartition(".")
+            if isinstance(array, Blocks):
+                is_matrix = weight_table(self.config)[name].is_matrix
+                layer = BlockLinear(array, arrays.get(f"{path}.bias")) if is_matrix else BlockEmbedding(array)
+                setattr(self.get_submodule(parent), own, layer)
+            elif not isinstance(self.get_submodule(path), BlockLinear):  # which holds its bias
+                tensor = torch.tensor(array, dtype=torch.float32)
                 setattr(self.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))
         return self.eval()
 

@@ -6,6 +6,7 @@ import gguf
 import numpy as np
 
 from tests.support import small_config
+from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS
 from tfguide.parts import RopeScaling
 
 LLAMA = dict(
@@ -101,3 +102,24 @@ def train(folder, style, vocab_size):
         json.dumps({"chat_template": "{{ messages }}", "add_bos_token": False})
     )
     return tokenizer
+
+
+# Where the float16 scales of a block begin; all other bytes may be any.
+HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q8_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+
+
+def random_blocks(stream, block_type, shape):
+    """Random blocks of a matrix (rows, in): uint8 (rows, bytes), whose numbers are about 0.05, as weights are."""
+    rows, d_in = shape
+    if block_type in ("F32", "F16", "BF16"):
+        numbers = stream.normal(0, 0.05, shape).astype(np.float16 if block_type == "F16" else "<f4")
+        return numbers.view("<u2")[:, 1::2].copy().view(np.uint8) if block_type == "BF16" else numbers.view(np.uint8)
+    block = BLOCK_TYPES[NUMBERS[block_type]]
+    data = stream.integers(0, 256, (rows * d_in // block.size, block.n_bytes), dtype=np.uint8)
+    largest = {"Q4_0": 8, "Q4_1": 15, "Q5_0": 16, "Q8_0": 127, "Q4_K": 15 * 63, "Q5_K": 31 * 63, "Q6_K": 32 * 127}
+    for at in HALVES[block_type]:
+        scale = stream.uniform(0.5, 1.5, (len(data), 1)) * 0.1 / largest[block_type]
+        if at == 2:  # a minimum, near the middle of the levels
+            scale *= {"Q4_1": -7.5, "Q4_K": 7.5, "Q5_K": 15.5}[block_type]
+        data[:, at : at + 2] = scale.astype("<f2").view(np.uint8)
+    return data.reshape(rows, -1)

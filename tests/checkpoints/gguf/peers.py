@@ -4,6 +4,9 @@ import gguf
 import numpy as np
 import torch
 
+from tests.checkpoints.gguf.made import random_blocks
+from tfguide.checkpoints.gguf.quantise import quantise
+
 # A type for each kind of tensor in turn, so that every file has several.
 TYPES = ("Q8_0", "F16", "Q4_1", "F32", "Q5_0", "BF16", "Q4_0")
 
@@ -36,7 +39,7 @@ def write(model, file, types=TYPES, **more):
         kind = gguf.GGMLQuantizationType[types[i % len(types)]]
         if rows.ndim == 1 or rows.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
             kind = gguf.GGMLQuantizationType.F32
-        data = gguf.quants.quantize(np.ascontiguousarray(rows), kind)
+        data = quantised(np.ascontiguousarray(rows), kind)
         writer.add_tensor(theirs, data, raw_dtype=kind)
         rows = gguf.quants.dequantize(data, kind)
         if heads:
@@ -49,6 +52,13 @@ def write(model, file, types=TYPES, **more):
     writer.write_tensors_to_file()
     writer.close()
     return file
+
+
+def quantised(rows, kind):
+    """Rows as blocks: by the package `gguf`, by this one in Q4_K, and at random in types that neither writes."""
+    if kind.name in ("Q5_K", "Q6_K"):
+        return random_blocks(np.random.default_rng(rows.size), kind.name, rows.shape)
+    return quantise(rows, kind.name) if kind.name == "Q4_K" else gguf.quants.quantize(rows, kind)
 
 
 def fill(model, file):

@@ -7,6 +7,9 @@ from types import ModuleType
 
 import numpy as np
 
+from tfguide.checkpoints.gguf.dequantise import DEQUANTISE
+from tfguide.checks.values import check_choice
+
 
 @dataclass(frozen=True)
 class BlockType:
@@ -58,29 +61,56 @@ class Blocks:
     """A matrix as rows of blocks, (out, in): each row has the weights of one output, or is the vector of one token.
 
     block_type: one of BLOCK_TYPES by name. shape: (out, in). data: uint8 (out, bytes), most often mapped from a file.
+    Raises ValueError for an unknown type, and for data of another type or shape.
     """
 
     block_type: str
     shape: tuple[int, int]
     data: np.ndarray
 
+    def __post_init__(self):
+        check_choice("block_type", self.block_type, tuple(NUMBERS))
+        block, (d_out, d_in) = BLOCK_TYPES[NUMBERS[self.block_type]], self.shape
+        if d_in % block.size:
+            raise ValueError(f"rows must be a multiple of {block.size} numbers in type {block.name}, got {d_in}")
+        expected = d_out, d_in // block.size * block.n_bytes
+        if self.data.dtype != np.uint8 or self.data.shape != expected:
+            raise ValueError(
+                f"data must be uint8 {expected} for {self.shape} numbers in type {block.name}, got {self.data.dtype} "
+                f"{self.data.shape}"
+            )
+
     def dequantised(self) -> np.ndarray:
-        """The numbers (out, in), float32. Raises ImportError where that takes the package `gguf`."""
+        """The numbers (out, in), float32. Raises ImportError for a type that takes the package `gguf`."""
         return dequantise(self.data, self.block_type)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The numbers of some rows, by their integers (...): (..., in), float32. Raises as `dequantised`."""
+        return dequantise(self.data[rows], self.block_type)
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes of all blocks."""
+        return self.data.nbytes
 
 
 def dequantise(data: np.ndarray, block_type: str) -> np.ndarray:
     """Rows of blocks (..., bytes), uint8, as float32 numbers (..., in), in an array of their own.
 
-    The package `gguf` does it, except for plain numbers. Raises ImportError where it is needed and missing.
+    The package `gguf` dequantises types that are rare in files. Raises ImportError where it is needed and missing.
     """
     data = np.asarray(data)  # of a file: the result is no np.memmap
     if block_type in _PLAIN:
         return np.ascontiguousarray(data).view(_PLAIN[block_type]).astype(np.float32)
     if block_type == "BF16":  # the upper half of a float32
         return (np.ascontiguousarray(data).view("<u2").astype(np.uint32) << 16).view(np.float32)
-    gguf = import_gguf(f"dequantise blocks of type {block_type}")
     with np.errstate(all="ignore"):  # a block may hold any bits: what is not finite is not finite in llama.cpp either
+        if block_type in DEQUANTISE:
+            *rows, n_bytes = data.shape
+            block = BLOCK_TYPES[NUMBERS[block_type]]
+            numbers = DEQUANTISE[block_type](data.reshape(-1, block.n_bytes))
+            return numbers.reshape(*rows, n_bytes // block.n_bytes * block.size)
+        gguf = import_gguf(f"dequantise blocks of type {block_type}")
         return gguf.quants.dequantize(data, gguf.GGMLQuantizationType(NUMBERS[block_type]))
 
 

@@ -28,6 +28,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
     Compile time is long and grows with the number of layers. It pays off for many texts; for a few, `accelerate` is
     ready at once and finishes sooner. A terminal shows the seconds.
 
+    A model in blocks of a GGUF file is dequantised first.
     Raises ValueError for a model that is not decoder-only, and sizes below 1.
     """
 
@@ -70,7 +71,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
         cache_dtype: as in the model's `new_cache`; the step is compiled once for each type.
         """
         check_fits(self, batch_size, max_length)
-        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.quantization is not None)
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return cache_of_type(self.config, self.batch_size, self.max_length, dtype, TensorStorage)
 
     def run_step(self, tokens, cache):

@@ -13,6 +13,7 @@ from tfguide.compress.quantized import quantized_weights
 from tfguide.dtypes import CACHE_DTYPES, choose_cache_dtype
 from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView, cache_of_type
 from tfguide.tensorflow.fast.tree import prompt_tree
+from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear
 from tfguide.tensorflow.inputs import count_tokens, extend, positions_of
 from tfguide.tensorflow.models import Decoder
 from tfguide.tensorflow.quantized import QuantizedLinear
@@ -48,10 +49,11 @@ class FastDecoder(native.NativeGenerator, Generator):
         threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = _linear_layers(model)
-        matrices = {name: _matrix(layer) for name, layer in linear.items()}
-        embedding = native.Matrix.of(_array_of(model.embedding.token.embeddings), "rows")
+        matrices = {name: _matrix(layer, threads) for name, layer in linear.items()}
+        embedding = _table(model.embedding.token, threads)
         super().__init__(model.config, embedding, matrices, vectors, threads)
         self.model, self.quantization, self.compute_dtype = model, model.quantization, model.compute_dtype
+        self.has_small_weights = model.has_small_weights
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
         # The products of quantised layers are no part of a graph.
         readers = CACHE_DTYPES if self.quantization is None else ()
@@ -75,7 +77,8 @@ class FastDecoder(native.NativeGenerator, Generator):
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.shape.num_elements() // self.config.d_model
-        if rows > native.HEAD_ROWS:
+        rounds = self.head.format.endswith("a8")  # then the kernels are fast for any number of rows
+        if rows > native.HEAD_ROWS and not rounds:
             return self._prompt_tree.logits(hidden if self.head.is_packed else tf.cast(hidden, self.compute_dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
@@ -87,7 +90,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         activations, but float16 if the weights are quantised and the activations are float32. Raises as `KVCache`, and
         ValueError for another type.
         """
-        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.quantization is not None)
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype, ArrayStorage)
 
     def _prompt_reader(self, dtype):
@@ -142,12 +145,21 @@ def _linear_layers(model):
     return {path: layer_of(model, path) for path in paths}
 
 
-def _matrix(layer):
+def _matrix(layer, threads):
     bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
     if isinstance(layer, QuantizedLinear):
         rounds = layer.quantization.activation_bits is not None
         return native.Matrix.of_packed(layer.packed, layer.scale, layer.d_in, layer.d_out, rounds, bias, layer.unit)
+    if isinstance(layer, BlockLinear):
+        return native.matrix_of_blocks(layer.blocks, bias, threads)
     return native.Matrix.of(_array_of(layer.kernel), "columns", bias)
+
+
+def _table(layer, threads):
+    """The rows of an embedding."""
+    if isinstance(layer, BlockEmbedding):
+        return native.matrix_of_blocks(layer.blocks, threads=threads)
+    return native.Matrix.of(_array_of(layer.embeddings), "rows")
 
 
 def _array_of(variable: keras.Variable):

@@ -1,7 +1,7 @@
 """How a fast decoder reads a prompt: by a second tree of layers with the same parameters, whose products are kernels.
 
-Quantised layers multiply packed weights. TensorFlow's graph computes everything between the products and fuses some of
-it. A call does not change the tree, so threads may share it.
+Layers with weights that are quantised, or in blocks, multiply packed weights. TensorFlow's graph computes everything
+between the products and fuses some of it. A call does not change the tree, so threads may share it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide import native
+from tfguide.tensorflow.gguf import BlockLinear
 from tfguide.tensorflow.linear import left_out
 from tfguide.tensorflow.models import Decoder, empty_model
 from tfguide.tensorflow.quantized import QuantizedLinear
@@ -28,7 +29,7 @@ def prompt_tree(
 
     layers, matrices: the linear layers, by their names in the model. `model` is not changed.
     """
-    if model.quantization is None:
+    if not any(matrix.is_packed for matrix in matrices.values()):
         return model
     with left_out(tables=True):
         tree = empty_model(model.config, model.dtype_name)
@@ -41,7 +42,7 @@ def prompt_tree(
         tree.decoder.final_norm = model.decoder.final_norm
     for name, layer in layers.items():
         parent, _, own = name.rpartition(".")
-        setattr(layer_of(tree, parent), own, PackedLinear(layer, matrices[name], threads))
+        setattr(layer_of(tree, parent), own, _leaf(layer, matrices[name], threads))
     return tree
 
 
@@ -79,3 +80,31 @@ class PackedLinear(keras.layers.Layer):
         y = rows @ tf.convert_to_tensor(weight)
         y = y if self._scale is None else y * self._scale
         return y if self.bias is None else y + tf.cast(self.bias, tf.float32)
+
+
+class KernelLinear(keras.layers.Layer):
+    """A layer in blocks of a GGUF file whose product is a kernel, with 8-bit activations.
+
+    The result for a row does not depend on the other rows.
+    """
+
+    def __init__(self, matrix: native.Matrix, threads: int):
+        super().__init__(autocast=False)
+        self.matrix, self._threads, self.built = matrix, threads, True
+
+    def call(self, x):
+        """x: (..., in) to (..., out)."""
+        rows = tf.reshape(tf.cast(x, tf.float32), (-1, self.matrix.d_in))
+        y = self._product(rows) if tf.executing_eagerly() else tf.py_function(self._product, [rows], tf.float32)
+        y = tf.reshape(y, tf.concat([tf.shape(x)[:-1], [self.matrix.d_out]], axis=0))
+        return tf.cast(tf.ensure_shape(y, (*x.shape[:-1], self.matrix.d_out)), x.dtype)
+
+    def _product(self, rows):  # eager: (rows, in) to (rows, out), float32
+        return tf.constant(native.multiply(self.matrix, rows.numpy(), self._threads))
+
+
+def _leaf(layer, matrix, threads):
+    """The replacement of a linear layer: one whose product is a kernel, or the layer itself."""
+    if not isinstance(layer, BlockLinear):
+        return PackedLinear(layer, matrix, threads)
+    return KernelLinear(matrix, threads) if matrix.format.endswith("a8") else layer

@@ -25,6 +25,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
     texts; for a few, `accelerate` is ready at once and finishes sooner. A terminal shows the seconds.
 
     If PyTorch finds no C++ compiler, it warns once and continues without compiling.
+    A model in blocks of a GGUF file is dequantised first.
     Raises ValueError for a model that is not decoder-only, and sizes below 1.
     """
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tfguide import native
 from tfguide.checks.values import check_count
 from tfguide.torch.fast.tree import prompt_tree
+from tfguide.torch.gguf import BlockEmbedding, BlockLinear
 from tfguide.torch.inputs import count_tokens, extend
 from tfguide.torch.models import Decoder
 from tfguide.torch.quantized import QuantizedLinear
@@ -42,18 +43,19 @@ class FastDecoder(native.NativeGenerator, Generator):
         native.check(model.config)
         threads = torch.get_num_threads() if threads is None else check_count("threads", threads)
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
-        linear = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, QuantizedLinear))}
-        matrices = {name: _matrix(layer) for name, layer in linear.items()}
-        embedding = native.Matrix.of(model.embedding.token.weight, "rows")
+        kinds = nn.Linear, QuantizedLinear, BlockLinear
+        linear = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+        matrices = {name: _matrix(layer, threads) for name, layer in linear.items()}
+        embedding = _table(model.embedding.token, threads)
         super().__init__(model.config, embedding, matrices, vectors, threads)
         self.model, self.quantization, self.dtype, self.device = model, model.quantization, model.dtype, model.device
+        self.has_small_weights, self._in_blocks = model.has_small_weights, bool(model.block_types)
         self._prompt_tree = prompt_tree(model, matrices, threads)
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
         """`hidden` of tensors that have been checked: the tokens follow those in the cache, and are added to it."""
         if token_types is not None or record is not None or not self.reads(cache, tokens.numel()):
-            model = self.model if torch.is_grad_enabled() else self._prompt_tree  # the kernels record no gradients
-            return model.read(tokens, cache, valid, token_types, record)
+            return self._by_layers().read(tokens, cache, valid, token_types, record)
         extend(self, tokens, valid, cache, record)  # raises if the tokens do not fit
         hidden = self.run_kernels(tokens.numpy(), cache)
         cache.advance(count_tokens(tokens, valid))
@@ -62,11 +64,15 @@ class FastDecoder(native.NativeGenerator, Generator):
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.numel() // self.config.d_model
-        if rows > native.HEAD_ROWS:
-            tree = self.model if torch.is_grad_enabled() else self._prompt_tree
-            return tree.logits(hidden if self.head.is_packed else hidden.to(self.dtype))
+        rounds = self.head.format.endswith("a8")  # then the kernels are fast for any number of rows
+        if rows > native.HEAD_ROWS and not (rounds and self._by_layers() is self._prompt_tree):
+            return self._by_layers().logits(hidden if self.head.is_packed else hidden.to(self.dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return torch.from_numpy(logits).reshape(*hidden.shape[:-1], -1)
+
+    def _by_layers(self):
+        """The model where gradients are recorded, which kernels and weights in blocks do not, else its prompt tree."""
+        return self.model if torch.is_grad_enabled() and not self._in_blocks else self._prompt_tree
 
 
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
@@ -78,9 +84,18 @@ def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
     return FastDecoder(model, threads)
 
 
-def _matrix(layer):
+def _matrix(layer, threads):
     bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
     if isinstance(layer, QuantizedLinear):
         rounds = layer.quantization.activation_bits is not None
         return native.Matrix.of_packed(layer.packed, layer.scale, layer.d_in, layer.d_out, rounds, bias, layer.unit)
+    if isinstance(layer, BlockLinear):
+        return native.matrix_of_blocks(layer.blocks, bias, threads)
     return native.Matrix.of(layer.weight, "rows", bias)
+
+
+def _table(layer, threads):
+    """The rows of an embedding."""
+    if isinstance(layer, BlockEmbedding):
+        return native.matrix_of_blocks(layer.blocks, threads=threads)
+    return native.Matrix.of(layer.weight, "rows")

@@ -1,7 +1,8 @@
 """How a fast decoder reads a prompt: by a second tree of modules with the same parameters, whose leaves are kernels.
 
 Norms, activations and rotations take one pass over memory each. float32 products use oneDNN where it is faster.
-Quantised layers multiply packed weights. A call does not change the tree, so threads may share it.
+Layers with weights that are quantised, or in blocks, multiply packed weights. A call does not change the tree, so
+threads may share it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from tfguide import native
 from tfguide.torch.attention import MultiHeadAttention
 from tfguide.torch.feedforward import FeedForward
+from tfguide.torch.gguf import BlockLinear
 from tfguide.torch.linear import left_out
 from tfguide.torch.models import Decoder, empty_model
 from tfguide.torch.norms import LayerNorm, RMSNorm
@@ -120,17 +122,19 @@ class FastNorm(nn.Module):
 class FastLinear(nn.Module):
     """A linear layer that multiplies in float32, by `faster_product` where there is one, with its parameters.
 
-    PyTorch's own product of float16 on a CPU takes four times as long as one that converts the weights in every call.
+    PyTorch's own product of float16 on a CPU takes four times as long as one that converts the weights in every call,
+    as weights in blocks are dequantised.
     """
 
-    def __init__(self, layer: nn.Linear):
+    def __init__(self, layer: nn.Linear | BlockLinear):
         super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
-        self._product = faster_product()
+        self.layer, self._product = layer, faster_product()
 
     def forward(self, x):
         """x: (..., in) to (..., out)."""
-        weight, bias = (None if part is None else part.detach().float() for part in (self.weight, self.bias))
+        weight, bias = (
+            None if part is None else part.detach().float() for part in (self.layer.weight, self.layer.bias)
+        )
         rows = x.float()
         if self._product is None:
             return nn.functional.linear(rows, weight, bias).to(x.dtype)
@@ -169,6 +173,23 @@ class PackedLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
+class KernelLinear(nn.Module):
+    """A layer in blocks of a GGUF file whose product is a kernel, with 8-bit activations.
+
+    The result for a row does not depend on the other rows.
+    """
+
+    def __init__(self, matrix: native.Matrix, threads: int):
+        super().__init__()
+        self.matrix, self._threads = matrix, threads
+
+    def forward(self, x):
+        """x: (..., in) to (..., out)."""
+        rows = x.detach().reshape(-1, self.matrix.d_in).float().numpy()
+        y = torch.from_numpy(native.multiply(self.matrix, rows, self._threads))
+        return y.reshape(*x.shape[:-1], -1).to(x.dtype)
+
+
 def _leaf(module, matrix, threads):
     """The replacement of a module: one with kernels, or the module itself; None if its children are replaced."""
     if isinstance(module, MultiHeadAttention):
@@ -179,6 +200,8 @@ def _leaf(module, matrix, threads):
         return FastNorm(module, threads)
     if isinstance(module, QuantizedLinear):
         return PackedLinear(module, matrix, threads)
+    if isinstance(module, BlockLinear):
+        return KernelLinear(matrix, threads) if matrix.format.endswith("a8") else FastLinear(module)
     if isinstance(module, nn.Linear) and _is_slow(module.weight):
         return FastLinear(module)
     return module if not list(module.children()) else None

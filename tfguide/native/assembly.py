@@ -13,9 +13,9 @@ from tfguide.compress.packing import aligned
 from tfguide.compress.quantization import Quantization
 from tfguide.compress.quantized import array_names, pack_weights, quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.native.blocks import BLOCK_TYPES
 from tfguide.native.linear import Matrix
 from tfguide.native.model import ArrayDecoder
+from tfguide.native.stored import matrix_of_blocks
 from tfguide.weights import matrix_names, vector_names, weight_table
 
 EMBEDDING = "embedding.token.weight"
@@ -91,11 +91,7 @@ def from_blocks(config: ModelConfig, arrays: Mapping[str, Blocks | np.ndarray], 
     """
 
     def matrix(name):
-        blocks, bias = arrays[name], arrays.get(name.removesuffix("weight") + "bias")
-        d_out, d_in = blocks.shape
-        if blocks.block_type not in BLOCK_TYPES:
-            return _rows(aligned(blocks.dequantised()), bias)
-        return Matrix.of_blocks(blocks.block_type, blocks.data, d_in, d_out, bias, threads)
+        return matrix_of_blocks(arrays[name], arrays.get(name.removesuffix("weight") + "bias"), threads)
 
     embedding = matrix(EMBEDDING)
     matrices = {name.removesuffix(".weight"): matrix(name) for name in matrix_names(config)}

@@ -423,3 +423,27 @@ def test_a_prompt_read_with_kernels_gives_the_logits_of_the_model(changes, dtype
 
 def no_gradients(name):
     return load(name).models.torch.inference_mode() if name == "torch" else contextlib.nullcontext()
+
+
+def test_the_first_prompt_of_tensorflow_traces_one_block(monkeypatch):
+    """A graph of all blocks takes seconds to trace, and the first prompt would wait for it."""
+    decoder, made = import_module("tfguide.tensorflow.fast.decoder"), []
+
+    class Watched(decoder.PromptView):
+        def __init__(self, *arguments):
+            made.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(decoder, "PromptView", Watched)
+    model, weights = make("tensorflow", positions="rotary", n_layers=5, max_positions=80, n_kv_heads=2)
+    fast = load("tensorflow").accelerate(model)
+    tokens = np.random.default_rng(1).integers(0, 37, (2, 70))
+    want = ref.from_weights(model.config, weights)(tokens)
+    for n in (70, 66, 69):
+        cache = fast.new_cache(2, 80)
+        got = fast(tensor("tensorflow", tokens[:, :n]), cache=cache)
+        np.testing.assert_allclose(to_float(got), want[:, :n], atol=1e-5)
+        step = fast.decode(tokens[:, 0], cache)
+        longer = np.concatenate([tokens[:, :n], tokens[:, :1]], axis=1)
+        np.testing.assert_allclose(step, ref.from_weights(model.config, weights)(longer)[:, -1], atol=1e-5)
+    assert made == [1]

@@ -210,7 +210,8 @@ def test_on_a_terminal_arrows_bring_lines_back_and_interrupts_do_not_end_it(chec
 def test_smollm_answers(chat, name):
     done, out, err = chat(
         "What is the capital of France?", "And of Italy?", path=None,
-        more=["--framework", name, "--context", "256"],
+        # Multiplied by activations of 8 bits, the blocks make "L'" more likely than "The", as in llama.cpp.
+        more=["--framework", name, "--context", "256", "--dtype", "float32"],
     )  # fmt: skip
     assert done == 0
     assert "> What is the capital of France?\nThe capital of France is Paris.\n" in out

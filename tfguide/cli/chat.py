@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
+from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of, starting
 from tfguide.generation.sampling import Sampling
 from tfguide.loading import find_checkpoint, open_checkpoint
 from tfguide.text import Conversation, read_template, read_tokenizer
@@ -59,9 +59,10 @@ def run(options: argparse.Namespace) -> int:
 def _start(options):
     sampling = sampling_of(options)
     path = find_checkpoint(options.checkpoint)
-    checkpoint = open_checkpoint(path)
-    tokenizer, template = read_tokenizer(checkpoint), read_template(checkpoint)
-    model = load(options, checkpoint)
+    with starting():
+        checkpoint = open_checkpoint(path)
+        tokenizer, template = read_tokenizer(checkpoint), read_template(checkpoint)
+        model = load(options, checkpoint)
     conversation = Conversation(
         model, tokenizer, template, options.system, sampling, options.context, options.max_new_tokens, options.stop,
         options.cache_dtype,

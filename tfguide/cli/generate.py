@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of
+from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of, starting
 from tfguide.generation import stream
 from tfguide.generation.sampling import GREEDY
 from tfguide.loading import find_checkpoint, open_checkpoint
@@ -31,10 +31,11 @@ def add_commands(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the text that continues the prompt as its tokens come, then the speed on stderr; returns 0."""
     sampling = sampling_of(options)
-    checkpoint = open_checkpoint(find_checkpoint(options.checkpoint))
-    tokenizer = read_tokenizer(checkpoint)
-    prompt = tokenizer.encode(options.prompt).ids
-    model = load(options, checkpoint)
+    with starting():
+        checkpoint = open_checkpoint(find_checkpoint(options.checkpoint))
+        tokenizer = read_tokenizer(checkpoint)
+        prompt = tokenizer.encode(options.prompt).ids
+        model = load(options, checkpoint)
     tokens = stream(model, prompt, options.max_new_tokens, options.stop, sampling, cache_dtype=options.cache_dtype)
     # Where the text goes elsewhere, the terminal shows the progress. On one terminal they would write into each other.
     live = sys.stderr if sys.stderr.isatty() and not sys.stdout.isatty() else None

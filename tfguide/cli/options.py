@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import gc
 import os
 import sys
 import warnings
@@ -72,6 +73,18 @@ def load(options: argparse.Namespace, checkpoint: Path | GgufFile) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _warnings_printed():
         return load_any(checkpoint, options.framework, options.dtype, options.ignore, options.plain)
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """A block without garbage collection: each one would look through all tokens of a vocabulary, and free nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextlib.contextmanager

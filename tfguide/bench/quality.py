@@ -31,15 +31,17 @@ from tfguide.loading import load_framework, try_accelerate
 PROMPT = 16  # tokens before the steps that are timed
 FILES = ("F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K")
 _FLOAT, _CALIBRATED, _AS_IT_IS = "float32", ", calibrated", ", the file as it is"
-# What is compared: a name, how the weights are quantised, and whether on text that the model reads.
+# What is compared: a name, how the weights are quantised, and whether on text that the model reads. 4-bit groups have a
+# minimum, unless they are symmetric.
 WEIGHTS: tuple[tuple[str, Quantization | None, bool], ...] = (
     (_FLOAT, None, False),
     ("8 bits", Quantization(8), False),
     ("8 bits, 8-bit activations", Quantization(8, 8), False),
+    ("4 bits, symmetric", Quantization(4, asymmetric=False), False),
     ("4 bits", Quantization(4), False),
-    ("4 bits, asymmetric", Quantization(4, asymmetric=True), False),
-    (f"4 bits, asymmetric{_CALIBRATED}", Quantization(4, asymmetric=True), True),
-    (f"4 bits, asymmetric{_CALIBRATED}, 8-bit activations", Quantization(4, 8, asymmetric=True), True),
+    ("4 bits, 8-bit activations", Quantization(4, 8), False),
+    (f"4 bits{_CALIBRATED}", Quantization(4), True),
+    (f"4 bits{_CALIBRATED}, 8-bit activations", Quantization(4, 8), True),
 )
 
 
@@ -176,10 +178,10 @@ def table(result: dict) -> str:
     lines = [
         f"perplexity of {result['tokens']} tokens in windows of {result['window']}; "
         f"calibrated on {result['calibration_tokens']} others",
-        f"{'':17} {'weights':48}{'perplexity':>10}{'':9}{'bits':>6}{'MB':>6}{'tokens/s':>10}",
+        f"{'':17} {'weights':35}{'perplexity':>10}{'':9}{'bits':>6}{'MB':>6}{'tokens/s':>10}",
     ]
     for row in result["rows"]:
-        start = f"{show_name(row):17} {row['weights']:48}"
+        start = f"{show_name(row):17} {row['weights']:35}"
         if "error" in row:
             lines.append(f"{start}  {row['error']}")
             continue

@@ -20,7 +20,7 @@ from tfguide.bench.timing import machine
 from tfguide.tasks import smollm
 
 TARGET = Path(__file__).resolve().parent.parent / "book" / "appendices" / "conversations.json"
-FRAMEWORKS = ("torch", "tensorflow", "none")
+FRAMEWORKS = ("none", "torch", "tensorflow")
 TYPED = (
     "What is the capital of France?",
     "And of Italy?",

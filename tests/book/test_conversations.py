@@ -14,7 +14,7 @@ SPEED = re.compile(r"\[\d+ tokens read in \d+\.\d+ s, \d+ new at \d+\.\d+ tokens
 
 
 def test_each_is_a_command_that_exists():
-    assert {"torch", "tensorflow"} <= set(FOUND["conversations"])
+    assert set(FOUND["conversations"]) == {"none", "torch", "tensorflow"}
     for framework, one in FOUND["conversations"].items():
         assert one["command"] == f"tfguide chat --framework {framework}"
         cli.build_parser().parse_args(shlex.split(one["command"])[1:])

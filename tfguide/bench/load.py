@@ -22,7 +22,7 @@ from tfguide.bench.memory import resident
 from tfguide.bench.ours import OurRows
 from tfguide.bench.timing import machine, show_name
 from tfguide.checks.values import check_count
-from tfguide.loading import FRAMEWORKS, load_framework, load_model, try_accelerate
+from tfguide.loading import FRAMEWORKS, NONE, load_any, load_framework
 
 PROMPT = "The capital of France is Paris, and the capital"  # of ten tokens in SmolLM2's vocabulary
 SHORT = 10
@@ -31,13 +31,13 @@ CHUNK = 512  # tokens that are read at a time
 
 def bench_load(
     path: str | os.PathLike,
-    frameworks: Sequence[str] = FRAMEWORKS,
+    frameworks: Sequence[str] = (NONE, *FRAMEWORKS),
     peers: bool = False,
     prompts: Sequence[int] = (128, 1024),
     repeats: int = 5,
     keep: Callable[[dict], None] = lambda result: None,
 ) -> dict:
-    """Time a model file from the start of a process to its first token, in each framework in turn.
+    """Time a model file from the start of a process to its first token, in each framework in turn and in none.
 
     path: a GGUF file, or a checkpoint folder, which llama.cpp does not read. A row has, in seconds since the start of
     the process, "imported", "loaded" and "first", the first token after a prompt of ten tokens; "again", the seconds of
@@ -143,9 +143,10 @@ class _Ours:
     """This package's model of a file: reads prompts, each in a cache of its own."""
 
     def __init__(self, framework: str, path: str):
-        tg = load_framework(framework)
+        if framework != NONE:
+            load_framework(framework)
         self.imported = time.monotonic()
-        self._model = try_accelerate(tg, load_model(tg, path))
+        self._model = load_any(path, framework)
 
     def reader(self, prompt: np.ndarray) -> Callable[[], object]:
         rows = OurRows(self._model, prompt, 1)

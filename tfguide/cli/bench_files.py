@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from tfguide.cli.checks import check_json_file, use_llama_cpp
-from tfguide.loading import FRAMEWORKS, find_checkpoint
+from tfguide.loading import FRAMEWORKS, NONE, find_checkpoint
 
 
 def add_tasks(tasks: Any) -> None:
@@ -23,7 +23,8 @@ def add_tasks(tasks: Any) -> None:
     )  # fmt: skip
     quality.add_argument("--new-tokens", type=int, default=32, help="steps that are timed; default: 32")
     load = _add_task(tasks, "load", "seconds and memory up to the first token, and for prompts", _load)
-    load.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=list(FRAMEWORKS), help="default: all")
+    every = (NONE, *FRAMEWORKS)
+    load.add_argument("--framework", choices=every, nargs="+", default=every, help="default: all")
     load.add_argument("--prompt", type=int, nargs="+", default=[128, 1024], help="default: 128 1024")
 
 

@@ -22,8 +22,8 @@ from tfguide.tasks import smollm
 TARGET = Path(__file__).resolve().parent.parent / "book" / "appendices" / "conversations.json"
 FRAMEWORKS = ("none", "torch", "tensorflow")
 TYPED = (
-    "What is the capital of France?",
-    "And of Italy?",
+    "Name the capital of France in one sentence.",
+    "And the capital of Italy?",
     "Tell me in one sentence why people visit Rome.",
 )
 

@@ -178,10 +178,10 @@ def table(result: dict) -> str:
     lines = [
         f"perplexity of {result['tokens']} tokens in windows of {result['window']}; "
         f"calibrated on {result['calibration_tokens']} others",
-        f"{'':17} {'weights':35}{'perplexity':>10}{'':9}{'bits':>6}{'MB':>6}{'tokens/s':>10}",
+        f"{'':17} {'weights':39}{'perplexity':>10}{'':9}{'bits':>6}{'MB':>6}{'tokens/s':>10}",
     ]
     for row in result["rows"]:
-        start = f"{show_name(row):17} {row['weights']:35}"
+        start = f"{show_name(row):17} {row['weights']:39}"
         if "error" in row:
             lines.append(f"{start}  {row['error']}")
             continue

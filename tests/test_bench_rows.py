@@ -82,7 +82,7 @@ def test_the_share_is_that_of_the_smaller_bound():
 def test_llama_cpp_gets_every_row_in_a_sequence_of_its_own(n_rows, folder, peer, monkeypatch):
     monkeypatch.setattr(llama.LlamaRows, "BATCH", 5)  # a prompt takes two calls
     prompts = np.random.default_rng(1).integers(0, 97, (n_rows, 7))
-    theirs = llama.LlamaRows(llama.LlamaModel(folder, "float32"), prompts, 3)
+    theirs = llama.LlamaRows(llama.LlamaModel(llama.find_gguf(folder, "float32")), prompts, 3)
     mine = ours.OurRows(ours.load_ours("torch", folder, "float32"), prompts, 3)
     np.testing.assert_allclose(theirs.read(), mine.read(), atol=1e-4)
     whole = tg.generate(mine.model, prompts, 4, stop_tokens=[])

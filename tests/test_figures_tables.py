@@ -10,7 +10,7 @@ pytest.importorskip("IPython")
 pytest.importorskip("matplotlib")
 
 from tfguide.bench import predict
-from tfguide.figures import algorithms, benchmarks, conformance, tables, terminal
+from tfguide.figures import algorithms, benchmarks, conformance, quality, tables, terminal
 from tfguide.figures.tables import Cell
 
 APPENDICES = Path(__file__).parents[1] / "book" / "appendices"
@@ -146,3 +146,32 @@ def test_the_instructions_are_counted_for_each_multiply_add():
     want = [row[who] / (row["rows"] * 768 * 768) for row in found["rows"] for who in ("tfguide", "llama.cpp")]
     assert shown == [f"{value:.3f}" for value in want] and len({row["level"] for row in found["rows"]}) == 3
     assert [row[0] for row in rows[1:6]] == ["float32", "bfloat16", "float16", "8 bits", "4 bits"]
+
+
+def test_the_table_of_quantisation_shows_what_was_measured():
+    found = json.loads((APPENDICES / "benchmarks" / "smollm2" / "quantization.json").read_text(encoding="utf-8"))
+    shown = [row for row in texts(quality.quantization_table(found))[1:] if len(row) > 1]
+    assert len(shown) == len(found["rows"]) >= 8
+    exact = found["rows"][0]
+    assert exact["weights"] == "float32" and shown[0][:3] == [f"{exact['perplexity']:.2f}", "+0.00%", "32.00"]
+    for row, cells in zip(found["rows"], shown, strict=True):
+        assert cells[0] == f"{row['perplexity']:.2f}" and cells[-1].startswith(row["weights"])
+        above = float(cells[1].replace("\u2212", "-").rstrip("%"))
+        assert above == pytest.approx(100 * (row["perplexity"] / exact["perplexity"] - 1), abs=0.006)
+    failed = {"rows": [exact, {"name": "llama.cpp", "weights": "F16", "error": "it <is> not"}]}
+    assert texts(quality.quantization_table(failed))[-1] == ["it &lt;is&gt; not", "F16"]
+
+
+def test_the_table_of_load_times_shows_what_was_measured():
+    found = json.loads((APPENDICES / "benchmarks" / "smollm2" / "load.json").read_text(encoding="utf-8"))
+    head, *shown = texts(quality.load_table(found))
+    assert head[:3] == ["first token, s", "memory, MB", "128 tokens, s"]
+    names = {"none": "tfguide, no framework", "torch": "tfguide, PyTorch", "tensorflow": "tfguide, TensorFlow"}
+    for row, cells in zip(found["rows"], shown, strict=True):
+        assert cells[0].startswith(f"{row.get('command', row['first']):.2f}") and cells[-1] == names.get(
+            row["framework"], row["name"]
+        )
+        assert cells[1] == f"{row['peak_bytes'] / 1e6:,.0f}"
+    failed = found | {"rows": [*found["rows"], {"name": "llama.cpp", "framework": "", "error": "it is not"}]}
+    assert texts(quality.load_table(failed))[-1] == ["it is not", "llama.cpp"]
+    assert quality.about(found).startswith("SmolLM2-135M-Instruct")

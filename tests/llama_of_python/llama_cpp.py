@@ -4,13 +4,12 @@ Tests put this folder into TFGUIDE_LLAMA_CPP. A sequence is the list of its toke
 """
 
 import ctypes
-import os
 from types import SimpleNamespace
 
 import numpy as np
 
 from tfguide import reference
-from tfguide.checkpoints import read_checkpoint
+from tfguide.checkpoints import read_gguf
 
 __version__ = "0.0"
 LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED = 0, 1
@@ -21,10 +20,10 @@ def llama_print_system_info():
 
 
 class Llama:
-    """The weights beside a GGUF file."""
+    """The weights of a GGUF file."""
 
     def __init__(self, file, **options):
-        self.config, self.weights = read_checkpoint(os.path.dirname(file))
+        self.config, self.weights = read_gguf(file)
         self.model = self
 
     def n_vocab(self):

@@ -10,7 +10,7 @@ from importlib import util
 
 import numpy as np
 
-from tfguide.bench.llama import LlamaCpp, has_llama_cpp
+from tfguide.bench.llama import LlamaCpp, find_gguf, has_llama_cpp
 from tfguide.config import ModelConfig
 from tfguide.loading import load_framework, load_model
 
@@ -106,7 +106,7 @@ def enter(kind: type, framework: str, folder: str, dtype: str, prompt: np.ndarra
     if kind is Ours:
         return Ours(framework, folder, dtype, prompt, device=device)
     if kind is LlamaCpp:
-        return LlamaCpp(folder, dtype, prompt, n_new)
+        return LlamaCpp(find_gguf(folder, dtype), prompt, n_new)
     return kind(folder, dtype, prompt, device) if kind is HuggingFace else kind(folder, dtype, prompt)
 
 

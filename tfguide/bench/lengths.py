@@ -17,7 +17,7 @@ import numpy as np
 
 from tfguide.bench import limits
 from tfguide.bench.agreement import check_agreement
-from tfguide.bench.llama import LlamaModel, LlamaRows, has_llama_cpp
+from tfguide.bench.llama import LlamaModel, LlamaRows, find_gguf, has_llama_cpp
 from tfguide.bench.models import bytes_read, kept_model
 from tfguide.bench.ours import OurRows, load_ours, plain_logits
 from tfguide.bench.timing import machine, median_ratio, show_machine, show_name, take_turns
@@ -203,6 +203,6 @@ def _load_llama(folder, dtype):
     if not has_llama_cpp():
         return None, "llama-cpp-python is not installed"
     try:
-        return LlamaModel(folder, dtype), None
+        return LlamaModel(find_gguf(folder, dtype)), None
     except Exception as error:  # ours are still worth timing
         return None, f"{type(error).__name__}: {error}"

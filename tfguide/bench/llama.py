@@ -76,16 +76,15 @@ def find_gguf(folder: str, dtype: str) -> str:
     file = os.path.join(folder, f"{dtype}.gguf")
     if not os.path.exists(file):
         write_gguf(folder, file, dtype)
-    _check_survives(file)
+    check_survives(file)
     return file
 
 
 class LlamaCpp:
-    """One text: llama.cpp reads a prompt and continues it greedily."""
+    """One text: llama.cpp reads a prompt (1, T) with the weights of a GGUF file, and continues it greedily."""
 
-    def __init__(self, folder: str, dtype: str, prompt: np.ndarray, n_new: int):
+    def __init__(self, file: str, prompt: np.ndarray, n_new: int):
         self.name, self.lib = "llama.cpp", load_llama_cpp()
-        file = find_gguf(folder, dtype)
         self.llm = self.lib.Llama(
             file, n_ctx=prompt.shape[1] + n_new + 1, n_batch=2048, n_ubatch=512, n_threads=cores(),
             n_threads_batch=cores(), verbose=False,
@@ -116,9 +115,8 @@ class LlamaCpp:
 class LlamaModel:
     """The weights of a GGUF file, which several contexts share."""
 
-    def __init__(self, folder: str, dtype: str):
+    def __init__(self, file: str):
         self.lib = load_llama_cpp()
-        file = find_gguf(folder, dtype)
         self.llm = self.lib.Llama(file, n_ctx=64, n_batch=32, verbose=False)
         self.model, self.vocab = self.llm.model, self.llm.n_vocab()
 
@@ -153,9 +151,14 @@ class LlamaRows:
     def read(self) -> np.ndarray:
         """Read the prompts into an empty cache: the logits (B, V) after them."""
         self.lib.llama_memory_clear(self.memory, True)
-        logits = np.stack([self._read_row(row) for row in range(len(self.prompts))])
+        logits = np.stack([self._read_row(row, 1)[-1] for row in range(len(self.prompts))])
         self.first = logits.argmax(axis=1)
         return logits
+
+    def score(self, last: int) -> np.ndarray:
+        """Read the prompts into an empty cache: the logits (B, n, V) after each of their `last` n tokens."""
+        self.lib.llama_memory_clear(self.memory, True)
+        return np.stack([self._read_row(row, last) for row in range(len(self.prompts))])
 
     def steps(self, n: int) -> np.ndarray:
         """Forget what follows the prompts, and decode n steps greedily: the chosen tokens (n, B)."""
@@ -177,14 +180,19 @@ class LlamaRows:
         self.lib.llama_batch_free(self.batch)
         self.lib.llama_free(self.context)
 
-    def _read_row(self, row):
-        tokens = self.prompts[row].tolist()
+    def _read_row(self, row, last):
+        """The logits (last, V) after the last tokens of a row."""
+        tokens, found = self.prompts[row].tolist(), []
         for start in range(0, len(tokens), self.BATCH):
             some = tokens[start : start + self.BATCH]
-            for place, token in enumerate(some):
-                self._put(place, token, row, start + place, start + place == len(tokens) - 1)
+            wanted = [start + place >= len(tokens) - last for place in range(len(some))]
+            for place, (token, is_wanted) in enumerate(zip(some, wanted, strict=True)):
+                self._put(place, token, row, start + place, is_wanted)
             self._decode(len(some))
-        return np.ctypeslib.as_array(self.lib.llama_get_logits_ith(self.context, -1), (self.model.vocab,)).copy()
+            if any(wanted):
+                shape = (sum(wanted), self.model.vocab)
+                found.append(np.ctypeslib.as_array(self.lib.llama_get_logits(self.context), shape).copy())
+        return np.concatenate(found)
 
     def _put(self, place, token, row, position, wanted):
         batch = self.batch
@@ -197,8 +205,11 @@ class LlamaRows:
             raise RuntimeError("llama.cpp could not read the tokens")
 
 
-def _check_survives(file):
-    """Load the file in another process first: a crash in this one would lose every other result."""
+def check_survives(file: str) -> None:
+    """Load a GGUF file in another process first: a crash in this one would lose every other result.
+
+    Raises RuntimeError where that process ends with an error.
+    """
     code = (
         "import sys\n"
         "from tfguide.bench.llama import load_llama_cpp\n"

@@ -37,20 +37,21 @@ def _main(name, framework, folder, dtype, prompt_length, n_new):
         import transformers  # noqa: F401
     if name == "KerasHub":
         import keras_hub  # noqa: F401
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     prompt = np.random.default_rng(0).integers(0, 100, (1, prompt_length))
     kind = entrants(framework, dtype, True)[name]
     contestant = enter(kind, framework, folder, dtype, prompt, n_new)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    loaded = _resident("VmRSS")
+    loaded = resident("VmRSS")
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # forget the peak of loading
     contestant.run(n_new)
-    print(json.dumps({"loaded_bytes": loaded - before, "peak_bytes": _resident("VmHWM") - before}))
+    print(json.dumps({"loaded_bytes": loaded - before, "peak_bytes": resident("VmHWM") - before}))
 
 
-def _resident(key):
+def resident(key: str) -> int:
+    """Bytes of this process's memory: "VmRSS" now, "VmHWM" at most; Linux only."""
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 

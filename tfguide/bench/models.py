@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from tfguide.checkpoints import read_checkpoint, write_checkpoint
+import numpy as np
+
+from tfguide.checkpoints import open_gguf, read_checkpoint, write_checkpoint
 from tfguide.compress import Quantization
-from tfguide.compress.quantized import quantized_weights
+from tfguide.compress.quantized import quantized_shapes, quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.cost.memory import cache_dtype, cache_scale_bytes, kv_bytes
 from tfguide.dtypes import BITS
 from tfguide.initialization import init_weights
+from tfguide.weights import weight_shapes
 
 # KerasHub's Llama assumes this eps: its converter ignores the folder's rms_norm_eps.
 SMALL = ModelConfig(
@@ -66,3 +71,42 @@ def bytes_read(config: ModelConfig, dtype: str, context: int, cache: str | None 
         matrices = sum(math.prod(shape) for shape in shapes) * BITS[dtype] // 8
     cache = cache or cache_dtype(dtype)
     return int(matrices + kv_bytes(config, 1, context, cache, cache_scale_bytes(cache)))
+
+
+def weights_size(config: ModelConfig, quantization: Quantization | None) -> dict[str, float]:
+    """What the weights of a model take, in float32 or quantised.
+
+    "n_bytes": all of them. "multiplied_bytes": the matrices that a step multiplies, the head among them. "bits": those
+    of one weight of these matrices, scales included.
+    """
+    matrices = [weight.shape for weight in quantized_weights(config).values() if weight.is_matrix]
+    if quantization is None:
+        multiplied = sum(4 * math.prod(shape) for shape in matrices)
+        n_bytes = sum(4 * math.prod(shape) for shape in weight_shapes(config).values())
+    else:
+        multiplied = sum(quantization.weight_bytes(*shape) for shape in matrices)
+        arrays = quantized_shapes(config, quantization).values()
+        n_bytes = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in arrays)
+    return _size(n_bytes, multiplied, sum(map(math.prod, matrices)))
+
+
+def file_size(path: str | os.PathLike) -> dict[str, Any]:
+    """What the weights of a GGUF file take, as `weights_size` says it, and the "block_type" of most of them.
+
+    Where there is no head, the embedding is multiplied instead.
+    """
+    tensors = open_gguf(path).tensors
+    tables = {"position_embd.weight", "token_types.weight"}
+    if "output.weight" in tensors:
+        tables.add("token_embd.weight")
+    matrices = [tensor for name, tensor in tensors.items() if len(tensor.shape) > 1 and name not in tables]
+    types = Counter()
+    for tensor in matrices:
+        types[tensor.block_type] += math.prod(tensor.shape)
+    n_bytes = sum(tensor.data.nbytes for tensor in tensors.values())
+    multiplied = sum(tensor.data.nbytes for tensor in matrices)
+    return _size(n_bytes, multiplied, types.total()) | {"block_type": types.most_common(1)[0][0]}
+
+
+def _size(n_bytes, multiplied, count):
+    return {"n_bytes": int(n_bytes), "multiplied_bytes": int(multiplied), "bits": 8 * multiplied / count}

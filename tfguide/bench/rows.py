@@ -15,7 +15,7 @@ import numpy as np
 
 from tfguide.bench import limits
 from tfguide.bench.agreement import check_agreement
-from tfguide.bench.llama import LlamaModel, LlamaRows, has_llama_cpp
+from tfguide.bench.llama import LlamaModel, LlamaRows, find_gguf, has_llama_cpp
 from tfguide.bench.models import kept_model
 from tfguide.bench.ours import OurRows, load_ours, plain_logits
 from tfguide.bench.timing import machine, median_ratio, show_machine, show_name, take_turns
@@ -125,7 +125,7 @@ def table(result: dict) -> str:
 def _llama(folder, dtype, prompts, batches, n_new):
     if not has_llama_cpp():
         raise ImportError("llama-cpp-python is not installed")
-    model = LlamaModel(folder, dtype)
+    model = LlamaModel(find_gguf(folder, dtype))
     return {batch: LlamaRows(model, prompts[:batch], n_new) for batch in batches}
 
 

@@ -1,4 +1,7 @@
-"""`tfguide bench`: time this package, and others in turn with it, at decoding, prompts, many rows and long texts."""
+"""`tfguide bench`: time this package, and others in turn with it, at decoding, prompts, many rows and long texts.
+
+What is measured of one model file stands in `bench_files`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import os
 import sys
 from typing import Any
 
-from tfguide.cli.checks import check_json_file
+from tfguide.cli.bench_files import add_tasks
+from tfguide.cli.checks import check_json_file, use_llama_cpp
 from tfguide.config import ModelConfig
 from tfguide.loading import DTYPES, FRAMEWORKS
 
@@ -36,6 +40,7 @@ def add_commands(commands: Any) -> None:
     lengths.add_argument("--lengths", type=int, nargs="+", default=[128, 1024, 4000, 8000])
     lengths.add_argument("--cache-dtype", choices=CACHE_DTYPES, nargs="+", help="default: what the model takes")
     lengths.add_argument("--prompt-repeats", type=int, default=1, help="timed rounds of reading; default: 1")
+    add_tasks(tasks)
 
 
 def _add_task(tasks, task, about, new_tokens):
@@ -60,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _check_counts(options)
-    _check_llama_cpp(options)
+    use_llama_cpp(options.llama_cpp, options.peers)
     config, folder = find_model(options.model)
     check_config(config)
     if options.task == "lengths" and folder is None:  # random weights have no longest text
@@ -127,18 +132,6 @@ def _check_counts(options):
             raise ValueError(f"--{name.replace('_', '-')} must be at least {smallest}, got {given[name]}")
     if options.task == "rows" and min(options.rows) < 1:
         raise ValueError(f"--rows must be at least 1, got {min(options.rows)}")
-
-
-def _check_llama_cpp(options):
-    from tfguide.bench.llama import FOLDER, has_llama_cpp
-
-    if options.llama_cpp is None:
-        return
-    os.environ[FOLDER] = options.llama_cpp  # the processes that this one starts read it too
-    if not options.peers:
-        raise ValueError("--llama-cpp names a peer: add --peers")
-    if not has_llama_cpp():
-        raise ValueError(f"--llama-cpp names a folder without llama_cpp: {options.llama_cpp}")
 
 
 def _check_fits(options, config: ModelConfig):

@@ -1,0 +1,87 @@
+"""`tfguide bench quantization` and `tfguide bench load`: what a file's weights are worth, and when it is ready."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from tfguide.cli.checks import check_json_file, use_llama_cpp
+from tfguide.loading import FRAMEWORKS, NONE, find_checkpoint
+
+
+def add_tasks(tasks: Any) -> None:
+    """Add both to the subparsers of `tfguide bench`."""
+    quality = _add_task(tasks, "quantization", "perplexity, bits and speed of each type of weights", _quantization)
+    quality.add_argument("--framework", choices=("torch", "tensorflow"), default="torch")
+    quality.add_argument("--tokens", type=int, default=4096, help="of the text that is predicted; default: 4096")
+    quality.add_argument("--window", type=int, default=256, help="tokens that are read at once; default: 256")
+    quality.add_argument(
+        "--calibration", type=int, default=8192, metavar="TOKENS",
+        help="of the text behind it, on which weights are calibrated; default: 8192",
+    )  # fmt: skip
+    quality.add_argument("--new-tokens", type=int, default=32, help="steps that are timed; default: 32")
+    load = _add_task(tasks, "load", "seconds and memory up to the first token, and for prompts", _load)
+    every = (NONE, *FRAMEWORKS)
+    load.add_argument("--framework", choices=every, nargs="+", default=every, help="default: all")
+    load.add_argument("--prompt", type=int, nargs="+", default=[128, 1024], help="default: 128 1024")
+
+
+def _add_task(tasks, task, about, call):
+    one = tasks.add_parser(task, help=about, description=f"Measure {about}.")
+    one.set_defaults(run=run, measure=call)
+    one.add_argument(
+        "--model", metavar="PATH", help="a .gguf file or a checkpoint folder; default: SmolLM2-135M-Instruct"
+    )
+    one.add_argument("--peers", action="store_true", help="measure llama.cpp too")
+    one.add_argument("--llama-cpp", metavar="FOLDER", help="a folder with the llama_cpp that is measured, a peer")
+    one.add_argument("--repeats", type=int, default=5, help="rounds that count; default: 5")
+    one.add_argument("--json", metavar="FILE", help="write the result to FILE")
+    return one
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure a model file and print the rows; returns 0."""
+    from tfguide.bench.run import write_json
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    use_llama_cpp(options.llama_cpp, options.peers)
+    check_json_file(options.json)
+    path = find_checkpoint(options.model)
+
+    def keep(result):
+        if options.json:
+            write_json(result | {"model": path.stem if path.is_file() else path.name}, options.json)
+
+    print(options.measure(options, path, keep))
+    return 0
+
+
+def _quantization(options, path, keep):
+    import numpy as np
+
+    from tfguide.bench.quality import bench_quantization, table
+    from tfguide.tasks.text import topics
+    from tfguide.text import read_tokenizer
+
+    def say(result):
+        keep(result)
+        print(f"tfguide: measured {len(result['rows'])} types of weights", file=sys.stderr)
+
+    rows = max(1, options.calibration // options.window)
+    needed = options.tokens + rows * options.window
+    tokens = read_tokenizer(path).encode(topics()).ids
+    if min(options.tokens, options.calibration) < 2 or needed > len(tokens):
+        raise ValueError(f"--tokens and --calibration must be 2 to {len(tokens)} together, got {needed}")
+    text, other = tokens[: options.tokens], tokens[options.tokens : needed]
+    return table(bench_quantization(
+        path, text, np.reshape(other, (rows, options.window)), options.window, options.framework, options.peers,
+        options.new_tokens, options.repeats, say,
+    ))  # fmt: skip
+
+
+def _load(options, path, keep):
+    from tfguide.bench.load import bench_load, table
+
+    return table(bench_load(path, options.framework, options.peers, options.prompt, options.repeats, keep))

@@ -21,7 +21,7 @@ TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "
 LLAMA = hf.LLAMA | dict(
     hidden_size=256, intermediate_size=512, num_attention_heads=4, num_key_value_heads=2, head_dim=64, vocab_size=43,
 )  # fmt: skip
-GPT2 = hf.GPT2 | dict(n_embd=256, n_head=4, n_inner=512, vocab_size=43)
+GPT2 = hf.GPT2 | dict(n_embd=256, n_head=4, n_inner=512, vocab_size=43, n_positions=61)
 MODELS = {
     "llama": ("LlamaForCausalLM", LLAMA | dict(tie_word_embeddings=False, attention_bias=True, mlp_bias=True)),
     "llama-tied": ("LlamaForCausalLM", LLAMA | dict(tie_word_embeddings=True)),
@@ -31,13 +31,15 @@ MODELS = {
 TOKENS = np.random.default_rng(0).integers(0, 43, (2, 11))
 
 
-def make(name, types, file):
-    """A model of transformers, with the weights of the file that is written."""
+def make(name, types, file, size=1.0):
+    """A model of transformers, with the weights of the file that is written; size: of its matrices."""
     import transformers
 
     kind, fields = MODELS[name]
     kind = getattr(transformers, kind)
     model = hf.randomise(kind(kind.config_class(**fields)).eval())
+    for parameter in model.parameters():
+        parameter.data *= size if parameter.ndim > 1 else 1.0
     peers.write(model, file, types)
     return model
 

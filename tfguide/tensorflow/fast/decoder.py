@@ -55,8 +55,8 @@ class FastDecoder(native.NativeGenerator, Generator):
         self.model, self.quantization, self.compute_dtype = model, model.quantization, model.compute_dtype
         self.has_small_weights = model.has_small_weights
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
-        # The products of quantised layers are no part of a graph.
-        readers = CACHE_DTYPES if self.quantization is None else ()
+        # The weights of quantised layers, and of those in blocks, are no variables that a graph could take.
+        readers = CACHE_DTYPES if self.quantization is None and not model.block_types else ()
         self._read_first = {dtype: self._prompt_reader(tf.as_dtype(dtype)) for dtype in readers}
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):

@@ -1,4 +1,4 @@
-"""Caches of every kind: rewound, reordered, in a ring, in 8 bits."""
+"""Caches of every kind: rewound, reordered, in a ring, in 8 bits, in 4 bits (see test_int4_cache.py for those)."""
 
 import numpy as np
 import pytest
@@ -30,11 +30,12 @@ def caches(module, config, rows=3):
     return {
         "plain": module.KVCache(config, rows, 19),
         "8 bits": module.QuantizedKVCache(config, rows, 19),
+        "4 bits": module.Int4KVCache(config, rows, 19),
         "ring": module.SlidingCache(config, rows, 19),
     }
 
 
-@pytest.mark.parametrize("kind", ["plain", "8 bits", "ring"])
+@pytest.mark.parametrize("kind", ["plain", "8 bits", "4 bits", "ring"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_what_is_forgotten_leaves_no_trace(name, kind):
     model, _ = make(name)
@@ -154,7 +155,7 @@ def test_8_bits_are_wrong_by_half_a_scale_at_most(name):
     assert quantized.nbytes / plain.nbytes == (d + 4) / (4 * d)
 
 
-@pytest.mark.parametrize("kind", ["plain", "8 bits", "ring"])
+@pytest.mark.parametrize("kind", ["plain", "8 bits", "4 bits", "ring"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_rows_change_places(name, kind):
     model, _ = make(name)
@@ -203,7 +204,7 @@ def test_an_attention_layer_names_what_it_caches(name):
     assert [tuple(part.shape) for part in parts] == [(3, 5, *shape) for shape in attention.cached.values()]
 
 
-@pytest.mark.parametrize("kind", ["plain", "8 bits", "ring"])
+@pytest.mark.parametrize("kind", ["plain", "8 bits", "4 bits", "ring"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_rows_that_are_not_there_are_refused(name, kind):
     cache = caches(load(name), small_config(n_kv_heads=2))[kind]
@@ -215,6 +216,7 @@ def test_rows_that_are_not_there_are_refused(name, kind):
 
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+TYPES = {name: name for name in BYTES} | {"int4": "uint8"}  # of the tensors of each type of cache
 MAKERS = ["plain", "fast", "compiled"]
 
 
@@ -232,14 +234,16 @@ def test_a_model_makes_a_cache_of_any_type(name, kind):
     for quantize, own in ((None, "float32"), ((8, 8), "float16"), ((8, None), "float16"), ((4, 8), "float16")):
         one = model if quantize is None else load(name).quantize(model, *quantize, group_size=8)
         one = version(name, one, kind)
-        for asked in (*BYTES, None):
+        for asked in (*TYPES, None):
             cache = one.new_cache(3, 19, asked)
             dtype = asked or own
-            assert dtype in str(cache.keys[0].dtype) and dtype in str(cache.values[1].dtype)
+            assert TYPES[dtype] in str(cache.keys[0].dtype) and TYPES[dtype] in str(cache.values[1].dtype)
             vectors = 2 * 2 * 3 * 19 * 2  # keys and values of two layers
-            assert cache.nbytes == vectors * (8 * BYTES[dtype] + (4 if dtype == "int8" else 0))
+            if dtype != "int4":
+                assert cache.nbytes == vectors * (8 * BYTES[dtype] + (4 if dtype == "int8" else 0))
             assert cache.nbytes == cost.cache_bytes(model.config, 3, 19, dtype)
             assert isinstance(cache, load(name).QuantizedKVCache) == (dtype == "int8") == (cache.key_scales is not None)
+            assert isinstance(cache, load(name).Int4KVCache) == (dtype == "int4")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -250,7 +254,7 @@ def test_the_cache_of_a_model_of_16_bits_has_its_type(name, dtype):
     for one in (model, load(name).quantize(model, 8, 8)):
         for kind in MAKERS:
             assert dtype in str(version(name, one, kind).new_cache(3, 19).keys[0].dtype)
-        for asked in BYTES:  # a cache may be wider or narrower than the activations
+        for asked in TYPES:  # a cache may be wider or narrower than the activations
             cache = one.new_cache(3, 19, asked)
             want = load(name).to_weights(one) if one is model else None
             got = to_float(one(tensor(name, TOKENS), cache=cache))
@@ -264,8 +268,10 @@ def test_the_cache_of_a_model_of_16_bits_has_its_type(name, dtype):
 def test_a_type_that_no_cache_has_is_refused(name, kind):
     model, _ = make(name)
     one, module = version(name, model, kind), load(name)
-    for asked, error in (("int4", ValueError), ("float64", ValueError), ("fp16", ValueError), (16, TypeError)):
-        with pytest.raises(error, match="cache_dtype must be one of 'float32', 'bfloat16', 'float16', 'int8', got"):
+    for asked, error in (("int2", ValueError), ("float64", ValueError), ("fp16", ValueError), (16, TypeError)):
+        with pytest.raises(
+            error, match="cache_dtype must be one of 'float32', 'bfloat16', 'float16', 'int8', 'int4', got"
+        ):
             one.new_cache(3, 19, asked)
     cache = one.new_cache(3, 19)
     for call in (
@@ -278,7 +284,7 @@ def test_a_type_that_no_cache_has_is_refused(name, kind):
         module.QuantizedKVCache(model.config, 3, 7, storage=module.Storage(model.config, 3, 7))
 
 
-@pytest.mark.parametrize("cache_dtype", BYTES)
+@pytest.mark.parametrize("cache_dtype", TYPES)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_generation_takes_a_type(name, cache_dtype):
     """Each function that makes a cache: its result is that of a cache made by hand."""
@@ -302,7 +308,7 @@ def test_generation_takes_a_type(name, cache_dtype):
     beams = module.beam_search(model, prompts, 1, 6, [], cache_dtype=cache_dtype)
     assert [list(found.tokens) for (found,) in beams] == want
     assert len(made) == 1 + 1 + 2 * 3 + 3
-    assert all(cache_dtype in str(cache.keys[0].dtype) for cache in made)
+    assert all(TYPES[cache_dtype] in str(cache.keys[0].dtype) for cache in made)
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -310,12 +316,12 @@ def test_an_encoder_decoder_keeps_its_own_positions_in_any_type(name):
     model, _ = make(name, kind="encoder-decoder", positions="relative", n_encoder_layers=2)
     module, sources = load(name), [[5, 3, 2, 11, 7], [13]]
     want = module.generate(model, sources, 5, [])
-    for dtype in BYTES:
+    for dtype in TYPES:
         assert len(module.generate(model, sources, 5, [], cache_dtype=dtype)[0]) == 5
     assert module.generate(model, sources, 5, [], cache_dtype="float32") == want
 
 
-@pytest.mark.parametrize("cache_dtype", BYTES)
+@pytest.mark.parametrize("cache_dtype", TYPES)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_compiled_step_reads_each_type(name, cache_dtype):
     model, _ = make(name)
@@ -350,8 +356,9 @@ def test_what_float16_cannot_hold_is_no_silent_infinity(name, part, kind):
     for holds in ("float32", "bfloat16", "int8"):
         assert len(module.generate(one, [[7, 2, 3]], 5, [], cache_dtype=holds)[0]) == 5
     assert module.generate(one, [[7, 2, 3]], 5, [], cache_dtype="float32") == want
-    with pytest.raises(ValueError, match="the logits hold NaN"):
-        module.generate(one, [[7, 2, 3]], 5, [], cache_dtype="float16")
+    for holds in ("float16", "int4"):
+        with pytest.raises(ValueError, match="the logits hold NaN"):
+            module.generate(one, [[7, 2, 3]], 5, [], cache_dtype=holds)
 
 
 def to_float(x):

@@ -117,6 +117,7 @@ def test_caches(name, text):
         lambda: module.KVCache(model.config, 2, CONTEXT),
         lambda: module.KVCache(model.config, 2, CONTEXT, dtype="bfloat16"),
         lambda: module.QuantizedKVCache(model.config, 2, CONTEXT),
+        lambda: module.Int4KVCache(model.config, 2, CONTEXT),
         lambda: module.SlidingCache(model.config, 2, 512, 4),
         lambda: fast_of(name).new_cache(2, CONTEXT),
     ):

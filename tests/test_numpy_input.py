@@ -190,7 +190,7 @@ def test_every_function_that_generates(name, dtype):
     both(lambda i: tg.speculative_generate(model, PromptLookup(i(2)), prompt, i(6), i(3)).tokens)
     both(lambda i: tg.perplexity(model, prompt[0], i(100), i(90)))
     both(lambda i: tg.generate(tg.accelerate(model, threads=i(2)), prompt, i(6)))
-    for cache in (tg.KVCache, tg.QuantizedKVCache):
+    for cache in (tg.KVCache, tg.QuantizedKVCache, tg.Int4KVCache):
         both(lambda i, cache=cache: tg.generate(model, prompt, i(2), cache=cache(config, i(1), i(127))))
     both(lambda i: tg.generate(model, prompt, i(6), cache=tg.SlidingCache(config, i(1), i(120), i(120))))
 

@@ -98,10 +98,11 @@ def test_the_price_of_a_smaller_cache(trained, held_out, name):
     for one in (model, module.accelerate(model)):
         price = {
             dtype: module.perplexity(one, held_out, cache_dtype=dtype) / exact - 1
-            for dtype in ("float32", "float16", "bfloat16", "int8")
+            for dtype in ("float32", "float16", "bfloat16", "int8", "int4")
         }
         print(name, f"perplexity {exact:.3f}", {dtype: f"{share:+.3%}" for dtype, share in price.items()})
         assert abs(price["float32"]) < 1e-5 < abs(price["int8"]) < 0.005
+        assert price["int8"] < price["int4"] < 0.02
         assert 0 < abs(price["float16"]) < 0.001 and abs(price["bfloat16"]) < 0.003
 
 

@@ -35,6 +35,8 @@ def make_cache(module, model, kind, batch, room):
         return module.SlidingCache(model.config, batch, 5, 1)
     if kind == "quantised":
         return module.QuantizedKVCache(model.config, batch, room)
+    if kind == "4 bits":
+        return module.Int4KVCache(model.config, batch, room)
     return module.KVCache(model.config, batch, room, dtype=kind)
 
 
@@ -52,7 +54,7 @@ def test_caches_of_any_size_follow_each_other_on_one_decoder(name, positions):
         new = int(rng.integers(1, 12 if round_ % 10 else 80))
         prompts = [rng.integers(0, 37, int(rng.integers(1, length + 1))).tolist() for _ in range(batch)]
         room = max(map(len, prompts)) + new - 1 + int(rng.integers(0, 5))
-        kind = rng.choice(["own", "given", "bfloat16", "sliding", "quantised"])
+        kind = rng.choice(["own", "given", "bfloat16", "sliding", "quantised", "4 bits"])
         given = [make_cache(module, m, kind, batch, room) for m in (fast, model)]
         texts = [module.generate(m, prompts, new, cache=c) for m, c in zip((fast, model), given, strict=True)]
         assert texts[0] == texts[1], (round_, kind)

@@ -12,7 +12,8 @@ from tfguide.checks.values import check_choice, nearest
 BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "float8": 8, "int8": 8, "float4": 4, "int4": 4}
 
 #: The types in which a key/value cache keeps its numbers. "int8": integers, with a float32 scale for each vector.
-CACHE_DTYPES = ("float32", "bfloat16", "float16", "int8")
+#: "int4": 16 levels, with a step and a minimum in float16 for each 32 numbers.
+CACHE_DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
 
 #: The types in which the weights of a checkpoint are loaded; those of integers with 8-bit activations.
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")

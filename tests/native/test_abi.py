@@ -22,7 +22,7 @@ extern "C" const char* tfguide_abi() { static const std::string text = abi_text(
 
 
 def test_the_kernels_read_every_type_of_cache():
-    assert abi.CACHE_TYPES == CACHE_DTYPES
+    assert (*abi.CACHE_TYPES, "int4") == CACHE_DTYPES  # the frameworks alone read a cache of 4 bits
 
 
 def copy_sources(folder, *replacements):

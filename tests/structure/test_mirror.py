@@ -12,7 +12,7 @@ import tfguide.torch
 
 PACKAGE = Path(tfguide.torch.__file__).parents[1]
 # Where a tensor lives is PyTorch's to say; Keras has a policy for the type.
-CACHES = ("KVCache", "QuantizedKVCache", "QuantizedStorage", "SlidingCache", "Storage")
+CACHES = ("Int4KVCache", "KVCache", "QuantizedKVCache", "QuantizedStorage", "SlidingCache", "Storage")
 ONE_SIDED_PARAMETERS = {(cache, "device") for cache in CACHES}
 NAMES = sorted(tfguide.torch.__all__)
 

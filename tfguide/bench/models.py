@@ -61,8 +61,8 @@ def bytes_read(config: ModelConfig, dtype: str, context: int, cache: str | None 
 
     Scales count: 4 bytes for each output of 8-bit weights, 2 for each 32 inputs of an output of 4-bit ones. Not
     counted: one row of the embedding, and norms and biases, which are small. cache: the type of the cache, the scales
-    of int8 among its bytes; default: that of the activations, float16 for quantised weights. A tied head is the
-    embedding, read whole.
+    of int8 and int4 among its bytes; default: that of the activations, float16 for quantised weights. A tied head is
+    the embedding, read whole.
     """
     shapes = [weight.shape for weight in quantized_weights(config).values() if weight.is_matrix]
     if dtype in ("int8", "int4"):
@@ -70,7 +70,7 @@ def bytes_read(config: ModelConfig, dtype: str, context: int, cache: str | None 
     else:
         matrices = sum(math.prod(shape) for shape in shapes) * BITS[dtype] // 8
     cache = cache or cache_dtype(dtype)
-    return int(matrices + kv_bytes(config, 1, context, cache, cache_scale_bytes(cache)))
+    return int(matrices + kv_bytes(config, 1, context, cache, cache_scale_bytes(cache, config.d_head)))
 
 
 def weights_size(config: ModelConfig, quantization: Quantization | None) -> dict[str, float]:

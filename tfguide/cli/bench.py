@@ -13,9 +13,8 @@ from typing import Any
 from tfguide.cli.bench_files import add_tasks
 from tfguide.cli.checks import check_json_file, use_llama_cpp
 from tfguide.config import ModelConfig
+from tfguide.dtypes import CACHE_DTYPES
 from tfguide.loading import DTYPES, FRAMEWORKS
-
-CACHE_DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 EXAMPLES = (("time this package", "tfguide bench decode --dtype float32 int8"),)
 

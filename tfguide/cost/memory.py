@@ -13,6 +13,7 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
 from tfguide.dtypes import BITS, CACHE_DTYPES, choose_cache_dtype, dtype_bytes
+from tfguide.generation.blockwise import BLOCK, count_blocks, count_recent, group_sizes
 from tfguide.weights import weight_table
 
 BYTES = {name: dtype_bytes(name) for name in BITS}
@@ -62,10 +63,10 @@ def block_bytes(config: ModelConfig, block_types: Mapping[str, str]) -> int:
 def kv_bytes_per_token(config: ModelConfig, dtype: str = "bfloat16", scale_bytes: float = 0) -> float:
     """The bytes that one token takes in the caches of all layers: a key and a value of each key/value head.
 
-    scale_bytes: of the scale of each cached vector: 4 in this package's int8 cache. Systems differ in it and published
-    figures omit it, so the default is 0. Latent attention caches the latent vector and the rotated part, once for all
-    heads. Not counted: the cross-attention of an encoder-decoder, whose cache depends on the source. An encoder caches
-    nothing.
+    scale_bytes: of the scales of each cached vector, see `cache_scale_bytes` for this package's. Systems differ in
+    them and published figures omit them, so the default is 0. Latent attention caches the latent vector and the
+    rotated part, once for all heads. Not counted: the cross-attention of an encoder-decoder, whose cache depends on
+    the source. An encoder caches nothing.
     """
     if not isinstance(config, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
@@ -96,21 +97,35 @@ def cache_dtype(weights: str) -> str:
     return choose_cache_dtype(None, "float32" if quantized else weights, quantized)
 
 
-def cache_scale_bytes(dtype: str) -> int:
-    """The bytes of the scale of a vector in a cache of this package: 4 in int8, a float32; else 0."""
-    return 4 if dtype == "int8" else 0
+def cache_scale_bytes(dtype: str, d_head: int) -> float:
+    """The bytes of the scales of a vector of `d_head` numbers in a cache of this package, the mean of keys and values.
+
+    int8: 4, a float32. int4: a step and a minimum in float16, for each channel of 32 keys and for each group of a
+    value; the odd half byte of an odd `d_head` is among them. Else 0.
+
+    >>> cache_scale_bytes("int8", 64), cache_scale_bytes("int4", 64)
+    (4, 8.0)
+    """
+    if dtype != "int4":
+        return 4 if dtype == "int8" else 0
+    return 4 * (d_head / BLOCK + group_sizes(d_head)[0]) / 2 + d_head % 2 / 2
 
 
 def cache_bytes(config: ModelConfig, batch: int, max_length: int, dtype: str = "float32") -> int:
     """The bytes of a `KVCache` of this package, filled or not: `model.new_cache(batch, max_length, dtype).nbytes`.
 
-    dtype: "float32", "bfloat16", "float16" or "int8", whose scales are counted. A layer with a window has room for all
+    dtype: "float32", "bfloat16", "float16", "int8" or "int4"; the scales are counted, and the float16 keys of up to 64
+    positions of an `Int4KVCache`, which has room for whole blocks of 32. A layer with a window has room for all
     positions too. Raises TypeError or ValueError for another type, and for sizes below 1.
     """
     check_choice("dtype", dtype, CACHE_DTYPES)
     check_count("batch", batch)
     check_count("max_length", max_length)
-    return int(batch * max_length * kv_bytes_per_token(config, dtype, cache_scale_bytes(dtype)))
+    per_token = kv_bytes_per_token(config, dtype, cache_scale_bytes(dtype, config.d_head))
+    if dtype != "int4":
+        return int(batch * max_length * per_token)
+    recent = count_recent(max_length) * config.n_layers * config.n_kv_heads * config.d_head * 2
+    return int(batch * (BLOCK * count_blocks(max_length) * per_token + recent))
 
 
 def kept_positions(config: ModelConfig, context: int) -> int:

@@ -72,8 +72,11 @@ class DenseCache:
         """Raises ValueError if `n_tokens` more tokens of each row do not fit."""
         check_room(int(self.lengths.max()), n_tokens, self.max_length)
 
-    def extend(self, n_tokens: int) -> View:
-        """A call that adds `n_tokens` tokens to each row. Raises ValueError if they do not fit."""
+    def extend(self, n_tokens: int, counts: np.ndarray | int | None = None) -> CallView:
+        """A call that adds `n_tokens` tokens to each row. Raises ValueError if they do not fit.
+
+        counts: how many of them are real, (B,) or one number; default: all. This cache writes padding too.
+        """
         self.check_room(n_tokens)
         return View(self, self.lengths[:, None] + np.arange(n_tokens))
 
@@ -199,8 +202,11 @@ class RingCache(DenseCache):
         """Raises ValueError if `n_tokens` more tokens of each row exceed the model's own positions."""
         check_positions_left(self.config, int(self.lengths.max()), n_tokens)
 
-    def extend(self, n_tokens: int) -> View:
-        """A call that adds `n_tokens` tokens to each row. Raises ValueError beyond the model's own positions."""
+    def extend(self, n_tokens: int, counts: np.ndarray | int | None = None) -> View:
+        """A call that adds `n_tokens` tokens to each row. Raises ValueError beyond the model's own positions.
+
+        counts: how many of them are real, (B,) or one number; `View.commit` is told again.
+        """
         self.check_room(n_tokens)
         return _RingView(self, self.lengths[:, None] + np.arange(n_tokens))
 

@@ -30,9 +30,9 @@ def generate(
     A row ends after `max_new_tokens`, or with the first of `stop_tokens` (one or several), which is kept; default: the
     configuration's `eos_token_id`; an empty sequence means no stop token.
     sampling: how tokens are chosen; default: the most likely one. cache: an empty cache of any kind with room for all
-    positions; default: `model.new_cache`, in the type `cache_dtype`: "float32", "bfloat16", "float16" or "int8"; its
-    default is float16 for a model with quantised weights, else the type of the model. chunk_size: the number of prompt
-    tokens read at a time; default: all.
+    positions; default: `model.new_cache`, in the type `cache_dtype`: "float32", "bfloat16", "float16", "int8" or
+    "int4"; its default is float16 for a model with quantised weights, else the type of the model. chunk_size: the
+    number of prompt tokens read at a time; default: all.
 
     The tokens of a row do not depend on the other rows, except for rounding: a product of more rows may sum in another
     order, which can change the choice between two tokens of nearly equal probability. `FastDecoder` documents how large

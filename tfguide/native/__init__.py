@@ -1,6 +1,6 @@
 """C++ kernels for decoding, built on the machine they run on; both frameworks share their weights with them."""
 
-from tfguide.native.abi import EXACT_ROWS, FORMATS, MANY_TOKENS, MAX_ROWS
+from tfguide.native.abi import CACHE_TYPES, EXACT_ROWS, FORMATS, MANY_TOKENS, MAX_ROWS
 from tfguide.native.blocks import BLOCK_TYPES
 from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder, UnsupportedModel, check
@@ -18,9 +18,9 @@ from tfguide.native.stored import matrix_of_blocks
 from tfguide.native.tensors import address_of
 
 __all__ = [
-    "BLOCK_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MANY_TOKENS", "MAX_ROWS", "ArrayDecoder", "ArrayStorage",
-    "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator", "NativeUnavailable",
-    "UnsupportedModel", "activate", "address_of", "check", "cores", "empty_arrays", "is_available", "is_built", "level",
-    "library", "load", "matrix_of_blocks", "multiply", "normalise", "processor_vendor", "rotate", "unpack",
-    "use_huge_pages",
+    "ArrayDecoder", "ArrayStorage", "BLOCK_TYPES", "CACHE_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS",
+    "MANY_TOKENS", "MAX_ROWS", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator",
+    "NativeUnavailable", "UnsupportedModel", "activate", "address_of", "check", "cores", "empty_arrays",
+    "is_available", "is_built", "level", "library", "load", "matrix_of_blocks", "multiply", "normalise",
+    "processor_vendor", "rotate", "unpack", "use_huge_pages",
 ]  # fmt: skip

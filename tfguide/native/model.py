@@ -15,6 +15,7 @@ from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation.caching import DenseCache
 from tfguide.generation.checks import check_cache_sizes, check_cached_call, check_padding_at_end
 from tfguide.generation.prompts import Chunk
+from tfguide.native.abi import CACHE_TYPES
 from tfguide.native.generator import NativeGenerator
 from tfguide.native.linear import Matrix
 from tfguide.native.storage import ArrayStorage
@@ -57,6 +58,8 @@ class ArrayDecoder(NativeGenerator):
         `max_positions` and for another type.
         """
         dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self._small)
+        if dtype not in CACHE_TYPES:
+            raise ValueError(f"the kernels read a cache of {', '.join(CACHE_TYPES)}, got {dtype}: {_ELSEWHERE}")
         batch_size, max_length = check_cache_sizes(self.config, batch_size, max_length)
         return DenseCache(self.config, batch_size, max_length, ArrayStorage(self.config, batch_size, max_length, dtype))
 

@@ -12,7 +12,7 @@ from tfguide.tensorflow.attention import (
     MultiHeadAttention, attention_weights, fused_attention, scaled_dot_product_attention,
 )  # fmt: skip
 from tfguide.tensorflow.blocks import DecoderBlock, EncoderBlock
-from tfguide.tensorflow.cache import KVCache, QuantizedKVCache, QuantizedStorage, SlidingCache, Storage
+from tfguide.tensorflow.cache import Int4KVCache, KVCache, QuantizedKVCache, QuantizedStorage, SlidingCache, Storage
 from tfguide.tensorflow.checkpoints import load_checkpoint
 from tfguide.tensorflow.fast import CompiledDecoder, FastDecoder, accelerate
 from tfguide.tensorflow.feedforward import FeedForward, activate
@@ -28,12 +28,12 @@ from tfguide.tensorflow.tiled import tiled_attention
 
 __all__ = [
     "BlockEmbedding", "BlockLinear", "CompiledDecoder", "Decoder", "DecoderBlock", "Encoder", "EncoderBlock",
-    "EncoderDecoder", "FastDecoder", "FeedForward", "KVCache", "LayerNorm", "Mask", "MultiHeadAttention",
-    "QuantizedKVCache", "QuantizedLinear", "QuantizedStorage", "RMSNorm", "SlidingCache", "Storage", "accelerate",
-    "activate", "alibi_bias", "attention_maps", "attention_weights", "beam_search", "causal_mask", "from_weights",
-    "fused_attention", "generate", "layer_changes", "layer_norm", "load_checkpoint", "padding_mask", "perplexity",
-    "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
-    "relative_bias", "rms_norm", "rotary_angles", "rotate", "save_checkpoint", "save_gguf",
-    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "speculative_generate", "stream",
-    "tiled_attention", "to_weights",
+    "EncoderDecoder", "FastDecoder", "FeedForward", "Int4KVCache", "KVCache", "LayerNorm", "Mask",
+    "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear", "QuantizedStorage", "RMSNorm", "SlidingCache",
+    "Storage", "accelerate", "activate", "alibi_bias", "attention_maps", "attention_weights", "beam_search",
+    "causal_mask", "from_weights", "fused_attention", "generate", "layer_changes", "layer_norm", "load_checkpoint",
+    "padding_mask", "perplexity", "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude",
+    "prune_neurons", "prune_two_four", "quantize", "relative_bias", "rms_norm", "rotary_angles", "rotate",
+    "save_checkpoint", "save_gguf", "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions",
+    "speculative_generate", "stream", "tiled_attention", "to_weights",
 ]  # fmt: skip

@@ -38,7 +38,7 @@ def extend(model, tokens, valid, cache, record):
     check_cached_call(model.config, cache.config, cache.batch_size, tokens.shape[0], record is not None)
     if valid is not None:
         check_padding_at_end(bool(tf.reduce_all(valid[:, :-1] | ~valid[:, 1:])))
-    return cache.extend(tokens.shape[1])
+    return cache.extend(tokens.shape[1], count_tokens(tokens, valid))
 
 
 def positions_of(tokens, view):

@@ -7,7 +7,7 @@ import torch
 
 from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation import verbs
-from tfguide.torch.cache import KVCache, cache_of_type
+from tfguide.torch.cache import Int4KVCache, KVCache, cache_of_type
 from tfguide.torch.inputs import as_token_types, as_tokens
 from tfguide.torch.tensors import as_tensor, to_float32
 
@@ -20,12 +20,12 @@ class Generator(verbs.Generator):
 
     as_tokens, as_token_types = as_tokens, as_token_types
 
-    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache | Int4KVCache:
         """An empty cache for the model, on the device of its weights.
 
-        cache_dtype: "float32", "bfloat16", "float16" or "int8" (a `QuantizedKVCache`); default: the type of the
-        activations, but float16 if the weights are quantised and the activations are float32. Raises as `KVCache`, and
-        ValueError for another type.
+        cache_dtype: "float32", "bfloat16", "float16", "int8" (a `QuantizedKVCache`) or "int4" (an `Int4KVCache`);
+        default: the type of the activations, but float16 if the weights are quantised and the activations are float32.
+        Raises as `KVCache`, and ValueError for another type.
         """
         dtype = choose_cache_dtype(cache_dtype, str(self.dtype).removeprefix("torch."), self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype, self.device)

@@ -1,4 +1,4 @@
-"""The 8-bit KV cache."""
+"""The 8-bit KV cache, and the cache of any type."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_cache_sizes, check_scales
 from tfguide.tensorflow.cache.dense import KVCache
+from tfguide.tensorflow.cache.int4 import Int4KVCache
 from tfguide.tensorflow.cache.storage import Storage
 
 
@@ -33,11 +34,13 @@ class QuantizedKVCache(KVCache):
 
 def cache_of_type(
     config: ModelConfig, batch_size: int, max_length: int, dtype: str, storage: type[Storage] = Storage
-) -> KVCache:
-    """An empty `KVCache` of this type, its tensors in this kind of storage; int8: a `QuantizedKVCache`.
+) -> KVCache | Int4KVCache:
+    """An empty `KVCache` of this type; int8: a `QuantizedKVCache`; int4: an `Int4KVCache`. Raises as `KVCache`.
 
-    Raises as `KVCache`.
+    storage: holds the tensors; an `Int4KVCache` has its own kind.
     """
     sizes = check_cache_sizes(config, batch_size, check_count("max_length", max_length))
+    if dtype == "int4":
+        return Int4KVCache(config, *sizes)
     kind = QuantizedKVCache if dtype == "int8" else KVCache
     return kind(config, *sizes, storage=storage(config, *sizes, dtype))

@@ -6,8 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide.config import ModelConfig
+from tfguide.generation.blockwise import BLOCK, NEVER, Places
 from tfguide.generation.caching import CallView
 from tfguide.tensorflow.cache.encoding import decode, encode
+from tfguide.tensorflow.cache.int4 import append
 from tfguide.tensorflow.cache.storage import Storage
 
 
@@ -48,6 +50,51 @@ class StaticView(CallView):
         return decode(tuple(layers[layer] for layers in self.tensors.values()), parts[0].dtype)
 
 
+class StaticBlockView(CallView):
+    """A compiled step's part of an `Int4KVCache`: all its blocks, and the block of each row's new token.
+
+    In every step the newest block is written in 4 bits too, whole or not: no query reads it before it is whole.
+    `tensors`: those of the cache's storage, then their updated values; positions: (B, 1), of the new tokens.
+    """
+
+    def __init__(self, tensors: dict[str, list[tf.Tensor]], positions: tf.Tensor):
+        self.tensors = {name: list(layers) for name, layers in tensors.items()}
+        self.positions = positions
+        B, n_blocks = tensors["key"][0].shape[:2]
+        n_recent = tensors["key_recent"][0].shape[1]
+        rows, offsets = tf.range(B)[:, None], tf.range(BLOCK)[None]
+        row, place = rows[:, 0], positions[:, 0]
+        window = positions // BLOCK * BLOCK + offsets  # (B, 32)
+        self._places = Places(
+            window=_index(rows, tf.where(window < positions, window % n_recent, n_recent)),
+            values=_index(rows, window),
+            new=_index(rows, positions),
+            kept=_index(row, tf.zeros_like(row)),
+            slots=_index(row, place % n_recent),
+            done=_index(rows, offsets),
+            blocks=_index(row, place // BLOCK),
+            n_blocks=n_blocks,
+        )
+        blocks = tf.tile(tf.range(n_blocks * BLOCK)[None], (B, 1))
+        self.key_positions = tf.concat([blocks, window], axis=1)  # (B, S)
+        first = tf.concat([blocks // BLOCK * BLOCK + BLOCK, window], axis=1)
+        end = tf.concat([tf.fill(blocks.shape, NEVER), window // BLOCK * BLOCK + BLOCK], axis=1)
+        self._seen = (positions >= first) & (positions < end)
+
+    def visible(self, distance: tf.Tensor) -> tf.Tensor:
+        """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
+        return self._seen[:, None]
+
+    def append(self, layer: int, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        """Store new keys and values (B, 1, K, d) and return those in all blocks and in the newest, (B, S, K, d)."""
+        return append(self.tensors, layer, self._places, parts)
+
+
+def static_view(tensors: dict[str, list[tf.Tensor]], positions: tf.Tensor) -> StaticView | StaticBlockView:
+    """The view of a cache of any type by its tensors; see `StaticView`."""
+    return (StaticBlockView if "key_recent" in tensors else StaticView)(tensors, positions)
+
+
 class PromptView(CallView):
     """A traced prompt's part of an empty cache: `tensors` collects by name what the cache will hold.
 
@@ -75,3 +122,7 @@ def replaced(tensors, layer, places, parts):
     for layers, part in zip(result.values(), encode(parts, stored_type), strict=True):
         layers[layer] = tf.tensor_scatter_nd_update(layers[layer], places, part)
     return result
+
+
+def _index(rows, places):
+    return tf.stack([rows + tf.zeros_like(places), places + tf.zeros_like(rows)], axis=-1)

@@ -27,12 +27,10 @@ class Storage:
     def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, dtype: tf.DType | str = tf.float32):
         check_cache_sizes(config, batch_size, None)
         self.dtype = tf.as_dtype(dtype)
-        sizes = {name: (batch_size, n_slots, *shape) for name, shape in config.cached.items()}
-        layers = range(config.n_layers)
-        self.tensors = {name: [self._allocate(size, self.dtype) for _ in layers] for name, size in sizes.items()}
-        if self.dtype == tf.int8:
-            scales = {f"{name}_scale": size[:-1] for name, size in sizes.items()}
-            self.tensors |= {name: [self._allocate(size, tf.float32) for _ in layers] for name, size in scales.items()}
+        self.tensors = {
+            name: [self._allocate(size, kind) for _ in range(config.n_layers)]
+            for name, (size, kind) in self._sizes(config, batch_size, n_slots).items()
+        }
 
     @property
     def nbytes(self) -> int:
@@ -72,6 +70,13 @@ class Storage:
     def join(self, kept: tuple[tf.Tensor, ...], new: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         """The kept positions followed by the new ones, for each tensor."""
         return tuple(tf.concat(pair, axis=1) for pair in zip(kept, new, strict=True))
+
+    def _sizes(self, config, batch_size, n_slots):
+        """The size and the type of each tensor of a layer, by its name."""
+        sizes = {name: ((batch_size, n_slots, *shape), self.dtype) for name, shape in config.cached.items()}
+        if self.dtype == tf.int8:
+            sizes |= {f"{name}_scale": (size[:-1], tf.float32) for name, (size, _) in sizes.items()}
+        return sizes
 
     def _allocate(self, size, dtype):
         return tf.Variable(tf.zeros(size, dtype), trainable=False)

@@ -13,7 +13,7 @@ from tfguide.generation import pad_prompts, stopping
 from tfguide.generation.checks import check_generation
 from tfguide.generation.choose import NAN
 from tfguide.generation.compiled import CompiledGenerator, as_rows, check_fits
-from tfguide.tensorflow.cache import KVCache, StaticView, TensorStorage, cache_of_type
+from tfguide.tensorflow.cache import Int4KVCache, KVCache, TensorStorage, cache_of_type, static_view
 from tfguide.tensorflow.models import Decoder
 from tfguide.tensorflow.verbs import Generator
 
@@ -65,7 +65,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
             raise ValueError(NAN)
         return as_rows(chosen.numpy()[:, :max_new_tokens], stops)
 
-    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache | Int4KVCache:
         """An empty cache of the compiled size. Raises ValueError for another batch size or a longer `max_length`.
 
         cache_dtype: as in the model's `new_cache`; the step is compiled once for each type.
@@ -84,7 +84,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
 
     def _plain_step(self, tokens, positions, tensors):
         """The logits (B, V) of tokens (B, 1) at positions (B, 1), and the updated tensors of the cache."""
-        view = StaticView(tensors, positions)
+        view = static_view(tensors, positions)
         hidden = self.model.trunk(tokens, positions, cache=view)
         return self.model.logits(hidden[:, -1]), view.tensors
 

@@ -10,8 +10,8 @@ from tensorflow import TensorSpec
 from tfguide import native
 from tfguide.checks.values import check_count
 from tfguide.compress.quantized import quantized_weights
-from tfguide.dtypes import CACHE_DTYPES, choose_cache_dtype
-from tfguide.tensorflow.cache import ArrayStorage, KVCache, PromptView, cache_of_type
+from tfguide.dtypes import choose_cache_dtype
+from tfguide.tensorflow.cache import ArrayStorage, Int4KVCache, KVCache, PromptView, cache_of_type
 from tfguide.tensorflow.fast.tree import prompt_tree
 from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear
 from tfguide.tensorflow.inputs import count_tokens, extend, positions_of
@@ -29,9 +29,9 @@ class FastDecoder(native.NativeGenerator, Generator):
     The C++ kernels compute calls of up to 64 new tokens with a cache of `new_cache`, and prompts of any length if
     activations have 8 bits. They compute in float32 for every type of weights and of cache; but with bfloat16 weights
     and more than 4 tokens they round the inputs of products to bfloat16, where the processor multiplies that. The
-    framework computes more tokens, other caches and attention maps, with kernels for some of its layers (see tree.py).
-    The weights are shared with the model, not copied, so the model must not change. Threads may share a fast decoder if
-    each has its own cache.
+    framework computes more tokens, caches of 4 bits and of other kinds, and attention maps, with kernels for some of
+    its layers (see tree.py). The weights are shared with the model, not copied, so the model must not change. Threads
+    may share a fast decoder if each has its own cache.
 
     With 8-bit activations the result for a row is the same to the last bit, whatever the other rows hold and however a
     prompt is split into chunks of 8 tokens or more. Fewer new tokens attend in another order of sums, and are the same
@@ -56,7 +56,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         self.has_small_weights = model.has_small_weights
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
         # The weights of quantised layers, and of those in blocks, are no variables that a graph could take.
-        readers = CACHE_DTYPES if self.quantization is None and not model.block_types else ()
+        readers = native.CACHE_TYPES if self.quantization is None and not model.block_types else ()
         self._read_first = {dtype: self._prompt_reader(tf.as_dtype(dtype)) for dtype in readers}
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
@@ -83,12 +83,12 @@ class FastDecoder(native.NativeGenerator, Generator):
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return tf.reshape(tf.constant(logits), (*hidden.shape[:-1], -1))
 
-    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache | Int4KVCache:
         """An empty cache for the model, in memory that the kernels can use.
 
-        cache_dtype: "float32", "bfloat16", "float16" or "int8" (a `QuantizedKVCache`); default: the type of the
-        activations, but float16 if the weights are quantised and the activations are float32. Raises as `KVCache`, and
-        ValueError for another type.
+        cache_dtype: "float32", "bfloat16", "float16", "int8" (a `QuantizedKVCache`) or "int4" (an `Int4KVCache`);
+        default: the type of the activations, but float16 if the weights are quantised and the activations are float32.
+        Raises as `KVCache`, and ValueError for another type.
         """
         dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype, ArrayStorage)

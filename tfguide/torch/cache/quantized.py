@@ -1,4 +1,4 @@
-"""The 8-bit KV cache."""
+"""The 8-bit KV cache, and the cache of any type."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_scales
 from tfguide.torch.cache.dense import KVCache
+from tfguide.torch.cache.int4 import Int4KVCache
 from tfguide.torch.cache.storage import Storage
 
 
@@ -32,8 +33,12 @@ class QuantizedKVCache(KVCache):
         check_scales(self)
 
 
-def cache_of_type(config: ModelConfig, batch_size: int, max_length: int, dtype: str, device=None) -> KVCache:
-    """An empty `KVCache` of this type; int8: a `QuantizedKVCache`. Raises as `KVCache`."""
+def cache_of_type(
+    config: ModelConfig, batch_size: int, max_length: int, dtype: str, device=None
+) -> KVCache | Int4KVCache:
+    """An empty `KVCache` of this type; int8: a `QuantizedKVCache`; int4: an `Int4KVCache`. Raises as `KVCache`."""
+    if dtype == "int4":
+        return Int4KVCache(config, batch_size, max_length, device)
     if dtype == "int8":
         return QuantizedKVCache(config, batch_size, max_length, device)
     return KVCache(config, batch_size, max_length, dtype, device)

@@ -26,14 +26,10 @@ class Storage:
         self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         self.device = torch.device("cpu" if device is None else device)
         self.addressable = self.device.type == "cpu"  # whether the C++ kernels can read and write the memory
-        sizes = {name: (batch_size, n_slots, *shape) for name, shape in config.cached.items()}
-        layers = range(config.n_layers)
         self.tensors = {
-            name: [torch.zeros(size, dtype=self.dtype, device=device) for _ in layers] for name, size in sizes.items()
+            name: [torch.zeros(size, dtype=kind, device=device) for _ in range(config.n_layers)]
+            for name, (size, kind) in self._sizes(config, batch_size, n_slots).items()
         }
-        if self.dtype == torch.int8:
-            scales = {f"{name}_scale": size[:-1] for name, size in sizes.items()}
-            self.tensors |= {name: [torch.zeros(size, device=device) for _ in layers] for name, size in scales.items()}
 
     @property
     def nbytes(self) -> int:
@@ -74,3 +70,10 @@ class Storage:
     def join(self, kept: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The kept positions followed by the new ones, for each tensor."""
         return tuple(torch.cat(pair, dim=1) for pair in zip(kept, new, strict=True))
+
+    def _sizes(self, config, batch_size, n_slots):
+        """The size and the type of each tensor of a layer, by its name."""
+        sizes = {name: ((batch_size, n_slots, *shape), self.dtype) for name, shape in config.cached.items()}
+        if self.dtype == torch.int8:
+            sizes |= {f"{name}_scale": (size[:-1], torch.float32) for name, (size, _) in sizes.items()}
+        return sizes

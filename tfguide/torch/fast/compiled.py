@@ -9,7 +9,7 @@ import torch
 
 from tfguide import native
 from tfguide.generation.compiled import CompiledGenerator, check_fits
-from tfguide.torch.cache import KVCache, StaticView
+from tfguide.torch.cache import Int4KVCache, KVCache, static_view
 from tfguide.torch.models import Decoder
 from tfguide.torch.verbs import Generator
 
@@ -35,7 +35,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
         self.dtype, self.device = model.dtype, model.device
         self._step = torch.compile(self._plain_step, dynamic=False)
 
-    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache | Int4KVCache:
         """An empty cache of the compiled size. Raises ValueError for another batch size or a longer `max_length`.
 
         cache_dtype: as in the model's `new_cache`; the step is compiled once for each type.
@@ -64,5 +64,5 @@ class CompiledDecoder(CompiledGenerator, Generator):
 
     def _plain_step(self, tokens, positions, tensors):
         """The logits (B, V) of tokens (B, 1) at positions (B, 1); writes to the tensors of the cache in place."""
-        hidden = self.model.trunk(tokens, positions, cache=StaticView(tensors, positions))
+        hidden = self.model.trunk(tokens, positions, cache=static_view(tensors, positions))
         return self.model.logits(hidden[:, -1])

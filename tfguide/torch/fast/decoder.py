@@ -24,9 +24,9 @@ class FastDecoder(native.NativeGenerator, Generator):
     The C++ kernels compute calls of up to 64 new tokens with a cache of `new_cache`, and prompts of any length if
     activations have 8 bits. They compute in float32 for every type of weights and of cache; but with bfloat16 weights
     and more than 4 tokens they round the inputs of products to bfloat16, where the processor multiplies that. The
-    framework computes more tokens, other caches and attention maps, with kernels for some of its layers (see tree.py).
-    The weights are shared with the model, not copied, so the model must not change. Threads may share a fast decoder if
-    each has its own cache.
+    framework computes more tokens, caches of 4 bits and of other kinds, and attention maps, with kernels for some of
+    its layers (see tree.py). The weights are shared with the model, not copied, so the model must not change. Threads
+    may share a fast decoder if each has its own cache.
 
     With 8-bit activations the result for a row is the same to the last bit, whatever the other rows hold and however a
     prompt is split into chunks of 8 tokens or more. Fewer new tokens attend in another order of sums, and are the same

@@ -41,6 +41,44 @@ def add_commands(commands: Any) -> None:
     lengths.add_argument("--prompt-repeats", type=int, default=1, help="timed rounds of reading; default: 1")
     add_tasks(tasks)
 
+    _add_caches(tasks)
+
+
+def _add_caches(tasks):
+    about = "perplexity, bytes and steps of each type of cache"
+    one = tasks.add_parser("caches", help=about, description=f"Measure {about}, on Python's documentation.")
+    one.set_defaults(run=run_caches)
+    one.add_argument("--framework", choices=FRAMEWORKS, default="torch")
+    one.add_argument("--dtype", choices=DTYPES, help="type of the weights; default: float32")
+    one.add_argument("--model", metavar="PATH", help="a checkpoint with a tokenizer; default: SmolLM2-135M-Instruct")
+    one.add_argument("--cache-dtype", choices=CACHE_DTYPES, nargs="+", default=list(CACHE_DTYPES))
+    one.add_argument("--positions", type=int, default=2048, help="tokens of the text; default: 2048")
+    one.add_argument("--json", metavar="FILE", help="write the result to FILE")
+
+
+def run_caches(options: argparse.Namespace) -> int:
+    """Print the rows of the types of cache; returns 0."""
+    from tfguide.bench.caches import measure_caches, table
+    from tfguide.bench.run import write_json
+    from tfguide.bench.timing import machine
+    from tfguide.loading import find_checkpoint, load_framework, load_model
+    from tfguide.tasks.text import topics
+    from tfguide.text import read_tokenizer
+
+    if options.positions < 1:
+        raise ValueError(f"--positions must be at least 1, got {options.positions}")
+    check_json_file(options.json)
+    path = find_checkpoint(options.model)
+    tokens = read_tokenizer(path).encode(topics()[: 16 * options.positions]).ids[: options.positions + 1]
+    tg = load_framework(options.framework)
+    model = tg.accelerate(load_model(tg, path, options.dtype))
+    rows = measure_caches(model, tokens, options.cache_dtype)
+    if options.json:
+        kind = {"framework": options.framework, "dtype": options.dtype or "float32", "model": path.name}
+        write_json({"task": "caches", "machine": machine(False), **kind, "rows": rows}, options.json)
+    print(table(rows))
+    return 0
+
 
 def _add_task(tasks, task, about, new_tokens):
     one = tasks.add_parser(task, help=about, description=f"Measure {about}.")

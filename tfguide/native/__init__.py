@@ -18,8 +18,8 @@ from tfguide.native.stored import matrix_of_blocks
 from tfguide.native.tensors import address_of
 
 __all__ = [
-    "ArrayDecoder", "ArrayStorage", "BLOCK_TYPES", "CACHE_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS",
-    "MANY_TOKENS", "MAX_ROWS", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator",
+    "BLOCK_TYPES", "CACHE_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MANY_TOKENS", "MAX_ROWS", "ArrayDecoder",
+    "ArrayStorage", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator",
     "NativeUnavailable", "UnsupportedModel", "activate", "address_of", "check", "cores", "empty_arrays",
     "is_available", "is_built", "level", "library", "load", "matrix_of_blocks", "multiply", "normalise",
     "processor_vendor", "rotate", "unpack", "use_huge_pages",

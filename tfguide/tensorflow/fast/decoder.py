@@ -102,21 +102,24 @@ class FastDecoder(native.NativeGenerator, Generator):
         tree = self._prompt_tree
         blocks = tree.decoder.layers
         state = TensorSpec((None, None, self.config.d_model), blocks[0].compute_dtype)
-        weights = [TensorSpec(weight.shape, weight.dtype) for weight in blocks[0].trainable_variables]
+        weights = [TensorSpec(weight.shape, weight.dtype) for weight in blocks[0].variables]
+        # Some blocks may be frozen, and others not: only the order of `variables` is the same in all of them.
+        places = {id(weight): place for place, weight in enumerate(blocks[0].variables)}
+        kinds = blocks[0].trainable_variables, blocks[0].non_trainable_variables
 
         @tf.function(input_signature=[weights, state, TensorSpec((1, None), tf.int32)])
         def block(weights, x, positions):
             view = PromptView(self.config, dtype, positions)
             terms = tree.decoder.block_terms(positions, None, view)
-            others = blocks[0].non_trainable_variables
-            x, _ = blocks[0].stateless_call(weights, others, x, **terms, cache=view.layer(0))
+            parts = ([weights[places[id(weight)]] for weight in kind] for kind in kinds)
+            x, _ = blocks[0].stateless_call(*parts, x, **terms, cache=view.layer(0))
             return x, {name: layers[0] for name, layers in view.tensors.items()}
 
         def read(tokens):
             positions = positions_of(tokens, None)
             x, parts = tree.embedding(tokens, positions), []
             for layer in blocks:
-                x, part = block([weight.value.read_value() for weight in layer.trainable_variables], x, positions)
+                x, part = block([weight.value.read_value() for weight in layer.variables], x, positions)
                 parts.append(part)
             x = tree.decoder.final_norm(x) if self.config.final_norm else x
             return x, {name: [part[name] for part in parts] for name in parts[0]}

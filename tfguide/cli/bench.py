@@ -49,7 +49,7 @@ def _add_caches(tasks):
     one = tasks.add_parser("caches", help=about, description=f"Measure {about}, on Python's documentation.")
     one.set_defaults(run=run_caches)
     one.add_argument("--framework", choices=FRAMEWORKS, default="torch")
-    one.add_argument("--dtype", choices=DTYPES, help="type of the weights; default: float32")
+    one.add_argument("--dtype", choices=DTYPES, help="type of the weights; default: what the model holds")
     one.add_argument("--model", metavar="PATH", help="a checkpoint with a tokenizer; default: SmolLM2-135M-Instruct")
     one.add_argument("--cache-dtype", choices=CACHE_DTYPES, nargs="+", default=list(CACHE_DTYPES))
     one.add_argument("--positions", type=int, default=2048, help="tokens of the text; default: 2048")
@@ -74,7 +74,7 @@ def run_caches(options: argparse.Namespace) -> int:
     model = tg.accelerate(load_model(tg, path, options.dtype))
     rows = measure_caches(model, tokens, options.cache_dtype)
     if options.json:
-        kind = {"framework": options.framework, "dtype": options.dtype or "float32", "model": path.name}
+        kind = {"framework": options.framework, "dtype": options.dtype or "as it is", "model": path.name}
         write_json({"task": "caches", "machine": machine(False), **kind, "rows": rows}, options.json)
     print(table(rows))
     return 0

@@ -67,7 +67,7 @@ class BlockCache(DenseCache):
         self.storage = storage
         self.recent = np.full((self.batch_size, count_recent(self.max_length)), -1, np.int64)
 
-    def extend(self, n_tokens: int, counts: np.ndarray | int | None = None) -> BlockView:
+    def extend(self, n_tokens: int, counts: np.ndarray | int | None = None) -> CallView:
         """A call that adds `n_tokens` tokens to each row. Raises ValueError if they do not fit.
 
         counts: how many of them are real, (B,) or one number; default: all. Padding stays out of the blocks.

@@ -13,7 +13,7 @@ from tfguide.native.tensors import NUMPY_TYPES
 class ArrayStorage:
     """Room for `n_slots` positions of each row in each layer, in NumPy arrays that the C++ kernels read and write.
 
-    `tensors[name][layer]`: (B, n_slots, *shape), for every name and shape of `config.cached`; see `empty_arrays`.
+    `tensors[name][layer]` is `(B, n_slots, *shape)` for every name and shape of `config.cached`; see `empty_arrays`.
     dtype: "float32", "bfloat16", kept as its bits, uint16, since NumPy has no such type, "float16" or "int8".
     Raises ValueError for another type, an encoder and sizes below 1.
     """

@@ -110,7 +110,8 @@ def test_bytes_and_operations_are_counted():
     cache = 2 * 2 * 2 * 8 * 10
     assert models.bytes_read(TINY, "float32", 10) == 4 * (parameters + cache)
     assert models.bytes_read(TINY, "bfloat16", 10) == 2 * (parameters + cache)
-    assert models.bytes_read(TINY, "int4", 10) == parameters // 2 + parameters // 32 * 2 + 2 * cache
+    outputs = 2 * (32 + 16 * 2 + 32 + 64 * 2 + 32) + 97  # each has two units of 2 bytes
+    assert models.bytes_read(TINY, "int4", 10) == parameters // 2 + parameters // 32 * 2 + 4 * outputs + 2 * cache
     assert prefill_flops(TINY, 1) == 2 * parameters + 4 * 32 * 2
 
 

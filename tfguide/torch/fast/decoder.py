@@ -65,7 +65,8 @@ class FastDecoder(native.NativeGenerator, Generator):
         """The head: hidden states (..., D) to logits (..., V)."""
         rows = hidden.numel() // self.config.d_model
         rounds = self.head.format.endswith("a8")  # then the kernels are fast for any number of rows
-        if rows > native.HEAD_ROWS and not (rounds and self._by_layers() is self._prompt_tree):
+        records = torch.is_grad_enabled() and hidden.requires_grad and not self._in_blocks
+        if rows > native.HEAD_ROWS and (records or not rounds):
             return self._by_layers().logits(hidden if self.head.is_packed else hidden.to(self.dtype))
         logits = self.multiply_head(to_float32(hidden).reshape(rows, self.config.d_model))
         return torch.from_numpy(logits).reshape(*hidden.shape[:-1], -1)

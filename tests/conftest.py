@@ -1,6 +1,8 @@
 """The surroundings of every test: TensorFlow quiet, Keras on TensorFlow, and no network."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -21,6 +23,25 @@ def pytest_collection_modifyitems(config, items):
         if not has_llama_cpp():
             config.hook.pytest_deselected(items=marked)
             items[:] = [item for item in items if item not in marked]
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """Benchmarks that measure the memory with a small buffer and do not measure products."""
+    from tfguide import native
+    from tfguide.bench import limits
+
+    monkeypatch.setattr(limits, "memory_reader", lambda: native.MemoryReader(1 << 22))
+    monkeypatch.setattr(limits, "matrix_flops", lambda dtype: 1e11)
+
+
+@pytest.fixture
+def peer(monkeypatch):
+    """llama.cpp's calls, computed by the reference."""
+    monkeypatch.setenv("TFGUIDE_LLAMA_CPP", str(Path(__file__).parent / "llama_of_python"))
+    monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)
+    yield
+    sys.modules.pop("llama_cpp", None)
 
 
 @pytest.fixture(params=FRAMEWORKS)

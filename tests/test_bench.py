@@ -6,20 +6,15 @@ import numpy as np
 import pytest
 
 from tests.support import FRAMEWORKS
-from tfguide import cli, native
-from tfguide.bench import agreement, contestants, limits, memory, models, run, timing
+from tfguide import cli
+from tfguide.bench import agreement, contestants, memory, models, run, timing
 from tfguide.cost import prefill_flops
 
+pytestmark = pytest.mark.usefixtures("small_limits")
 TINY = models.SMALL.replace(
     d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_head=None, attention_scale=None, d_ff=64, vocab_size=97
 )
 PEERS = {"torch": "Hugging Face", "tensorflow": "KerasHub"}
-
-
-@pytest.fixture(autouse=True)
-def small_limits(monkeypatch):
-    monkeypatch.setattr(limits, "memory_reader", lambda: native.MemoryReader(1 << 22))
-    monkeypatch.setattr(limits, "matrix_flops", lambda dtype: 1e11)
 
 
 @pytest.mark.parametrize("task", ["decode", "prefill"])

@@ -1,44 +1,27 @@
 """What a model file's weights are worth and when it is ready is measured beside llama.cpp, on the same tokens."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tfguide
 from tests.support import FRAMEWORKS, load
-from tfguide import cli, native
-from tfguide.bench import limits, models, quality
+from tfguide import cli
 from tfguide.bench import load as loading
+from tfguide.bench import models, quality
 from tfguide.bench.llama import LlamaModel
 from tfguide.checkpoints import write_gguf
 from tfguide.compress import Quantization
 from tfguide.tasks import smollm
 
+pytestmark = pytest.mark.usefixtures("small_limits")
 TINY = models.SMALL.replace(
     d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_head=None, attention_scale=None, d_ff=64, vocab_size=97,
     max_positions=64, tied_head=True,
 )  # fmt: skip
-LLAMA = Path(__file__).parent / "llama_of_python"
 TOKENS = np.random.default_rng(2).integers(0, 97, 41)
 OTHERS = np.random.default_rng(3).integers(0, 97, (2, 16))
-
-
-@pytest.fixture(autouse=True)
-def small_limits(monkeypatch):
-    monkeypatch.setattr(limits, "memory_reader", lambda: native.MemoryReader(1 << 22))
-    monkeypatch.setattr(limits, "matrix_flops", lambda dtype: 1e11)
-
-
-@pytest.fixture
-def peer(monkeypatch):
-    """llama.cpp's calls, computed by the reference."""
-    monkeypatch.setenv("TFGUIDE_LLAMA_CPP", str(LLAMA))
-    monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)
-    yield
-    sys.modules.pop("llama_cpp", None)
 
 
 @pytest.fixture(scope="module")

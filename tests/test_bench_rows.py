@@ -10,27 +10,13 @@ import pytest
 import tfguide.torch as tg
 from tests.support import FRAMEWORKS
 from tfguide import cli, native
-from tfguide.bench import agreement, lengths, limits, llama, models, ours, rows, timing
+from tfguide.bench import agreement, lengths, llama, models, ours, rows, timing
 
+pytestmark = pytest.mark.usefixtures("small_limits")
 TINY = models.SMALL.replace(
     d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_head=None, attention_scale=None, d_ff=64, vocab_size=97
 )
 LLAMA = Path(__file__).parent / "llama_of_python"
-
-
-@pytest.fixture(autouse=True)
-def small_limits(monkeypatch):
-    monkeypatch.setattr(limits, "memory_reader", lambda: native.MemoryReader(1 << 22))
-    monkeypatch.setattr(limits, "matrix_flops", lambda dtype: 1e11)
-
-
-@pytest.fixture
-def peer(monkeypatch):
-    """llama.cpp's calls, computed by the reference."""
-    monkeypatch.setenv("TFGUIDE_LLAMA_CPP", str(LLAMA))
-    monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)
-    yield
-    sys.modules.pop("llama_cpp", None)
 
 
 @pytest.fixture(scope="module")

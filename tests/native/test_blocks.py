@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tfguide.reference as ref
+from tests.checkpoints.gguf.made import random_blocks
 from tests.native.exact import blocks_of, check_asymmetric, check_blocks
 from tests.support import random_weights, refuses, small_config
 from tfguide import native
@@ -53,36 +54,15 @@ def decoder_of(types, config, rng, embedding_type):
         elif array.ndim != 2:
             continue
         n += 1
-        d_in, d_out = array.shape if kind != embedding_type or name != "embedding.token.weight" else array.shape[::-1]
-        data = blocks_of(rng, kind, d_in, d_out)
+        d_out, d_in = array.shape if name == "embedding.token.weight" else array.shape[::-1]
+        data = random_blocks(rng, kind, (d_out, d_in))
         rows = dequantise(data, kind)
-        factor = np.float32(0.5 / np.sqrt(np.mean(rows**2) * d_in))  # models of such weights overflow nothing
-        scaled = scale_blocks(data, kind, factor)
-        rows = dequantise(scaled, kind)
         weights[name] = rows if name == "embedding.token.weight" else rows.T
         path = name.removesuffix(".weight")
-        matrices[path] = native.Matrix.of_blocks(kind, scaled, d_in, d_out, weights.get(f"{path}.bias"))
+        matrices[path] = native.Matrix.of_blocks(kind, data, d_in, d_out, weights.get(f"{path}.bias"))
     embedding = matrices.pop("embedding.token")
     vectors = {name: array for name, array in weights.items() if array.ndim == 1}
     return native.NativeDecoder(config, embedding, matrices, vectors, threads=2), embedding, weights
-
-
-def scale_blocks(data, kind, factor):
-    """Blocks whose numbers are about `factor` times those of these blocks: float16 scales, or the numbers, times it."""
-    data = data.copy()
-    if kind in ("F32", "F16"):
-        numbers = data.view("<f4" if kind == "F32" else "<f2")
-        numbers *= factor.astype(numbers.dtype)
-        return data
-    if kind == "BF16":
-        numbers = dequantise(data, kind) * factor
-        return np.ascontiguousarray(numbers.view(np.uint16)[:, 1::2]).view(np.uint8)
-    at, n = {"Q6_K": (208, 1), "Q4_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2)}.get(kind, (0, 1))
-    size = {"Q4_0": 18, "Q4_1": 20, "Q5_0": 22, "Q8_0": 34, "Q4_K": 144, "Q5_K": 176, "Q6_K": 210}[kind]
-    blocks = data.reshape(len(data), -1, size)
-    halves = np.ascontiguousarray(blocks[..., at : at + 2 * n]).view(np.float16)
-    blocks[..., at : at + 2 * n] = (halves * np.float16(factor)).view(np.uint8)
-    return data
 
 
 def steps_of(decoder, config, tokens, parts):

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from tfguide.checkpoints.bits import from_bfloat16
+
 # BF16 is the upper half of a float32; NumPy has no such type, so it is read as the bits that it is.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -66,7 +68,7 @@ def to_float32(tensor: Tensor, stored: np.ndarray) -> np.ndarray:
     Raises ValueError where a finite float64 lies beyond the largest float32.
     """
     if tensor.dtype == "BF16":
-        return (np.ascontiguousarray(stored).astype(np.uint32) << 16).view(np.float32)
+        return from_bfloat16(stored)
     with np.errstate(over="ignore"):
         array = np.array(stored, np.float32, order="C")
     if tensor.dtype == "F64" and (np.isinf(array) & np.isfinite(stored)).any():

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tfguide.checkpoints.bits import from_bfloat16
 from tfguide.checkpoints.gguf import Blocks
 from tfguide.checkpoints.tensors import from_float32
 from tfguide.compress.packing import aligned
@@ -16,6 +17,7 @@ from tfguide.config import ModelConfig
 from tfguide.native.linear import Matrix
 from tfguide.native.model import ArrayDecoder
 from tfguide.native.stored import matrix_of_blocks
+from tfguide.native.tensors import in_place
 from tfguide.weights import matrix_names, vector_names, weight_table
 
 EMBEDDING = "embedding.token.weight"
@@ -104,7 +106,7 @@ def from_blocks(config: ModelConfig, arrays: Mapping[str, Blocks | np.ndarray], 
 def to_float32(array: np.ndarray) -> np.ndarray:
     """Numbers of 32 or 16 bits as float32; uint16 is the bits of bfloat16."""
     if array.dtype == np.uint16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        return from_bfloat16(array)
     return np.asarray(array, np.float32)
 
 
@@ -112,13 +114,8 @@ def _columns(weight, bias=None):
     """A matrix of a weight (in, out), which may be a view of rows (out, in)."""
     if weight.T.flags.c_contiguous:
         return _rows(weight.T, bias)
-    return Matrix.of(_readable(weight), "columns", bias)
+    return Matrix.of(in_place(weight, weight.itemsize), "columns", bias)
 
 
 def _rows(rows, bias=None):
-    return Matrix.of(_readable(rows), "rows", bias)
-
-
-def _readable(array):
-    """The array where it lies, or a copy where the kernels cannot read it: with gaps, or at an odd place of a file."""
-    return array if array.flags.c_contiguous and array.ctypes.data % array.itemsize == 0 else aligned(array)
+    return Matrix.of(in_place(rows, rows.itemsize), "rows", bias)

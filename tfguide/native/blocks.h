@@ -33,12 +33,16 @@ inline void put_halves(const Packed& to, int64_t word, const uint8_t* from, int6
       to.put(word++, (word_of(from + i) >> shift & LOW) | (word_of(from + i + 4) >> shift & LOW) << 4);
 }
 
-// The step and the minimum of group j of 8, in 6 bits each.
-inline void put_six_bits(const Packed& to, const uint8_t* from, int j) {
-  const uint8_t step = j < 4 ? from[j] & 63 : (from[j + 4] & 15) | (from[j - 4] >> 6) << 4;
-  const uint8_t minimum = j < 4 ? from[j + 4] & 63 : from[j + 4] >> 4 | (from[j] >> 6) << 4;
-  to.put_scale(2 * j, &step, 1);
-  to.put_scale(2 * j + 1, &minimum, 1);
+// The units of a block of Q4_K or Q5_K, and the step and the minimum of each of its 8 groups, in 6 bits each.
+inline void put_scales_of_groups(const Packed& to, const uint8_t* block) {
+  for (int i = 0; i < 2; ++i) to.put_unit(i, block + 2 * i);
+  const uint8_t* from = block + 4;
+  for (int j = 0; j < 8; ++j) {
+    const uint8_t step = j < 4 ? from[j] & 63 : (from[j + 4] & 15) | (from[j - 4] >> 6) << 4;
+    const uint8_t minimum = j < 4 ? from[j + 4] & 63 : from[j + 4] >> 4 | (from[j] >> 6) << 4;
+    to.put_scale(2 * j, &step, 1);
+    to.put_scale(2 * j + 1, &minimum, 1);
+  }
 }
 
 // Each type: the inputs and the bytes of a block, the bytes of its scales and units for one output, and how it is taken.
@@ -87,8 +91,7 @@ template <>
 struct Block<Q4_K> {
   static constexpr int64_t INPUTS = 256, BYTES = 144, BITS = 4, SCALE = 16, UNIT = 4;
   static void take(const uint8_t* from, const Packed& to) {
-    for (int i = 0; i < 2; ++i) to.put_unit(i, from + 2 * i);
-    for (int j = 0; j < 8; ++j) put_six_bits(to, from + 4, j);
+    put_scales_of_groups(to, from);
     for (int pair = 0; pair < 4; ++pair) put_halves(to, pair * 8, from + 16 + pair * 32, 32);
   }
 };
@@ -97,8 +100,7 @@ template <>
 struct Block<Q5_K> {
   static constexpr int64_t INPUTS = 256, BYTES = 176, BITS = 8, SCALE = 16, UNIT = 4;
   static void take(const uint8_t* from, const Packed& to) {
-    for (int i = 0; i < 2; ++i) to.put_unit(i, from + 2 * i);
-    for (int j = 0; j < 8; ++j) put_six_bits(to, from + 4, j);
+    put_scales_of_groups(to, from);
     const uint8_t *fifth = from + 16, *rest = fifth + 32;
     for (int k = 0; k < 256; ++k) {
       const int group = k / 32, i = k % 32;

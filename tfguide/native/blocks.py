@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES as FILE_BLOCKS
+from tfguide.checkpoints.gguf.blocks import NUMBERS
 from tfguide.checks.values import check_count
-from tfguide.compress.packing import LANES, aligned
+from tfguide.compress.packing import CACHE_LINE, LANES
 from tfguide.native import abi
 from tfguide.native.library import library
 from tfguide.native.tensors import address_of
@@ -22,7 +24,7 @@ class Layout:
     """What blocks become.
 
     bits: of a level; scaling: one of SCALINGS; group: inputs that share a scale; scale_bytes, unit_bytes: of one output
-    and one block; size: inputs of a block; n_bytes: of a block in the file.
+    and one block.
     """
 
     bits: int
@@ -30,18 +32,16 @@ class Layout:
     group: int
     scale_bytes: int
     unit_bytes: int
-    size: int
-    n_bytes: int
 
 
 PACKED = {
-    "Q4_0": Layout(4, "halves", 32, 2, 0, 32, 18),
-    "Q4_1": Layout(4, "halves and minima", 32, 4, 0, 32, 20),
-    "Q5_0": Layout(8, "halves", 32, 2, 0, 32, 22),
-    "Q8_0": Layout(8, "halves", 32, 2, 0, 32, 34),
-    "Q4_K": Layout(4, "bytes of blocks", 32, 16, 4, 256, 144),
-    "Q5_K": Layout(8, "bytes of blocks", 32, 16, 4, 256, 176),
-    "Q6_K": Layout(8, "signed bytes", 16, 16, 2, 256, 210),
+    "Q4_0": Layout(4, "halves", 32, 2, 0),
+    "Q4_1": Layout(4, "halves and minima", 32, 4, 0),
+    "Q5_0": Layout(8, "halves", 32, 2, 0),
+    "Q8_0": Layout(8, "halves", 32, 2, 0),
+    "Q4_K": Layout(4, "bytes of blocks", 32, 16, 4),
+    "Q5_K": Layout(8, "bytes of blocks", 32, 16, 4),
+    "Q6_K": Layout(8, "signed bytes", 16, 16, 2),
 }
 BLOCK_TYPES = (*PLAIN, *PACKED)
 
@@ -51,13 +51,13 @@ def repack(block_type: str, rows: np.ndarray, d_in: int, d_out: int, threads: in
 
     Raises TypeError or ValueError for inputs that are not whole blocks, and rows of another size.
     """
-    layout = PACKED[block_type]
-    n_blocks, rest = divmod(check_count("d_in", d_in), layout.size)
+    layout, block = PACKED[block_type], FILE_BLOCKS[NUMBERS[block_type]]
+    n_blocks, rest = divmod(check_count("d_in", d_in), block.size)
     if rest:
-        raise ValueError(f"d_in must be a multiple of the {layout.size} inputs of a block of {block_type}, got {d_in}")
-    address = address_of("the rows", rows, (check_count("d_out", d_out), n_blocks * layout.n_bytes), "uint8")
+        raise ValueError(f"d_in must be a multiple of the {block.size} inputs of a block of {block_type}, got {d_in}")
+    address = address_of("the rows", rows, (check_count("d_out", d_out), n_blocks * block.n_bytes), "uint8")
     n = -(-d_out // LANES) * LANES * n_blocks
-    sizes = layout.size * layout.bits // 8, layout.scale_bytes, layout.unit_bytes
+    sizes = block.size * layout.bits // 8, layout.scale_bytes, layout.unit_bytes
     parts = tuple(_zeros(n * size) for size in sizes)
     places = [part.ctypes.data if part.size else None for part in parts]
     form = abi.linear(places[0], f"int{layout.bits} a8", d_in, d_out, *places[1:], layout.scaling, layout.group)
@@ -77,11 +77,5 @@ def is_mapped(array: np.ndarray) -> bool:
 
 def _zeros(n_bytes):
     """Zeros from the beginning of a cache line on, in memory that takes place only as it is written."""
-    memory = np.zeros(n_bytes + 64, np.uint8)
-    return memory[-memory.ctypes.data % 64 :][:n_bytes]
-
-
-def in_place(block_type: str, rows: np.ndarray) -> np.ndarray:
-    """Rows of plain numbers where the kernels can read them; a copy only if the file has them at an odd place."""
-    size = np.dtype("float32" if block_type == "F32" else "float16").itemsize
-    return rows if rows.flags.c_contiguous and rows.ctypes.data % size == 0 else aligned(rows)
+    memory = np.zeros(n_bytes + CACHE_LINE, np.uint8)
+    return memory[-memory.ctypes.data % CACHE_LINE :][:n_bytes]

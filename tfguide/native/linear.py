@@ -11,10 +11,10 @@ from tfguide.checks.values import check_choice, check_count, make_plain
 from tfguide.compress.packing import LANES
 from tfguide.dtypes import BITS
 from tfguide.native import abi
-from tfguide.native.blocks import BLOCK_TYPES, PACKED, PLAIN, in_place, is_mapped, repack
+from tfguide.native.blocks import BLOCK_TYPES, PACKED, PLAIN, is_mapped, repack
 from tfguide.native.library import library
 from tfguide.native.machine import cores, forget
-from tfguide.native.tensors import address_of, dtype_of
+from tfguide.native.tensors import address_of, dtype_of, in_place
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,9 @@ class Matrix:
         check_choice("block_type", block_type, BLOCK_TYPES)
         if block_type in PLAIN:
             dtype = PLAIN[block_type]
-            rows = in_place(block_type, rows)
-            address = address_of("the rows", rows, (d_out, check_count("d_in", d_in) * BITS[dtype] // 8), "uint8")
+            size = BITS[dtype] // 8
+            rows = in_place(rows, size)
+            address = address_of("the rows", rows, (d_out, check_count("d_in", d_in) * size), "uint8")
             return cls(address, f"{dtype} rows", d_in, d_out, bias=bias, owner=rows)
         parts = repack(block_type, rows, d_in, d_out, cores() if threads is None else threads)
         if is_mapped(rows):

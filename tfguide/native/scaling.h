@@ -4,11 +4,12 @@
 
 inline bool has_minima(const Linear& m) { return m.scaling >= HALVES_AND_MINIMA && m.scaling <= BYTES_OF_BLOCKS; }
 
-// Of the groups of inputs of 16 outputs, which begin with output o.
+// Of the groups of inputs of 16 outputs, which begin with output o. Nothing is in it where scales are those of outputs.
 class Scales {
  public:
   Scales() = default;
   Scales(const Linear& m, int64_t o) : kind(m.scaling), at(static_cast<const char*>(m.scale)) {
+    if (kind == PER_OUTPUT) return;
     const int64_t groups = m.in / m.group, block = o / LANES, units = m.in / UNIT_BLOCK;
     bytes = LANES * (kind == HALVES_AND_MINIMA ? 4 : kind == SIGNED_BYTES ? 1 : 2);
     at += block * groups * bytes;

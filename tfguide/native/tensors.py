@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tfguide.compress.packing import aligned
+
 # The type of a NumPy array that holds numbers of a type.
 NUMPY_TYPES = {"float32": np.float32, "bfloat16": np.uint16, "float16": np.float16, "int8": np.int8}
 
@@ -25,6 +27,14 @@ def address_of(name: str, tensor: Any, shape: Sequence[int], dtype: str = "float
     if not is_contiguous(tensor):
         raise ValueError(f"{name} must lie in one piece in main memory, row by row; got {describe_layout(tensor)}")
     return locate(tensor)
+
+
+def in_place(array: np.ndarray, size: int) -> np.ndarray:
+    """An array where it lies, or a copy where the kernels cannot read it: with gaps, or at an odd place of a file.
+
+    size: the bytes of a number.
+    """
+    return array if array.flags.c_contiguous and array.ctypes.data % size == 0 else aligned(array)
 
 
 def locate(tensor: Any) -> int:

@@ -5,7 +5,7 @@
 
 // The numbers of a register of outputs and STEP inputs, 4 of INT8 or 8 of INT4; without scales that are one for an output.
 template <int STEP>
-inline void packed_numbers(const Linear& m, int64_t in, int64_t o, int64_t k, Floats* rows) {
+inline void packed_numbers(const Linear& m, const Scales& scales, int64_t in, int64_t o, int64_t k, Floats* rows) {
   const int64_t group = o / LANES * LANES, lane = o % LANES;
   if (STEP == 4) {
     const Ints four = read<Ints>(static_cast<const int8_t*>(m.weight) + group * in + k * LANES + lane * 4);
@@ -16,7 +16,7 @@ inline void packed_numbers(const Linear& m, int64_t in, int64_t o, int64_t k, Fl
   }
   if (m.scaling == PER_OUTPUT) return;
   Floats step, minimum;
-  Scales(m, group).take(k / m.group, lane, step, minimum);
+  scales.take(k / m.group, lane, step, minimum);
   if (!has_minima(m)) minimum = STEP == 8 ? step * float(-MIDDLE) : Floats{};
   for (int j = 0; j < STEP; ++j) rows[j] = rows[j] * step + minimum;
 }
@@ -26,10 +26,11 @@ template <class T, int STEP>
   const int64_t in = padded(m.in, STEP);
   for (int64_t o = part.first; o < part.last; o += 2 * LANES) {  // 32 numbers of bfloat16 fill a cache line
     const int64_t last = std::min<int64_t>(o + 2 * LANES, std::min(part.last, m.out));
+    const Scales scales[] = {Scales(m, o), Scales(m, o + LANES)};
     for (int64_t k = 0; k < in; k += STEP)
       for (int64_t first = o; first < last; first += WIDTH) {
         Floats rows[STEP];
-        packed_numbers<STEP>(m, in, first, k, rows);
+        packed_numbers<STEP>(m, scales[(first - o) / LANES], in, first, k, rows);
         T* at = to + k * m.out + first;
         for (int j = 0; j < STEP && k + j < m.in; ++j, at += m.out) {
           if (first + WIDTH <= last) {
@@ -54,10 +55,11 @@ inline void unpack(const Linear& m, T* to, Part part) {
 template <int STEP>
 inline void unpack_output(const Linear& m, int64_t o, float* to) {
   const int64_t in = padded(m.in, STEP), lane = o % WIDTH;
+  const Scales scales(m, o / LANES * LANES);
   const float scale = m.scaling == PER_OUTPUT ? static_cast<const float*>(m.scale)[o] : 1.0f;
   for (int64_t k = 0; k < in; k += STEP) {
     Floats rows[STEP];
-    packed_numbers<STEP>(m, in, o - lane, k, rows);
+    packed_numbers<STEP>(m, scales, in, o - lane, k, rows);
     for (int j = 0; j < STEP && k + j < m.in; ++j) to[k + j] = rows[j][lane] * scale;
   }
 }

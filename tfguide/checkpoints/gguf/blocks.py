@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
+from tfguide.checkpoints.bits import from_bfloat16
 from tfguide.checkpoints.gguf.dequantise import DEQUANTISE
 from tfguide.checks.values import check_choice
 
@@ -102,8 +103,8 @@ def dequantise(data: np.ndarray, block_type: str) -> np.ndarray:
     data = np.asarray(data)  # of a file: the result is no np.memmap
     if block_type in _PLAIN:
         return np.ascontiguousarray(data).view(_PLAIN[block_type]).astype(np.float32)
-    if block_type == "BF16":  # the upper half of a float32
-        return (np.ascontiguousarray(data).view("<u2").astype(np.uint32) << 16).view(np.float32)
+    if block_type == "BF16":
+        return from_bfloat16(np.ascontiguousarray(data).view("<u2"))
     with np.errstate(all="ignore"):  # a block may hold any bits: what is not finite is not finite in llama.cpp either
         if block_type in DEQUANTISE:
             *rows, n_bytes = data.shape

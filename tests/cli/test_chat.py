@@ -183,24 +183,30 @@ class Terminal:
         self.process.wait()
         os.close(self.ours)
 
-    def say(self, text, answer):
-        """Type a text, and read until the answer and the next prompt are there."""
+    def say(self, text, answer, patience=120):
+        """Type a text, and read until the answer and the next prompt are there; returns whether they came in time."""
         os.write(self.ours, text.encode())
-        seen, end = "", time.monotonic() + 120
+        seen, end = "", time.monotonic() + patience
         while not re.search(f"{answer}.*\n> $", seen, flags=re.DOTALL):
-            assert time.monotonic() < end and self.process.poll() is None, seen
+            assert self.process.poll() is None, seen
+            if time.monotonic() > end:
+                print(seen)
+                return False
             if select.select([self.ours], [], [], 1)[0]:
                 seen += os.read(self.ours, 4096).decode(errors="replace")
+        return True
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="opens a terminal as Linux does")
 def test_on_a_terminal_arrows_bring_lines_back_and_interrupts_do_not_end_it(checkpoint):
     with Terminal("--checkpoint", str(checkpoint), "--max-new-tokens", "9", "--temperature", "0") as terminal:
-        terminal.say("", "/help lists")
-        terminal.say("/save\n", "/save needs")
-        terminal.say("\x1b[A\n", "/save needs")  # the arrow up
-        terminal.say("\x03", "Ctrl-D ends")  # Ctrl-C
-        terminal.say("The dog.\n", "9 new at .* tokens/s")
+        assert terminal.say("", "/help lists")
+        assert terminal.say("/save\n", "/save needs")
+        assert terminal.say("\x1b[A\n", "/save needs")  # the arrow up
+        # Ctrl-C. Python loses one that arrives between the prompt and the wait for a key, 1 of 20000 in a loop without
+        # any of our code; the next one is seen.
+        assert any(terminal.say("\x03", "Ctrl-D ends", patience=20) for _ in range(3))
+        assert terminal.say("The dog.\n", "9 new at .* tokens/s")
         os.write(terminal.ours, b"\x04")  # Ctrl-D
         assert terminal.process.wait(120) == 0
 

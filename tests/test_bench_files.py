@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import tfguide
-from tests.support import FRAMEWORKS, load
-from tfguide import cli
+from tests.support import FRAMEWORKS, load, numpy
+from tfguide import ModelConfig, cli
 from tfguide.bench import load as loading
-from tfguide.bench import models, quality
+from tfguide.bench import models, quality, vectors
 from tfguide.bench.llama import LlamaModel
-from tfguide.checkpoints import write_gguf
+from tfguide.checkpoints import write_checkpoint, write_gguf
 from tfguide.compress import Quantization
 from tfguide.tasks import smollm
 
@@ -184,3 +184,36 @@ def test_the_command_takes_the_book_s_model_and_text(tmp_path, capsys):
         pytest.skip(f"needs SmolLM2: {smollm.INSTALL}")
     assert cli.main(["bench", "quantization", "--tokens", "1000000"]) == 2
     assert "--tokens and --calibration must be 2 to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_of_an_encoder_the_vectors_of_texts_are_compared(name, tmp_path):
+    config = ModelConfig.from_preset(
+        "bert-base", d_model=32, n_layers=2, n_heads=4, d_head=None, attention_scale=None, d_ff=64, vocab_size=97,
+        max_positions=64,
+    )  # fmt: skip
+    write_checkpoint(tmp_path, config, tfguide.init_weights(config, seed=5))
+    kept, texts = [], TOKENS[:40].reshape(5, 8)
+    result = vectors.bench_vectors(tmp_path, texts, OTHERS, name, lambda r: kept.append(len(r["rows"])))
+    assert json.loads(json.dumps(result)) == result
+    rows = {row["weights"]: row for row in result["rows"]}
+    assert list(rows) == [weights for weights, *_ in quality.WEIGHTS] and kept == list(range(1, len(rows) + 1))
+    assert rows["float32"]["cosine"] == pytest.approx(1) and result["texts"] == 5
+    module = load(name)
+    plain = module.load_checkpoint(tmp_path)
+    exact, rounded = (means(model, texts) for model in (plain, module.quantize(plain, 4)))
+    cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+    assert rows["4 bits"]["cosine"] == pytest.approx(cosines.mean(), abs=1e-5)
+    assert rows["4 bits"]["least_cosine"] == pytest.approx(cosines.min(), abs=1e-5)
+    assert rows["8 bits"]["cosine"] > rows["4 bits, calibrated"]["cosine"] > 0.8
+    assert all(f"{row['cosine']:.4f}" in vectors.table(result) for row in rows.values())
+
+
+def means(model, texts):
+    """The mean hidden state of each text, read alone."""
+    return np.array([numpy(model(text[None]))[0].mean(0) for text in texts])
+
+
+def test_only_an_encoder_has_vectors_of_texts(file):
+    with pytest.raises(ValueError, match="those of an encoder, got a model of kind 'decoder'"):
+        vectors.bench_vectors(file, OTHERS, OTHERS)

@@ -162,6 +162,14 @@ def test_the_table_of_quantisation_shows_what_was_measured():
     assert texts(quality.quantization_table(failed))[-1] == ["it &lt;is&gt; not", "F16"]
 
 
+def test_the_table_of_vectors_shows_what_was_measured():
+    found = json.loads((APPENDICES / "benchmarks" / "minilm" / "quantization.json").read_text(encoding="utf-8"))
+    _, *shown = texts(quality.vectors_table(found))
+    want = [[f"{row['cosine']:.4f}", f"{row['least_cosine']:.4f}", f"{row['bits']:.2f}"] for row in found["rows"]]
+    assert [cells[:3] for cells in shown] == want
+    assert [cells[-1] for cells in shown] == [row["weights"] for row in found["rows"]] and len(shown) >= 8
+
+
 def test_the_table_of_load_times_shows_what_was_measured():
     found = json.loads((APPENDICES / "benchmarks" / "smollm2" / "load.json").read_text(encoding="utf-8"))
     head, *shown = texts(quality.load_table(found))

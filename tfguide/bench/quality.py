@@ -25,6 +25,7 @@ from tfguide.bench.timing import machine, show_machine, show_name, take_turns
 from tfguide.checkpoints import is_gguf, read_checkpoint, read_gguf, write_gguf
 from tfguide.checks.values import check_count
 from tfguide.compress import Quantization
+from tfguide.config import ModelConfig
 from tfguide.generation.perplexity import text_log_probability, windows_of
 from tfguide.loading import load_framework, try_accelerate
 
@@ -77,7 +78,7 @@ def bench_quantization(
     result["rows"] = rows = []
     prompt, running = np.asarray(tokens)[None, :PROMPT], {}
     tg = load_framework(framework)
-    for row, model in _ours(tg, framework, path, config, weights, calibration):
+    for row, model in our_models(tg, framework, path, config, weights, calibration):
         fast = try_accelerate(tg, model)
         row["perplexity"] = tg.perplexity(fast, tokens, window)
         if fast is not model:
@@ -103,21 +104,13 @@ def bench_quantization(
     return result
 
 
-def llama_perplexity(model: LlamaModel, tokens: Sequence[int], window: int) -> float:
-    """The perplexity of tokens (n,) by llama.cpp, in the windows and with the sums of `tfguide.generation.perplexity`.
+def our_models(
+    tg: Any, framework: str, path: str | os.PathLike, config: ModelConfig, weights: dict, calibration: np.ndarray
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """The first entries of a row for each of WEIGHTS and for the file itself, and its model, one after the other.
 
-    Keys and values are float16 there.
+    A model that nobody keeps is freed before the next.
     """
-    tokens, total = np.asarray(tokens), 0.0
-    for start, stop, first in windows_of(len(tokens), window):
-        rows = LlamaRows(model, tokens[None, start : stop - 1], 1)
-        total -= text_log_probability(rows.score(stop - first)[0], tokens[first:stop])
-        rows.close()
-    return math.exp(total / (len(tokens) - 1))
-
-
-def _ours(tg, framework, path, config, weights, calibration) -> Iterator[tuple[dict[str, Any], Any]]:
-    """The first entries of a row, and its model, one after the other: a model that is not timed is freed."""
     plain = tg.from_weights(config, weights)
     arrays, packed = None, None
     for name, how, calibrated in WEIGHTS:
@@ -135,6 +128,19 @@ def _ours(tg, framework, path, config, weights, calibration) -> Iterator[tuple[d
         size = file_size(path)
         row = {"name": "tfguide", "framework": framework, "weights": size["block_type"] + _AS_IT_IS}
         yield row | size, tg.load_checkpoint(path)
+
+
+def llama_perplexity(model: LlamaModel, tokens: Sequence[int], window: int) -> float:
+    """The perplexity of tokens (n,) by llama.cpp, in the windows and with the sums of `tfguide.generation.perplexity`.
+
+    Keys and values are float16 there.
+    """
+    tokens, total = np.asarray(tokens), 0.0
+    for start, stop, first in windows_of(len(tokens), window):
+        rows = LlamaRows(model, tokens[None, start : stop - 1], 1)
+        total -= text_log_probability(rows.score(stop - first)[0], tokens[first:stop])
+        rows.close()
+    return math.exp(total / (len(tokens) - 1))
 
 
 def _files(folder, path, config, weights) -> Iterator[tuple[dict[str, Any], str]]:
@@ -178,10 +184,10 @@ def table(result: dict) -> str:
     lines = [
         f"perplexity of {result['tokens']} tokens in windows of {result['window']}; "
         f"calibrated on {result['calibration_tokens']} others",
-        f"{'':17} {'weights':39}{'perplexity':>10}{'':9}{'bits':>6}{'MB':>6}{'tokens/s':>10}",
+        f"{'':18} {'weights':39}{'perplexity':>10}{'':9}{'bits':>6}{'MB':>6}{'tokens/s':>10}",
     ]
     for row in result["rows"]:
-        start = f"{show_name(row):17} {row['weights']:39}"
+        start = f"{show_name(row):18} {row['weights']:39}"
         if "error" in row:
             lines.append(f"{start}  {row['error']}")
             continue

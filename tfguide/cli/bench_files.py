@@ -59,26 +59,52 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _quantization(options, path, keep):
-    import numpy as np
-
-    from tfguide.bench.quality import bench_quantization, table
-    from tfguide.tasks.text import topics
-    from tfguide.text import read_tokenizer
+    from tfguide.checkpoints import is_gguf, read_checkpoint, read_gguf
 
     def say(result):
         keep(result)
         print(f"tfguide: measured {len(result['rows'])} types of weights", file=sys.stderr)
 
+    config, _ = read_gguf(path) if is_gguf(path) else read_checkpoint(path)
+    measure = _vectors if config.kind == "encoder" else _perplexities
+    return measure(options, path, say)
+
+
+def _perplexities(options, path, say):
+    from tfguide.bench.quality import bench_quantization, table
+    from tfguide.tasks.text import topics
+    from tfguide.text import read_tokenizer
+
+    text, other = _split(options, read_tokenizer(path).encode(topics()).ids)
+    return table(bench_quantization(
+        path, text, other, options.window, options.framework, options.peers, options.new_tokens, options.repeats, say,
+    ))  # fmt: skip
+
+
+def _vectors(options, path, say):
+    import numpy as np
+
+    from tfguide.bench.vectors import bench_vectors, table
+    from tfguide.tasks.text import topics
+    from tfguide.text import read_tokenizer
+
+    tokenizer = read_tokenizer(path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    text, other = _split(options, tokenizer.encode(topics(), add_special_tokens=False).ids)
+    rows = np.reshape(text[: len(text) // options.window * options.window], (-1, options.window))
+    return table(bench_vectors(path, rows, other, options.framework, say))
+
+
+def _split(options, tokens):
+    """The first tokens, (n,), and those behind them that weights are calibrated on, in windows (N, T)."""
+    import numpy as np
+
     rows = max(1, options.calibration // options.window)
     needed = options.tokens + rows * options.window
-    tokens = read_tokenizer(path).encode(topics()).ids
     if min(options.tokens, options.calibration) < 2 or needed > len(tokens):
         raise ValueError(f"--tokens and --calibration must be 2 to {len(tokens)} together, got {needed}")
-    text, other = tokens[: options.tokens], tokens[options.tokens : needed]
-    return table(bench_quantization(
-        path, text, np.reshape(other, (rows, options.window)), options.window, options.framework, options.peers,
-        options.new_tokens, options.repeats, say,
-    ))  # fmt: skip
+    return tokens[: options.tokens], np.reshape(tokens[options.tokens : needed], (rows, options.window))
 
 
 def _load(options, path, keep):

@@ -1,4 +1,4 @@
-"""The tables of the benchmark page for one model file: what its weights are worth, and how soon it is ready.
+"""The tables of the benchmark page for one model: what its weights are worth, and how soon it is ready.
 
 A result is what `tfguide bench quantization --json` and `tfguide bench load --json` write.
 """
@@ -25,6 +25,16 @@ def quantization_table(result: Mapping[str, Any]) -> HTML:
     exact = result["rows"][0]["perplexity"]
     rows = [(_program(row), _quality(row, exact)) for row in result["rows"]]
     return grouped_table(("perplexity", "above float32", "bits", "tokens/s", "weights"), rows)
+
+
+def vectors_table(result: Mapping[str, Any]) -> HTML:
+    """The cosine with the vectors of float32 weights, its least, and the bits of a weight."""
+    head = ("cosine", "least", "bits", "MB in all", "weights")
+    return table(head, [
+        (f"{row['cosine']:.4f}", f"{row['least_cosine']:.4f}", f"{row['bits']:.2f}", f"{row['n_bytes'] / 1e6:.0f}",
+         row["weights"])
+        for row in result["rows"]
+    ])  # fmt: skip
 
 
 def load_table(result: Mapping[str, Any]) -> HTML:

@@ -50,7 +50,10 @@
     output.style.whiteSpace = "pre";
     const style = getComputedStyle(output);
     const [size, left, right] = ["fontSize", "paddingLeft", "paddingRight"].map((name) => parseFloat(style[name]));
-    const room = output.clientWidth - left - right, needed = output.scrollWidth - left - right;
+    const lines = output.textContent.split("\n");
+    const longest = (some) => Math.max(0, ...some.map((line) => line.length));
+    const share = longest(lines.filter((line) => /\S {2,}\S/.test(line))) / longest(lines); // columns; prose is wrapped
+    const room = output.clientWidth - left - right, needed = (output.scrollWidth - left - right) * share;
     output.style.whiteSpace = "";
     const smaller = Math.floor(((10 * size * room) / needed)) / 10;
     if (output.clientWidth && needed > room && smaller >= LEAST) output.style.fontSize = `${smaller}px`;

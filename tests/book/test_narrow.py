@@ -185,8 +185,9 @@ def test_a_wide_table_becomes_cards_and_printed_columns_stay_in_line(phone, tmp_
         f"<!doctype html><style>{LOOK}</style><body><article>"
         f"<div><table id=wide><thead><tr>{HEADS}<tbody><tr>{ROW}</table></div>"
         "<div><table id=slim><thead><tr><th>a<tbody><tr><td>1</table></div>"
-        f"<div class=cell_output><pre id=long>{'column ' * 10}</pre><pre id=longer>{'column ' * 30}</pre>"
-        "<pre id=short>column</pre></div></article>"
+        f"<div class=cell_output><pre id=long>{'column  ' * 9}\n{'prose ' * 30}</pre>"
+        f"<pre id=longer>{'column  ' * 30}</pre>"
+        f"<pre id=short>column</pre><pre id=prose>{'prose ' * 13}</pre></div></article>"
         f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
     )
     with serving(tmp_path) as address:
@@ -196,9 +197,11 @@ def test_a_wide_table_becomes_cards_and_printed_columns_stay_in_line(phone, tmp_
         assert page.locator("#wide.cards").count() == 1 and page.locator("#slim.cards").count() == 0
         cells = page.locator("#wide tbody td").all_inner_texts()
         assert [" ".join(cell.split()) for cell in cells][:3] == ["gpt2", "parameters124,439,808", "measured90.25"]
-        sizes = {
-            name: page.locator(f"#{name}").evaluate("e => e.style.fontSize") for name in ("long", "longer", "short")
-        }
+        names = ("long", "longer", "short", "prose")
+        sizes = {name: page.locator(f"#{name}").evaluate("e => e.style.fontSize") for name in names}
         page.close()
-        assert sizes["longer"] == sizes["short"] == "" and 7 <= float(sizes["long"].removesuffix("px")) < 11
+        assert (
+            sizes["longer"] == sizes["short"] == sizes["prose"] == ""
+            and 7 <= float(sizes["long"].removesuffix("px")) < 11
+        )
         assert measure(phone, f"{address}/page.html") == []

@@ -12,7 +12,8 @@ from tfguide.parts import Experts, LatentAttention, RopeScaling
 
 KINDS = ("encoder", "decoder", "encoder-decoder")
 NORMS = ("layer", "rms")
-PLACEMENTS = ("pre", "post", "parallel")
+# A norm before a sublayer, after the sum, before attention and network side by side (PaLM), on both sides (Gemma 3).
+PLACEMENTS = ("pre", "post", "parallel", "both")
 POSITIONS = ("none", "sinusoidal", "learned", "rotary", "alibi", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh")
 PARTS = {"rope_scaling": RopeScaling, "latent": LatentAttention, "experts": Experts}
@@ -43,13 +44,14 @@ class ModelConfig:
     n_token_types: int = 0  # segment embeddings; 0: none (BERT has 2)
 
     norm: str = "layer"  # "layer" or "rms"
-    norm_placement: str = "pre"  # "pre", "post", or "parallel": PaLM's attention and feed-forward side by side
+    norm_placement: str = "pre"  # see PLACEMENTS
     norm_eps: float = 1e-5
     norm_bias: bool = True  # ignored by "rms", which has none
     embedding_norm: bool = False  # a norm straight after the embeddings (BERT)
 
     positions: str = "none"  # "sinusoidal", "learned", "rotary", "alibi", "relative"
     rope_theta: float = 10_000.0
+    local_rope_theta: float | None = None  # of layers with a window, which no scaling changes; default: rope_theta
     rope_scaling: RopeScaling | None = None
     relative_buckets: int = 32  # T5
     relative_max_distance: int = 128  # T5
@@ -61,11 +63,15 @@ class ModelConfig:
     output_bias: bool = True
     ffn_bias: bool = True
     qk_norm: bool = False  # a norm over each head's query and key (Qwen3)
+    attention_sinks: bool = False  # a learned score for each head that takes weight and has no value (gpt-oss)
+    attention_softcap: float | None = None  # c: scores become c tanh(score / c) (Gemma 2)
     latent: LatentAttention | None = None  # DeepSeek's attention instead of grouped heads
     experts: Experts | None = None  # a mixture of experts instead of the feed-forward network
     attention_scale: float | None = None  # multiplies the scores; default: 1 / sqrt(d_head) (T5: 1)
     embedding_scale: float = 1.0  # multiplies the token embeddings (the original Transformer: sqrt(D))
+    residual_scale: float = 1.0  # multiplies the output of each sublayer (Granite)
     logit_scale: float = 1.0  # multiplies the hidden states before the head (tied T5: 1 / sqrt(D))
+    logit_softcap: float | None = None  # c: logits become c tanh(logit / c) (Gemma 2)
     tied_head: bool = True  # the head is the transpose of the token embedding; ignored by encoders
     pooler: bool = False  # BERT's tanh layer over the first position; encoders only
 
@@ -115,12 +121,19 @@ class ModelConfig:
                 check_count(name, getattr(self, name))
         for name in ("relative_buckets", "relative_max_distance"):
             check_count(name, getattr(self, name))
-        flags = ("norm_bias", "embedding_norm", "qkv_bias", "output_bias", "ffn_bias", "tied_head", "pooler", "qk_norm")
-        for name in flags:
+        for name in (
+            "norm_bias", "embedding_norm", "qkv_bias", "output_bias", "ffn_bias", "tied_head", "pooler", "qk_norm",
+            "attention_sinks",
+        ):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be a bool, got {getattr(self, name)!r}")
-        for name in ("norm_eps", "rope_theta", "attention_scale", "embedding_scale", "logit_scale"):
+        for name in (
+            "norm_eps", "rope_theta", "attention_scale", "embedding_scale", "residual_scale", "logit_scale",
+        ):  # fmt: skip
             check_number(name, getattr(self, name), above=0.0)
+        for name in ("local_rope_theta", "attention_softcap", "logit_softcap"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), above=0.0)
         check_number("dropout", self.dropout)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
@@ -153,6 +166,11 @@ class ModelConfig:
             raise ValueError(f"positions='sinusoidal' needs an even d_model, got {self.d_model}")
         if self.positions == "rotary" and self.d_head % 2:
             raise ValueError(f"positions='rotary' needs an even d_head, got {self.d_head}")
+        if self.local_rope_theta is not None and (self.positions != "rotary" or self.sliding_window is None):
+            raise ValueError(
+                "local_rope_theta needs positions='rotary' and sliding_window, "
+                f"got positions={self.positions!r} and sliding_window={self.sliding_window}"
+            )
         if self.rope_scaling is not None and self.positions != "rotary":
             raise ValueError(f"rope_scaling needs positions='rotary', got positions={self.positions!r}")
         if self.positions == "relative":
@@ -165,8 +183,10 @@ class ModelConfig:
             raise ValueError(f"sliding_window is supported for kind='decoder', got kind={self.kind!r}")
         if self.pooler and self.kind != "encoder":
             raise ValueError(f"pooler belongs to kind='encoder', got it with kind={self.kind!r}")
-        if self.norm_placement == "parallel" and self.kind == "encoder-decoder":
-            raise ValueError("norm_placement='parallel' has no place for cross-attention; got kind='encoder-decoder'")
+        if self.norm_placement in ("parallel", "both") and self.kind == "encoder-decoder":
+            raise ValueError(
+                f"norm_placement={self.norm_placement!r} has no place for cross-attention; got kind='encoder-decoder'"
+            )
 
     def _check_sliding_layers(self):
         if self.sliding_layers is None:
@@ -199,7 +219,7 @@ class ModelConfig:
 
     def check_implemented(self) -> None:
         """Raises NotImplementedError for a part that only the cost model knows: such a model cannot be built here."""
-        for name in ("qk_norm", "latent", "experts", "sliding_layers"):
+        for name in ("latent", "experts"):
             if getattr(self, name):
                 raise NotImplementedError(
                     f"a model with {name} is known to tfguide.cost alone; its layers are not implemented"
@@ -211,6 +231,21 @@ class ModelConfig:
         if isinstance(self.eos_token_id, tuple):
             return self.eos_token_id
         return () if self.eos_token_id is None else (self.eos_token_id,)
+
+    def slides(self, layer: int) -> bool:
+        """Whether a layer sees a window only."""
+        return self.sliding_window is not None and (self.sliding_layers is None or layer in self.sliding_layers)
+
+    def rope(self, slides: bool = False) -> tuple[float, RopeScaling | None]:
+        """The base and the scaling of the rotary frequencies, in layers with a window or in the others."""
+        if slides and self.local_rope_theta is not None:
+            return self.local_rope_theta, None
+        return self.rope_theta, self.rope_scaling
+
+    @property
+    def modifies_attention(self) -> bool:
+        """Whether attention has a part that the formula of chapter 3 has not: query/key norms, sinks or a softcap."""
+        return self.qk_norm or self.attention_sinks or self.attention_softcap is not None
 
     @property
     def n_sliding_layers(self) -> int:

@@ -17,8 +17,8 @@ def init_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
 
     Matrices are normal with standard deviation `1 / sqrt(in)`, so that activations keep their size; those that write
     into the residual stream are divided by `sqrt(2 L)` (Radford et al. 2019, section 2.3). Embeddings have standard
-    deviation 0.02, biases are 0, norm weights are 1. Each tensor has its own random stream, keyed by its name: changing
-    one size does not change the other tensors.
+    deviation 0.02, sinks 1; biases are 0, norm weights are 1. Each tensor has its own random stream, keyed by its name:
+    changing one size does not change the other tensors.
 
     Raises TypeError if the seed is not an integer, ValueError if it is negative.
     """
@@ -41,6 +41,8 @@ def _init(config, weight, seed) -> np.ndarray:
 
 
 def _deviation(config, weight) -> float:
+    if weight.role == "sinks":
+        return 1.0
     if weight.role in TABLE_ROLES:
         return 1.0 if weight.role == "relative_bias" else 0.02
     deviation = weight.shape[-2] ** -0.5

@@ -19,7 +19,7 @@ from tfguide.dtypes import NAMES
 
 DTYPES = ("float32", "bfloat16", "float16")
 TABLE_ROLES = ("embedding", "positions", "token_types", "relative_bias")
-VECTOR_ROLES = ("norm", "bias")
+VECTOR_ROLES = ("norm", "bias", "sinks")
 MATRIX_ROLES = ("attention", "feed_forward", "router", "expert", "head", "pooler")
 PARTS = ("embedding", "attention", "feed_forward", "norms", "head")
 
@@ -61,8 +61,8 @@ class Weight:
 def weight_table(config: ModelConfig) -> Mapping[str, Weight]:
     """Every weight of a model by name, in the order of the forward pass; read-only.
 
-    It has rows for every field of a configuration, including query/key norms, latent attention and experts, for which
-    `weight_shapes` raises.
+    It has rows for every field of a configuration, including latent attention and experts, for which `weight_shapes`
+    raises.
 
     >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=1, n_heads=2, d_ff=16, vocab_size=11)
     >>> weight_table(config)["decoder.layers.0.self_attention.query.weight"].axes
@@ -109,7 +109,7 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     >>> weight_shapes(config)["decoder.layers.0.self_attention.query.weight"]
     (8, 8)
 
-    Raises NotImplementedError for a part that has no layers yet: query/key norms, latent attention, experts.
+    Raises NotImplementedError for a part that has no layers yet: latent attention, experts.
     """
     config.check_implemented()
     return {name: weight.shape for name, weight in weight_table(config).items()}
@@ -121,12 +121,12 @@ def matrix_names(config: ModelConfig) -> list[str]:
 
 
 def vector_names(config: ModelConfig) -> list[str]:
-    """The vectors of the fast decoder: norms with their biases, and the tables of positions and token types.
+    """The vectors of the fast decoder: norms with their biases, sinks, and the tables of positions and token types.
 
     The biases of linear layers belong to their matrices.
     """
-    tables = ("positions", "token_types")
-    return [name for name, weight in weight_table(config).items() if weight.part == "norms" or weight.role in tables]
+    roles = ("norm", "sinks", "positions", "token_types")
+    return [name for name, weight in weight_table(config).items() if weight.part == "norms" or weight.role in roles]
 
 
 def attention_names(config: ModelConfig) -> list[str]:
@@ -232,12 +232,16 @@ def _stack(config, name, n_layers, cross) -> _Rows:
         if cross:
             yield from _norm(config, f"{block}.cross_attention_norm")
             yield from _attention(config, f"{block}.cross_attention")
+        if config.norm_placement == "both":
+            yield from _norm(config, f"{block}.self_attention_post_norm")
         if config.norm_placement != "parallel":  # a parallel block has one norm for both
             yield from _norm(config, f"{block}.feed_forward_norm")
         if config.experts is None or layer < config.experts.n_dense_layers:
             yield from _network(config, f"{block}.feed_forward", "feed_forward", "D, F", "F, D")
         else:
             yield from _experts(config, f"{block}.feed_forward")
+        if config.norm_placement == "both":
+            yield from _norm(config, f"{block}.feed_forward_post_norm")
     if config.final_norm:
         yield from _norm(config, f"{name}.final_norm")
 
@@ -251,6 +255,8 @@ def _attention(config, name) -> _Rows:
     if config.qk_norm:
         yield f"{name}.query_norm.weight", "norm", "attention", "d"
         yield f"{name}.key_norm.weight", "norm", "attention", "d"
+    if config.attention_sinks:
+        yield f"{name}.sinks", "sinks", "attention", "H"
     yield from _linear(f"{name}.output", "attention", "attention", "H d, D", config.output_bias)
 
 

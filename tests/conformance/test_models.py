@@ -20,8 +20,8 @@ from tfguide.config import ACTIVATIONS, KINDS, NORMS, POSITIONS
 LIMIT = 1e-5
 KV_HEADS = (1, 3, 6)
 PLACEMENTS = {
-    "encoder": ("post", "pre", "parallel"),
-    "decoder": ("pre", "parallel", "post"),
+    "encoder": ("post", "pre", "parallel", "both"),
+    "decoder": ("pre", "parallel", "both", "post"),
     "encoder-decoder": ("pre", "post"),
 }
 SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=24)
@@ -32,6 +32,8 @@ def configurations(kind, norm, positions):
     """Every activation with every K; the other choices take turns, so that each meets each of these."""
     for turn, (activation, kv_heads) in enumerate(itertools.product(ACTIVATIONS, KV_HEADS)):
         placements = PLACEMENTS[kind]
+        slides = kind == "decoder" and turn % 4 in (0, 1)
+        by_layer = slides and turn % 6 == 0
         yield small_config(
             kind,
             norm=norm,
@@ -55,13 +57,20 @@ def configurations(kind, norm, positions):
             rope_scaling=SCALING if positions == "rotary" and turn % 3 == 1 else None,
             relative_buckets=12,
             relative_max_distance=17,
-            sliding_window=4 if kind == "decoder" and turn % 4 == 1 else None,
+            sliding_window=4 if slides else None,
+            sliding_layers=(1,) if by_layer else None,
+            local_rope_theta=20.0 if by_layer and positions == "rotary" else None,
+            qk_norm=turn % 4 == 2,
+            attention_sinks=turn % 5 == 3,
+            attention_softcap=(None, 1.5)[turn % 5 == 1],
+            logit_softcap=(None, 2.0)[turn % 3 == 2],
+            residual_scale=(1.0, 0.7)[turn % 7 == 2],
         )
 
 
 SIZES = {"d_model", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # distinct, so that none is another
 ONE_VALUE = {"relative_buckets", "relative_max_distance"}  # other values: tests/test_positions.py
-REFUSED = {"qk_norm", "latent", "experts", "sliding_layers"}  # by `ModelConfig.check_implemented`
+REFUSED = {"latent", "experts"}  # by `ModelConfig.check_implemented`
 NO_EFFECT = {"dropout", "pooler", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # here
 
 

@@ -194,12 +194,23 @@ class UnsupportedModel(ValueError):
         )
 
 
-def check(config: ModelConfig) -> None:
-    """Raises UnsupportedModel for a model that the kernels do not compute."""
+def check_decoder(config: ModelConfig) -> None:
+    """Raises UnsupportedModel for a model that is no decoder, or has relative positions."""
     if config.kind != "decoder":
         raise UnsupportedModel(f"the fast decoder is for kind='decoder', got kind={config.kind!r}")
     if config.positions == "relative":
         raise UnsupportedModel("the fast decoder has no relative positions (T5's bias)")
+
+
+def check(config: ModelConfig) -> None:
+    """Raises UnsupportedModel for a model that the kernels do not compute."""
+    check_decoder(config)
+    for name, plain in (("latent", None), ("experts", None), ("qk_norm", False), ("attention_sinks", False),
+                        ("attention_softcap", None), ("sliding_layers", None), ("residual_scale", 1)):  # fmt: skip
+        if getattr(config, name) != plain:
+            raise UnsupportedModel(f"the fast decoder has no {name}={getattr(config, name)!r}")
+    if config.norm_placement == "both":
+        raise UnsupportedModel("the fast decoder has no norms on both sides of a sublayer")
 
 
 def _linear_names(index):

@@ -108,4 +108,8 @@ class NativeGenerator(Generator):
 
     def multiply_head(self, hidden: np.ndarray) -> np.ndarray:
         """The head: hidden states (n, D) to logits (n, V), float32."""
-        return multiply(self.head, hidden * np.float32(self.config.logit_scale), self.threads)
+        logits = multiply(self.head, hidden * np.float32(self.config.logit_scale), self.threads)
+        if self.config.logit_softcap is not None:
+            cap = np.float32(self.config.logit_softcap)
+            np.multiply(np.tanh(logits / cap, out=logits), cap, out=logits)
+        return logits

@@ -11,8 +11,8 @@ from tfguide.reference.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
+from tfguide.reference.blocks import DecoderBlock, EncoderBlock
 from tfguide.reference.feedforward import FeedForward, activate
-from tfguide.reference.layers import DecoderBlock, EncoderBlock, LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.reference.models import (
     Decoder,
     Encoder,
@@ -22,6 +22,8 @@ from tfguide.reference.models import (
     generate,
     sentence_embeddings,
 )
+from tfguide.reference.modified import ModifiedAttention, modified_attention, modified_attention_weights, softcap
+from tfguide.reference.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.reference.positions import (
     alibi_bias,
     relative_bias,
@@ -39,6 +41,7 @@ __all__ = [
     "EncoderDecoder",
     "FeedForward",
     "LayerNorm",
+    "ModifiedAttention",
     "MultiHeadAttention",
     "RMSNorm",
     "activate",
@@ -50,6 +53,8 @@ __all__ = [
     "from_weights",
     "generate",
     "layer_norm",
+    "modified_attention",
+    "modified_attention_weights",
     "padding_mask",
     "relative_bias",
     "rms_norm",
@@ -58,5 +63,6 @@ __all__ = [
     "scaled_dot_product_attention",
     "sentence_embeddings",
     "sinusoidal_positions",
+    "softcap",
     "tiled_attention",
 ]

@@ -139,7 +139,7 @@ class MultiHeadAttention:
 
     def attend(self, x, key, value, visible=None, bias=None, rotation=None):
         """Attend from `x` (B, T, D) to keys and values that are already projected, (B, S, K, d); (B, T, D)."""
-        heads = scaled_dot_product_attention(self._queries(x, rotation), key, value, visible, bias, self.scale)
+        heads = scaled_dot_product_attention(self.queries(x, rotation), key, value, visible, bias, self.scale)
         B, T, H, d = heads.shape
         return self.output(heads.reshape(B, T, H * d))
 
@@ -147,20 +147,29 @@ class MultiHeadAttention:
         """The keys and the values of `x` (B, S, D), which a KV cache keeps: two arrays (B, S, K, d)."""
         x = _float(x)
         check_hidden("memory", x.shape, self.d_model)
-        key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
+        key = self.split_keys(x)  # (B, S, K, d)
         value = self._split(self.value(x), self.n_kv_heads)
         return (key if rotation is None else rotate(key, *rotation)), value
 
     def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
         """The attention weights (B, H, T, S) that the output is computed with; arguments as in the call."""
         key, _ = self.keys_values(x if memory is None else memory, rotation)
-        return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)
+        return attention_weights(self.queries(x, rotation), key, visible, bias, self.scale)
 
-    def _queries(self, x, rotation):
+    def queries(self, x, rotation=None):
+        """The queries of `x` (B, T, D), (B, T, H, d)."""
         x = _float(x)
         check_hidden("x", x.shape, self.d_model)
-        query = self._split(self.query(x), self.n_heads)  # (B, T, H, d)
+        query = self.split_queries(x)  # (B, T, H, d)
         return query if rotation is None else rotate(query, *rotation)
+
+    def split_queries(self, x):
+        """The queries (B, T, H, d) before their rotation."""
+        return self._split(self.query(x), self.n_heads)
+
+    def split_keys(self, x):
+        """The keys (B, S, K, d) before their rotation."""
+        return self._split(self.key(x), self.n_kv_heads)
 
     def _split(self, x, n_heads):
         return x.reshape(*x.shape[:2], n_heads, self.d_head)

@@ -20,6 +20,7 @@ from tfguide.config import ModelConfig
 from tfguide.generation import greedy, pad_prompts, stopping
 from tfguide.generation.checks import check_generation
 from tfguide.reference.linear import Linear, assign
+from tfguide.reference.modified import softcap
 from tfguide.reference.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.weights import check_weights
 
@@ -70,7 +71,8 @@ class Decoder:
     def logits(self, hidden):
         """The head: hidden states (..., D) to logits (..., V)."""
         hidden = hidden * self.config.logit_scale
-        return hidden @ self.embedding.token.weight.T if self.config.tied_head else self.head(hidden)
+        logits = hidden @ self.embedding.token.weight.T if self.config.tied_head else self.head(hidden)
+        return softcap(logits, self.config.logit_softcap)
 
 
 class EncoderDecoder:

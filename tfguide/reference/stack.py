@@ -7,8 +7,9 @@ import numpy as np
 from tfguide.config import ModelConfig
 from tfguide.frequencies import rotary_frequencies
 from tfguide.reference.attention import causal_mask, padding_mask
-from tfguide.reference.layers import DecoderBlock, EncoderBlock, make_norm
+from tfguide.reference.blocks import DecoderBlock, EncoderBlock
 from tfguide.reference.linear import Embedding
+from tfguide.reference.norms import make_norm
 from tfguide.reference.positions import alibi_bias, relative_bias, rotary_angles, sinusoidal_positions
 
 
@@ -61,11 +62,14 @@ class EncoderStack:
     def _block(self, config):
         return EncoderBlock(config)
 
-    def _position_terms(self, positions):
-        """The bias (1, H, T, T) on the scores and the angles of the heads, where the model has them."""
+    def _position_terms(self, positions, slides=False):
+        """The bias (1, H, T, T) on the scores and the angles of the heads, where the model has them.
+
+        slides: whether the layer sees a window only.
+        """
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
-            frequencies = rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+            frequencies = rotary_frequencies(config.d_head, *config.rope(slides))
             rotation = rotary_angles(positions, frequencies)
         if config.positions == "alibi":
             bias = alibi_bias(positions, positions, config.n_heads)
@@ -82,12 +86,13 @@ class DecoderStack(EncoderStack):
 
     def __call__(self, x, positions, valid=None, memory=None, memory_valid=None, record=None):
         """memory: (B, S, D); memory_valid: (B, S); the rest as in `EncoderStack`."""
-        visible = causal_mask(x.shape[1], window=self.config.sliding_window)  # (T, T)
-        if valid is not None:
-            visible = visible & padding_mask(valid)  # (B, T, T)
         memory_visible = None if memory_valid is None else padding_mask(memory_valid)  # (B, 1, S)
-        bias, rotation = self._position_terms(positions)
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
+            slides = self.config.slides(index)
+            visible = causal_mask(x.shape[1], window=self.config.sliding_window if slides else None)  # (T, T)
+            if valid is not None:
+                visible = visible & padding_mask(valid)  # (B, T, T)
+            bias, rotation = self._position_terms(positions, slides)
             x = layer(x, visible, bias, rotation, memory, memory_visible, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 

@@ -154,7 +154,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def attend(self, x, key, value, visible=None, bias=None, rotation=None):
         """Attend from `x` (B, T, D) to keys and values that are already projected, (B, S, K, d); (B, T, D)."""
-        heads = self.attention(self._queries(x, rotation), key, value, visible, bias, self.scale)
+        heads = self.attention(self.queries(x, rotation), key, value, visible, bias, self.scale)
         B, T, H, d = sizes_of(heads)
         return self.output(tf.reshape(heads, (B, T, H * d)))
 
@@ -170,18 +170,27 @@ class MultiHeadAttention(keras.layers.Layer):
     def keys_values(self, x, rotation=None):
         """The keys and the values of `x` (B, S, D): two tensors (B, S, K, d). This is what a KV cache keeps."""
         check_hidden("memory", shape_of(x), self.d_model)
-        key = self._split(self.key(x), self.n_kv_heads)  # (B, S, K, d)
+        key = self.split_keys(x)  # (B, S, K, d)
         value = self._split(self.value(x), self.n_kv_heads)
         return self.rotated(key, rotation), value
 
     def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
         """The attention weights (B, H, T, S) of a call, for inspection; arguments as in the call."""
         key, _ = self.keys_values(x if memory is None else memory, rotation)
-        return attention_weights(self._queries(x, rotation), key, visible, bias, self.scale)
+        return attention_weights(self.queries(x, rotation), key, visible, bias, self.scale)
 
-    def _queries(self, x, rotation):
+    def queries(self, x, rotation=None):
+        """The queries of `x` (B, T, D), (B, T, H, d)."""
         check_hidden("x", shape_of(x), self.d_model)
-        return self.rotated(self._split(self.query(x), self.n_heads), rotation)  # (B, T, H, d)
+        return self.rotated(self.split_queries(x), rotation)
+
+    def split_queries(self, x):
+        """The queries (B, T, H, d) before their rotation."""
+        return self._split(self.query(x), self.n_heads)
+
+    def split_keys(self, x):
+        """The keys (B, S, K, d) before their rotation."""
+        return self._split(self.key(x), self.n_kv_heads)
 
     def _split(self, x, n_heads):
         B, T, _ = sizes_of(x)

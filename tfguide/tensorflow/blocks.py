@@ -9,6 +9,7 @@ from tfguide.checks.shapes import check_config, check_cross
 from tfguide.config import ModelConfig
 from tfguide.tensorflow.attention import MultiHeadAttention
 from tfguide.tensorflow.feedforward import FeedForward
+from tfguide.tensorflow.modified import ModifiedAttention
 from tfguide.tensorflow.norms import make_norm
 from tfguide.tensorflow.tensors import at_least_float32
 
@@ -16,18 +17,21 @@ from tfguide.tensorflow.tensors import at_least_float32
 class EncoderBlock(keras.layers.Layer):
     """Self-attention and a feed-forward network, each with a residual connection and a norm.
 
-    `config.norm_placement`: "pre" normalises the input of a sublayer, "post" the sum after it, and "parallel" gives
-    both sublayers the same normalised input (Chowdhery et al. 2022, section 2). (B, T, D) to (B, T, D).
+    `config.norm_placement`: "pre" normalises the input of a sublayer, "post" the sum after it, "both" the input and the
+    output, and "parallel" gives both sublayers the same normalised input (Chowdhery et al. 2022, section 2).
+    `config.residual_scale` multiplies the output of a sublayer. (B, T, D) to (B, T, D).
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__(autocast=False)
         check_config(config)
-        self.placement = config.norm_placement
+        self.placement, self.residual_scale = config.norm_placement, config.residual_scale
         self.self_attention_norm = make_norm(config)
         self.self_attention = make_attention(config)
         if self.placement != "parallel":
             self.feed_forward_norm = make_norm(config)
+        if self.placement == "both":
+            self.self_attention_post_norm, self.feed_forward_post_norm = make_norm(config), make_norm(config)
         self.feed_forward = FeedForward(
             config.d_model, config.d_ff, config.activation, config.ffn_bias, wide=config.positions == "relative"
         )
@@ -51,7 +55,10 @@ class EncoderBlock(keras.layers.Layer):
         """The sublayers, one after the other or in parallel, each with its norm and its residual connection."""
         if self.placement == "parallel":
             h = self.self_attention_norm(x)
-            return add(add(x, self.dropout(attend(h))), self.dropout(self.feed_forward(h)))
+            return add(add(x, self._scaled(attend(h))), self._scaled(self.feed_forward(h)))
+        if self.placement == "both":
+            x = add(x, self._scaled(self.self_attention_post_norm(attend(self.self_attention_norm(x)))))
+            return add(x, self._scaled(self.feed_forward_post_norm(self.feed_forward(self.feed_forward_norm(x)))))
         x = self._residual(x, self.self_attention_norm, attend)
         if cross_attend is not None:
             x = self._residual(x, self.cross_attention_norm, cross_attend)
@@ -60,8 +67,13 @@ class EncoderBlock(keras.layers.Layer):
     def _residual(self, x, norm, sublayer):
         """The residual connection around a sublayer, with the norm before or after it."""
         if self.placement == "pre":
-            return add(x, self.dropout(sublayer(norm(x))))
-        return norm(add(x, self.dropout(sublayer(x))))
+            return add(x, self._scaled(sublayer(norm(x))))
+        return norm(add(x, self._scaled(sublayer(x))))
+
+    def _scaled(self, x):
+        """The output of a sublayer as it is added to its input."""
+        x = self.dropout(x)
+        return x if self.residual_scale == 1 else x * self.residual_scale
 
 
 class DecoderBlock(EncoderBlock):
@@ -116,12 +128,9 @@ def add(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 def make_attention(config: ModelConfig):
     """The attention layer of a configuration."""
-    return MultiHeadAttention(
-        config.d_model,
-        config.n_heads,
-        config.n_kv_heads,
-        config.d_head,
-        config.qkv_bias,
-        config.output_bias,
-        config.attention_scale,
-    )
+    sizes = config.d_model, config.n_heads, config.n_kv_heads, config.d_head
+    options = config.qkv_bias, config.output_bias, config.attention_scale
+    if not config.modifies_attention:
+        return MultiHeadAttention(*sizes, *options)
+    norm_eps = config.norm_eps if config.qk_norm else None
+    return ModifiedAttention(*sizes, *options, norm_eps, config.attention_softcap, config.attention_sinks)

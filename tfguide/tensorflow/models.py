@@ -15,6 +15,7 @@ from tfguide.config import ModelConfig
 from tfguide.tensorflow.calibration import grams
 from tfguide.tensorflow.inputs import as_token_types, as_tokens, count_tokens, extend, positions_of
 from tfguide.tensorflow.linear import left_out, linear
+from tfguide.tensorflow.modified import softcap
 from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.tensorflow.verbs import Generator
@@ -116,8 +117,10 @@ class Decoder(Generator, Weighted, _Model):
         """The head: hidden states (..., D) to logits (..., V)."""
         hidden = hidden * self.config.logit_scale
         if self.config.tied_head and self.quantization is None:  # quantisation copies a tied head
-            return tf.matmul(hidden, self.embedding.token.embeddings, transpose_b=True)
-        return self.head(hidden)
+            logits = tf.matmul(hidden, self.embedding.token.embeddings, transpose_b=True)
+        else:
+            logits = self.head(hidden)
+        return softcap(logits, self.config.logit_softcap)
 
 
 class EncoderDecoder(Generator, Weighted, _Model):

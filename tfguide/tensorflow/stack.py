@@ -59,8 +59,7 @@ class EncoderStack(keras.layers.Layer):
 
     def call(self, x, positions, valid=None, record=None):
         """x: (B, T, D); positions: (1, T); valid: (B, T), True at real tokens; record: as in the blocks."""
-        terms = self.block_terms(positions, valid)
-        for layer in self.layers:
+        for layer, terms in zip(self.layers, self.block_terms(positions, valid), strict=True):
             x = layer(x, **terms, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 
@@ -68,16 +67,19 @@ class EncoderStack(keras.layers.Layer):
         return EncoderBlock(config)
 
     def block_terms(self, positions, valid=None):
-        """What every block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
+        """What each block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
         bias, rotation = self.position_terms(positions, positions)
         visible = None if valid is None else padding_mask(valid)  # (B, 1, T)
-        return {"visible": visible, "bias": bias, "rotation": rotation}
+        return [{"visible": visible, "bias": bias, "rotation": rotation}] * len(self.layers)
 
-    def position_terms(self, positions, key_positions):
-        """The bias (B, H, T, S) on the scores and the angles of the rotation, each None if the model has none."""
+    def position_terms(self, positions, key_positions, slides=False):
+        """The bias (B, H, T, S) on the scores and the angles of the rotation, each None if the model has none.
+
+        slides: whether the layer sees a window only.
+        """
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
-            frequencies = rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
+            frequencies = rotary_frequencies(config.d_head, *config.rope(slides))
             rotation = rotary_angles(positions, frequencies)
         if config.positions == "alibi":
             bias = alibi_bias(positions, key_positions, config.n_heads)
@@ -104,24 +106,30 @@ class DecoderStack(EncoderStack):
             if watch is not None:
                 watch(x)
             part = None if cache is None else cache.layer(index)
-            x = layer(x, **terms, memory=memory, memory_visible=memory_visible, record=record, cache=part)
+            x = layer(x, **terms[index], memory=memory, memory_visible=memory_visible, record=record, cache=part)
         if watch is not None:
             watch(x)
         return self.final_norm(x) if self.config.final_norm else x
 
     def block_terms(self, positions, valid=None, cache=None):
-        """What every block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
+        """What each block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
+        slides = [self.config.slides(layer) for layer in range(len(self.layers))]
+        terms = {kind: self._terms(positions, valid, cache, kind) for kind in set(slides)}
+        return [terms[kind] for kind in slides]
+
+    def _terms(self, positions, valid, cache, slides):
+        """What the layers with a window take, or those without."""
         key_positions = positions if cache is None else cache.key_positions  # (B or 1, S)
-        bias, rotation = self.position_terms(positions, key_positions)
-        visible = self._mask(positions, key_positions, valid, cache)
+        bias, rotation = self.position_terms(positions, key_positions, slides)
+        visible = self._mask(positions, key_positions, valid, cache, slides)
         return {"visible": visible, "bias": bias, "rotation": rotation}
 
-    def _mask(self, positions, key_positions, valid, cache):
+    def _mask(self, positions, key_positions, valid, cache, slides):
         """What each query may see: itself and the positions before it, within the window and without padding."""
         distance = positions[:, :, None] - key_positions[:, None, :]  # (B, T, S)
         visible = distance >= 0 if cache is None else cache.visible(distance)
         T, S = visible.shape[1:]
-        if self.config.sliding_window is not None:
+        if slides:
             mask = Mask(visible & (distance < self.config.sliding_window), "window")
         elif cache is not None and cache.is_first and T == S > 1:
             mask = Mask(visible[:1], "causal")  # the same for every row

@@ -19,6 +19,7 @@ from tfguide.torch.masks import Mask, causal_mask, padding_mask
 from tfguide.torch.models import (
     Decoder, Encoder, EncoderDecoder, from_weights, sentence_embeddings,
 )  # fmt: skip
+from tfguide.torch.modified import ModifiedAttention, modified_attention, modified_attention_weights, softcap
 from tfguide.torch.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.torch.positions import alibi_bias, relative_bias, rotary_angles, rotate, sinusoidal_positions
 from tfguide.torch.quantized import QuantizedLinear
@@ -27,11 +28,12 @@ from tfguide.torch.tiled import tiled_attention
 __all__ = [
     "BlockEmbedding", "BlockLinear", "CompiledDecoder", "Decoder", "DecoderBlock", "Encoder", "EncoderBlock",
     "EncoderDecoder", "FastDecoder", "FeedForward", "Int4KVCache", "KVCache", "LayerNorm", "Mask",
-    "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear", "QuantizedStorage", "RMSNorm", "SlidingCache",
-    "Storage", "accelerate", "activate", "alibi_bias", "attention_maps", "attention_weights", "beam_search",
-    "causal_mask", "from_weights", "fused_attention", "generate", "layer_changes", "layer_norm", "load_checkpoint",
-    "padding_mask", "perplexity", "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude",
-    "prune_neurons", "prune_two_four", "quantize", "relative_bias", "rms_norm", "rotary_angles", "rotate",
-    "save_checkpoint", "save_gguf", "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions",
-    "speculative_generate", "stream", "tiled_attention", "to_weights",
+    "ModifiedAttention", "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear", "QuantizedStorage", "RMSNorm",
+    "SlidingCache", "Storage", "accelerate", "activate", "alibi_bias", "attention_maps", "attention_weights",
+    "beam_search", "causal_mask", "from_weights", "fused_attention", "generate", "layer_changes", "layer_norm",
+    "load_checkpoint", "modified_attention", "modified_attention_weights", "padding_mask", "perplexity",
+    "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
+    "relative_bias", "rms_norm", "rotary_angles", "rotate", "save_checkpoint", "save_gguf",
+    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "softcap", "speculative_generate",
+    "stream", "tiled_attention", "to_weights",
 ]  # fmt: skip

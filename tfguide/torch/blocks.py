@@ -8,24 +8,28 @@ from tfguide.checks.shapes import check_config, check_cross
 from tfguide.config import ModelConfig
 from tfguide.torch.attention import MultiHeadAttention
 from tfguide.torch.feedforward import FeedForward
+from tfguide.torch.modified import ModifiedAttention
 from tfguide.torch.norms import make_norm
 
 
 class EncoderBlock(nn.Module):
     """Self-attention and a feed-forward network, each with a residual connection and a norm.
 
-    `config.norm_placement`: "pre" normalises the input of a sublayer, "post" the sum after it, and "parallel" gives
-    both sublayers the same normalised input (Chowdhery et al. 2022, section 2). (B, T, D) to (B, T, D).
+    `config.norm_placement`: "pre" normalises the input of a sublayer, "post" the sum after it, "both" the input and the
+    output, and "parallel" gives both sublayers the same normalised input (Chowdhery et al. 2022, section 2).
+    `config.residual_scale` multiplies the output of a sublayer. (B, T, D) to (B, T, D).
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         check_config(config)
-        self.placement = config.norm_placement
+        self.placement, self.residual_scale = config.norm_placement, config.residual_scale
         self.self_attention_norm = make_norm(config)
         self.self_attention = make_attention(config)
         if self.placement != "parallel":
             self.feed_forward_norm = make_norm(config)
+        if self.placement == "both":
+            self.self_attention_post_norm, self.feed_forward_post_norm = make_norm(config), make_norm(config)
         self.feed_forward = FeedForward(
             config.d_model, config.d_ff, config.activation, config.ffn_bias, wide=config.positions == "relative"
         )
@@ -48,7 +52,10 @@ class EncoderBlock(nn.Module):
         """The sublayers, one after the other or in parallel, each with its norm and its residual connection."""
         if self.placement == "parallel":
             h = self.self_attention_norm(x)
-            return x + self.dropout(attend(h)) + self.dropout(self.feed_forward(h))
+            return x + self._scaled(attend(h)) + self._scaled(self.feed_forward(h))
+        if self.placement == "both":
+            x = x + self._scaled(self.self_attention_post_norm(attend(self.self_attention_norm(x))))
+            return x + self._scaled(self.feed_forward_post_norm(self.feed_forward(self.feed_forward_norm(x))))
         x = self._residual(x, self.self_attention_norm, attend)
         if cross_attend is not None:
             x = self._residual(x, self.cross_attention_norm, cross_attend)
@@ -57,8 +64,13 @@ class EncoderBlock(nn.Module):
     def _residual(self, x, norm, sublayer):
         """The residual connection around a sublayer, with the norm before or after it."""
         if self.placement == "pre":
-            return x + self.dropout(sublayer(norm(x)))
-        return norm(x + self.dropout(sublayer(x)))
+            return x + self._scaled(sublayer(norm(x)))
+        return norm(x + self._scaled(sublayer(x)))
+
+    def _scaled(self, x):
+        """The output of a sublayer as it is added to its input."""
+        x = self.dropout(x)
+        return x if self.residual_scale == 1 else x * self.residual_scale
 
 
 class DecoderBlock(EncoderBlock):
@@ -106,12 +118,9 @@ class DecoderBlock(EncoderBlock):
 
 def make_attention(config: ModelConfig):
     """The attention layer of a configuration."""
-    return MultiHeadAttention(
-        config.d_model,
-        config.n_heads,
-        config.n_kv_heads,
-        config.d_head,
-        config.qkv_bias,
-        config.output_bias,
-        config.attention_scale,
-    )
+    sizes = config.d_model, config.n_heads, config.n_kv_heads, config.d_head
+    options = config.qkv_bias, config.output_bias, config.attention_scale
+    if not config.modifies_attention:
+        return MultiHeadAttention(*sizes, *options)
+    norm_eps = config.norm_eps if config.qk_norm else None
+    return ModifiedAttention(*sizes, *options, norm_eps, config.attention_softcap, config.attention_sinks)

@@ -56,7 +56,7 @@ class _Observer:
         """X^T X of the inputs of one block's layers, by their paths; blocks are read in order."""
         path = f"{self._name}.layers.{index}"
         block, observed = self._observed(path)
-        self._states = [block(x, **self._terms) for x in self._states]
+        self._states = [block(x, **self._terms[index]) for x in self._states]
         return {f"{path}.{own}": to_float32(layer.gram) for own, layer in observed.items()}
 
     @torch.inference_mode()
@@ -75,6 +75,8 @@ class _Observer:
         with left_out():
             block = type(theirs)(config).eval()
         observed = {}
+        if config.attention_sinks:
+            block.self_attention.sinks = theirs.self_attention.sinks
         for own in dict.fromkeys(name.removeprefix(f"{path}.").rpartition(".")[0] for name in _names(config, path)):
             layer = theirs.get_submodule(own)
             if own in observed_layers(config):
@@ -86,4 +88,6 @@ class _Observer:
 
 
 def _names(config, path):
-    return [name for name in weight_table(config) if name.startswith(f"{path}.")]
+    return [
+        name for name, weight in weight_table(config).items() if name.startswith(f"{path}.") and weight.role != "sinks"
+    ]

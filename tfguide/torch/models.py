@@ -15,6 +15,7 @@ from tfguide.config import ModelConfig
 from tfguide.torch.calibration import grams
 from tfguide.torch.inputs import as_token_types, as_tokens, count_tokens, extend, positions_of
 from tfguide.torch.linear import left_out
+from tfguide.torch.modified import softcap
 from tfguide.torch.stack import DecoderStack, Embeddings, EncoderStack
 from tfguide.torch.tensors import as_tensor, to_float32
 from tfguide.torch.verbs import Generator
@@ -99,7 +100,8 @@ class Decoder(Generator, Weighted, nn.Module):
         """The head: hidden states (..., D) to logits (..., V)."""
         hidden = hidden * self.config.logit_scale
         tied = self.config.tied_head and self.quantization is None  # quantisation copies a tied head
-        return hidden @ self.embedding.token.weight.T if tied else self.head(hidden)
+        logits = hidden @ self.embedding.token.weight.T if tied else self.head(hidden)
+        return softcap(logits, self.config.logit_softcap)
 
 
 class EncoderDecoder(Generator, Weighted, nn.Module):

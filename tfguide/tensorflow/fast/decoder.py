@@ -96,35 +96,43 @@ class FastDecoder(native.NativeGenerator, Generator):
     def _prompt_reader(self, dtype):
         """A function that reads prompts (B, T) for an empty cache of this type: their hidden states, and what to cache.
 
-        All blocks are one program with other weights, so that one graph, traced at the first call, serves all of them.
-        Tracing a graph of the whole model takes seconds.
+        Blocks of one kind, with a window or without, are one program with other weights, so that one graph, traced at
+        the first call, serves all of them. Tracing a graph of the whole model takes seconds.
         """
         tree = self._prompt_tree
-        blocks = tree.decoder.layers
-        state = TensorSpec((None, None, self.config.d_model), blocks[0].compute_dtype)
-        weights = [TensorSpec(weight.shape, weight.dtype) for weight in blocks[0].variables]
-        # Some blocks may be frozen, and others not: only the order of `variables` is the same in all of them.
-        places = {id(weight): place for place, weight in enumerate(blocks[0].variables)}
-        kinds = blocks[0].trainable_variables, blocks[0].non_trainable_variables
-
-        @tf.function(input_signature=[weights, state, TensorSpec((1, None), tf.int32)])
-        def block(weights, x, positions):
-            view = PromptView(self.config, dtype, positions)
-            terms = tree.decoder.block_terms(positions, None, view)
-            parts = ([weights[places[id(weight)]] for weight in kind] for kind in kinds)
-            x, _ = blocks[0].stateless_call(*parts, x, **terms, cache=view.layer(0))
-            return x, {name: layers[0] for name, layers in view.tensors.items()}
+        kinds = [self.config.slides(layer) for layer in range(self.config.n_layers)]
+        programs = {kind: self._block_reader(kinds.index(kind), dtype) for kind in set(kinds)}
 
         def read(tokens):
             positions = positions_of(tokens, None)
             x, parts = tree.embedding(tokens, positions), []
-            for layer in blocks:
-                x, part = block([weight.value.read_value() for weight in layer.variables], x, positions)
+            for kind, layer in zip(kinds, tree.decoder.layers, strict=True):
+                x, part = programs[kind]([weight.value.read_value() for weight in layer.variables], x, positions)
                 parts.append(part)
             x = tree.decoder.final_norm(x) if self.config.final_norm else x
             return x, {name: [part[name] for part in parts] for name in parts[0]}
 
         return read
+
+    def _block_reader(self, index, dtype):
+        """One block as a function of its weights, its input (B, T, D) and the positions (1, T)."""
+        stack = self._prompt_tree.decoder
+        first = stack.layers[index]
+        state = TensorSpec((None, None, self.config.d_model), first.compute_dtype)
+        weights = [TensorSpec(weight.shape, weight.dtype) for weight in first.variables]
+        # Some blocks may be frozen, and others not: only the order of `variables` is the same in all of them.
+        places = {id(weight): place for place, weight in enumerate(first.variables)}
+        kinds = first.trainable_variables, first.non_trainable_variables
+
+        @tf.function(input_signature=[weights, state, TensorSpec((1, None), tf.int32)])
+        def block(weights, x, positions):
+            view = PromptView(self.config, dtype, positions)
+            terms = stack.block_terms(positions, None, view)[index]
+            parts = ([weights[places[id(weight)]] for weight in kind] for kind in kinds)
+            x, _ = first.stateless_call(*parts, x, **terms, cache=view.layer(0))
+            return x, {name: layers[0] for name, layers in view.tensors.items()}
+
+        return block
 
 
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:

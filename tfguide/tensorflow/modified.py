@@ -1,0 +1,122 @@
+"""What newer models add to attention: norms of queries and keys, capped scores, and sinks."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from tfguide.tensorflow.attention import MultiHeadAttention, check_inputs
+from tfguide.tensorflow.masks import Mask
+from tfguide.tensorflow.norms import RMSNorm
+from tfguide.tensorflow.tensors import at_least_float32, sizes_of
+
+
+def softcap(x: tf.Tensor, cap: float | None) -> tf.Tensor:
+    """`cap * tanh(x / cap)`: x where it is small, never beyond the cap; x itself if the cap is None.
+
+    Source: Gemma Team 2024, "Gemma 2", section 2.
+    """
+    return x if cap is None else cap * tf.tanh(x / cap)
+
+
+def modified_attention_weights(
+    query: tf.Tensor,
+    key: tf.Tensor,
+    visible: tf.Tensor | Mask | None = None,
+    bias: tf.Tensor | None = None,
+    scale: float | None = None,
+    cap: float | None = None,
+    sinks: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """`attention_weights` with scores that `softcap` limits, and with sinks: (B, H, T, S).
+
+    sinks: (H,), a score of each head that joins the softmax and has no value, so that the weights of a row sum to less
+    than 1. The cap acts on `scale * Q K^T`, before the bias. The other arguments and the errors are those of
+    `attention_weights`. Source: sinks: OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card".
+    """
+    query, key, _, mask = check_inputs(query, key, key, visible, bias)
+    B, T, H, d = sizes_of(query)
+    S, K = sizes_of(key)[1:3]
+    scale = 1 / math.sqrt(d) if scale is None else scale
+    query, key = at_least_float32(query), at_least_float32(key)
+    scores = tf.einsum("btkgd,bskd->bkgts", tf.reshape(query * scale, (B, T, K, H // K, d)), key)
+    scores = softcap(tf.reshape(scores, (B, H, T, S)), cap)
+    if bias is not None:
+        scores = scores + tf.cast(bias, scores.dtype)
+    if mask is not None:
+        scores = tf.where(mask.visible, scores, scores.dtype.min)
+    if sinks is not None:
+        column = tf.broadcast_to(tf.cast(sinks, scores.dtype)[None, :, None, None], (B, H, T, 1))
+        scores = tf.concat([scores, column], axis=-1)
+    weights = tf.nn.softmax(scores)[..., :S]
+    return weights if mask is None else tf.where(mask.visible, weights, 0.0)
+
+
+def modified_attention(
+    query: tf.Tensor,
+    key: tf.Tensor,
+    value: tf.Tensor,
+    visible: tf.Tensor | Mask | None = None,
+    bias: tf.Tensor | None = None,
+    scale: float | None = None,
+    cap: float | None = None,
+    sinks: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """The mean of the values with `modified_attention_weights`, (B, T, H, d_v); the arguments are those of both."""
+    query, key, value, _ = check_inputs(query, key, value, visible, bias)
+    weights = modified_attention_weights(query, key, visible, bias, scale, cap, sinks)
+    B, H, T, S = sizes_of(weights)
+    K, d_v = value.shape[2:]
+    output = tf.einsum("bkgts,bskd->btkgd", tf.reshape(weights, (B, K, H // K, T, S)), at_least_float32(value))
+    return tf.cast(tf.reshape(output, (B, T, H, d_v)), value.dtype)
+
+
+class ModifiedAttention(MultiHeadAttention):
+    """`MultiHeadAttention` with `query_norm` and `key_norm` over the features of a head, a cap of scores, and sinks.
+
+    norm_eps: the epsilon of the norms, None: no norms (Henry et al. 2020; Qwen3). cap, sinks: as in
+    `modified_attention_weights`; `sinks`, (H,), is a weight of the layer. Raises as `MultiHeadAttention`.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        n_kv_heads: int | None = None,
+        d_head: int | None = None,
+        qkv_bias: bool = True,
+        output_bias: bool = True,
+        scale: float | None = None,
+        norm_eps: float | None = None,
+        cap: float | None = None,
+        sinks: bool = False,
+    ):
+        super().__init__(d_model, n_heads, n_kv_heads, d_head, qkv_bias, output_bias, scale)
+        self.cap = cap
+        self.sinks = self.add_weight(name="sinks", shape=(n_heads,), initializer="zeros") if sinks else None
+        self.query_norm = None if norm_eps is None else RMSNorm(self.d_head, norm_eps)
+        self.key_norm = None if norm_eps is None else RMSNorm(self.d_head, norm_eps)
+
+    def attend(self, x, key, value, visible=None, bias=None, rotation=None):
+        """Attend from `x` (B, T, D) to keys and values that are already projected, (B, S, K, d); (B, T, D)."""
+        query = self.queries(x, rotation)
+        heads = modified_attention(query, key, value, visible, bias, self.scale, self.cap, self.sinks)
+        B, T, H, d = sizes_of(heads)
+        return self.output(tf.reshape(heads, (B, T, H * d)))
+
+    def attention_map(self, x, memory=None, visible=None, bias=None, rotation=None):
+        """The attention weights (B, H, T, S) of a call, for inspection; arguments as in the call."""
+        key, _ = self.keys_values(x if memory is None else memory, rotation)
+        query = self.queries(x, rotation)
+        return modified_attention_weights(query, key, visible, bias, self.scale, self.cap, self.sinks)
+
+    def split_queries(self, x):
+        """The queries (B, T, H, d) before their rotation, normalised."""
+        query = super().split_queries(x)
+        return query if self.query_norm is None else self.query_norm(query)
+
+    def split_keys(self, x):
+        """The keys (B, S, K, d) before their rotation, normalised."""
+        key = super().split_keys(x)
+        return key if self.key_norm is None else self.key_norm(key)

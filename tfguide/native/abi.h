@@ -27,7 +27,7 @@ enum Format { F32_ROWS, BF16_ROWS, F16_ROWS, F32_COLUMNS, BF16_COLUMNS, F16_COLU
 // (out / 16, in / 256, 2, 16); SIGNED_BYTES: one byte, and one unit for 256 inputs.
 enum Scaling { PER_OUTPUT, HALVES, HALVES_AND_MINIMA, BYTES, BYTES_OF_BLOCKS, SIGNED_BYTES };
 enum BlockType { Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K };  // of GGUF files, which `repack` turns into INT4 and INT8
-enum Placement { PRE, POST, PARALLEL };
+enum Placement { PRE, POST, PARALLEL, BOTH };
 enum Activation { RELU, GELU, GELU_TANH, SWIGLU, GEGLU, GEGLU_TANH };
 enum Task { NORMALISE, ACTIVATE, ROTATE };
 
@@ -44,12 +44,19 @@ struct Linear {
 
 struct Norm { const float *weight, *bias; };  // null weight: no norm
 
-struct Layer { Norm attention_norm, feed_forward_norm; Linear query, key, value, output, gate, up, down; };
+struct Layer {
+  Norm attention_norm, feed_forward_norm;
+  Norm attention_post_norm, feed_forward_post_norm;  // of what the sublayers add
+  Norm query_norm, key_norm;                         // (d), of each head
+  const float* sinks;                                // (H), scores that have no value, or null
+  Linear query, key, value, output, gate, up, down;
+  int32_t slides;  // whether it sees the window only, and its heads are rotated by the local angles
+};
 
 struct Model {
   int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff;
   int32_t is_rms, placement, activation, window;  // window: 0 for none
-  float eps, embedding_scale, attention_scale;
+  float eps, embedding_scale, attention_scale, attention_cap, residual_scale;  // attention_cap: 0 for none
   Linear embedding;       // its outputs are the tokens: in ROWS or packed
   const float* added;     // (D), added to every token, or null
   const float* slopes;    // (H), ALiBi, or null
@@ -68,6 +75,7 @@ struct Call {
   float* hidden;                                 // (rows, D), the result
   const float* positions;                        // (max_length, D), added by position, or null
   const float *cos, *sin;                        // (max_length, d / 2), or null
+  const float *local_cos, *local_sin;            // those of the layers with a window
   int32_t cache_type;
 };
 

@@ -38,6 +38,12 @@ CODES = {
     "Placement": PLACEMENTS, "Activation": ACTIVATIONS, "Task": TASKS,
 }  # fmt: skip
 
+# The norms of a layer, and their names in its block.
+NORMS = {
+    "attention_norm": "self_attention_norm", "feed_forward_norm": "feed_forward_norm",
+    "attention_post_norm": "self_attention_post_norm", "feed_forward_post_norm": "feed_forward_post_norm",
+    "query_norm": "self_attention.query_norm", "key_norm": "self_attention.key_norm",
+}  # fmt: skip
 LINEARS = ("query", "key", "value", "output", "gate", "up", "down")  # the matrices of a layer
 
 
@@ -57,9 +63,12 @@ class Norm(Structure):
 
 
 class Layer(Structure):
-    """The norms and the matrices of a block; a matrix without a weight is absent."""
+    """The norms and the matrices of a block; a norm or a matrix without a weight is absent."""
 
-    _fields_ = [("attention_norm", Norm), ("feed_forward_norm", Norm), *((name, Linear) for name in LINEARS)]
+    _fields_ = [
+        *((name, Norm) for name in NORMS), ("sinks", c_void_p), *((name, Linear) for name in LINEARS),
+        ("slides", c_int32),
+    ]  # fmt: skip
 
 
 class Model(Structure):
@@ -68,7 +77,7 @@ class Model(Structure):
     _fields_ = [
         *((name, c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
         *((name, c_int32) for name in ("is_rms", "placement", "activation", "window")),
-        *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale")),
+        *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale", "attention_cap", "residual_scale")),
         ("embedding", Linear), ("added", c_void_p), ("slopes", c_void_p),
         ("embedding_norm", Norm), ("final_norm", Norm), ("layers", POINTER(Layer)),
     ]  # fmt: skip
@@ -81,7 +90,8 @@ class Call(Structure):
         *((name, c_void_p) for name in ("tokens", "texts", "places", "many")), ("rows", c_int64),
         ("max_length", c_int64),
         *((name, POINTER(c_void_p)) for name in ("keys", "values", "key_scales", "value_scales")),
-        *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin")), ("cache_type", c_int32),
+        *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin", "local_cos", "local_sin")),
+        ("cache_type", c_int32),
     ]  # fmt: skip
 
 
@@ -128,6 +138,7 @@ def model(config: ModelConfig, embedding: Linear, layers: Sequence[Layer], **pla
         config.n_layers, config.d_model, config.n_heads, config.n_kv_heads, config.d_head, config.d_ff,
         config.norm == "rms", code("Placement", config.norm_placement), code("Activation", config.activation),
         config.sliding_window or 0, config.norm_eps, config.embedding_scale, config.attention_scale,
+        config.attention_softcap or 0, config.residual_scale,
         embedding, layers=(Layer * len(layers))(*layers), **places,
     )  # fmt: skip
 
@@ -135,12 +146,15 @@ def model(config: ModelConfig, embedding: Linear, layers: Sequence[Layer], **pla
 def call(
     rows: tuple[int, int, int, int], n_rows: int, max_length: int, keys: Sequence[int], values: Sequence[int],
     cache_type: str, hidden: int, key_scales: Sequence[int] = (), value_scales: Sequence[int] = (),
-    positions: int | None = None, cos: int | None = None, sin: int | None = None,
+    **tables: int,
 ) -> Call:  # fmt: skip
-    """A call of a model, by addresses. rows: those of tokens, texts, places and many; keys ...: one for each layer."""
+    """A call of a model, by addresses. rows: those of tokens, texts, places and many; keys ...: one for each layer.
+
+    tables: those of positions and angles, by their names in Call.
+    """
     lists = ((c_void_p * len(x))(*x) if x else None for x in (keys, values, key_scales, value_scales))
     return Call(
-        *rows, n_rows, max_length, *lists, hidden, positions, cos, sin, code("CacheType", cache_type),
+        *rows, n_rows, max_length, *lists, hidden, cache_type=code("CacheType", cache_type), **tables,
     )  # fmt: skip
 
 

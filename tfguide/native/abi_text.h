@@ -42,7 +42,7 @@ inline std::string abi_text() {
                                  {"bytes", BYTES}, {"bytes of blocks", BYTES_OF_BLOCKS}, {"signed bytes", SIGNED_BYTES}});
   text += codes_text("BlockType", {{"Q4_0", Q4_0}, {"Q4_1", Q4_1}, {"Q5_0", Q5_0}, {"Q8_0", Q8_0}, {"Q4_K", Q4_K},
                                    {"Q5_K", Q5_K}, {"Q6_K", Q6_K}});
-  text += codes_text("Placement", {{"pre", PRE}, {"post", POST}, {"parallel", PARALLEL}});
+  text += codes_text("Placement", {{"pre", PRE}, {"post", POST}, {"parallel", PARALLEL}, {"both", BOTH}});
   text += codes_text("Activation", {{"relu", RELU}, {"gelu", GELU}, {"gelu_tanh", GELU_TANH}, {"swiglu", SWIGLU},
                                     {"geglu", GEGLU}, {"geglu_tanh", GEGLU_TANH}});
   text += codes_text("Task", {{"normalise", NORMALISE}, {"activate", ACTIVATE}, {"rotate", ROTATE}});
@@ -51,18 +51,22 @@ inline std::string abi_text() {
       FIELD(Linear, out), FIELD(Linear, format), FIELD(Linear, scaling), FIELD(Linear, group)});
   text += structure_text("Norm", sizeof(Norm), {FIELD(Norm, weight), FIELD(Norm, bias)});
   text += structure_text("Layer", sizeof(Layer), {
-      FIELD(Layer, attention_norm), FIELD(Layer, feed_forward_norm), FIELD(Layer, query), FIELD(Layer, key),
-      FIELD(Layer, value), FIELD(Layer, output), FIELD(Layer, gate), FIELD(Layer, up), FIELD(Layer, down)});
+      FIELD(Layer, attention_norm), FIELD(Layer, feed_forward_norm), FIELD(Layer, attention_post_norm),
+      FIELD(Layer, feed_forward_post_norm), FIELD(Layer, query_norm), FIELD(Layer, key_norm), FIELD(Layer, sinks),
+      FIELD(Layer, query), FIELD(Layer, key), FIELD(Layer, value), FIELD(Layer, output), FIELD(Layer, gate),
+      FIELD(Layer, up), FIELD(Layer, down), FIELD(Layer, slides)});
   text += structure_text("Model", sizeof(Model), {
       FIELD(Model, n_layers), FIELD(Model, d_model), FIELD(Model, n_heads), FIELD(Model, n_kv_heads),
       FIELD(Model, d_head), FIELD(Model, d_ff), FIELD(Model, is_rms), FIELD(Model, placement),
       FIELD(Model, activation), FIELD(Model, window), FIELD(Model, eps),
-      FIELD(Model, embedding_scale), FIELD(Model, attention_scale), FIELD(Model, embedding), FIELD(Model, added),
+      FIELD(Model, embedding_scale), FIELD(Model, attention_scale), FIELD(Model, attention_cap),
+      FIELD(Model, residual_scale), FIELD(Model, embedding), FIELD(Model, added),
       FIELD(Model, slopes), FIELD(Model, embedding_norm), FIELD(Model, final_norm), FIELD(Model, layers)});
   text += structure_text("Call", sizeof(Call), {
       FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, many), FIELD(Call, rows),
       FIELD(Call, max_length), FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
-      FIELD(Call, positions), FIELD(Call, cos), FIELD(Call, sin), FIELD(Call, cache_type)});
+      FIELD(Call, positions), FIELD(Call, cos), FIELD(Call, sin),
+      FIELD(Call, local_cos), FIELD(Call, local_sin), FIELD(Call, cache_type)});
   text += structure_text("Rowwise", sizeof(Rowwise), {
       FIELD(Rowwise, x), FIELD(Rowwise, other), FIELD(Rowwise, y), FIELD(Rowwise, norm), FIELD(Rowwise, cos),
       FIELD(Rowwise, sin), FIELD(Rowwise, rows), FIELD(Rowwise, width), FIELD(Rowwise, head), FIELD(Rowwise, task),

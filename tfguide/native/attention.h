@@ -33,6 +33,8 @@ struct Attention {
 
   const Step& s;
   const Model& m;
+  const Layer& layer;
+  const Plan& plan;
   T *keys, *values;                  // (B, max_length, K, d)
   float *key_scales, *value_scales;  // (B, max_length, K), of an 8-bit cache
   AttentionMemory own;  // of this thread
@@ -42,19 +44,23 @@ struct Attention {
     return (s.call.texts[r] * s.call.max_length + p) * m.n_kv_heads + kv;
   }
 
-  void rotate_head(int64_t p, float* head) const {
+  // Normalises a head, where its model does, and rotates it to position p.
+  void place_head(const Norm& norm, int64_t p, float* head) const {
     const int64_t half = m.d_head / 2;
-    if (s.call.cos) rotate(head, m.d_head, s.call.cos + p * half, s.call.sin + p * half, head);
+    const float *cos = layer.slides ? s.call.local_cos : s.call.cos, *sin = layer.slides ? s.call.local_sin : s.call.sin;
+    if (norm.weight) normalise(norm, m.d_head, true, m.eps, head, head, 0, m.d_head);
+    if (cos) rotate(head, m.d_head, cos + p * half, sin + p * half, head);
   }
 
-  // Writes the key and the value of head kv of row r into the cache, and rotates the queries that read it.
+  // Writes the key and the value of head kv of row r into the cache, and places the queries that read it.
   [[gnu::noinline]] void append(int64_t r, int64_t kv) {
     const int64_t d = m.d_head, p = s.call.places[r], at = place(r, p, kv);
     float* key = s.k + (r * m.n_kv_heads + kv) * d;
-    rotate_head(p, key);
+    place_head(layer.key_norm, p, key);
     keep(key, keys + at * d, key_scales, at);
     keep(s.v + (r * m.n_kv_heads + kv) * d, values + at * d, value_scales, at);
-    for (int64_t h = kv * group(); h < (kv + 1) * group(); ++h) rotate_head(p, s.q + (r * m.n_heads + h) * d);
+    for (int64_t h = kv * group(); h < (kv + 1) * group(); ++h)
+      place_head(layer.query_norm, p, s.q + (r * m.n_heads + h) * d);
   }
 
   void keep(const float* from, T* to, float* scales, int64_t at) const {
@@ -78,13 +84,13 @@ struct Attention {
     if (s.in_pairs) follow<Pairs>(id, size);
 #endif
     if (!s.in_pairs) follow<Single>(id, size);
-    const int64_t n = s.spread.size(), parts = n < 2 * size ? m.n_kv_heads : 1, heads = m.n_kv_heads / parts;
+    const int64_t n = plan.spread.size(), parts = n < 2 * size ? m.n_kv_heads : 1, heads = m.n_kv_heads / parts;
     for (int64_t u = n * parts * id / size; u < n * parts * (id + 1) / size; ++u) {
-      const TileBlock& unit = s.spread[u / parts];
+      const TileBlock& unit = plan.spread[u / parts];
       for (int64_t kv = u % parts * heads; kv < (u % parts + 1) * heads; ++kv)
         each_group<MOST_QUERIES>(unit.tile, kv, [&](auto Q, const Query* queries) {
           Found found[Q()];
-          for (int q = 0; q < Q(); ++q) found[q] = s.found(queries[q].row, queries[q].head, unit.block);
+          for (int q = 0; q < Q(); ++q) found[q] = s.found(plan, queries[q].row, queries[q].head, unit.block);
           look<Q()>(queries, kv, unit.block, found);
         });
     }
@@ -95,10 +101,11 @@ struct Attention {
     const int64_t d = m.d_head, H = m.n_heads;
     for (int64_t u = id; u < s.rows * H; u += size) {
       const int64_t r = u / H, head = u % H;
-      const Found found = s.found(r, head, s.first[r]);
-      for (int64_t b = s.first[r] + 1; b <= s.last[r]; ++b)
-        combine(found, s.found(r, head, b), d);
-      const float factor = 1.0f / *found.total;
+      const Found found = s.found(plan, r, head, plan.first[r]);
+      for (int64_t b = plan.first[r] + 1; b <= plan.last[r]; ++b)
+        combine(found, s.found(plan, r, head, b), d);
+      const float sink = layer.sinks ? std::exp(layer.sinks[head] - *found.most) : 0;
+      const float factor = 1.0f / (*found.total + sink);
       for (int64_t j = 0; j < d; ++j) s.heads[u * d + j] = found.values[j] * factor;
     }
   }
@@ -121,11 +128,11 @@ struct Attention {
   void follow(int id, int size) {
     ArrangedBlock<A> block(m.d_head, own.arranged);
     for (int64_t kv = 0; kv < m.n_kv_heads; ++kv)
-      for (int64_t b = 0; b < s.n_blocks; ++b) {
+      for (int64_t b = 0; b < plan.n_blocks; ++b) {
         int64_t text = -1;  // whose block is arranged
-        for (size_t t = id; t < s.followed.size(); t += size) {
-          const Tile& tile = s.followed[t];
-          if (b < s.first[tile.row] || b > s.last_block(tile.row + tile.n - 1)) continue;
+        for (size_t t = id; t < plan.followed.size(); t += size) {
+          const Tile& tile = plan.followed[t];
+          if (b < plan.first[tile.row] || b > Plan::last_block(s.call, tile.row + tile.n - 1)) continue;
           if (text != s.call.texts[tile.row]) {
             text = s.call.texts[tile.row];
             const int64_t at = place(tile.row, b * BLOCK, kv), d = m.d_head;
@@ -141,7 +148,7 @@ struct Attention {
   struct Seen {
     int64_t low, high;
     Seen(const Attention& a, int64_t row, int64_t b) {
-      const int64_t p = a.s.call.places[row] - b * BLOCK, window = a.m.window;
+      const int64_t p = a.s.call.places[row] - b * BLOCK, window = a.plan.window;
       low = window ? std::clamp<int64_t>(p - window + 1, 0, BLOCK) : 0;
       high = std::clamp<int64_t>(p + 1, low, BLOCK);
     }
@@ -170,8 +177,8 @@ struct Attention {
     for (int q = 0; q < Q; ++q) {
       Found found{own.most + q, own.total + q, block.sums + q * block.wide};
       if (!block.finite) look<1>(queries + q, kv, b, &found);
-      const int64_t row = queries[q].row, first = s.first[row];
-      const Found before = s.found(row, queries[q].head, first);
+      const int64_t row = queries[q].row, first = plan.first[row];
+      const Found before = s.found(plan, row, queries[q].head, first);
       b > first ? combine(before, found, d) : assign(before, found, d);
     }
   }
@@ -234,6 +241,7 @@ struct Attention {
       Floats some = load(x + i) * m.attention_scale;
       const Floats index = counting() + float(i);
       if (key_scales) some *= load(key_scales + i);
+      if (m.attention_cap != 0) some = m.attention_cap * hyperbolic_tangent(some / m.attention_cap);
       if (slope != 0) some -= slope * (own_place - index);
       if (i < seen.low || i + WIDTH > seen.high) some = inside(index, seen.low, seen.high) ? some : all(-INFINITY);
       write(x + i, some);

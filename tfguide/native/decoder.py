@@ -125,10 +125,9 @@ class NativeDecoder:
             name: matrices[at].linear for name, at in _linear_names(index).items() if f"{at}.weight" in self._shapes
         }
         block = f"decoder.layers.{index}"
-        parts["attention_norm"] = self._norm(f"{block}.self_attention_norm")
-        if self.config.norm_placement != "parallel":
-            parts["feed_forward_norm"] = self._norm(f"{block}.feed_forward_norm")
-        return abi.Layer(**parts)
+        parts |= {name: self._norm(f"{block}.{own}") for name, own in abi.NORMS.items()}
+        sinks = self._address(f"{block}.self_attention.sinks")
+        return abi.Layer(**parts, sinks=sinks, slides=self.config.slides(index))
 
     def _norm(self, name):
         return abi.Norm(self._address(f"{name}.weight"), self._address(f"{name}.bias"))
@@ -205,12 +204,9 @@ def check_decoder(config: ModelConfig) -> None:
 def check(config: ModelConfig) -> None:
     """Raises UnsupportedModel for a model that the kernels do not compute."""
     check_decoder(config)
-    for name, plain in (("latent", None), ("experts", None), ("qk_norm", False), ("attention_sinks", False),
-                        ("attention_softcap", None), ("sliding_layers", None), ("residual_scale", 1)):  # fmt: skip
-        if getattr(config, name) != plain:
+    for name in ("latent", "experts"):
+        if getattr(config, name) is not None:
             raise UnsupportedModel(f"the fast decoder has no {name}={getattr(config, name)!r}")
-    if config.norm_placement == "both":
-        raise UnsupportedModel("the fast decoder has no norms on both sides of a sublayer")
 
 
 def _linear_names(index):

@@ -166,7 +166,7 @@ void tfguide_try() {
     model.n_heads = model.n_kv_heads = HEADS;
     model.d_head = SIZE / HEADS;
     model.activation = SWIGLU;
-    model.eps = 1;
+    model.eps = model.residual_scale = 1;
     model.embedding = {zeros, zeros, zeros, nullptr, SIZE, SIZE, F32_ROWS, PER_OUTPUT, 0};
     model.layers = &layer;
     int64_t zero[LENGTH] = {}, places[LENGTH];

@@ -25,8 +25,12 @@ def position_tables(config: ModelConfig, length: int, learned: np.ndarray | None
     if config.positions == "learned":
         return PositionTables(config.max_positions, {"positions": learned})
     if config.positions == "rotary":
-        angles = positions * rotary_frequencies(config.d_head, config.rope_theta, config.rope_scaling)
-        return PositionTables(length, {"cos": np.cos(angles), "sin": np.sin(angles)})
+        kinds = {"": False, **({"local_": True} if config.n_sliding_layers else {})}
+        angles = {name: positions * rotary_frequencies(config.d_head, *config.rope(kind)) for name, kind in kinds.items()}
+        return PositionTables(length, {
+            f"{name}{table}": function(x)
+            for name, x in angles.items() for table, function in (("cos", np.cos), ("sin", np.sin))
+        })  # fmt: skip
     if config.positions == "sinusoidal":
         angles = positions * sinusoidal_frequencies(config.d_model)
         table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, config.d_model)

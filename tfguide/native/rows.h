@@ -26,6 +26,11 @@ inline void normalise(const Norm& norm, int64_t D, bool is_rms, float eps, const
 
 inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
 
+inline Floats hyperbolic_tangent(Floats x) {
+  const Floats positive = x < 0.0f ? -x : x, e = exponential(-2.0f * positive), y = (1.0f - e) / (1.0f + e);
+  return x < 0.0f ? -y : y;
+}
+
 inline Floats activated(int activation, Floats x) {
   switch (activation) {
     case RELU: return x < 0.0f ? Floats{} : x;

@@ -27,6 +27,50 @@ struct AttentionMemory {
 // same sum over the values (d).
 struct Found { float *most, *total, *values; };
 
+// How the rows of a call attend in the layers of one kind.
+struct Plan {
+  std::vector<Tile> followed;        // tiles that one thread takes through all blocks
+  std::vector<TileBlock> spread;     // those whose blocks are divided among the threads
+  std::vector<int64_t> first, last;  // of the blocks whose results each row keeps apart; equal if a thread combines them
+  std::vector<int64_t> found_at;     // where the results of each row begin
+  int64_t n_blocks = 0, window = 0;  // window: 0 for none
+
+  // Divides the rows into tiles. Returns how many numbers all that is found takes.
+  int64_t make(const Model& m, const Call& call, int64_t seen) {
+    window = seen;
+    const int group = m.n_heads / m.n_kv_heads;
+    for (auto* x : {&first, &last, &found_at}) x->resize(call.rows);
+    int64_t numbers = 0;
+    for (int64_t begin = 0, end; begin < call.rows; begin = end) {
+      for (end = begin + 1; end < call.rows && follows(call, end); ++end) continue;
+      const bool spreads = !call.many[begin];
+      const int64_t height = std::max(1, (spreads ? MOST_QUERIES : TILE_R) / group);
+      n_blocks = std::max(n_blocks, last_block(call, end - 1) + 1);
+      for (int64_t at = begin; at < end; at += height) {
+        const Tile tile{at, std::min(height, end - at), call.places[end - 1] + 1};
+        const int64_t to = last_block(call, at + tile.n - 1);
+        const int64_t from = window ? std::max<int64_t>(0, call.places[at] - window + 1) / BLOCK : 0;
+        if (!spreads) followed.push_back(tile);
+        for (int64_t b = from; spreads && b <= to; ++b) spread.push_back({tile, b});
+        for (int64_t r = at; r < at + tile.n; ++r) {
+          first[r] = from;
+          last[r] = spreads ? last_block(call, r) : from;
+          found_at[r] = numbers;
+          numbers += (spreads ? to - from + 1 : 1) * m.n_heads * (padded(m.d_head, LANES) + LANES);
+        }
+      }
+    }
+    return numbers;
+  }
+
+  static int64_t last_block(const Call& call, int64_t r) { return call.places[r] / BLOCK; }
+
+ private:
+  static bool follows(const Call& call, int64_t r) {
+    return call.texts[r] == call.texts[r - 1] && call.places[r] == call.places[r - 1] + 1;
+  }
+};
+
 // With few rows every thread normalises and rounds all of them for itself, which is cheaper than to wait for another
 // thread's result; with many, each does its share.
 struct Step {
@@ -35,7 +79,7 @@ struct Step {
   Team& team;
   int64_t rows;
   bool many;
-  float *x, *q, *k, *v, *heads, *gate, *up;  // shared, (rows, ...)
+  float *x, *q, *k, *v, *heads, *gate, *up, *aside;  // shared, (rows, ...); aside: what a sublayer adds, where it is changed
   float* h;                                  // the normalised rows, shared where there are many
   char* input;                               // and the same rows, prepared for a product
   float* partial;                            // two sets of (COLUMN_ROWS, widest) for each thread
@@ -43,18 +87,20 @@ struct Step {
   char* own;              // bytes_each for each thread
   int64_t bytes_each, attention_numbers;
 
-  std::vector<Tile> followed;      // tiles that one thread takes through all blocks
-  std::vector<TileBlock> spread;   // those whose blocks are divided among the threads
-  std::vector<int64_t> first, last;  // of the blocks whose results each row keeps apart; equal if a thread combines them
-  std::vector<int64_t> found_at;     // where the results of each row begin
-  int64_t n_blocks = 0;
+  Plan plans[2];  // of the layers that see all positions, and of those with a window
   bool in_pairs;  // whether tiles that are followed multiply bfloat16 by bfloat16
   float* found_memory;
 
   Step(const Model& model, const Call& c, Team& t, std::vector<char>& memory) : m(model), call(c), team(t) {
     rows = call.rows;
     many = rows > FEW_ROWS;
-    const int64_t found_numbers = plan_attention();
+    int64_t found_numbers = 0;
+    bool follows = false;
+    for (const Layer* l = m.layers; l < m.layers + m.n_layers; ++l) {
+      Plan& plan = plans[l->slides];
+      if (plan.first.empty()) found_numbers = std::max(found_numbers, plan.make(m, call, l->slides ? m.window : 0));
+      follows |= !plan.followed.empty();
+    }
     const int64_t D = m.d_model, Hd = int64_t(m.n_heads) * m.d_head, Kd = int64_t(m.n_kv_heads) * m.d_head;
     widest = std::max({D, Hd, int64_t(m.d_ff)});
     bool columns = false;
@@ -68,18 +114,18 @@ struct Step {
 #else
     in_pairs = false;
 #endif
-    attention_numbers = AttentionMemory::NUMBERS + (followed.empty() ? 0 : ArrangedBlock<Single>::numbers(m.d_head));
+    attention_numbers = AttentionMemory::NUMBERS + (!follows ? 0 : ArrangedBlock<Single>::numbers(m.d_head));
     const int64_t normed = padded(rows * D * 4, 64), rounded = padded(Input::bytes(rows, widest), 64);
     bytes_each = padded((many ? 0 : normed + rounded) + (padded(rows * share, LANES) + attention_numbers) * 4, 64) + 64;
-    const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff};
-    float** places[] = {&x, &q, &k, &v, &heads, &gate, &up};
+    const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff, sets_aside() ? D : 0};
+    float** places[] = {&x, &q, &k, &v, &heads, &gate, &up, &aside};
     int64_t total = padded(found_numbers, LANES) * 4;
     for (int64_t size : sizes) total += padded(rows * size, LANES) * 4;
     const int64_t partials = columns ? 2 * team.size() * padded(COLUMN_ROWS * widest, LANES) * 4 : 0;
     const int64_t together = many ? normed + rounded : 0;
     memory.resize(total + together + partials + team.size() * bytes_each + 64);
     char* at = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-    for (int i = 0; i < 7; ++i) {
+    for (int i = 0; i < 8; ++i) {
       *places[i] = reinterpret_cast<float*>(at);
       at += padded(rows * sizes[i], LANES) * 4;
     }
@@ -92,44 +138,13 @@ struct Step {
     own = at + partials;
   }
 
-  int64_t last_block(int64_t r) const { return call.places[r] / BLOCK; }
+  // Whether the output of a sublayer is changed before it is added.
+  bool sets_aside() const { return m.placement == BOTH || m.residual_scale != 1; }
 
-  // The results of a row and a head in one of its blocks from `first` to `last`.
-  Found found(int64_t r, int64_t head, int64_t block) const {
-    const int64_t wide = padded(m.d_head, LANES), index = (block - first[r]) * m.n_heads + head;
-    float* values = found_memory + found_at[r] + index * (wide + LANES);
+  // The results of a row and a head in one of the blocks that the plan keeps apart.
+  Found found(const Plan& plan, int64_t r, int64_t head, int64_t block) const {
+    const int64_t wide = padded(m.d_head, LANES), index = (block - plan.first[r]) * m.n_heads + head;
+    float* values = found_memory + plan.found_at[r] + index * (wide + LANES);
     return {values + wide, values + wide + 1, values};
-  }
-
- private:
-  // Divides the rows into tiles. Returns how many numbers all that is found takes.
-  int64_t plan_attention() {
-    const int group = m.n_heads / m.n_kv_heads;
-    for (auto* x : {&first, &last, &found_at}) x->resize(rows);
-    int64_t numbers = 0;
-    for (int64_t begin = 0, end; begin < rows; begin = end) {
-      for (end = begin + 1; end < rows && follows(end); ++end) continue;
-      const bool spreads = !call.many[begin];
-      const int64_t height = std::max(1, (spreads ? MOST_QUERIES : TILE_R) / group);
-      n_blocks = std::max(n_blocks, last_block(end - 1) + 1);
-      for (int64_t at = begin; at < end; at += height) {
-        const Tile tile{at, std::min(height, end - at), call.places[end - 1] + 1};
-        const int64_t to = last_block(at + tile.n - 1);
-        const int64_t from = m.window ? std::max<int64_t>(0, call.places[at] - m.window + 1) / BLOCK : 0;
-        if (!spreads) followed.push_back(tile);
-        for (int64_t b = from; spreads && b <= to; ++b) spread.push_back({tile, b});
-        for (int64_t r = at; r < at + tile.n; ++r) {
-          first[r] = from;
-          last[r] = spreads ? last_block(r) : from;
-          found_at[r] = numbers;
-          numbers += (spreads ? to - from + 1 : 1) * m.n_heads * (padded(m.d_head, LANES) + LANES);
-        }
-      }
-    }
-    return numbers;
-  }
-
-  bool follows(int64_t r) const {
-    return call.texts[r] == call.texts[r - 1] && call.places[r] == call.places[r - 1] + 1;
   }
 };

@@ -104,6 +104,18 @@ class Worker {
     add_shares(w, sums, w.out, size, stride, y, part);
   }
 
+  // Adds the output of a sublayer, its last product, to x.
+  void add(const Linear& w, const Input& input, const Norm& post_norm) {
+    multiply(w, input, s.sets_aside() ? s.aside : s.x, !s.sets_aside());
+    s.team.barrier();
+    if (!s.sets_aside()) return;
+    each_row([&](int64_t r) {
+      float* from = s.aside + r * m.d_model;
+      if (post_norm.weight) normalise(m, post_norm, from, from);
+      for (int64_t i = 0; i < m.d_model; ++i) x(r)[i] += m.residual_scale * from[i];
+    });
+  }
+
   // y += b and the shares of each row, which lie ld apart, in a thread's part of the outputs.
   void add_shares(const Linear& w, const float* from, int64_t ld, int shares, int64_t stride, float* y, Part part) {
     for (int64_t r = 0; r < s.rows; ++r) {
@@ -140,14 +152,13 @@ class Worker {
     const bool scaled = s.call.cache_type == INT8_SCALED;
     const auto attend_to = [&](auto type) {
       using T = decltype(type);
-      attend(Attention<T>{s, m, static_cast<T*>(s.call.keys[index]), static_cast<T*>(s.call.values[index]),
+      attend(Attention<T>{s, m, layer, s.plans[layer.slides], static_cast<T*>(s.call.keys[index]), static_cast<T*>(s.call.values[index]),
                           scaled ? s.call.key_scales[index] : nullptr, scaled ? s.call.value_scales[index] : nullptr,
                           AttentionMemory(for_attention)});
     };
     scaled ? attend_to(int8_t{}) : with_type(s.call.cache_type, attend_to);
     s.team.barrier();
-    multiply(layer.output, prepared(layer.output, s.heads), s.x, true);
-    s.team.barrier();
+    add(layer.output, prepared(layer.output, s.heads), layer.attention_post_norm);
   }
 
   template <class T>
@@ -179,7 +190,6 @@ class Worker {
         std::memcpy(up, &a, n * sizeof(float));
       }
     s.team.barrier();
-    multiply(layer.down, prepared(layer.down, s.up), s.x, true);
-    s.team.barrier();
+    add(layer.down, prepared(layer.down, s.up), layer.feed_forward_post_norm);
   }
 };

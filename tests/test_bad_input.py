@@ -34,6 +34,8 @@ def config(**changes):
         (dict(norm="rmsnorm"), ValueError, "norm must be one of .* did you mean 'rms'"),
         (dict(positions="rope"), ValueError, "positions must be one of"),
         (dict(positions="learned"), ValueError, "positions='learned' needs max_positions"),
+        (dict(position_offset=2), ValueError, "position_offset needs positions='learned', got positions='none'"),
+        (dict(position_offset=-1), ValueError, "position_offset must be at least 0, got -1"),
         (dict(positions="rotary", d_head=5), ValueError, "even d_head, got 5"),
         (dict(positions="sinusoidal", d_model=13, d_head=4), ValueError, "even d_model, got 13"),
         (dict(positions="relative", relative_buckets=2), ValueError, "relative_buckets must be at least 4"),

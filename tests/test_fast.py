@@ -28,6 +28,7 @@ VARIANTS = [
     dict(n_kv_heads=2, positions="rotary", sliding_window=5, embedding_norm=True, n_token_types=2, tied_head=False),
     dict(n_kv_heads=1, qkv_bias=False, ffn_bias=False, output_bias=False, embedding_scale=3.0, logit_scale=0.5),
     dict(norm_eps=0.1, norm_bias=False),
+    dict(positions="learned", position_offset=3, output_bias=False, ffn_bias=False),
     dict(positions="rotary", rope_scaling=SCALING),
     dict(d_model=96, d_ff=160, d_head=32, attention_scale=0.3, positions="rotary", rope_theta=500.0),
 ]

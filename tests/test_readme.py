@@ -9,11 +9,21 @@ from pathlib import Path
 import pytest
 
 from tfguide import cli
+from tfguide.checkpoints.gguf.reading import ARCHITECTURES
+from tfguide.checkpoints.reading import FAMILIES
 from tfguide.tasks import smollm
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_families_are_listed():
+    """Every family of folders in the README and on the page of use; there every architecture of GGUF files as well."""
+    page = (ROOT / "book" / "use_it.md").read_text()
+    row = next(line for line in README.splitlines() if "`tfguide/checkpoints/`" in line)
+    for text, names in ((row, FAMILIES), (page, FAMILIES), (page, ARCHITECTURES)):
+        assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_every_python_block_shows_its_output():

@@ -41,6 +41,7 @@ class ModelConfig:
     d_head: int | None = None  # d
     n_encoder_layers: int | None = None  # encoder-decoder only
     max_positions: int | None = None  # longest sequence; None: no limit of its own
+    position_offset: int = 0  # rows of the learned table before that of the first position (RoBERTa, OPT: 2)
     n_token_types: int = 0  # segment embeddings; 0: none (BERT has 2)
 
     norm: str = "layer"  # "layer" or "rms"
@@ -115,7 +116,8 @@ class ModelConfig:
 
     def _check_fields(self):
         check_count("n_kv_heads", self.n_kv_heads)
-        check_count("n_token_types", self.n_token_types, least=0)
+        for name in ("n_token_types", "position_offset"):
+            check_count(name, getattr(self, name), least=0)
         for name in ("max_positions", "sliding_window", "n_encoder_layers"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
@@ -161,7 +163,9 @@ class ModelConfig:
                 f"n_encoder_layers belongs to kind='encoder-decoder', got it with kind={self.kind!r}; use n_layers"
             )
         if self.positions == "learned" and self.max_positions is None:
-            raise ValueError("positions='learned' needs max_positions, the number of rows of the table; got None")
+            raise ValueError("positions='learned' needs max_positions, for which the table has rows; got None")
+        if self.position_offset and self.positions != "learned":
+            raise ValueError(f"position_offset needs positions='learned', got positions={self.positions!r}")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"positions='sinusoidal' needs an even d_model, got {self.d_model}")
         if self.positions == "rotary" and self.d_head % 2:

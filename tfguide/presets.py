@@ -24,6 +24,13 @@ def _bert(d_model, n_layers, n_heads):
     )  # fmt: skip
 
 
+def _roberta(d_model, n_layers, n_heads):
+    return _bert(d_model, n_layers, n_heads) | dict(
+        vocab_size=50265, position_offset=2, n_token_types=1, norm_eps=1e-5, pad_token_id=1, bos_token_id=0,
+        eos_token_id=2,
+    )  # fmt: skip
+
+
 def _t5(d_model, d_head, d_ff, n_heads, n_layers):
     return dict(
         kind="encoder-decoder", d_model=d_model, d_head=d_head, d_ff=d_ff, n_heads=n_heads, n_layers=n_layers,
@@ -94,6 +101,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Devlin et al. 2019
     "bert-base": _bert(768, 12, 12),
     "bert-large": _bert(1024, 24, 16),
+    # Liu et al. 2019, and the published config.json files
+    "roberta-base": _roberta(768, 12, 12),
+    "roberta-large": _roberta(1024, 24, 16),
+    # Sanh et al. 2019, "DistilBERT", and the published config.json file
+    "distilbert-base": _bert(768, 6, 12) | dict(n_token_types=0, pooler=False),
     # Wang et al. 2020, as published by sentence-transformers
     "minilm-l6": _bert(384, 6, 12),
     # Raffel et al. 2020, version 1.0

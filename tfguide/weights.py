@@ -87,7 +87,7 @@ def axis_sizes(config: ModelConfig) -> dict[str, int]:
         "V": config.vocab_size, "token_types": config.n_token_types, "buckets": config.relative_buckets,
     }  # fmt: skip
     if config.max_positions is not None:
-        sizes["positions"] = config.max_positions
+        sizes["positions"] = config.max_positions + config.position_offset
     if config.experts is not None:
         experts = config.experts
         sizes |= {"experts": experts.n_experts, "shared": experts.n_shared, "d_expert": experts.d_expert}

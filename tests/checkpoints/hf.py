@@ -11,11 +11,14 @@ BERT = dict(
     vocab_size=37, hidden_size=21, num_hidden_layers=2, num_attention_heads=3, intermediate_size=34,
     max_position_embeddings=19, type_vocab_size=3, layer_norm_eps=1e-5,
 )  # fmt: skip
+ROBERTA = BERT | dict(max_position_embeddings=21, type_vocab_size=1)
+DISTILBERT = dict(vocab_size=37, dim=21, n_layers=2, n_heads=3, hidden_dim=34, max_position_embeddings=19)
 GPT2 = dict(vocab_size=37, n_embd=15, n_layer=2, n_head=3, n_positions=19, bos_token_id=5, eos_token_id=7)
 LLAMA = dict(
     vocab_size=37, hidden_size=24, intermediate_size=34, num_hidden_layers=2, num_attention_heads=6,
     num_key_value_heads=2, head_dim=10, max_position_embeddings=67, rms_norm_eps=1e-5,
 )  # fmt: skip
+QWEN2 = {key: value for key, value in LLAMA.items() if key != "head_dim"}
 T5 = dict(
     vocab_size=37, d_model=22, d_kv=5, d_ff=34, num_heads=3, num_layers=2, num_decoder_layers=3,
     relative_attention_num_buckets=8, relative_attention_max_distance=11, decoder_start_token_id=3,
@@ -31,6 +34,13 @@ CASES = {
     "bert-relu-pretraining": ("BertForPreTraining", BERT | dict(hidden_act="relu", num_attention_heads=7)),
     "bert-tanh-mlm": ("BertForMaskedLM", BERT | dict(hidden_act="gelu_new", type_vocab_size=1)),
     "bert-no-pooler": ("BertModel", BERT, dict(add_pooling_layer=False)),
+    "distilbert": ("DistilBertModel", DISTILBERT),
+    "distilbert-tanh-mlm": ("DistilBertForMaskedLM", DISTILBERT | dict(activation="gelu_new", n_heads=7)),
+    "roberta": ("RobertaModel", ROBERTA),
+    "roberta-relu-mlm": (
+        "RobertaForMaskedLM",
+        ROBERTA | dict(hidden_act="relu", pad_token_id=5, max_position_embeddings=23, type_vocab_size=3),
+    ),
     "gpt2": ("GPT2LMHeadModel", GPT2),
     "gpt2-untied": ("GPT2LMHeadModel", GPT2 | dict(tie_word_embeddings=False, n_inner=34, n_head=5)),
     "gpt2-relu-unscaled": ("GPT2LMHeadModel", GPT2 | dict(activation_function="relu", scale_attn_weights=False)),
@@ -51,6 +61,33 @@ CASES = {
         "LlamaModel",
         LLAMA | dict(tie_word_embeddings=True, hidden_act="gelu_pytorch_tanh", head_dim=None),
     ),
+    "mistral-window": ("MistralForCausalLM", LLAMA | dict(sliding_window=5)),
+    "mistral-tied": (
+        "MistralForCausalLM",
+        LLAMA
+        | dict(
+            hidden_size=23,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            sliding_window=None,
+            tie_word_embeddings=True,
+            hidden_act="gelu",
+        ),
+    ),
+    "qwen2": ("Qwen2ForCausalLM", QWEN2),
+    "qwen2-window-tied": (
+        "Qwen2ForCausalLM",
+        QWEN2
+        | dict(
+            hidden_size=30,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+            use_sliding_window=True,
+            sliding_window=5,
+            max_window_layers=0,
+        ),
+    ),
     "t5-1.0": ("T5ForConditionalGeneration", T5),
     "t5-gelu": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gelu", num_decoder_layers=1)),
     "t5-1.1": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
@@ -58,6 +95,8 @@ CASES = {
     "t5-scaled-untied": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gated-gelu_python")),
     "t5-trunk": ("T5Model", T5 | dict(feed_forward_proj="gelu_new")),
 }
+PADDING = (1, 5)  # of the cases of RoBERTa
+ENCODERS = ("bert", "distilbert", "roberta")
 UNTIED_T5 = ("t5-1.1", "t5-scaled-untied")  # transformers 5 ties every T5 that it makes
 
 
@@ -121,7 +160,10 @@ def inputs(kind, vocab_size=37, n_types=0, seed=0):
     stream = np.random.default_rng(seed)
 
     def tokens(length):
-        return stream.integers(0, vocab_size, (3, length))
+        tokens = stream.integers(0, vocab_size - len(PADDING), (3, length))
+        for token in PADDING:  # which a text does not hold: RoBERTa counts positions without it
+            tokens += tokens >= token
+        return tokens
 
     def valid(*lengths):
         return np.arange(max(lengths)) < np.array(lengths)[:, None]
@@ -147,13 +189,13 @@ def outputs(model, tokens, masks):
     tensors = {names[name]: torch.tensor(mask).long() for name, mask in masks.items()}
     ids = dict(zip(("input_ids", "decoder_input_ids"), map(torch.tensor, tokens), strict=False))
     model = model.float().eval()
-    if "Bert" in type(model).__name__:
-        model = getattr(model, "bert", model)
+    if model.base_model_prefix in ENCODERS:
+        model = model.base_model
     result = model(**ids, **tensors)
     if "logits" in result:
         return result.logits.numpy()
     hidden = result.last_hidden_state
-    if "Bert" in type(model).__name__:
+    if model.base_model_prefix in ENCODERS:
         return hidden.numpy()
     # A trunk alone: the logits are those of the tied head.
     scale = model.config.d_model**-0.5 if model.config.model_type == "t5" else 1.0

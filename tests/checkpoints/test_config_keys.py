@@ -11,11 +11,18 @@ from tfguide.reference import activate
 hf = pytest.importorskip("tests.checkpoints.hf")
 torch, transformers = hf.torch, hf.transformers
 
-CASES = {"bert": "bert", "gpt2": "gpt2", "llama": "llama-grouped", "t5": "t5-1.0"}
+CASES = {
+    "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-grouped",
+    "mistral": "mistral-window", "qwen2": "qwen2", "t5": "t5-1.0",
+}  # fmt: skip
 MORE_INERT = {
     "bert": "position_embedding_type directionality pooler_fc_size pooler_type",
+    "distilbert": "tie_weights_ max_length",
+    "roberta": "position_embedding_type",
     "gpt2": "n_ctx predict_special_tokens summary_type",
     "llama": "pretraining_tp max_sequence_length",
+    "mistral": "pretraining_tp",
+    "qwen2": "attention_bias rope_interleaved",
     "t5": "n_positions classifier_dropout",
 }
 # What the keys do there is not computing: how numbers are stored, what a result is wrapped in, which class is made.

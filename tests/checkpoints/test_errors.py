@@ -61,6 +61,19 @@ class TestKeys:
             ("bert", "fusion_config", {"norm": True}, "expected null"),
             ("llama-3", "default_rope_type", "axial", "expected null"),
             ("llama-3", "partial_rotary_factor", 0.5, "expected 1.0"),
+            ("distilbert", "activation", "silu", "'gelu'"),
+            ("distilbert", "is_encoder_decoder", True, "expected false"),
+            ("distilbert", "per_layer_config", {"1": {"n_heads": 1}}, "expected {}"),
+            ("roberta", "is_decoder", True, "expected false"),
+            ("roberta", "position_embedding_type", "relative_key", "'absolute'"),
+            ("roberta", "max_position_embeddings", 2, "expected more than pad_token_id + 1 = 2"),
+            ("mistral-window", "is_causal", False, "expected true"),
+            ("mistral-window", "layer_types", ["sliding_attention"] * 2, "'full_attention'"),
+            ("mistral-window", "hidden_act", "relu", "'silu'"),
+            ("qwen2", "partial_rotary_factor", 0.5, "expected 1.0"),
+            ("qwen2", "hidden_act", "relu", "'silu'"),
+            ("qwen2", "layer_types", ["full_attention", "sliding_attention"], "needs a sliding_window that is used"),
+            ("qwen2", "kv_sharing_modes", ["reuse", "reuse"], "expected null"),
             ("t5-1.0", "feed_forward_proj", "gated-relu", "'gated-gelu'"),
             ("t5-1.0", "feed_forward_proj", "silu", "'relu'"),
             ("t5-1.0", "dense_act_fn", "gelu_new", "'relu'"),
@@ -96,7 +109,7 @@ class TestKeys:
         with pytest.raises(TypeError, match="ignore must be a sequence of keys"):
             read_checkpoint(saved("gpt2"), ignore=ignore)
 
-    @pytest.mark.parametrize("model_type", ["mistral", "roberta", None, 3, ["bert"]])
+    @pytest.mark.parametrize("model_type", ["falcon", "mamba", None, 3, ["bert"]])
     def test_model_type(self, model_type, saved):
         folder = saved("gpt2")
         hf.edit_config(folder, model_type=model_type)

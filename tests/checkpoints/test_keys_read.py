@@ -16,7 +16,10 @@ from tfguide.checkpoints.reading import FAMILIES
 hf = pytest.importorskip("tests.checkpoints.hf")
 torch, transformers = hf.torch, hf.transformers
 
-CASES = {"bert": "bert", "gpt2": "gpt2", "llama": "llama-3", "t5": "t5-gelu"}
+CASES = {
+    "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-3",
+    "mistral": "mistral-window", "qwen2": "qwen2", "t5": "t5-gelu",
+}  # fmt: skip
 
 # What the classes ask of a configuration and no config.json says with an effect on a result.
 MACHINERY = {
@@ -31,6 +34,8 @@ MACHINERY = {
     "vision_aspect_ratio", "vision_feature_layer", "vision_feature_select_strategy",
 }  # fmt: skip
 # Asked of every configuration, but used by models with rotary positions only.
+WINDOWED = ("mistral", "qwen2")  # whose caches have no chunks
+ROTATED = ("llama", "mistral", "qwen2")
 ROTARY = {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"}
 
 
@@ -50,7 +55,7 @@ def asked(case, folder):
     target = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
     with torch.no_grad():
         model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **target)
-        if case != "bert":
+        if case not in hf.ENCODERS:
             model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=3)
     for function in (cls.config_class.__post_init__, transformers.PreTrainedConfig.__post_init__, rope_of(cls)):
         names |= set(re.findall(r"kwargs\.(?:pop|get)\(\s*\"(\w+)\"", inspect.getsource(function)))
@@ -95,10 +100,11 @@ def test_every_key_that_transformers_reads_is_read_or_refused_or_known_to_change
     """Where this fails after an update of transformers, read what the class does with the key, and say it."""
     wanted = asked(CASES[family], tmp_path / family)
     assert {"vocab_size", "is_encoder_decoder", "layer_types", "text_config", "quantization_config"} <= wanted
-    if family != "bert":
-        assert {"sliding_window", "attention_chunk_size", "kv_sharing_modes", "is_causal"} <= wanted
+    if family not in hf.ENCODERS:
+        assert {"sliding_window", "kv_sharing_modes", "is_causal"} <= wanted
+        assert "attention_chunk_size" in wanted or family in WINDOWED
     known = taken(family) | INERT | set(FAMILIES[family].INERT) | set(FIXED) | {"layer_types"} | MACHINERY
-    assert wanted - known - (ROTARY if family != "llama" else set()) == set()
+    assert wanted - known - (set() if family in ROTATED else ROTARY) == set()
 
 
 # Keys of real files that no class reads, or those of other families only, and values
@@ -115,12 +121,18 @@ HARMLESS = {
 }  # fmt: skip
 
 
+def harmless(family):
+    """Values that change nothing in this family: Mistral has a window, and kinds of layers make it another cache."""
+    without = ("sliding_window", "layer_types") if family == "mistral" else ()
+    return {key: value for key, value in HARMLESS.items() if key not in without}
+
+
 def logits(cls, folder):
     """What transformers computes, at once and with a cache, and the text that it generates."""
     model = cls.from_pretrained(folder).eval()
     tokens = torch.tensor(np.random.default_rng(0).integers(0, 37, (1, 11)))
     with torch.no_grad():
-        if model.config.model_type == "bert":
+        if model.base_model_prefix in hf.ENCODERS:
             return [model(tokens).last_hidden_state]
         target = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
         results = [model(tokens, **target).logits, model.generate(tokens, min_new_tokens=7, max_new_tokens=7)]
@@ -137,7 +149,7 @@ def test_keys_that_nobody_reads_are_named_once_and_passed_over(family, tmp_path)
     cls = getattr(transformers, hf.CASES[case][0])
     expected, computed = read_checkpoint(folder), logits(cls, folder)
     unread = {key: value for key, value in UNREAD.items() if key not in taken(family)}
-    hf.edit_config(folder, **unread, **HARMLESS)
+    hf.edit_config(folder, **unread, **harmless(family))
     with pytest.warns(UserWarning) as caught:
         received = read_checkpoint(folder)
     (message,) = (str(warning.message) for warning in caught)
@@ -152,7 +164,7 @@ def test_keys_that_nobody_reads_are_named_once_and_passed_over(family, tmp_path)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_harmless_values_are_passed_over_in_silence(family, tmp_path):
     folder = hf.save(hf.make(CASES[family]), tmp_path / family)
-    hf.edit_config(folder, **HARMLESS)
+    hf.edit_config(folder, **harmless(family))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read_checkpoint(folder)

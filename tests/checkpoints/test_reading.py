@@ -288,7 +288,7 @@ class TestRope:
 class TestDefaults:
     """A key that is absent has the value that transformers gives it."""
 
-    @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
+    @pytest.mark.parametrize("family", FAMILIES)
     def test_of_an_empty_config(self, family):
         # What transformers writes holds every key, so both must come to the same.
         written = transformers.AutoConfig.for_model(family).to_dict()

@@ -34,8 +34,8 @@ def folder(tmp_path_factory):
     tokenizer.train_from_iterator([TEXT] * 3, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet))
     config = tfguide.ModelConfig(
         kind="decoder", d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, vocab_size=tokenizer.get_vocab_size(),
-        max_positions=256, norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False,
-        ffn_bias=False, tied_head=False,
+        max_positions=256, norm="rms", positions="rotary", activation="swiglu", qkv_bias=True, output_bias=False,
+        ffn_bias=False, tied_head=False,  # a folder of qwen2: biases of queries, keys and values alone
     )  # fmt: skip
     model = load("torch").from_weights(config, tfguide.init_weights(config))
     load("torch").save_checkpoint(model, folder)
@@ -158,11 +158,11 @@ def test_a_key_is_passed_over_or_refused_or_ignored_by_name(folder, name, tmp_pa
     at = tmp_path / "m" / "config.json"
     said = f"tfguide: {at}: passed over, as transformers does: rope_interleaved=False, model_max_length=9"
     assert run(rope_interleaved=False, model_max_length=9) == (0, expected, [said])
-    done, out, (error,) = run(sliding_window=5)
-    assert (done, out) == (2, "") and "sliding_window=5 is not supported" in error
-    assert "or --ignore sliding_window, reads the model" in error
-    said = [f"tfguide: {at}: ignored as told: sliding_window=5"]
-    assert run("--ignore", "sliding_window", "--ignore", "other", sliding_window=5) == (0, expected, said)
+    done, out, (error,) = run(attention_chunk_size=5)
+    assert (done, out) == (2, "") and "attention_chunk_size=5 is not supported" in error
+    assert "or --ignore attention_chunk_size, reads the model" in error
+    said = [f"tfguide: {at}: ignored as told: attention_chunk_size=5"]
+    assert run("--ignore", "attention_chunk_size", "--ignore", "other", attention_chunk_size=5) == (0, expected, said)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def configurations(kind, norm, positions):
             attention_scale=(None, 0.4)[turn // 3 % 2],
             rope_theta=(10_000.0, 50.0)[turn % 2],
             rope_scaling=SCALING if positions == "rotary" and turn % 3 == 1 else None,
+            position_offset=3 * (turn % 2) if positions == "learned" else 0,
             relative_buckets=12,
             relative_max_distance=17,
             sliding_window=4 if slides else None,

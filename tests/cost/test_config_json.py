@@ -77,7 +77,10 @@ def test_a_config_json_that_is_wrong(tmp_path):
             config_from_keys(some | {"layer_types": kinds})
 
 
-WRITTEN = ["gpt2", "bert-base", "llama-3-8b", "llama-3.2-1b", "t5-small", "gpt2-untied", "llama-biased"]
+WRITTEN = [
+    "gpt2", "bert-base", "roberta-base", "distilbert-base", "llama-3-8b", "llama-3.2-1b", "mistral-7b", "qwen2.5-0.5b",
+    "t5-small", "gpt2-untied", "llama-biased",
+]  # fmt: skip
 CHANGED = {
     "gpt2-untied": ("gpt2", dict(tied_head=False, d_ff=77)),
     "llama-biased": ("llama-3-8b", dict(qkv_bias=True, output_bias=True, ffn_bias=True, n_kv_heads=32)),

@@ -16,9 +16,11 @@ SMALL = {
                   num_key_value_heads=2),
     "gpt2": dict(vocab_size=101, n_positions=32, n_embd=192, n_layer=3, n_head=4),
     "bert": dict(vocab_size=101, hidden_size=192, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96),
+    "distilbert": dict(vocab_size=101, dim=192, n_layers=3, n_heads=4, hidden_dim=96),
     "t5": dict(vocab_size=101, d_model=64, d_kv=16, d_ff=96, num_layers=3, num_heads=4),
 }  # fmt: skip
 SMALL |= dict.fromkeys(("mistral", "qwen2", "qwen3"), SMALL["llama"])
+SMALL["roberta"] = SMALL["bert"]
 _EXPERTS = SMALL["llama"] | dict(num_experts_per_tok=2)
 SMALL["mixtral"] = _EXPERTS | dict(num_local_experts=3)
 SMALL["qwen3_moe"] = _EXPERTS | dict(num_experts=9, moe_intermediate_size=32)
@@ -43,12 +45,13 @@ def theirs(keys):
     """The configuration and the number of parameters that transformers makes of the keys."""
     keys = json.loads(json.dumps(keys))
     config = transformers.AutoConfig.for_model(**keys)
-    auto = {"bert": transformers.AutoModel, "t5": transformers.AutoModelForSeq2SeqLM}
+    auto = dict.fromkeys(("bert", "distilbert", "roberta"), transformers.AutoModel)
+    auto["t5"] = transformers.AutoModelForSeq2SeqLM
     with torch.device("meta"):
         model = auto.get(keys["model_type"], transformers.AutoModelForCausalLM).from_config(config)
     count = sum(p.numel() for p in model.parameters())
     count += sum(b.numel() for name, b in model.named_buffers() if name.endswith("e_score_correction_bias"))
-    if keys["model_type"] == "bert":
+    if keys["model_type"] in ("bert", "roberta"):
         count -= sum(p.numel() for p in model.pooler.parameters())  # a matter of the weights, not of the file
     return config, count
 

@@ -29,7 +29,7 @@ GPT2 = dict(
     d_model=64, n_heads=4, d_head=16, d_ff=96, max_positions=256, positions="learned", activation="gelu_tanh",
     decoder_start_token_id=None,
 )  # fmt: skip
-SHAPES = {"gpt2": GPT2, "llama": LLAMA, "llama-untied": LLAMA | dict(tied_head=False)}
+SHAPES = {"gpt2": GPT2, "llama": LLAMA, "qwen2": LLAMA | dict(tied_head=False, qkv_bias=True)}
 PROMPTS = [np.random.default_rng(n).integers(0, 37, n).tolist() for n in (1, 10, 70, 200)]
 
 
@@ -127,7 +127,7 @@ def test_the_blocks_of_a_gguf_file_are_multiplied_as_they_are(shape, block_type,
     small = block_type.startswith("Q")
     kept = {"F32": "float32", "BF16": "bfloat16"}.get(block_type, "float16")
     assert ours.new_cache(1, 1).storage.dtype == kept
-    assert ours.head.is_packed == small and (shape == "llama-untied" or ours.head.owner is not None)
+    assert ours.head.is_packed == small and (shape == "qwen2" or ours.head.owner is not None)
     for dtype in WEIGHT_DTYPES:
         one, other = native.load(tmp_path, dtype), tg.accelerate(load_model(tg, tmp_path, dtype))
         assert generation.generate(one, PROMPTS[:2], 9) == tg.generate(other, PROMPTS[:2], 9)

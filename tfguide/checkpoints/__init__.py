@@ -1,4 +1,7 @@
-"""Folders as Hugging Face writes them (bert, gpt2, llama, t5) and GGUF files: read into canonical weights, and back."""
+"""Folders as Hugging Face writes them and GGUF files: read into canonical weights, and back.
+
+`reading.FAMILIES` has a module for each family of folders, `gguf.reading.ARCHITECTURES` one for each kind of file.
+"""
 
 from tfguide.checkpoints.gguf import (
     Blocks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tfguide.checkpoints.fields import Fields
@@ -41,11 +41,14 @@ def plain(name: str) -> str:
     return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: "LayerNorm." + ("weight" if m[1] == "gamma" else "bias"), name)
 
 
-def sizes(fields: Fields) -> dict[str, Any]:
-    """The fields of a ModelConfig that decide the shapes of the weights and of the cache, from a config.json."""
+def sizes(fields: Fields, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
+    """The fields of a ModelConfig that decide the shapes of the weights and of the cache, from a config.json.
+
+    defaults: those of a family with the keys of BERT.
+    """
 
     def count(key):
-        return fields.count(key, DEFAULTS[key])
+        return fields.count(key, defaults[key])
 
     return dict(
         kind="encoder",
@@ -64,27 +67,44 @@ def sizes(fields: Fields) -> dict[str, Any]:
 
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json; the tensors tell whether there is a pooler."""
+    leave_out_head(fields, tensors, "cls.")
+    return encoder(fields, sizes(fields), tensors, pad_token_id=0)
+
+
+def encoder(fields: Fields, known: dict[str, Any], tensors: Collection[str], **tokens: int) -> ModelConfig:
+    """The configuration in a config.json of a family with BERT's keys.
+
+    known: the fields that `sizes` reads. tokens: the family's defaults.
+    """
+    check_both_sides(fields)
     fields.fixed("is_decoder", False, "an encoder that sees both sides")
-    fields.fixed("is_encoder_decoder", False, "an encoder alone")
-    fields.fixed("is_causal", False, "an encoder that sees both sides")
     # Version 5 does not read this one: it computes what version 4 called absolute, whatever the file says.
     fields.fixed("position_embedding_type", "absolute", "a learned vector for each position")
-    if any(name.startswith("cls.") for name in tensors):
-        warnings.warn(
-            f"{fields.source}: the pretraining head (tensors cls.*) is left out: an encoder returns hidden states",
-            stacklevel=2,
-        )
-    known = sizes(fields)
-    config = ModelConfig(
-        **known,
+    more = dict(
         norm_eps=fields.number("layer_norm_eps", 1e-12),
         activation=fields.choice("hidden_act", "gelu", ACTIVATIONS),
         pooler="pooler.dense.weight" in tensors,
         dropout=fields.dropout("hidden_dropout_prob", 0.1),
-        **fields.token_ids(known["vocab_size"], pad_token_id=0),
     )
+    config = ModelConfig(**fields.token_ids(known["vocab_size"], **tokens) | known | more)
     fields.finish(INERT)
     return config
+
+
+def check_both_sides(fields: Fields) -> None:
+    """Refuse what is no encoder that sees both sides. Raises ValueError."""
+    fields.fixed("is_encoder_decoder", False, "an encoder alone")
+    fields.fixed("is_causal", False, "an encoder that sees both sides")
+
+
+def leave_out_head(fields: Fields, tensors: Collection[str], *prefixes: str) -> None:
+    """Warn that the tensors of a pretraining head, known by the beginnings of their names, are not read."""
+    if any(name.startswith(prefixes) for name in tensors):
+        names = ", ".join(f"{prefix}*" for prefix in prefixes)
+        warnings.warn(
+            f"{fields.source}: the pretraining head (tensors {names}) is left out: an encoder returns hidden states",
+            stacklevel=2,
+        )
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:

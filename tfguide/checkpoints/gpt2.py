@@ -9,7 +9,7 @@ from typing import Any
 
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.keys import ACTIVATIONS
-from tfguide.checkpoints.layout import Place, norm
+from tfguide.checkpoints.layout import Place, fused, linear, norm
 from tfguide.config import ModelConfig
 
 MODEL_TYPE = "gpt2"
@@ -112,18 +112,13 @@ def _places(config):
     for layer in range(config.n_layers):
         ours, theirs = f"decoder.layers.{layer}", f"h.{layer}"
         yield from norm(f"{ours}.self_attention_norm", f"{theirs}.ln_1")
-        for part, name in enumerate(("query", "key", "value")):
-            yield from _conv(f"{ours}.self_attention.{name}", f"{theirs}.attn.c_attn", part, 3)
-        yield from _conv(f"{ours}.self_attention.output", f"{theirs}.attn.c_proj")
+        # GPT-2's Conv1D is a linear map that is stored (in, out), as canonical weights are.
+        joined = {f"{ours}.self_attention.{name}": config.d_model for name in ("query", "key", "value")}
+        yield from fused(joined, f"{theirs}.attn.c_attn", transposed=False)
+        yield from linear(f"{ours}.self_attention.output", f"{theirs}.attn.c_proj", transposed=False)
         yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.ln_2")
-        yield from _conv(f"{ours}.feed_forward.up", f"{theirs}.mlp.c_fc")
-        yield from _conv(f"{ours}.feed_forward.down", f"{theirs}.mlp.c_proj")
+        yield from linear(f"{ours}.feed_forward.up", f"{theirs}.mlp.c_fc", transposed=False)
+        yield from linear(f"{ours}.feed_forward.down", f"{theirs}.mlp.c_proj", transposed=False)
     yield from norm("decoder.final_norm", "ln_f")
     if not config.tied_head:
         yield "head.weight", Place("lm_head.weight", transposed=True)
-
-
-def _conv(ours, theirs, part=0, parts=1):
-    """GPT-2's Conv1D is a linear map that is stored (in, out), as canonical weights are."""
-    for tensor in ("weight", "bias"):
-        yield f"{ours}.{tensor}", Place(f"{theirs}.{tensor}", part=part, parts=parts)

@@ -18,28 +18,29 @@ class Place:
     """Where a canonical weight lies in a checkpoint.
 
     name: the tensor, without the prefix of the classes that wrap a trunk. transposed: PyTorch's Linear stores
-    (out, in). part, parts: the weight is one of several, side by side along the tensor's last axis. copies: other
+    (out, in). columns, width: the weight is these of the `width` columns of a matrix, or numbers of a bias, that
+    several weights share. plus: the weight is the stored numbers plus this; norms may scale by 1 + w. copies: other
     names under which a file may hold the same tensor; all that are there must be equal.
     """
 
     name: str
     transposed: bool = False
-    part: int = 0
-    parts: int = 1
+    columns: range | None = None
+    width: int | None = None
+    plus: float = 0.0
     copies: tuple[str, ...] = ()
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the whole tensor, from that of the canonical weight."""
-        if self.transposed:
-            return shape[::-1]
-        return (*shape[:-1], shape[-1] * self.parts)
+        shape = shape if self.width is None else (*shape[:-1], self.width)
+        return shape[::-1] if self.transposed else shape
 
     def take(self, stored: np.ndarray) -> np.ndarray:
-        """The view of a stored tensor that is the canonical weight."""
-        if self.transposed:
-            return stored.T
-        size = stored.shape[-1] // self.parts
-        return stored[..., self.part * size : (self.part + 1) * size]
+        """The view of a stored tensor that holds the numbers of the canonical weight, without `plus`."""
+        whole = stored.T if self.transposed else stored
+        if self.columns is None:
+            return whole
+        return whole[..., self.columns.start : self.columns.stop : self.columns.step]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Stored:
         return DTYPE_NAMES[self.tensor.dtype]
 
     def mapped(self) -> np.ndarray:
-        """The weight as a view of the file; bfloat16 as its bits, uint16."""
+        """The stored numbers as a view of the file, without `plus`; bfloat16 as its bits, uint16."""
         return self.place.take(self.tensor.stored())
 
     def to_float32(self, keeps_order: bool = False) -> np.ndarray:
@@ -67,19 +68,33 @@ class Stored:
         view = self.mapped()
         if keeps_order and self.place.transposed:
             return to_float32(self.tensor, view.T).T
-        return to_float32(self.tensor, view)
+        array = to_float32(self.tensor, view)
+        return array + np.float32(self.place.plus) if self.place.plus else array
 
 
-def linear(ours: str, theirs: str, bias: bool = True) -> Iterator[tuple[str, Place]]:
-    """The places of a PyTorch Linear: (out, in), and its bias."""
-    yield f"{ours}.weight", Place(f"{theirs}.weight", transposed=True)
+def linear(ours: str, theirs: str, bias: bool = True, transposed: bool = True) -> Iterator[tuple[str, Place]]:
+    """The places of a linear map and its bias. transposed: (out, in), as PyTorch's Linear stores it."""
+    yield f"{ours}.weight", Place(f"{theirs}.weight", transposed)
     if bias:
         yield f"{ours}.bias", Place(f"{theirs}.bias")
 
 
-def norm(ours: str, theirs: str, bias: bool = True) -> Iterator[tuple[str, Place]]:
-    """The places of a norm."""
-    yield f"{ours}.weight", Place(f"{theirs}.weight")
+def fused(
+    widths: Mapping[str, int], theirs: str, bias: bool = True, transposed: bool = True
+) -> Iterator[tuple[str, Place]]:
+    """The places of linear maps that one tensor holds side by side. widths: by our names, in order, their outputs."""
+    first, width = 0, sum(widths.values())
+    for ours, size in widths.items():
+        columns = range(first, first + size)
+        first += size
+        yield f"{ours}.weight", Place(f"{theirs}.weight", transposed, columns, width)
+        if bias:
+            yield f"{ours}.bias", Place(f"{theirs}.bias", columns=columns, width=width)
+
+
+def norm(ours: str, theirs: str, bias: bool = True, plus: float = 0.0) -> Iterator[tuple[str, Place]]:
+    """The places of a norm; `plus`: as in `Place`, for its weight."""
+    yield f"{ours}.weight", Place(f"{theirs}.weight", plus=plus)
     if bias:
         yield f"{ours}.bias", Place(f"{theirs}.bias")
 
@@ -121,11 +136,16 @@ def hf_tensors(config: ModelConfig, family: ModuleType) -> dict[str, tuple[tuple
     return tensors
 
 
-def hf_array(weights: Mapping[str, np.ndarray], names: list[str], transposed: bool) -> np.ndarray:
+def hf_array(places: Mapping[str, Place], weights: Mapping[str, np.ndarray], names: list[str]) -> np.ndarray:
     """A tensor to write from its canonical weights: float32, contiguous; a copy only where it must be one."""
-    arrays = [weights[name].T if transposed else weights[name] for name in names]
-    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
-    return np.ascontiguousarray(array, np.float32)
+    place, weight = places[names[0]], weights[names[0]]
+    if place.columns is None and not place.plus:
+        return np.ascontiguousarray(weight.T if place.transposed else weight, np.float32)
+    array = np.empty(place.shape(weight.shape), np.float32)
+    for name in names:
+        places[name].take(array)[...] = weights[name]
+    array -= np.float32(place.plus)
+    return array
 
 
 def _check_names(family, places, tensors):

@@ -9,6 +9,7 @@ from typing import Any
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.keys import GATES
 from tfguide.checkpoints.layout import Place, linear, norm
+from tfguide.checkpoints.windows import windows
 from tfguide.config import ModelConfig, RopeScaling
 
 MODEL_TYPE = "llama"
@@ -48,10 +49,11 @@ def sizes(fields: Fields, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, A
         return fields.flag(key, defaults[key]) if key in defaults else False
 
     attention_bias = bias("attention_bias")
+    n_layers = count("num_hidden_layers")
     return dict(
         kind="decoder",
         d_model=count("hidden_size"),
-        n_layers=count("num_hidden_layers"),
+        n_layers=n_layers,
         n_heads=count("num_attention_heads"),
         n_kv_heads=fields.count("num_key_value_heads", defaults["num_key_value_heads"], null=True),
         d_head=fields.count("head_dim", defaults["head_dim"], null=True),
@@ -65,31 +67,51 @@ def sizes(fields: Fields, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, A
         output_bias=attention_bias,
         ffn_bias=bias("mlp_bias"),
         tied_head=fields.flag("tie_word_embeddings", defaults["tie_word_embeddings"]),
+        **windows(fields, defaults, n_layers),
     )
 
 
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
-    """The configuration in a config.json. Llama's class has no residual dropout; a rate that we wrote is read."""
-    fields.fixed("is_encoder_decoder", False, "a decoder alone")
-    fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
-    known = sizes(fields)
-    theta, scaling = rope(fields, known["max_positions"])
-    known |= dict(
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        activation=fields.choice("hidden_act", "silu", GATES),
-        dropout=fields.dropout("resid_pdrop", 0.0),
-    )
-    config = ModelConfig(**known, **fields.token_ids(known["vocab_size"], bos_token_id=1, eos_token_id=2))
-    fields.finish(INERT)
-    return config
+    """The configuration in a config.json."""
+    return decoder(fields, sizes(fields), INERT, bos_token_id=1, eos_token_id=2)
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """The keys of a config.json; what Llama cannot express is not in them."""
     if config.d_model % config.n_heads:
         raise ValueError(f"transformers wants n_heads={config.n_heads} to divide d_model={config.d_model}")
+    return keys(config) | {"attention_bias": config.qkv_bias, "mlp_bias": config.ffn_bias}
+
+
+def decoder(
+    fields: Fields, known: dict[str, Any], inert: Collection[str], norm_eps: float = 1e-6, **tokens: int
+) -> ModelConfig:
+    """The configuration in a config.json of a family with Llama's keys.
+
+    known: the fields that `sizes` reads. inert: the keys without effect. norm_eps and tokens: the family's defaults.
+    These classes have no residual dropout; a rate that we wrote is read.
+    """
+    fields.fixed("is_encoder_decoder", False, "a decoder alone")
+    fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
+    if known["sliding_layers"] is not None:
+        raise ValueError(
+            f"{fields.source}: a window in some layers only (layer_types, max_window_layers) has no layers"
+        )
+    theta, scaling = rope(fields, known["max_positions"])
+    known = known | dict(
+        norm_eps=fields.number("rms_norm_eps", norm_eps),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        activation=fields.choice("hidden_act", "silu", GATES),
+        dropout=fields.dropout("resid_pdrop", 0.0),
+    )
+    config = ModelConfig(**known, **fields.token_ids(known["vocab_size"], **tokens))
+    fields.finish(inert)
+    return config
+
+
+def keys(config: ModelConfig) -> dict[str, Any]:
+    """The keys of a config.json that Llama shares with other families."""
     rope = {"rope_type": "default", "rope_theta": config.rope_theta}
     if config.rope_scaling is not None:
         rope |= {
@@ -112,8 +134,6 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         "max_position_embeddings": config.max_positions or 2048,
         "rms_norm_eps": config.norm_eps,
         "rope_parameters": rope,
-        "attention_bias": config.qkv_bias,
-        "mlp_bias": config.ffn_bias,
         "tie_word_embeddings": config.tied_head,
         **({"resid_pdrop": config.dropout} if config.dropout else {}),
     }

@@ -9,28 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from tfguide.checkpoints import bert, gpt2, llama, t5
+from tfguide.checkpoints import bert, distilbert, gpt2, llama, mistral, qwen2, roberta, t5
 from tfguide.checkpoints.fields import Fields, as_keys
 from tfguide.checkpoints.folder import CONFIG, as_folder, find_tensors, read_object
 from tfguide.checkpoints.generation import with_special_tokens
 from tfguide.checkpoints.layout import Stored, find_weights, plain_names
 from tfguide.config import ModelConfig
 
-FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (bert, gpt2, llama, t5)}
+FAMILIES: dict[str, ModuleType] = {
+    family.MODEL_TYPE: family for family in (bert, distilbert, roberta, gpt2, llama, mistral, qwen2, t5)
+}
 
 
 def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, np.ndarray]]:
     """The configuration and the canonical float32 weights in a folder that Hugging Face wrote.
 
-    folder: holds config.json, and model.safetensors or its shards with their index; families bert, gpt2, llama, t5.
+    folder: holds config.json, and model.safetensors or its shards with their index, of a family in `FAMILIES`.
     ignore: keys of config.json to treat as absent, where you know that they do not matter; "outer.inner" for one inside
     another.
 
     Weights stored as float16, bfloat16 or float64 become float32. What transformers computes with these files in
     float32 is what the configuration says. A key that transformers reads and that would make a difference is an error;
     one that it does not read is passed over. Special tokens are those of generation_config.json, where there is one.
-    A UserWarning names what is passed over or ignored, what generation does not apply, BERT's pretraining head, and
-    special tokens outside the vocabulary.
+    A UserWarning names what is passed over or ignored, what generation does not apply, an encoder's pretraining head,
+    and special tokens outside the vocabulary.
 
     Raises ValueError for files that are corrupt or contradict each other, for keys and values that are not supported,
     and for tensors that are missing, unexpected or of another shape or type than expected; FileNotFoundError,

@@ -39,7 +39,7 @@ def write_checkpoint(
 ) -> None:
     """Write a folder that transformers loads with equal results: config.json, special tokens, safetensors in float32.
 
-    The family (bert, gpt2, llama or t5) follows from the configuration. Weights larger than `max_shard_bytes` are
+    The family is the first in `reading.FAMILIES` that expresses the configuration. Weights larger than `max_shard_bytes` are
     divided into files with an index. Everything is written under a temporary name beside the folder and then renamed,
     so that a crash never leaves a broken folder.
 
@@ -98,12 +98,11 @@ def _obstacles(config, family) -> list[str]:
 
 def _write_weights(folder: Path, config, family, weights, max_shard_bytes) -> None:
     tensors, places = hf_tensors(config, family), family.places(config)
-    transposed = {place.name for place in places.values() if place.transposed}
     shards = _shards(tensors, max_shard_bytes)
     weight_map = {}
     for i, shard in enumerate(shards):
         file = WEIGHTS if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        arrays = {_written(name, family): hf_array(weights, tensors[name][1], name in transposed) for name in shard}
+        arrays = {_written(name, family): hf_array(places, weights, tensors[name][1]) for name in shard}
         save_file(arrays, folder / file, metadata={"format": "pt"})
         shutil.copymode(folder / CONFIG, folder / file)  # safetensors lets nobody but the owner read its files
         sync(folder / file)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfguide.checkpoints import llama
+from tfguide.checkpoints import llama, mistral, qwen2
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, read_object
 from tfguide.checkpoints.reading import FAMILIES
@@ -21,19 +21,11 @@ from tfguide.parts import Experts, LatentAttention
 from tfguide.presets import PRESETS
 
 _LLAMA = {key: value for key, value in llama.DEFAULTS.items() if not key.endswith("_bias")}
-_MISTRAL = _LLAMA | dict(intermediate_size=14336, num_key_value_heads=8, max_position_embeddings=4096 * 32)
-_QWEN2 = _LLAMA | dict(
-    vocab_size=151936, intermediate_size=22016, num_key_value_heads=32, max_position_embeddings=32768,
-    use_sliding_window=False, sliding_window=4096, max_window_layers=28, layer_types=None,
-)  # fmt: skip
-_QWEN3 = _QWEN2 | dict(head_dim=128, attention_bias=False)
+_QWEN3 = qwen2.DEFAULTS | dict(head_dim=128, attention_bias=False)
 
 #: What each family's class in transformers (5.23) fills in for a key that is absent, of the keys that change a cost.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": llama.DEFAULTS,
-    "mistral": _MISTRAL | dict(sliding_window=4096),
-    "mixtral": _MISTRAL | dict(sliding_window=None, num_local_experts=8, num_experts_per_tok=2),
-    "qwen2": _QWEN2,
+    "mixtral": mistral.DEFAULTS | dict(sliding_window=None, num_local_experts=8, num_experts_per_tok=2),
     "qwen3": _QWEN3,
     "qwen3_moe": {key: value for key, value in _QWEN3.items() if key not in ("max_window_layers", "layer_types")}
     | dict(
@@ -46,7 +38,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         num_experts_per_tok=8, moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=3,
         kv_lora_rank=512, q_lora_rank=1536, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
     ),
-} | {name: FAMILIES[name].DEFAULTS for name in ("gpt2", "bert", "t5")}  # fmt: skip
+} | {name: family.DEFAULTS for name, family in FAMILIES.items()}  # fmt: skip
 
 #: Other names of a key, which the class takes as well.
 ALIASES: dict[str, dict[str, str]] = {name: family.ALIASES for name, family in FAMILIES.items()} | {
@@ -99,38 +91,11 @@ def config_from_keys(keys: Mapping[str, Any], source: str = CONFIG) -> ModelConf
 
 def _sizes(fields, family, defaults):
     known = llama.sizes(fields, defaults)
-    window, sliding = _window(fields, defaults, known["n_layers"])
-    known |= dict(sliding_window=window, sliding_layers=sliding, qk_norm=family in ("qwen3", "qwen3_moe"))
-    if family == "qwen2":  # which has these biases, and no key for them
-        known["qkv_bias"] = True
+    known |= dict(qk_norm=family in ("qwen3", "qwen3_moe"))
     if family == "deepseek_v3":
         latent = _latent(fields, defaults)
         known |= dict(latent=latent, d_head=latent.d_nope + latent.d_rope)
     return known | dict(experts=_experts(fields, defaults, family, known))
-
-
-def _window(fields, defaults, n_layers):
-    """The sliding window, and the layers that have it: None for all."""
-    if "sliding_window" not in defaults:
-        return None, None
-    if "use_sliding_window" in defaults and not fields.flag("use_sliding_window", defaults["use_sliding_window"]):
-        return None, None
-    window = fields.count("sliding_window", defaults["sliding_window"], null=True)
-    if window is None or "layer_types" not in defaults:  # a family whose layers are the same
-        return window, None
-    kinds = fields.entries("layer_types", defaults["layer_types"])
-    if kinds is None:
-        first = fields.count("max_window_layers", defaults["max_window_layers"], least=0)
-        sliding = tuple(range(min(first, n_layers), n_layers))
-    else:
-        unknown = [kind for kind in kinds if kind not in ("full_attention", "sliding_attention")]
-        if unknown or len(kinds) != n_layers:
-            raise ValueError(
-                f"layer_types must name full_attention or sliding_attention for each of {n_layers} layers, "
-                f"got {len(kinds)} of which unknown: {unknown[:3]}"
-            )
-        sliding = tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
-    return (window, sliding) if sliding else (None, None)
 
 
 def _experts(fields, defaults, family, known):

@@ -20,10 +20,10 @@ class PositionTables:
 
 
 def position_tables(config: ModelConfig, length: int, learned: np.ndarray | None) -> PositionTables:
-    """The tables for texts of up to `length` positions. learned: the model's own table, (max_positions, D), or None."""
+    """The tables for texts of up to `length` positions. learned: the model's own table, or None."""
     positions = np.arange(length, dtype=np.float64)[:, None]
     if config.positions == "learned":
-        return PositionTables(config.max_positions, {"positions": learned})
+        return PositionTables(config.max_positions, {"positions": learned[config.position_offset :]})
     if config.positions == "rotary":
         kinds = {"": False, **({"local_": True} if config.n_sliding_layers else {})}
         angles = {name: positions * rotary_frequencies(config.d_head, *config.rope(kind)) for name, kind in kinds.items()}

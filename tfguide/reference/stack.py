@@ -20,7 +20,7 @@ class Embeddings:
         self.config = config
         self.token = Embedding(config.vocab_size, config.d_model)
         if config.positions == "learned":
-            self.position = Embedding(config.max_positions, config.d_model)
+            self.position = Embedding(config.max_positions + config.position_offset, config.d_model)
         if config.n_token_types:
             self.token_type = Embedding(config.n_token_types, config.d_model)
         if config.embedding_norm:
@@ -30,7 +30,7 @@ class Embeddings:
         """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T) (default: all 0)."""
         x = self.token(tokens) * self.config.embedding_scale
         if self.config.positions == "learned":
-            x = x + self.position(positions)
+            x = x + self.position(positions + self.config.position_offset)
         if self.config.positions == "sinusoidal":
             x = x + sinusoidal_positions(positions, self.config.d_model)
         if self.config.n_token_types:

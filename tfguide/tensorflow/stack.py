@@ -22,7 +22,7 @@ class Embeddings(keras.layers.Layer):
         self.config = config
         self.token = embedding(config.vocab_size, config.d_model)
         if config.positions == "learned":
-            self.position = embedding(config.max_positions, config.d_model)
+            self.position = embedding(config.max_positions + config.position_offset, config.d_model)
         if config.n_token_types:
             self.token_type = embedding(config.n_token_types, config.d_model)
         if config.embedding_norm:
@@ -34,7 +34,7 @@ class Embeddings(keras.layers.Layer):
         """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T), default: all 0."""
         x = self.token(tokens) * self.config.embedding_scale
         if self.config.positions == "learned":
-            x = x + self.position(positions)
+            x = x + self.position(positions + self.config.position_offset)
         if self.config.positions == "sinusoidal":
             x = x + tf.cast(sinusoidal_positions(positions, self.config.d_model), x.dtype)
         if self.config.n_token_types:

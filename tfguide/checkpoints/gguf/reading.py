@@ -23,8 +23,8 @@ ARCHITECTURES: dict[str, ModuleType] = {module.ARCHITECTURE: module for module i
 def read_gguf(path: str | os.PathLike, ignore: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, np.ndarray]]:
     """The configuration and the canonical float32 weights of a GGUF file, dequantised.
 
-    path: the file, or a folder that holds one; architectures llama (and mistral's models, which have the same), gpt2
-    and bert. ignore: keys of the metadata to treat as absent, where you know that they do not matter.
+    path: the file, or a folder that holds one, of an architecture in `ARCHITECTURES`. ignore: keys of the
+    metadata to treat as absent, where you know that they do not matter.
 
     A key that llama.cpp reads and that would make a difference is an error; one that it does not read is passed over
     with a warning. The special tokens are those of the tokeniser's metadata.

@@ -44,7 +44,7 @@ def write_gguf(
     embedding_type: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a GGUF file that llama.cpp loads, of the architecture (llama, gpt2 or bert) that the configuration has.
+    """Write a GGUF file that llama.cpp loads, of the architecture that the configuration has.
 
     weights: canonical, of any floating type. block_type: of the matrices, "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"
     or "Q4_K"; a matrix whose rows are no multiple of a block is Q5_0 instead of Q4_K, or F16. Norms, biases and the

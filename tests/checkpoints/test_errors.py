@@ -65,7 +65,7 @@ class TestKeys:
             ("distilbert", "is_encoder_decoder", True, "expected false"),
             ("distilbert", "per_layer_config", {"1": {"n_heads": 1}}, "expected {}"),
             ("roberta", "is_decoder", True, "expected false"),
-            ("roberta", "position_embedding_type", "relative_key", "'absolute'"),
+            ("roberta", "position_embedding_type", "relative_key", '"absolute"'),
             ("roberta", "max_position_embeddings", 2, "expected more than pad_token_id + 1 = 2"),
             ("mistral-window", "is_causal", False, "expected true"),
             ("mistral-window", "layer_types", ["sliding_attention"] * 2, "'full_attention'"),

@@ -39,7 +39,7 @@ def write_checkpoint(
 ) -> None:
     """Write a folder that transformers loads with equal results: config.json, special tokens, safetensors in float32.
 
-    The family is the first in `reading.FAMILIES` that expresses the configuration. Weights larger than `max_shard_bytes` are
+    The family is the first in `FAMILIES` that expresses the configuration. Weights larger than `max_shard_bytes` are
     divided into files with an index. Everything is written under a temporary name beside the folder and then renamed,
     so that a crash never leaves a broken folder.
 

@@ -21,6 +21,7 @@ CONFIGS = {
     "llama-untied-biases": LLAMA | dict(tied_head=False, qkv_bias=True, output_bias=True, ffn_bias=True),
     "llama-scaled": LLAMA | dict(rope_theta=100.0, rope_scaling=SCALING, n_kv_heads=5, eos_token_id=(2, 5, 7)),
     "llama-tokens": LLAMA | dict(d_model=30, d_head=None, bos_token_id=1, eos_token_id=2, pad_token_id=3),
+    "qwen2": LLAMA | dict(tied_head=False, qkv_bias=True, d_model=30),
     "gpt2": GPT2,
     "gpt2-untied": GPT2 | dict(tied_head=False, bos_token_id=36, eos_token_id=36),
 }

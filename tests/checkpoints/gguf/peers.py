@@ -16,7 +16,7 @@ def write(model, file, types=TYPES, **more):
 
     more: metadata, written after the usual keys of the same name; None leaves a key out.
     """
-    arch = {"LlamaForCausalLM": "llama", "GPT2LMHeadModel": "gpt2", "BertModel": "bert"}[type(model).__name__]
+    arch = model.config.model_type
     keys = {f"{arch}.{name}": value for name, value in KEYS[arch](model.config).items()}
     keys |= {name.replace("__", "."): value for name, value in more.items()}
     writer = gguf.GGUFWriter(file, arch)
@@ -92,12 +92,13 @@ def extra_tensors(model):
 
 
 def _llama(config):
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return {
         "context_length": config.max_position_embeddings, "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers, "feed_forward_length": config.intermediate_size,
         "vocab_size": config.vocab_size, "attention.head_count": config.num_attention_heads,
-        "attention.head_count_kv": config.num_key_value_heads, "attention.key_length": config.head_dim,
-        "attention.value_length": config.head_dim, "rope.dimension_count": config.head_dim,
+        "attention.head_count_kv": config.num_key_value_heads, "attention.key_length": d_head,
+        "attention.value_length": d_head, "rope.dimension_count": d_head,
         "rope.freq_base": float(config.rope_parameters["rope_theta"]),
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
     }  # fmt: skip
@@ -120,4 +121,4 @@ def _bert(config):
     }  # fmt: skip
 
 
-KEYS = {"llama": _llama, "gpt2": _gpt2, "bert": _bert}
+KEYS = {"llama": _llama, "qwen2": _llama, "gpt2": _gpt2, "bert": _bert}

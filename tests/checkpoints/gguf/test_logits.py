@@ -14,6 +14,7 @@ peers = pytest.importorskip("tests.checkpoints.gguf.peers")
 
 LLAMA = hf.LLAMA | dict(hidden_size=288, intermediate_size=160, num_attention_heads=9, num_key_value_heads=3)
 BERT = hf.BERT | dict(hidden_size=96, intermediate_size=160, vocab_size=41)
+QWEN2 = hf.QWEN2 | dict(hidden_size=96, intermediate_size=160, num_attention_heads=3)
 GPT2 = hf.GPT2 | dict(n_embd=96, n_head=3, n_inner=224)
 CASES = {
     "llama-grouped": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=53.0))),
@@ -27,6 +28,8 @@ CASES = {
         LLAMA | dict(hidden_size=224, num_attention_heads=7, num_key_value_heads=1, attention_bias=True, mlp_bias=True),
     ),
     "llama-3": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=hf.LLAMA3)),
+    "qwen2": ("Qwen2ForCausalLM", hf.QWEN2 | dict(hidden_size=288, intermediate_size=160)),
+    "qwen2-tied": ("Qwen2ForCausalLM", QWEN2 | dict(tie_word_embeddings=True, num_key_value_heads=1)),
     "gpt2": ("GPT2LMHeadModel", GPT2),
     "gpt2-untied": ("GPT2LMHeadModel", GPT2 | dict(tie_word_embeddings=False, n_head=4, n_inner=None)),
     "bert": ("BertModel", BERT | dict(num_attention_heads=3)),
@@ -104,6 +107,10 @@ def test_blocks_are_those_of_the_file(case):
     assert mapped > 5 and len({tensor.block_type for tensor in opened.tensors.values()}) >= 5
 
 
+def size_of_heads(config):
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
 def test_configurations(case):
     peer, file = case
     config, _ = read_gguf(file)
@@ -115,4 +122,4 @@ def test_configurations(case):
     if config.positions == "rotary":
         assert config.rope_theta == peer.config.rope_parameters["rope_theta"]
         assert (config.rope_scaling is None) == (peer.config.rope_parameters["rope_type"] == "default")
-        assert config.n_kv_heads == peer.config.num_key_value_heads and config.d_head == peer.config.head_dim
+        assert config.n_kv_heads == peer.config.num_key_value_heads and config.d_head == size_of_heads(peer.config)

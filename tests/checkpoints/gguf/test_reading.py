@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfguide.checkpoints import open_gguf, read_blocks, read_gguf
+from tfguide.checkpoints.gguf.reading import ARCHITECTURES
 from tfguide.checkpoints.gguf.rope import divisors, scaling_of
 from tfguide.frequencies import rotary_frequencies
 from tfguide.parts import RopeScaling
@@ -86,7 +87,7 @@ class TestRead:
 class TestRefused:
     def test_architectures(self, file):
         write(file, arch="falcon")
-        refused(file, "general.architecture='falcon' is not supported", "expected one of llama, gpt2, bert")
+        refused(file, "general.architecture='falcon' is not supported", f"expected one of {', '.join(ARCHITECTURES)}")
 
     @pytest.mark.parametrize(
         ("keys", "message"),
@@ -113,6 +114,17 @@ class TestRefused:
     )
     def test_keys(self, file, keys, message):
         refused(write(file, **keys), *message)
+
+    @pytest.mark.parametrize("arch", ["qwen2"])
+    def test_keys_of_others(self, file, arch):
+        """The keys of Llama under another name."""
+        for key, value, supported in (
+            ("expert_count", 8, "mixture of experts"),
+            ("attention.causal", False, "expected true"),
+            ("attention.value_length", 4, "expected 6"),
+        ):
+            write(file, arch=arch, **{key.replace(".", "__"): value})
+            refused(file, f"{arch}.{key}={value!r} is not supported", supported)
 
     def test_no_scaling_is_no_scaling(self, file):
         for keys in (dict(rope__scaling__type="none", rope__scaling__factor=8.0), dict(rope__scale_linear=0.0)):

@@ -61,6 +61,12 @@ def test_the_type_of_the_embedding(file):
     assert open_gguf(file).tensors["token_embd.weight"].block_type == "Q4_0"
 
 
+@pytest.mark.parametrize("name", made.CONFIGS)
+def test_architectures(name, file):
+    write_gguf(file, made.config_of(name), random_weights(made.config_of(name)))
+    assert open_gguf(file).architecture == name.split("-")[0]
+
+
 def test_models_of_both_frameworks(tg, config, file):
     model = tg.from_weights(config, random_weights(config))
     tg.save_gguf(model, file, "F32")

@@ -10,7 +10,7 @@ import numpy as np
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.gguf.container import GgufFile
 from tfguide.checkpoints.gguf.keys import required, required_number, special_tokens, vocabulary
-from tfguide.checkpoints.gguf.layout import Place, linear
+from tfguide.checkpoints.gguf.layout import Place, fused, linear
 from tfguide.config import ModelConfig
 
 ARCHITECTURE = "gpt2"
@@ -73,8 +73,8 @@ def _places(config):
     for layer in range(config.n_layers):
         ours, theirs = f"decoder.layers.{layer}", f"blk.{layer}"
         yield from linear(f"{ours}.self_attention_norm", f"{theirs}.attn_norm")
-        for part, name in enumerate(("query", "key", "value")):
-            yield from linear(f"{ours}.self_attention.{name}", f"{theirs}.attn_qkv", part=part, parts=3)
+        joined = {f"{ours}.self_attention.{name}": config.d_model for name in ("query", "key", "value")}
+        yield from fused(joined, f"{theirs}.attn_qkv")
         yield from linear(f"{ours}.self_attention.output", f"{theirs}.attn_output")
         yield from linear(f"{ours}.feed_forward_norm", f"{theirs}.ffn_norm")
         for part in ("up", "down"):

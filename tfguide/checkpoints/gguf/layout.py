@@ -20,23 +20,23 @@ class Place:
 
     heads: the rows are those of so many heads, each with the features (2i, 2i + 1) of a rotated pair side by side, as
     llama.cpp turns them; canonical weights have the pairs at (i, i + d / 2). 0: the rows have the canonical order.
-    part, parts: the weight is one of several, one below the other along the tensor's first axis.
+    rows, height: the weight is these of the `height` rows of a tensor that several weights share.
     """
 
     name: str
     heads: int = 0
-    part: int = 0
-    parts: int = 1
+    rows: range | None = None
+    height: int | None = None
 
     def shape(self, weight: Weight) -> tuple[int, ...]:
         """The shape of the whole tensor."""
         first, *rest = weight.shape[::-1] if weight.is_matrix else weight.shape
-        return (first * self.parts, *rest)
+        return (first if self.height is None else self.height, *rest)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The rows of the canonical weight, in their order, from the rows of the tensor: a view, or a copy of heads."""
-        size = rows.shape[0] // self.parts
-        rows = rows[self.part * size : (self.part + 1) * size]
+        if self.rows is not None:
+            rows = rows[self.rows.start : self.rows.stop]
         return _turned(rows, self.heads, (-1, 2)) if self.heads else rows
 
     def put(self, rows: np.ndarray) -> np.ndarray:
@@ -49,6 +49,14 @@ def linear(ours: str, theirs: str, bias: bool = True, **place) -> Iterator[tuple
     yield f"{ours}.weight", Place(f"{theirs}.weight", **place)
     if bias:
         yield f"{ours}.bias", Place(f"{theirs}.bias", **place)
+
+
+def fused(heights: Mapping[str, int], theirs: str, bias: bool = True) -> Iterator[tuple[str, Place]]:
+    """The places of linear maps that one tensor holds, one below the other. heights: by our names, in order."""
+    first, height = 0, sum(heights.values())
+    for ours, size in heights.items():
+        yield from linear(ours, theirs, bias, rows=range(first, first + size), height=height)
+        first += size
 
 
 def read_arrays(config: ModelConfig, architecture: ModuleType, file: GgufFile) -> dict[str, Blocks | np.ndarray]:

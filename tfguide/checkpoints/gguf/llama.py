@@ -20,54 +20,69 @@ SKIPPED = re.compile(r"blk\.\d+\.attn_rot_embd(\.weight)?")  # computed from the
 BESIDE = frozenset({rope.TENSOR})
 
 # No effect without experts, or without YaRN; what converters note down for other programs.
-INERT = frozenset(
-    "llama." + name
-    for name in (
-        "expert_used_count", "tensor_data_layout", "rope.scaling.finetuned",
-        "expert_group_count", "expert_group_used_count",
-    )
+INERT = (
+    "expert_used_count", "tensor_data_layout", "rope.scaling.finetuned",
+    "expert_group_count", "expert_group_used_count",
 )  # fmt: skip
 
 
 def config_from_gguf(fields: Fields, file: GgufFile) -> ModelConfig:
     """The configuration in the metadata; the tensors tell whether there are biases, a head, and scaled frequencies."""
-    fields.fixed("llama.expert_count", 0, "one network in each layer: a mixture of experts has no layers here")
-    fields.fixed("llama.attention.causal", True, "a decoder that sees what came before")
-    d_model, n_heads = required(fields, "llama.embedding_length"), required(fields, "llama.attention.head_count")
-    d_head = _head_size(fields, file, d_model, n_heads)
-    fields.fixed("llama.attention.value_length", d_head, "values of the size of keys")
-    fields.fixed("llama.rope.dimension_count", d_head, "all features of a head are rotated")
-    theta = fields.number("llama.rope.freq_base", 10_000.0)
-    vocab_size = vocabulary(fields, file)
-    config = ModelConfig(
-        kind="decoder",
-        d_model=d_model,
-        n_layers=required(fields, "llama.block_count"),
-        n_heads=n_heads,
-        n_kv_heads=fields.count("llama.attention.head_count_kv", n_heads),
-        d_head=d_head,
-        d_ff=required(fields, "llama.feed_forward_length"),
-        vocab_size=vocab_size,
-        max_positions=required(fields, "llama.context_length"),
-        norm="rms",
-        norm_eps=required_number(fields, "llama.attention.layer_norm_rms_epsilon"),
-        positions="rotary",
-        rope_theta=theta,
-        rope_scaling=_scaling(fields, file, d_head, theta),
+    return decoder(
+        fields,
+        file,
         sliding_window=fields.count("llama.attention.sliding_window", 0, least=0) or None,
-        activation="swiglu",
         qkv_bias="blk.0.attn_q.bias" in file.tensors,
         output_bias="blk.0.attn_output.bias" in file.tensors,
         ffn_bias="blk.0.ffn_up.bias" in file.tensors,
-        tied_head="output.weight" not in file.tensors,
-        **special_tokens(file, vocab_size),
     )
-    fields.finish(INERT)
+
+
+def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", **more: Any) -> ModelConfig:
+    """The configuration in the metadata of an architecture with Llama's keys.
+
+    query: the tensor whose first rows are the first layer's queries. more: the fields that these keys do not say.
+    """
+    name = file.architecture
+    fields.fixed(f"{name}.expert_count", 0, "one network in each layer: a mixture of experts has no layers here")
+    fields.fixed(f"{name}.attention.causal", True, "a decoder that sees what came before")
+    d_model, n_heads = required(fields, f"{name}.embedding_length"), required(fields, f"{name}.attention.head_count")
+    d_head = _head_size(fields, file, d_model, n_heads, query)
+    fields.fixed(f"{name}.attention.value_length", d_head, "values of the size of keys")
+    fields.fixed(f"{name}.rope.dimension_count", d_head, "all features of a head are rotated")
+    theta = fields.number(f"{name}.rope.freq_base", 10_000.0)
+    vocab_size = vocabulary(fields, file)
+    known = dict(
+        kind="decoder",
+        d_model=d_model,
+        n_layers=required(fields, f"{name}.block_count"),
+        n_heads=n_heads,
+        n_kv_heads=fields.count(f"{name}.attention.head_count_kv", n_heads),
+        d_head=d_head,
+        d_ff=required(fields, f"{name}.feed_forward_length"),
+        vocab_size=vocab_size,
+        max_positions=required(fields, f"{name}.context_length"),
+        norm="rms",
+        norm_eps=required_number(fields, f"{name}.attention.layer_norm_rms_epsilon"),
+        positions="rotary",
+        rope_theta=theta,
+        rope_scaling=_scaling(fields, file, d_head, theta),
+        activation="swiglu",
+        tied_head="output.weight" not in file.tensors,
+    )
+    config = ModelConfig(**known | more, **special_tokens(file, vocab_size))
+    fields.finish([f"{name}.{key}" for key in INERT])
     return config
 
 
 def metadata(config: ModelConfig) -> dict[str, Any]:
     """The keys of a configuration; what the architecture cannot express is not in them."""
+    more = {} if config.sliding_window is None else {"llama.attention.sliding_window": config.sliding_window}
+    return keys(config, ARCHITECTURE) | more
+
+
+def keys(config: ModelConfig, architecture: str) -> dict[str, Any]:
+    """The keys of a configuration that Llama shares with other architectures."""
     keys = {
         "context_length": config.max_positions or 1 << 20,
         "embedding_length": config.d_model,
@@ -84,9 +99,7 @@ def metadata(config: ModelConfig) -> dict[str, Any]:
     }
     if config.rope_scaling is not None:
         keys["rope.scaling.original_context_length"] = config.rope_scaling.original_max_positions
-    if config.sliding_window is not None:
-        keys["attention.sliding_window"] = config.sliding_window
-    return {f"llama.{key}": value for key, value in keys.items()}
+    return {f"{architecture}.{key}": value for key, value in keys.items()}
 
 
 def beside(config: ModelConfig) -> dict[str, np.ndarray]:
@@ -97,32 +110,32 @@ def beside(config: ModelConfig) -> dict[str, np.ndarray]:
     return {rope.TENSOR: divisors.astype(np.float32)}
 
 
-def places(config: ModelConfig) -> dict[str, Place]:
-    """Where each canonical weight lies."""
-    return dict(_places(config))
+def places(config: ModelConfig, pairs: bool = True) -> dict[str, Place]:
+    """Where each canonical weight lies. pairs: features that are rotated as a pair lie side by side, see `Place`."""
+    return dict(_places(config, pairs))
 
 
-def _head_size(fields, file, d_model, n_heads):
+def _head_size(fields, file, d_model, n_heads, query):
     """d, from the metadata; checked here since numbers for each of its pairs are computed."""
-    d_head = fields.count("llama.attention.key_length", max(1, d_model // n_heads))
-    query = file.tensors.get("blk.0.attn_q.weight")
-    if query is None:
-        raise ValueError("missing tensor 'blk.0.attn_q.weight'")
-    if query.shape[0] != n_heads * d_head:
+    d_head = fields.count(f"{file.architecture}.attention.key_length", max(1, d_model // n_heads))
+    if query not in file.tensors:
+        raise ValueError(f"missing tensor {query!r}")
+    rows, wanted = file.tensors[query].shape[0], n_heads * d_head
+    if rows < wanted if "qkv" in query else rows != wanted:
         raise ValueError(
-            f"tensor 'blk.0.attn_q.weight' must have {n_heads * d_head} rows for {n_heads} heads of {d_head} features, "
-            f"got {query.shape[0]}"
+            f"tensor {query!r} must have {wanted} rows for {n_heads} heads of {d_head} features, got {rows}"
         )
     return d_head
 
 
 def _scaling(fields, file, d_head, theta):
     """The scaling of the frequencies: one divisor for all from the metadata, times the divisors of a tensor."""
-    kind = fields.choice("llama.rope.scaling.type", "linear", {"none": "none", "linear": "linear"})
-    fields.fixed("llama.rope.scaling.attn_factor", 1.0, "scores that the scaling of positions does not change")
-    older = fields.number("llama.rope.scale_linear", 1.0)
-    factor = fields.number("llama.rope.scaling.factor", older)
-    trained = fields.count("llama.rope.scaling.original_context_length", None)
+    name = file.architecture
+    kind = fields.choice(f"{name}.rope.scaling.type", "linear", {"none": "none", "linear": "linear"})
+    fields.fixed(f"{name}.rope.scaling.attn_factor", 1.0, "scores that the scaling of positions does not change")
+    older = fields.number(f"{name}.rope.scale_linear", 1.0)
+    factor = fields.number(f"{name}.rope.scaling.factor", older)
+    trained = fields.count(f"{name}.rope.scaling.original_context_length", None)
     divisors = np.full(d_head // 2, factor if kind == "linear" and factor else 1.0)  # 0: as if it were absent
     if rope.TENSOR in file.tensors:
         tensor = file.tensors[rope.TENSOR]
@@ -132,15 +145,14 @@ def _scaling(fields, file, d_head, theta):
     return rope.scaling_of(divisors, theta, trained)
 
 
-def _places(config):
+def _places(config, pairs):
     yield "embedding.token.weight", Place("token_embd.weight")
     for layer in range(config.n_layers):
         ours, theirs = f"decoder.layers.{layer}", f"blk.{layer}"
         yield f"{ours}.self_attention_norm.weight", Place(f"{theirs}.attn_norm.weight")
-        heads = dict(query=config.n_heads, key=config.n_kv_heads, value=0)
-        for part, n_heads in heads.items():
+        for part, n_heads in (("query", config.n_heads), ("key", config.n_kv_heads), ("value", 0)):
             yield from linear(
-                f"{ours}.self_attention.{part}", f"{theirs}.attn_{part[0]}", config.qkv_bias, heads=n_heads
+                f"{ours}.self_attention.{part}", f"{theirs}.attn_{part[0]}", config.qkv_bias, heads=n_heads * pairs
             )
         yield from linear(f"{ours}.self_attention.output", f"{theirs}.attn_output", config.output_bias)
         yield f"{ours}.feed_forward_norm.weight", Place(f"{theirs}.ffn_norm.weight")

@@ -128,6 +128,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-3.2-3b": _llama31(3072, 28, 24, 8, 8192, factor=32.0, tied_head=True),
     # Jiang et al. 2023, version 0.1
     "mistral-7b": _llama(4096, 32, 32, 8, 14336, 32000, 32768, sliding_window=4096),
+    # Abdin et al. 2024, "Phi-3 Technical Report", and the published config.json file
+    "phi-3-mini-4k": _llama(
+        3072, 32, 32, 32, 8192, 32064, 4096, sliding_window=2047, eos_token_id=32000, pad_token_id=32000
+    ),
     # Jiang et al. 2024, "Mixtral of Experts"
     "mixtral-8x7b": _llama(
         4096,

@@ -19,6 +19,7 @@ LLAMA = dict(
     num_key_value_heads=2, head_dim=10, max_position_embeddings=67, rms_norm_eps=1e-5,
 )  # fmt: skip
 QWEN2 = {key: value for key, value in LLAMA.items() if key != "head_dim"}
+PHI3 = QWEN2 | dict(pad_token_id=None, eos_token_id=7)
 T5 = dict(
     vocab_size=37, d_model=22, d_kv=5, d_ff=34, num_heads=3, num_layers=2, num_decoder_layers=3,
     relative_attention_num_buckets=8, relative_attention_max_distance=11, decoder_start_token_id=3,
@@ -86,6 +87,19 @@ CASES = {
             use_sliding_window=True,
             sliding_window=5,
             max_window_layers=0,
+        ),
+    ),
+    "phi3": ("Phi3ForCausalLM", PHI3),
+    "phi3-window-tied": (
+        "Phi3ForCausalLM",
+        PHI3
+        | dict(
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            head_dim=10,
+            sliding_window=5,
+            tie_word_embeddings=True,
+            hidden_act="gelu_new",
         ),
     ),
     "t5-1.0": ("T5ForConditionalGeneration", T5),

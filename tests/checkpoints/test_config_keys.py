@@ -13,7 +13,7 @@ torch, transformers = hf.torch, hf.transformers
 
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-grouped",
-    "mistral": "mistral-window", "qwen2": "qwen2", "t5": "t5-1.0",
+    "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "t5": "t5-1.0",
 }  # fmt: skip
 MORE_INERT = {
     "bert": "position_embedding_type directionality pooler_fc_size pooler_type",
@@ -23,6 +23,7 @@ MORE_INERT = {
     "llama": "pretraining_tp max_sequence_length",
     "mistral": "pretraining_tp",
     "qwen2": "attention_bias rope_interleaved",
+    "phi3": "embd_pdrop attention_bias",
     "t5": "n_positions classifier_dropout",
 }
 # What the keys do there is not computing: how numbers are stored, what a result is wrapped in, which class is made.

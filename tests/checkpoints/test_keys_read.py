@@ -18,7 +18,7 @@ torch, transformers = hf.torch, hf.transformers
 
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-3",
-    "mistral": "mistral-window", "qwen2": "qwen2", "t5": "t5-gelu",
+    "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "t5": "t5-gelu",
 }  # fmt: skip
 
 # What the classes ask of a configuration and no config.json says with an effect on a result.
@@ -35,7 +35,7 @@ MACHINERY = {
 }  # fmt: skip
 # Asked of every configuration, but used by models with rotary positions only.
 WINDOWED = ("mistral", "qwen2")  # whose caches have no chunks
-ROTATED = ("llama", "mistral", "qwen2")
+ROTATED = ("llama", "mistral", "qwen2", "phi3")
 ROTARY = {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"}
 
 

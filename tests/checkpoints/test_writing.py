@@ -67,6 +67,19 @@ class TestRoundTrip:
         write_checkpoint(tmp_path / "again", config, weights)
         assert equal(tmp_path / "again", config, weights)
 
+    def test_of_a_family_by_its_name(self, tmp_path):
+        config, weights = read_case("phi3-window-tied", tmp_path)
+        for name in ("phi3", "mistral"):  # which compute the same
+            write_checkpoint(tmp_path / name, config, weights, family=name)
+            assert equal(tmp_path / name, config, weights)
+            assert json.loads((tmp_path / name / "config.json").read_text())["model_type"] == name
+        with pytest.raises(
+            ValueError, match=r"the family 'qwen2' cannot express .*\n  qwen2: qkv_bias=False \(it has True"
+        ):
+            write_checkpoint(tmp_path / "m", config, weights, family="qwen2")
+        with pytest.raises(ValueError, match=r"family must be one of 'bert', .* got 'phi-3'"):
+            write_checkpoint(tmp_path / "m", config, weights, family="phi-3")
+
     def test_of_every_field_that_changes_no_result(self, tmp_path):
         write_checkpoint(tmp_path / "m", GPT2, WEIGHTS)
         assert equal(tmp_path / "m", GPT2, WEIGHTS)
@@ -74,7 +87,8 @@ class TestRoundTrip:
     @pytest.mark.parametrize("name", PRESETS)
     def test_of_the_configuration_of_presets(self, name):
         config = tfguide.ModelConfig.from_preset(name)
-        family = writing.choose_family(config)  # which reads back what it would write
+        named = "phi3" if name.startswith("phi") else None  # which is Mistral with fused matrices
+        family = writing.choose_family(config, named)  # which reads back what it would write
         assert name.replace("-", "").startswith(family.MODEL_TYPE)
         # And transformers takes it for what it is.
         theirs = transformers.AutoConfig.for_model(**writing.hf_config(config, family))
@@ -169,7 +183,7 @@ class TestFiles:
     @pytest.mark.filterwarnings("ignore:.*pretraining head")
     def test_the_names_are_those_that_transformers_writes(self, name, saved, tmp_path):
         folder = saved(name)
-        write_checkpoint(tmp_path / "again", *read_checkpoint(folder))
+        write_checkpoint(tmp_path / "again", *read_checkpoint(folder), family=name.split("-")[0])
         expected = shapes(folder)
         if name.split("-")[0] in hf.ENCODERS:  # without the head and what wraps the trunk
             heads = ("cls.", "lm_head.", "vocab_")

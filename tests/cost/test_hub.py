@@ -20,6 +20,7 @@ SMALL = {
     "t5": dict(vocab_size=101, d_model=64, d_kv=16, d_ff=96, num_layers=3, num_heads=4),
 }  # fmt: skip
 SMALL |= dict.fromkeys(("mistral", "qwen2", "qwen3"), SMALL["llama"])
+SMALL["phi3"] = SMALL["llama"] | dict(pad_token_id=0)
 SMALL["roberta"] = SMALL["bert"]
 _EXPERTS = SMALL["llama"] | dict(num_experts_per_tok=2)
 SMALL["mixtral"] = _EXPERTS | dict(num_local_experts=3)
@@ -73,7 +74,9 @@ def cases():
             "n_inner",
             "num_decoder_layers",
         ):
-            if key in DEFAULTS[family] and not ("qwen" in family and key == "head_dim"):  # refused there
+            if key in DEFAULTS[family] and not (
+                family.startswith(("qwen", "phi3")) and key == "head_dim"
+            ):  # refused there
                 yield pytest.param(keys | {key: None}, id=f"{family}, {key} null")
         for change in CHANGES.get(family, ()):
             yield pytest.param(keys | change, id=f"{family}, {change}")

@@ -51,17 +51,20 @@ def has_blocks(arrays: Mapping[str, Blocks | np.ndarray]) -> bool:
     return any(isinstance(array, Blocks) for array in arrays.values())
 
 
-def save_checkpoint(model: Weighted, folder: str | os.PathLike, overwrite: bool = False) -> None:
+def save_checkpoint(
+    model: Weighted, folder: str | os.PathLike, overwrite: bool = False, family: str | None = None
+) -> None:
     """Write a model to a folder that `transformers` reads and that gives the same outputs there.
 
     A quantised model is written in this package's own layout, which `load_checkpoint` reads and `transformers` refuses.
-    Weights in blocks of a GGUF file are written dequantised.
+    Weights in blocks of a GGUF file are written dequantised. family: the name of a family, as in `write_checkpoint`, of
+    which a quantised model has none; default: the first that can express the model.
 
     Raises FileExistsError where the folder holds something, unless `overwrite`; ValueError for a model that none of
     the families can express; see `tfguide.checkpoints.write_checkpoint`.
     """
     if model.quantization is None:
-        write_checkpoint(folder, model.config, model.to_weights(), overwrite)
+        write_checkpoint(folder, model.config, model.to_weights(), overwrite, family=family)
     else:
         write_quantized(folder, model.config, model.quantization, model.to_quantized(), overwrite)
 

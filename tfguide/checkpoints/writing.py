@@ -22,7 +22,7 @@ from tfguide.checkpoints.layout import hf_array, hf_tensors
 from tfguide.checkpoints.reading import FAMILIES
 from tfguide.checkpoints.swap import replacing
 from tfguide.checks.shapes import check_config
-from tfguide.checks.values import check_count
+from tfguide.checks.values import check_choice, check_count
 from tfguide.config import ModelConfig
 from tfguide.temporary import sync
 from tfguide.weights import check_weights
@@ -36,19 +36,22 @@ def write_checkpoint(
     weights: Mapping[str, np.ndarray],
     overwrite: bool = False,
     max_shard_bytes: int = 5_000_000_000,
+    family: str | None = None,
 ) -> None:
     """Write a folder that transformers loads with equal results: config.json, special tokens, safetensors in float32.
 
-    The family is the first in `FAMILIES` that expresses the configuration. Weights larger than `max_shard_bytes` are
-    divided into files with an index. Everything is written under a temporary name beside the folder and then renamed,
-    so that a crash never leaves a broken folder.
+    Weights larger than `max_shard_bytes` are divided into files with an index. Everything is written under a temporary
+    name beside the folder and then renamed, so that a crash never leaves a broken folder.
 
+    family: the name of one in `FAMILIES`; default: the first that can express the configuration, which is the most
+    general one. A model that was read from a folder of "phi3" is one of "llama", unless it has parts of its own.
     overwrite: replace the checkpoint that is there. Its config.json and weights go, its generation_config.json gets the
     special tokens of the configuration, every other file in the folder stays; a folder that is not empty and holds no
     checkpoint is refused even so.
 
-    Raises ValueError where no family can express the configuration, saying what keeps each from it, and for weights
-    that do not fit the configuration; FileExistsError where the folder holds something; NotADirectoryError.
+    Raises ValueError where no family, or not the one that was asked for, can express the configuration, saying what
+    keeps each from it, and for weights that do not fit the configuration; FileExistsError where the folder holds
+    something; NotADirectoryError.
     """
     folder = as_path(folder)
     check_config(config)
@@ -56,7 +59,7 @@ def write_checkpoint(
     if not isinstance(overwrite, bool):
         raise TypeError(f"overwrite must be a bool, got {overwrite!r}")
     check_weights(config, weights)
-    family = choose_family(config)
+    family = choose_family(config, family)
     with replacing(folder, overwrite) as temporary:
         _write_json(temporary / CONFIG, hf_config(config, family))
         if config.kind != "encoder":
@@ -75,15 +78,21 @@ def hf_config(config: ModelConfig, family: ModuleType) -> dict[str, Any]:
     }
 
 
-def choose_family(config: ModelConfig) -> ModuleType:
-    """The family whose config.json, read back, is this configuration. Raises ValueError where there is none."""
+def choose_family(config: ModelConfig, name: str | None = None) -> ModuleType:
+    """The family whose config.json, read back, is this configuration: the one of a name, or the first.
+
+    Raises ValueError where there is none.
+    """
+    if name is not None:
+        check_choice("family", name, tuple(FAMILIES))
     reasons = []
-    for family in FAMILIES.values():
+    for family in FAMILIES.values() if name is None else [FAMILIES[name]]:
         obstacles = _obstacles(config, family)
         if not obstacles:
             return family
         reasons.append(f"{family.MODEL_TYPE}: {', '.join(obstacles)}")
-    raise ValueError("no family of checkpoints can express this configuration:\n  " + "\n  ".join(reasons))
+    who = "no family of checkpoints can" if name is None else f"the family {name!r} cannot"
+    raise ValueError(f"{who} express this configuration:\n  " + "\n  ".join(reasons))
 
 
 def _obstacles(config, family) -> list[str]:

@@ -295,6 +295,9 @@ class ModelConfig:
         for name, value in derived.items():
             if getattr(self, name) == value:
                 changes.setdefault(name, None)
+        n_layers = changes.get("n_layers")
+        if isinstance(n_layers, int) and self.sliding_layers is not None:  # of the layers that are left
+            changes.setdefault("sliding_layers", tuple(layer for layer in self.sliding_layers if layer < n_layers))
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -75,6 +75,14 @@ def _qwen3(d_model, n_layers, n_heads, n_kv_heads, d_ff, **more):
     )  # fmt: skip
 
 
+def _gemma3(d_model, n_layers, n_heads, n_kv_heads, d_ff, **more):
+    return _llama(d_model, n_layers, n_heads, n_kv_heads, d_ff, 262144, 32768, 1e-6) | dict(
+        d_head=256, norm_placement="both", qk_norm=True, activation="geglu_tanh", rope_theta=1e6, local_rope_theta=1e4,
+        attention_scale=256**-0.5, embedding_scale=math.sqrt(d_model), tied_head=True, pad_token_id=0, bos_token_id=2,
+        eos_token_id=1, sliding_window=512, sliding_layers=tuple(i for i in range(n_layers) if (i + 1) % 6), **more,
+    )  # fmt: skip
+
+
 def _palm(d_model, n_layers, n_heads):
     return dict(
         kind="decoder", d_model=d_model, n_layers=n_layers, n_heads=n_heads, n_kv_heads=1, d_head=256,
@@ -161,6 +169,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qwen3-32b": _qwen3(5120, 64, 64, 8, 25600),
     "qwen3-30b-a3b": _qwen3(2048, 48, 32, 4, 6144, experts=Experts(n_experts=128, per_token=8, d_expert=768)),
     "qwen3-235b-a22b": _qwen3(4096, 94, 64, 4, 12288, experts=Experts(n_experts=128, per_token=8, d_expert=1536)),
+    # Gemma Team 2025, "Gemma 3 Technical Report", and the published config.json files
+    "gemma-3-270m": _gemma3(640, 18, 4, 1, 2048),
+    "gemma-3-1b": _gemma3(1152, 26, 4, 1, 6912),
     # DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 4.2, without the layer that predicts a second token
     "deepseek-v3": _llama(
         7168,

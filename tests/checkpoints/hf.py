@@ -19,6 +19,12 @@ LLAMA = dict(
     num_key_value_heads=2, head_dim=10, max_position_embeddings=67, rms_norm_eps=1e-5,
 )  # fmt: skip
 QWEN2 = {key: value for key, value in LLAMA.items() if key != "head_dim"}
+GEMMA3 = LLAMA | dict(
+    num_hidden_layers=3, sliding_window=5, query_pre_attn_scalar=7,
+    rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=53.0),
+                         sliding_attention=dict(rope_type="default", rope_theta=7.0)),
+    layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+)  # fmt: skip
 PHI3 = QWEN2 | dict(pad_token_id=None, eos_token_id=7)
 T5 = dict(
     vocab_size=37, d_model=22, d_kv=5, d_ff=34, num_heads=3, num_layers=2, num_decoder_layers=3,
@@ -87,6 +93,40 @@ CASES = {
             use_sliding_window=True,
             sliding_window=5,
             max_window_layers=0,
+        ),
+    ),
+    "qwen2-window-by-layer": (
+        "Qwen2ForCausalLM",
+        QWEN2 | dict(use_sliding_window=True, sliding_window=5, max_window_layers=1),
+    ),
+    "qwen3": ("Qwen3ForCausalLM", LLAMA),
+    "qwen3-biases-tied": (
+        "Qwen3ForCausalLM",
+        LLAMA
+        | dict(
+            hidden_size=23,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            attention_bias=True,
+            tie_word_embeddings=True,
+            use_sliding_window=True,
+            sliding_window=5,
+            layer_types=["sliding_attention", "full_attention"],
+        ),
+    ),
+    "gemma3_text": ("Gemma3ForCausalLM", GEMMA3),
+    "gemma3_text-untied-capped": (
+        "Gemma3ForCausalLM",
+        GEMMA3
+        | dict(
+            num_attention_heads=3,
+            num_key_value_heads=3,
+            layer_types=None,
+            sliding_window_pattern=2,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            final_logit_softcapping=3.0,
+            hidden_activation="silu",
         ),
     ),
     "phi3": ("Phi3ForCausalLM", PHI3),

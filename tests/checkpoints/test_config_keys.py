@@ -13,7 +13,8 @@ torch, transformers = hf.torch, hf.transformers
 
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-grouped",
-    "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "t5": "t5-1.0",
+    "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "qwen3": "qwen3",
+    "gemma3_text": "gemma3_text", "t5": "t5-1.0",
 }  # fmt: skip
 MORE_INERT = {
     "bert": "position_embedding_type directionality pooler_fc_size pooler_type",
@@ -24,6 +25,8 @@ MORE_INERT = {
     "mistral": "pretraining_tp",
     "qwen2": "attention_bias rope_interleaved",
     "phi3": "embd_pdrop attention_bias",
+    "qwen3": "mlp_bias rope_interleaved",
+    "gemma3_text": "hidden_act cache_implementation",
     "t5": "n_positions classifier_dropout",
 }
 # What the keys do there is not computing: how numbers are stored, what a result is wrapped in, which class is made.

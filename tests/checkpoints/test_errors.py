@@ -74,6 +74,13 @@ class TestKeys:
             ("qwen2", "hidden_act", "relu", "'silu'"),
             ("qwen2", "layer_types", ["full_attention", "sliding_attention"], "needs a sliding_window that is used"),
             ("qwen2", "kv_sharing_modes", ["reuse", "reuse"], "expected null"),
+            ("qwen3", "hidden_act", "relu", "'silu'"),
+            ("qwen3", "is_causal", False, "expected true"),
+            ("qwen3", "kv_sharing_modes", ["reuse", "reuse"], "expected null"),
+            ("gemma3_text", "use_bidirectional_attention", True, "expected false"),
+            ("gemma3_text", "hidden_activation", "relu", "'silu'"),
+            ("gemma3_text", "is_causal", False, "expected true"),
+            ("gemma3_text", "per_layer_config", {"1": {"head_dim": 2}}, "expected {}"),
             ("phi3", "partial_rotary_factor", 0.5, "expected 1.0"),
             ("phi3", "hidden_act", "relu", "'silu'"),
             ("phi3", "attention_chunk_size", 3, "expected null"),
@@ -212,6 +219,19 @@ class TestRope:
 
     def test_a_part_of_the_head(self, saved):
         refused(self.change(saved, partial_rotary_factor=0.5), "rope_parameters.partial_rotary_factor=0.5")
+
+    def test_two_kinds_of_layers(self, saved):
+        folder = saved("gemma3_text")
+        kinds = json.loads((folder / "config.json").read_text())["rope_parameters"]
+        for changes, message in (
+            (dict(rope_scaling={"rope_type": "default"}), "rope_scaling and rope_parameters.full_attention are two"),
+            (dict(rope_parameters=None, rope_scaling={"type": "linear"}), "rope_scaling must have a rope_type"),
+            (dict(rope_parameters={"sliding_attention": hf.LLAMA3}), "rope_parameters.sliding_attention must have no"),
+            (dict(rope_parameters=kinds | {"chunked_attention": {}}), "rope_parameters.chunked_attention={}"),
+            (dict(sliding_window=None), "sliding_window must not be null"),
+        ):
+            hf.edit_config(folder, **dict(rope_parameters=kinds, rope_scaling=None, sliding_window=5) | changes)
+            refused(folder, message)
 
     def test_types_that_differ(self, saved):
         refused(self.change(saved, type="default"), "rope_parameters.type='default'", "which is 'llama3'")

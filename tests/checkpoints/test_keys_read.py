@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
+from tfguide import reference
 from tfguide.checkpoints import read_checkpoint
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.keys import FIXED, INERT
@@ -18,7 +19,8 @@ torch, transformers = hf.torch, hf.transformers
 
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-3",
-    "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "t5": "t5-gelu",
+    "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "qwen3": "qwen3",
+    "gemma3_text": "gemma3_text", "t5": "t5-gelu",
 }  # fmt: skip
 
 # What the classes ask of a configuration and no config.json says with an effect on a result.
@@ -34,8 +36,8 @@ MACHINERY = {
     "vision_aspect_ratio", "vision_feature_layer", "vision_feature_select_strategy",
 }  # fmt: skip
 # Asked of every configuration, but used by models with rotary positions only.
-WINDOWED = ("mistral", "qwen2")  # whose caches have no chunks
-ROTATED = ("llama", "mistral", "qwen2", "phi3")
+WINDOWED = ("mistral", "qwen2", "qwen3", "gemma3_text")  # whose caches have no chunks
+ROTATED = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
 ROTARY = {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"}
 
 
@@ -122,8 +124,8 @@ HARMLESS = {
 
 
 def harmless(family):
-    """Values that change nothing in this family: Mistral has a window, and kinds of layers make it another cache."""
-    without = ("sliding_window", "layer_types") if family == "mistral" else ()
+    """Values that change nothing in this family, which may have a window, and kinds of layers with caches of theirs."""
+    without = ("sliding_window", "layer_types") if family in ("mistral", "gemma3_text") else ()
     return {key: value for key, value in HARMLESS.items() if key not in without}
 
 
@@ -198,6 +200,31 @@ def test_what_is_refused_does_change_what_transformers_computes(family, key, tmp
 @pytest.mark.parametrize(
     "changes",
     [
+        dict(rope_parameters=None, rope_theta=31.0, rope_local_base_freq=3.0),  # as version 4 wrote them
+        dict(rope_parameters=None, rope_theta=31.0, rope_scaling=hf.LLAMA3),
+        dict(rope_parameters=None),
+        dict(rope_parameters={"sliding_attention": {"rope_theta": 3.0}}, rope_theta=31.0),
+        dict(rope_parameters={"full_attention": hf.LLAMA3}, rope_theta=31.0),
+        dict(rope_parameters={"rope_theta": 31.0}),
+        dict(layer_types=None, sliding_window_pattern=2),
+        dict(layer_types=None),
+        dict(attn_logit_softcapping=0.5),  # which the class reads and does not apply
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:.*passed over")
+def test_the_keys_of_gemma3_mean_what_they_mean_in_transformers(changes, tmp_path):
+    folder = hf.save(hf.make("gemma3_text"), tmp_path / "m")
+    hf.edit_config(folder, **changes)
+    config, weights = read_checkpoint(folder)
+    tokens, masks, real = hf.inputs("decoder")
+    expected = hf.outputs(transformers.Gemma3ForCausalLM.from_pretrained(folder), tokens, masks)
+    assert np.abs(reference.forward(config, weights, *tokens, **masks) - expected)[real].max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
         dict(rope_theta=None),
         dict(rope_theta=5.0),  # the base in rope_parameters comes first
         dict(rope_scaling=None),
@@ -213,8 +240,6 @@ def test_what_is_refused_does_change_what_transformers_computes(family, key, tmp
 )
 @pytest.mark.filterwarnings("ignore:.*passed over")
 def test_which_of_several_rotary_keys_counts_is_as_in_transformers(changes, tmp_path):
-    from tfguide import reference
-
     folder = hf.save(hf.make("llama-3"), tmp_path / "m")
     hf.edit_config(folder, **changes)
     config, weights = read_checkpoint(folder)

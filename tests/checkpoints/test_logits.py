@@ -42,6 +42,16 @@ def test_half_precision_files(kind, framework, tg, tmp_path):
     assert np.abs(received - hf.outputs(theirs, tokens, masks))[real].max() < TOLERANCE
 
 
+def test_the_scale_of_the_embedding_is_rounded_to_the_type_of_the_model(framework, tg, saved):
+    folder = saved("gemma3_text")  # sqrt(24) is 4.899, and 4.90625 in bfloat16
+    theirs = transformers.Gemma3ForCausalLM.from_pretrained(folder, dtype=hf.torch.bfloat16)
+    expected = theirs.model.embed_tokens(hf.torch.tensor([[2, 3, 7]])).float().detach().numpy()
+    tokens, positions = (tensor(framework, np.array([row])) for row in ([2, 3, 7], [0, 1, 2]))
+    received = tg.load_checkpoint(folder, dtype="bfloat16").embedding(tokens, positions)
+    received = received.detach().float() if framework == "torch" else np.asarray(received).astype(np.float32)
+    np.testing.assert_array_equal(received, expected)
+
+
 def test_an_older_spelling_of_the_rotary_scaling(framework, tg, saved):
     folder = saved("llama-3")
     rope = {name: value for name, value in hf.LLAMA3.items() if name != "rope_theta"}

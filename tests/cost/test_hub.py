@@ -20,6 +20,7 @@ SMALL = {
     "t5": dict(vocab_size=101, d_model=64, d_kv=16, d_ff=96, num_layers=3, num_heads=4),
 }  # fmt: skip
 SMALL |= dict.fromkeys(("mistral", "qwen2", "qwen3"), SMALL["llama"])
+SMALL["gemma3_text"] = SMALL["llama"] | dict(head_dim=32)
 SMALL["phi3"] = SMALL["llama"] | dict(pad_token_id=0)
 SMALL["roberta"] = SMALL["bert"]
 _EXPERTS = SMALL["llama"] | dict(num_experts_per_tok=2)
@@ -35,11 +36,17 @@ CHANGES = {
     "llama": [dict(attention_bias=True, mlp_bias=True), dict(head_dim=32), dict(tie_word_embeddings=True)],
     "qwen2": [dict(attention_bias=True), dict(mlp_bias=True)],  # which that class does not read
     "qwen3": [dict(attention_bias=True), dict(head_dim=24)],
+    "gemma3_text": [dict(attention_bias=True), dict(sliding_window_pattern=2), dict(tie_word_embeddings=False)],
     "qwen3_moe": [dict(mlp_only_layers=[0]), dict(mlp_only_layers=[0, 1], head_dim=32)],
     "deepseek_v3": [dict(attention_bias=True), dict(q_lora_rank=None), dict(n_shared_experts=2)],
     "gpt2": [dict(n_inner=50), dict(tie_word_embeddings=False)],
     "t5": [dict(feed_forward_proj="gated-gelu"), dict(num_decoder_layers=2)],
 }
+
+
+# Keys whose null the class of transformers refuses, or cannot compute with.
+REFUSED = dict.fromkeys(("qwen2", "qwen3", "qwen3_moe", "phi3"), ("head_dim",))
+REFUSED["gemma3_text"] = ("head_dim", "num_key_value_heads", "sliding_window")
 
 
 def theirs(keys):
@@ -74,9 +81,7 @@ def cases():
             "n_inner",
             "num_decoder_layers",
         ):
-            if key in DEFAULTS[family] and not (
-                family.startswith(("qwen", "phi3")) and key == "head_dim"
-            ):  # refused there
+            if key in DEFAULTS[family] and key not in REFUSED.get(family, ()):
                 yield pytest.param(keys | {key: None}, id=f"{family}, {key} null")
         for change in CHANGES.get(family, ()):
             yield pytest.param(keys | change, id=f"{family}, {change}")
@@ -103,7 +108,13 @@ def test_the_defaults_are_those_of_the_class(family):
     for key, value in DEFAULTS[family].items():
         if key in ("num_key_value_heads", "head_dim") and value is None:  # which follow from others
             continue
-        if key in ("layer_types", "mlp_only_layers", "sliding_window", "num_decoder_layers"):  # which they derive
+        if key in (
+            "layer_types",
+            "mlp_only_layers",
+            "sliding_window",
+            "num_decoder_layers",
+            "sliding_window_pattern",
+        ):  # which they derive
             continue
         assert getattr(theirs, key) == value, key
 

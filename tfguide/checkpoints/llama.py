@@ -93,10 +93,6 @@ def decoder(
     """
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
     fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
-    if known["sliding_layers"] is not None:
-        raise ValueError(
-            f"{fields.source}: a window in some layers only (layer_types, max_window_layers) has no layers"
-        )
     theta, scaling = rope(fields, known["max_positions"])
     known = known | dict(
         norm_eps=fields.number("rms_norm_eps", norm_eps),
@@ -162,6 +158,11 @@ def rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]
         if theta is None:
             raise ValueError(f"{fields.source}: rope_theta must be a number where nothing else gives one, got None")
         return theta, None
+    return rotation(fields, rope, theta, max_positions)
+
+
+def rotation(fields: Fields, rope: Fields, theta: float | None, max_positions: int) -> tuple[float, RopeScaling | None]:
+    """The base and the scaling in an object of rotary parameters. theta: the base outside of it."""
     rope.alias("type", "rope_type")
     rope_type = rope.choice("rope_type", "default", {"default": "default", "llama3": "llama3"})
     rope.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
@@ -187,6 +188,8 @@ def _places(config):
         for part, name in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
             bias = config.output_bias if part == "output" else config.qkv_bias
             yield from linear(f"{ours}.self_attention.{part}", f"{theirs}.self_attn.{name}_proj", bias)
+        for part, name in (("query", "q"), ("key", "k")) if config.qk_norm else ():
+            yield from norm(f"{ours}.self_attention.{part}_norm", f"{theirs}.self_attn.{name}_norm", bias=False)
         yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.post_attention_layernorm", bias=False)
         for part in ("gate", "up", "down"):
             yield from linear(f"{ours}.feed_forward.{part}", f"{theirs}.mlp.{part}_proj", config.ffn_bias)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfguide.checkpoints import bert, distilbert, gpt2, llama, mistral, phi3, qwen2, roberta, t5
+from tfguide.checkpoints import bert, distilbert, gemma3, gpt2, llama, mistral, phi3, qwen2, qwen3, roberta, t5
 from tfguide.checkpoints.fields import Fields, as_keys
 from tfguide.checkpoints.folder import CONFIG, as_folder, find_tensors, read_object
 from tfguide.checkpoints.generation import with_special_tokens
@@ -17,7 +17,8 @@ from tfguide.checkpoints.layout import Stored, find_weights, plain_names
 from tfguide.config import ModelConfig
 
 FAMILIES: dict[str, ModuleType] = {
-    family.MODEL_TYPE: family for family in (bert, distilbert, roberta, gpt2, llama, mistral, qwen2, phi3, t5)
+    family.MODEL_TYPE: family
+    for family in (bert, distilbert, roberta, gpt2, llama, mistral, qwen2, qwen3, gemma3, phi3, t5)
 }
 
 

@@ -35,10 +35,15 @@ def layer_types(config: ModelConfig) -> list[str]:
 
 
 def _sliding(fields, defaults, n_layers, used) -> tuple[int, ...]:
-    first = fields.count("max_window_layers", defaults["max_window_layers"], least=0)
+    if "sliding_window_pattern" in defaults:  # every so many layers, one sees everything
+        period = fields.count("sliding_window_pattern", defaults["sliding_window_pattern"])
+        usual = tuple(layer for layer in range(n_layers) if (layer + 1) % period)
+    else:
+        first = fields.count("max_window_layers", defaults["max_window_layers"], least=0)
+        usual = tuple(range(min(first, n_layers), n_layers))
     kinds = fields.entries("layer_types", defaults["layer_types"])
     if kinds is None:
-        return tuple(range(min(first, n_layers), n_layers)) if used else ()
+        return usual if used else ()
     unknown = [kind for kind in kinds if kind not in (FULL, SLIDING)]
     if unknown or len(kinds) != n_layers:
         raise ValueError(

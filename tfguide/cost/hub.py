@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfguide.checkpoints import llama, mistral, qwen2
+from tfguide.checkpoints import llama, mistral, qwen3
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, read_object
 from tfguide.checkpoints.reading import FAMILIES
@@ -21,13 +21,11 @@ from tfguide.parts import Experts, LatentAttention
 from tfguide.presets import PRESETS
 
 _LLAMA = {key: value for key, value in llama.DEFAULTS.items() if not key.endswith("_bias")}
-_QWEN3 = qwen2.DEFAULTS | dict(head_dim=128, attention_bias=False)
 
 #: What each family's class in transformers (5.23) fills in for a key that is absent, of the keys that change a cost.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "mixtral": mistral.DEFAULTS | dict(sliding_window=None, num_local_experts=8, num_experts_per_tok=2),
-    "qwen3": _QWEN3,
-    "qwen3_moe": {key: value for key, value in _QWEN3.items() if key not in ("max_window_layers", "layer_types")}
+    "qwen3_moe": {k: v for k, v in qwen3.DEFAULTS.items() if k not in ("max_window_layers", "layer_types")}
     | dict(
         hidden_size=2048, intermediate_size=6144, num_hidden_layers=24, num_key_value_heads=4, head_dim=None,
         num_experts=128, num_experts_per_tok=8, moe_intermediate_size=768, decoder_sparse_step=1, mlp_only_layers=None,
@@ -91,7 +89,7 @@ def config_from_keys(keys: Mapping[str, Any], source: str = CONFIG) -> ModelConf
 
 def _sizes(fields, family, defaults):
     known = llama.sizes(fields, defaults)
-    known |= dict(qk_norm=family in ("qwen3", "qwen3_moe"))
+    known |= dict(qk_norm=family == "qwen3_moe")
     if family == "deepseek_v3":
         latent = _latent(fields, defaults)
         known |= dict(latent=latent, d_head=latent.d_nope + latent.d_rope)

@@ -26,7 +26,9 @@ def position_tables(config: ModelConfig, length: int, learned: np.ndarray | None
         return PositionTables(config.max_positions, {"positions": learned[config.position_offset :]})
     if config.positions == "rotary":
         kinds = {"": False, **({"local_": True} if config.n_sliding_layers else {})}
-        angles = {name: positions * rotary_frequencies(config.d_head, *config.rope(kind)) for name, kind in kinds.items()}
+        angles = {
+            name: positions * rotary_frequencies(config.d_head, *config.rope(kind)) for name, kind in kinds.items()
+        }
         return PositionTables(length, {
             f"{name}{table}": function(x)
             for name, x in angles.items() for table, function in (("cos", np.cos), ("sin", np.sin))

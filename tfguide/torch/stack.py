@@ -30,7 +30,8 @@ class Embeddings(nn.Module):
 
     def forward(self, tokens, positions, token_types=None):
         """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T), default: all 0."""
-        x = self.token(tokens) * self.config.embedding_scale
+        x = self.token(tokens)
+        x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)  # rounded as the weights are
         if self.config.positions == "learned":
             x = x + self.position(positions + self.config.position_offset)
         if self.config.positions == "sinusoidal":

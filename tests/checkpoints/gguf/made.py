@@ -15,6 +15,10 @@ LLAMA = dict(
 )  # fmt: skip
 GPT2 = dict(positions="learned", activation="gelu_tanh", max_positions=67, vocab_size=37, d_model=35, n_heads=5,
             n_kv_heads=5, d_head=7, d_ff=33)  # fmt: skip
+GEMMA3 = LLAMA | dict(
+    norm_placement="both", qk_norm=True, activation="geglu_tanh", embedding_scale=35**0.5, n_layers=4,
+    sliding_window=5, sliding_layers=(0, 2), rope_theta=53.0, local_rope_theta=7.0,
+)  # fmt: skip
 SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32)
 CONFIGS = {
     "llama": LLAMA,
@@ -22,6 +26,11 @@ CONFIGS = {
     "llama-scaled": LLAMA | dict(rope_theta=100.0, rope_scaling=SCALING, n_kv_heads=5, eos_token_id=(2, 5, 7)),
     "llama-tokens": LLAMA | dict(d_model=30, d_head=None, bos_token_id=1, eos_token_id=2, pad_token_id=3),
     "qwen2": LLAMA | dict(tied_head=False, qkv_bias=True, d_model=30),
+    "qwen3": LLAMA | dict(qk_norm=True),
+    "gemma3": GEMMA3,
+    "gemma3-untied-full": GEMMA3
+    | dict(tied_head=False, logit_softcap=3.0, sliding_window=None, sliding_layers=None, local_rope_theta=None),
+    "gemma3-all": GEMMA3 | dict(sliding_layers=None),
     "gpt2": GPT2,
     "gpt2-untied": GPT2 | dict(tied_head=False, bos_token_id=36, eos_token_id=36),
 }

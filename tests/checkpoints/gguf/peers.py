@@ -16,7 +16,7 @@ def write(model, file, types=TYPES, **more):
 
     more: metadata, written after the usual keys of the same name; None leaves a key out.
     """
-    arch = model.config.model_type
+    arch = model.config.model_type.removesuffix("_text")
     keys = {f"{arch}.{name}": value for name, value in KEYS[arch](model.config).items()}
     keys |= {name.replace("__", "."): value for name, value in more.items()}
     writer = gguf.GGUFWriter(file, arch)
@@ -33,6 +33,8 @@ def write(model, file, types=TYPES, **more):
         array = parameter.detach().numpy()
         conv = arch == "gpt2" and array.ndim == 2 and ".h." in name  # stored (in, out)
         rows = array.T if conv else array
+        one = float(arch == "gemma3" and array.ndim == 1)  # which the converter adds to the weights of norms
+        rows = rows + one if one else rows
         heads = heads_of(model.config, theirs) if arch == "llama" else 0
         if heads:  # the converter's permutation
             rows = rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
@@ -44,7 +46,7 @@ def write(model, file, types=TYPES, **more):
         rows = gguf.quants.dequantize(data, kind)
         if heads:
             rows = rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
-        parameter.data = torch.tensor(rows.T if conv else rows)
+        parameter.data = torch.tensor(rows.T if conv else rows - one)
     for name, array in extra_tensors(model).items():
         writer.add_tensor(name, array)
     writer.write_header_to_file()
@@ -99,7 +101,7 @@ def _llama(config):
         "vocab_size": config.vocab_size, "attention.head_count": config.num_attention_heads,
         "attention.head_count_kv": config.num_key_value_heads, "attention.key_length": d_head,
         "attention.value_length": d_head, "rope.dimension_count": d_head,
-        "rope.freq_base": float(config.rope_parameters["rope_theta"]),
+        "rope.freq_base": float(config.rope_parameters.get("rope_theta", 0.0)),
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
     }  # fmt: skip
 
@@ -121,4 +123,14 @@ def _bert(config):
     }  # fmt: skip
 
 
-KEYS = {"llama": _llama, "qwen2": _llama, "gpt2": _gpt2, "bert": _bert}
+def _gemma3(config):
+    kinds = config.rope_parameters
+    return _llama(config) | {
+        "attention.sliding_window": config.sliding_window, "attention.sliding_window_pattern": 2,
+        "rope.freq_base": kinds["full_attention"]["rope_theta"],
+        "rope.freq_base_swa": kinds["sliding_attention"]["rope_theta"],
+        "final_logit_softcapping": config.final_logit_softcapping,
+    }  # fmt: skip
+
+
+KEYS = {"llama": _llama, "qwen2": _llama, "qwen3": _llama, "gemma3": _gemma3, "gpt2": _gpt2, "bert": _bert}

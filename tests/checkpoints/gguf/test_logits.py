@@ -15,6 +15,10 @@ peers = pytest.importorskip("tests.checkpoints.gguf.peers")
 LLAMA = hf.LLAMA | dict(hidden_size=288, intermediate_size=160, num_attention_heads=9, num_key_value_heads=3)
 BERT = hf.BERT | dict(hidden_size=96, intermediate_size=160, vocab_size=41)
 QWEN2 = hf.QWEN2 | dict(hidden_size=96, intermediate_size=160, num_attention_heads=3)
+GEMMA3 = hf.GEMMA3 | dict(
+    hidden_size=96, intermediate_size=160, head_dim=32, query_pre_attn_scalar=32, num_hidden_layers=2,
+    layer_types=["sliding_attention", "full_attention"],
+)  # fmt: skip
 GPT2 = hf.GPT2 | dict(n_embd=96, n_head=3, n_inner=224)
 CASES = {
     "llama-grouped": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=53.0))),
@@ -30,6 +34,8 @@ CASES = {
     "llama-3": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=hf.LLAMA3)),
     "qwen2": ("Qwen2ForCausalLM", hf.QWEN2 | dict(hidden_size=288, intermediate_size=160)),
     "qwen2-tied": ("Qwen2ForCausalLM", QWEN2 | dict(tie_word_embeddings=True, num_key_value_heads=1)),
+    "qwen3": ("Qwen3ForCausalLM", LLAMA),
+    "gemma3": ("Gemma3ForCausalLM", GEMMA3 | dict(final_logit_softcapping=3.0)),
     "gpt2": ("GPT2LMHeadModel", GPT2),
     "gpt2-untied": ("GPT2LMHeadModel", GPT2 | dict(tie_word_embeddings=False, n_head=4, n_inner=None)),
     "bert": ("BertModel", BERT | dict(num_attention_heads=3)),
@@ -120,6 +126,8 @@ def test_configurations(case):
     assert config.norm_eps in (getattr(peer.config, name, None) for name in
                                ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"))  # fmt: skip
     if config.positions == "rotary":
-        assert config.rope_theta == peer.config.rope_parameters["rope_theta"]
-        assert (config.rope_scaling is None) == (peer.config.rope_parameters["rope_type"] == "default")
+        rope = peer.config.rope_parameters
+        rope = rope.get("full_attention", rope)
+        assert config.rope_theta == rope["rope_theta"]
+        assert (config.rope_scaling is None) == (rope["rope_type"] == "default")
         assert config.n_kv_heads == peer.config.num_key_value_heads and config.d_head == size_of_heads(peer.config)

@@ -115,7 +115,7 @@ class TestRefused:
     def test_keys(self, file, keys, message):
         refused(write(file, **keys), *message)
 
-    @pytest.mark.parametrize("arch", ["qwen2"])
+    @pytest.mark.parametrize("arch", ["qwen2", "qwen3", "gemma3"])
     def test_keys_of_others(self, file, arch):
         """The keys of Llama under another name."""
         for key, value, supported in (

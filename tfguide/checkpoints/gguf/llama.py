@@ -55,7 +55,7 @@ def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", 
     known = dict(
         kind="decoder",
         d_model=d_model,
-        n_layers=required(fields, f"{name}.block_count"),
+        n_layers=more.get("n_layers") or required(fields, f"{name}.block_count"),
         n_heads=n_heads,
         n_kv_heads=fields.count(f"{name}.attention.head_count_kv", n_heads),
         d_head=d_head,
@@ -154,6 +154,8 @@ def _places(config, pairs):
             yield from linear(
                 f"{ours}.self_attention.{part}", f"{theirs}.attn_{part[0]}", config.qkv_bias, heads=n_heads * pairs
             )
+        for part in ("query", "key") if config.qk_norm else ():
+            yield f"{ours}.self_attention.{part}_norm.weight", Place(f"{theirs}.attn_{part[0]}_norm.weight")
         yield from linear(f"{ours}.self_attention.output", f"{theirs}.attn_output", config.output_bias)
         yield f"{ours}.feed_forward_norm.weight", Place(f"{theirs}.ffn_norm.weight")
         for part in ("gate", "up", "down"):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfguide.checkpoints.differences import differences
+from tfguide.checkpoints.gguf import gemma3
 from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS, import_gguf
 from tfguide.checkpoints.gguf.container import GgufFile, GgufTensor
 from tfguide.checkpoints.gguf.keys import EMBEDDING, fields_of
@@ -64,7 +65,7 @@ def write_gguf(
     check_weights(config, weights)
     types = _block_types(block_type, embedding_type)
     architecture = choose_architecture(config)
-    if config.sliding_window is not None:
+    if config.sliding_window is not None and architecture is not gemma3:
         limit = f"its logits are others after the first {config.sliding_window} tokens"
         warnings.warn(f"llama.cpp does not apply the sliding window of this architecture: {limit}", stacklevel=2)
     keys = _metadata(config, architecture, block_type)

@@ -37,7 +37,7 @@ def random_weights(config, seed=0):
     stream = np.random.default_rng(seed)
     weights = tfguide.init_weights(config, seed)
     for name, array in weights.items():
-        if array.ndim == 1:
+        if array.ndim == 1 or name.endswith(".bias"):
             weights[name] = array + stream.normal(0, 0.3, array.shape).astype(np.float32)
     return weights
 

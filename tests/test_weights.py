@@ -13,6 +13,7 @@ from tfguide.weights import axis_sizes, weight_table
 
 LATENT = LatentAttention(kv_rank=17, d_nope=3, d_rope=2, d_value=19, query_rank=23)
 EXPERTS = Experts(n_experts=5, per_token=2, d_expert=29, n_shared=2, n_dense_layers=1, router_bias=True)
+CORRECTED = replace(EXPERTS, router_bias=False, router="sigmoid", correction_bias=True)
 BUILT = [
     dict(kind="encoder", positions="learned", n_token_types=2, embedding_norm=True, norm_placement="post", pooler=True),
     dict(kind="decoder", positions="rotary", norm="rms", activation="swiglu", n_kv_heads=3, tied_head=False),
@@ -20,6 +21,8 @@ BUILT = [
     dict(kind="decoder", norm_bias=False, ffn_bias=False, positions="alibi"),
     dict(kind="encoder-decoder", positions="relative", n_encoder_layers=3, activation="geglu", norm="rms"),
     dict(kind="encoder-decoder", positions="sinusoidal", tied_head=False),
+    dict(kind="decoder", experts=CORRECTED, activation="swiglu", ffn_bias=False),
+    dict(kind="encoder-decoder", experts=EXPERTS, n_encoder_layers=3),
 ]
 COUNTED = [
     dict(kind="decoder", qk_norm=True, n_kv_heads=3),
@@ -42,7 +45,7 @@ def test_every_row_has_a_role_a_part_and_axes_that_make_its_shape(config):
         assert weight.shape == tuple(math.prod(sizes[size] for size in axis) for axis in weight.axes)
         assert weight.size == math.prod(weight.shape) > 0
         assert weight.is_matrix == (weight.role in weights.MATRIX_ROLES)
-        stacked = weight.axes[0] in (("experts",), ("shared",)) and len(weight.axes) > 1
+        stacked = weight.axes[0] == ("experts",) and len(weight.axes) > 1
         expected = 1 if weight.role in weights.VECTOR_ROLES else 2
         assert len(weight.shape) == expected + stacked
 
@@ -69,7 +72,8 @@ def test_the_table_has_the_names_and_shapes_of_a_built_model(framework, fields):
         built = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         assert cost.parameters(config) == sum(parameter.numel() for parameter in model.parameters())
         linear = [name for name, weight in weight_table(config).items() if weight.is_matrix]
-        assert built == {name: shape[::-1] if name in linear else shape for name, shape in shapes.items()}
+        turned = {name: (*shapes[name][:-2], *shapes[name][:-3:-1]) for name in linear}
+        assert built == shapes | turned
     elif framework == "tensorflow":
         assert sorted(tuple(variable.shape) for variable in model.weights) == sorted(shapes.values())
         found = {name: array.shape for name, array in load(framework).to_weights(model).items()}
@@ -129,11 +133,12 @@ def test_what_is_quantised_are_the_matrices(fields):
     arrays = quantized_shapes(config, Quantization(8))
     packed = {name.removesuffix(".packed") + ".weight" for name in arrays if name.endswith(".packed")}
     tied = {"head.weight"} if config.kind != "encoder" and config.tied_head else set()
-    assert packed == set(weights.matrix_names(config)) | tied
+    routers = {name for name, weight in weight_table(config).items() if weight.role == "router"}
+    assert packed == set(weights.matrix_names(config)) - routers | tied
     vectors = weights.vector_names(config)
     assert not packed & set(vectors)
     biases = {name for name, weight in weight_table(config).items() if weight.role == "bias"}
-    left = set(weight_table(config)) - packed - set(vectors) - biases
+    left = set(weight_table(config)) - packed - set(vectors) - biases - routers
     assert {weight_table(config)[name].role for name in left} <= {"embedding", "relative_bias"}
 
 
@@ -172,12 +177,12 @@ def test_the_rows_of_experts_by_hand():
         f"{own}feed_forward.experts.up.bias": (5, 29),
         f"{own}feed_forward.experts.down.weight": (5, 29, 22),
         f"{own}feed_forward.experts.down.bias": (5, 22),
-        f"{own}feed_forward.shared.gate.weight": (2, 22, 29),
-        f"{own}feed_forward.shared.gate.bias": (2, 29),
-        f"{own}feed_forward.shared.up.weight": (2, 22, 29),
-        f"{own}feed_forward.shared.up.bias": (2, 29),
-        f"{own}feed_forward.shared.down.weight": (2, 29, 22),
-        f"{own}feed_forward.shared.down.bias": (2, 22),
+        f"{own}feed_forward.shared.gate.weight": (22, 2 * 29),
+        f"{own}feed_forward.shared.gate.bias": (2 * 29,),
+        f"{own}feed_forward.shared.up.weight": (22, 2 * 29),
+        f"{own}feed_forward.shared.up.bias": (2 * 29,),
+        f"{own}feed_forward.shared.down.weight": (2 * 29, 22),
+        f"{own}feed_forward.shared.down.bias": (22,),
     }
     routed = {name for name, weight in table.items() if weight.is_routed}
     assert routed == {name for name in table if ".experts." in name}

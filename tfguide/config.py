@@ -182,6 +182,8 @@ class ModelConfig:
         dense = 0 if self.experts is None else self.experts.n_dense_layers
         if dense > self.n_layers:
             raise ValueError(f"n_dense_layers must be at most n_layers={self.n_layers}, got {dense}")
+        if self.experts is not None and self.experts.clamp is not None and self.activation != "swiglu":
+            raise ValueError(f"experts with a clamp need activation='swiglu', got activation={self.activation!r}")
         self._check_sliding_layers()
         if self.sliding_window is not None and self.kind != "decoder":
             raise ValueError(f"sliding_window is supported for kind='decoder', got kind={self.kind!r}")
@@ -216,6 +218,10 @@ class ModelConfig:
                 f"got {self.relative_max_distance} and {self.relative_buckets}"
             )
 
+    def has_experts(self, layer: int) -> bool:
+        """Whether a layer of a stack, counted from 0, has a mixture of experts instead of the one network."""
+        return self.experts is not None and layer >= self.experts.n_dense_layers
+
     @property
     def gated(self) -> bool:
         """Whether the feed-forward network has a gate, and so three matrices instead of two."""
@@ -223,7 +229,7 @@ class ModelConfig:
 
     def check_implemented(self) -> None:
         """Raises NotImplementedError for a part that only the cost model knows: such a model cannot be built here."""
-        for name in ("latent", "experts"):
+        for name in ("latent",):
             if getattr(self, name):
                 raise NotImplementedError(
                     f"a model with {name} is known to tfguide.cost alone; its layers are not implemented"

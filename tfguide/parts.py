@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfguide.checks.values import check_count, check_number, make_plain
+from tfguide.checks.values import check_choice, check_count, check_number, make_plain
+
+ROUTERS = ("softmax", "sigmoid")
+CLAMPED_SLOPE = 1.702  # of gpt-oss's gate: x sigmoid(1.702 x) is nearly GELU
+TINY = 1e-20  # added to a sum of scores, which may all be 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +44,22 @@ class Experts:
     """A mixture of experts instead of the feed-forward network: each token goes to a few of many networks.
 
     `per_token` of `n_experts` networks with `d_expert` hidden features are chosen by a router (D, n_experts);
-    `n_shared` more of the same size see every token. The first `n_dense_layers` layers keep the ordinary network of
-    `d_ff`. `router_bias`: one number for each expert beside the router's matrix, as DeepSeek-V3 has it.
-    Source: Shazeer et al. 2017; shared experts: Dai et al. 2024.
+    `n_shared` more of the same size see every token, as one network of `n_shared * d_expert` features. The first
+    `n_dense_layers` layers keep the ordinary network of `d_ff`.
 
-    Raises ValueError where a size is out of range or `per_token` is above `n_experts`.
+    router: "softmax" or "sigmoid" turns the router's numbers into scores. The chosen experts have the highest scores;
+    of equal ones, the first. Their outputs are added with their scores as weights, divided by the sum of the chosen
+    ones where `normalised`, times `scale`. A softmax over the chosen ones alone, as in gpt-oss, is the normalised
+    softmax over all: its sum cancels. router_bias: the router adds a number for each expert (gpt-oss).
+    correction_bias: a number for each expert is added to the scores for the choice alone, not for the weights.
+    n_groups: experts stand in groups of equal size, and a token chooses among those of the `groups_per_token` groups
+    whose two best scores have the largest sum (DeepSeek-V3). clamp: the gates of the experts are those of gpt-oss,
+    `min(g, clamp) sigmoid(1.702 min(g, clamp)) (u + 1)` with u between -clamp and clamp.
+    Source: Shazeer et al. 2017; shared experts: Dai et al. 2024; groups: DeepSeek-AI 2024, "DeepSeek-V3 Technical
+    Report", section 2.1.2.
+
+    Raises ValueError where a size is out of range, `per_token` is above the number of experts to choose from, or the
+    groups do not divide the experts; TypeError for a flag that is no bool.
     """
 
     n_experts: int
@@ -52,16 +67,50 @@ class Experts:
     d_expert: int
     n_shared: int = 0
     n_dense_layers: int = 0
+    router: str = "softmax"
+    normalised: bool = True
+    scale: float = 1.0
     router_bias: bool = False
+    correction_bias: bool = False
+    n_groups: int = 1
+    groups_per_token: int = 1
+    clamp: float | None = None
 
     def __post_init__(self):
         make_plain(self)
-        for name in ("n_experts", "per_token", "d_expert"):
+        check_choice("router", self.router, ROUTERS)
+        for name in ("n_experts", "per_token", "d_expert", "n_groups", "groups_per_token"):
             check_count(name, getattr(self, name))
         for name in ("n_shared", "n_dense_layers"):
             check_count(name, getattr(self, name), least=0)
+        for name in ("normalised", "router_bias", "correction_bias"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be a bool, got {getattr(self, name)!r}")
+        check_number("scale", self.scale, above=0.0)
+        if self.clamp is not None:
+            check_number("clamp", self.clamp, above=0.0)
         if self.per_token > self.n_experts:
             raise ValueError(f"per_token must be at most n_experts={self.n_experts}, got {self.per_token}")
+        self._check_groups()
+
+    def _check_groups(self):
+        if self.groups_per_token > self.n_groups:
+            raise ValueError(f"groups_per_token must be at most n_groups={self.n_groups}, got {self.groups_per_token}")
+        if self.n_experts % self.n_groups:
+            raise ValueError(f"n_groups must divide n_experts={self.n_experts}, got {self.n_groups}")
+        size = self.n_experts // self.n_groups
+        if self.n_groups > 1 and size < 2:
+            raise ValueError(f"a group is chosen by its two best experts: n_groups={self.n_groups} leaves groups of 1")
+        if self.per_token > self.groups_per_token * size:
+            raise ValueError(
+                f"per_token must be at most the {self.groups_per_token * size} experts of groups_per_token="
+                f"{self.groups_per_token} groups, got {self.per_token}"
+            )
+
+    @property
+    def d_shared(self) -> int:
+        """The hidden features of the network that every token passes through; 0: there is none."""
+        return self.n_shared * self.d_expert
 
 
 @dataclass(frozen=True, kw_only=True)

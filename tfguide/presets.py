@@ -192,7 +192,11 @@ PRESETS: dict[str, dict[str, Any]] = {
             d_expert=2048,
             n_shared=1,
             n_dense_layers=3,
-            router_bias=True,
+            router="sigmoid",
+            scale=2.5,
+            correction_bias=True,
+            n_groups=8,
+            groups_per_token=4,
         ),
     ),
     # Zhang et al. 2022

@@ -7,7 +7,7 @@ message is also the path to the tensor. Matrices are (in, out).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -16,6 +16,7 @@ import numpy as np
 
 from tfguide.config import ModelConfig
 from tfguide.dtypes import NAMES
+from tfguide.weight_rows import weight_rows
 
 DTYPES = ("float32", "bfloat16", "float16")
 TABLE_ROLES = ("embedding", "positions", "token_types", "relative_bias")
@@ -32,7 +33,8 @@ class Weight:
     part: the one of PARTS in which the weight is counted: the biases of norms in "norms", the norms inside attention in
     "attention". axes: for each axis of the array, the names of the sizes whose product is its length, outermost first;
     a query matrix has (("D",), ("H", "d")), and `axis_sizes` has the sizes. The matrices and biases of experts are
-    stacked along a first axis: ("experts",), or ("shared",) for experts that every token passes through.
+    stacked along a first axis, ("experts",); those of experts that every token passes through lie side by side, as one
+    matrix of ("shared", "d_expert") features.
     """
 
     name: str
@@ -48,8 +50,18 @@ class Weight:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether the weight is the matrix of a linear layer, which can be quantised and pruned."""
+        """Whether the weight is the matrix of a linear layer, (in, out), or one of each expert, (experts, in, out)."""
         return self.role in MATRIX_ROLES
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether quantisation and pruning change it: every matrix but a router, whose few numbers decide much."""
+        return self.is_matrix and self.role != "router"
+
+    @property
+    def n_matrices(self) -> int:
+        """How many matrices the array holds: one, or one for each expert."""
+        return math.prod(self.shape[:-2])
 
     @property
     def is_routed(self) -> bool:
@@ -61,8 +73,7 @@ class Weight:
 def weight_table(config: ModelConfig) -> Mapping[str, Weight]:
     """Every weight of a model by name, in the order of the forward pass; read-only.
 
-    It has rows for every field of a configuration, including latent attention and experts, for which `weight_shapes`
-    raises.
+    It has rows for every field of a configuration, including latent attention, for which `weight_shapes` raises.
 
     >>> config = ModelConfig(kind="decoder", d_model=8, n_layers=1, n_heads=2, d_ff=16, vocab_size=11)
     >>> weight_table(config)["decoder.layers.0.self_attention.query.weight"].axes
@@ -70,7 +81,7 @@ def weight_table(config: ModelConfig) -> Mapping[str, Weight]:
     """
     sizes = axis_sizes(config)
     table = {}
-    for name, role, part, text in _rows(config):
+    for name, role, part, text in weight_rows(config):
         axes = tuple(tuple(axis.split()) for axis in text.split(", "))
         shape = tuple(math.prod(sizes[size] for size in axis) for axis in axes)
         table[name] = Weight(name, shape, role, part, axes)
@@ -109,7 +120,7 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     >>> weight_shapes(config)["decoder.layers.0.self_attention.query.weight"]
     (8, 8)
 
-    Raises NotImplementedError for a part that has no layers yet: latent attention, experts.
+    Raises NotImplementedError for a part that has no layers yet: latent attention.
     """
     config.check_implemented()
     return {name: weight.shape for name, weight in weight_table(config).items()}
@@ -178,11 +189,14 @@ def check_dtype(dtype: str) -> None:
 
 
 def stays_float32(config: ModelConfig, name: str, dtype: str) -> bool:
-    """Whether a weight is kept in float32 in a model of `dtype`: the last layer of T5's feed-forward networks.
+    """Whether a weight is kept in float32 in a model of `dtype`, as in transformers.
 
-    Its outputs exceed float16's 65,504 in published models, so this layer and the residual stream are float32, as in
-    transformers. bfloat16 has the range of float32.
+    The outputs of the last layer of T5's feed-forward networks exceed float16's 65,504 in published models, so this
+    layer and the residual stream are float32; bfloat16 has the range of float32. The correction of a router decides
+    between scores that are nearly equal.
     """
+    if name.endswith(".correction_bias"):
+        return True
     if dtype != "float16" or config.positions != "relative":
         return False
     weight = weight_table(config)[name]
@@ -197,103 +211,3 @@ def _layers(config, role):
 
 def _and_more(names) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-
-
-# The rows of the table: name, role, part, and the axes of the array, each a product of named sizes.
-
-_Rows = Iterator[tuple[str, str, str, str]]
-
-
-def _rows(config) -> _Rows:
-    yield "embedding.token.weight", "embedding", "embedding", "V, D"
-    if config.positions == "learned":
-        yield "embedding.position.weight", "positions", "embedding", "positions, D"
-    if config.n_token_types:
-        yield "embedding.token_type.weight", "token_types", "embedding", "token_types, D"
-    if config.embedding_norm:
-        yield from _norm(config, "embedding.norm")
-    if config.kind != "decoder":
-        yield from _stack(config, "encoder", config.n_encoder_layers or config.n_layers, cross=False)
-    if config.kind != "encoder":
-        yield from _stack(config, "decoder", config.n_layers, cross=config.kind == "encoder-decoder")
-        if not config.tied_head:
-            yield "head.weight", "head", "head", "D, V"
-    if config.pooler:
-        yield from _linear("pooler", "pooler", "head", "D, D", bias=True)
-
-
-def _stack(config, name, n_layers, cross) -> _Rows:
-    if config.positions == "relative":
-        yield f"{name}.relative_bias.weight", "relative_bias", "attention", "buckets, H"
-    for layer in range(n_layers):
-        block = f"{name}.layers.{layer}"
-        yield from _norm(config, f"{block}.self_attention_norm")
-        yield from _attention(config, f"{block}.self_attention")
-        if cross:
-            yield from _norm(config, f"{block}.cross_attention_norm")
-            yield from _attention(config, f"{block}.cross_attention")
-        if config.norm_placement == "both":
-            yield from _norm(config, f"{block}.self_attention_post_norm")
-        if config.norm_placement != "parallel":  # a parallel block has one norm for both
-            yield from _norm(config, f"{block}.feed_forward_norm")
-        if config.experts is None or layer < config.experts.n_dense_layers:
-            yield from _network(config, f"{block}.feed_forward", "feed_forward", "D, F", "F, D")
-        else:
-            yield from _experts(config, f"{block}.feed_forward")
-        if config.norm_placement == "both":
-            yield from _norm(config, f"{block}.feed_forward_post_norm")
-    if config.final_norm:
-        yield from _norm(config, f"{name}.final_norm")
-
-
-def _attention(config, name) -> _Rows:
-    if config.latent is not None:
-        yield from _latent_attention(config, name)
-        return
-    for own, axes in (("query", "D, H d"), ("key", "D, K d"), ("value", "D, K d")):
-        yield from _linear(f"{name}.{own}", "attention", "attention", axes, config.qkv_bias)
-    if config.qk_norm:
-        yield f"{name}.query_norm.weight", "norm", "attention", "d"
-        yield f"{name}.key_norm.weight", "norm", "attention", "d"
-    if config.attention_sinks:
-        yield f"{name}.sinks", "sinks", "attention", "H"
-    yield from _linear(f"{name}.output", "attention", "attention", "H d, D", config.output_bias)
-
-
-def _latent_attention(config, name) -> _Rows:
-    """Queries (if they have a rank) and keys with values, each projected to a latent, normalised, and projected up."""
-    if config.latent.query_rank is None:
-        yield f"{name}.query.weight", "attention", "attention", "D, H d_nope+d_rope"
-    else:
-        yield from _linear(f"{name}.query_down", "attention", "attention", "D, query_rank", config.qkv_bias)
-        yield f"{name}.query_norm.weight", "norm", "attention", "query_rank"
-        yield f"{name}.query_up.weight", "attention", "attention", "query_rank, H d_nope+d_rope"
-    yield from _linear(f"{name}.key_value_down", "attention", "attention", "D, kv_rank+d_rope", config.qkv_bias)
-    yield f"{name}.key_value_norm.weight", "norm", "attention", "kv_rank"
-    yield f"{name}.key_value_up.weight", "attention", "attention", "kv_rank, H d_nope+d_value"
-    yield from _linear(f"{name}.output", "attention", "attention", "H d_value, D", config.output_bias)
-
-
-def _experts(config, name) -> _Rows:
-    yield from _linear(f"{name}.router", "router", "feed_forward", "D, experts", config.experts.router_bias)
-    yield from _network(config, f"{name}.experts", "expert", "experts, D, d_expert", "experts, d_expert, D")
-    if config.experts.n_shared:
-        yield from _network(config, f"{name}.shared", "feed_forward", "shared, D, d_expert", "shared, d_expert, D")
-
-
-def _network(config, name, role, up, down) -> _Rows:
-    for own, axes in (*([("gate", up)] if config.gated else []), ("up", up), ("down", down)):
-        yield from _linear(f"{name}.{own}", role, "feed_forward", axes, config.ffn_bias)
-
-
-def _linear(name, role, part, axes, bias) -> _Rows:
-    yield f"{name}.weight", role, part, axes
-    if bias:
-        *stacked, _, d_out = axes.split(", ")
-        yield f"{name}.bias", "bias", part, ", ".join((*stacked, d_out))
-
-
-def _norm(config, name) -> _Rows:
-    yield f"{name}.weight", "norm", "norms", "D"
-    if config.norm == "layer" and config.norm_bias:
-        yield f"{name}.bias", "bias", "norms", "D"

@@ -5,8 +5,9 @@ import pytest
 
 import tfguide.reference as ref
 from tests.support import batch, load, random_weights, small_config
-from tfguide import weight_shapes
+from tfguide import Experts, weight_shapes
 from tfguide.tensorflow.weighted import variable_of
+from tfguide.weights import weight_table
 
 tf = pytest.importorskip("tensorflow")
 torch = pytest.importorskip("torch")
@@ -21,6 +22,8 @@ CASES = [
     dict(kind="decoder", positions="relative", activation="relu", sliding_window=3),
     dict(kind="encoder-decoder", positions="relative", norm="rms", activation="geglu_tanh", attention_scale=1.0),
     dict(kind="encoder-decoder", positions="sinusoidal", norm_placement="post", activation="relu"),
+    dict(kind="decoder", positions="none", activation="swiglu",
+         experts=Experts(n_experts=5, per_token=3, d_expert=13, n_shared=1, router_bias=True, clamp=0.7)),
 ]  # fmt: skip
 
 
@@ -35,8 +38,7 @@ def torch_gradients(config, weights, inputs, masks, target):
     for name in weight_shapes(config):
         parameter = model.get_parameter(name)
         gradient = parameter.grad.numpy()
-        owner = model.get_submodule(name.rsplit(".", 1)[0])
-        gradients[name] = gradient.T if isinstance(owner, torch.nn.Linear) else gradient
+        gradients[name] = gradient.swapaxes(-2, -1) if weight_table(config)[name].is_matrix else gradient
     return gradients
 
 

@@ -14,7 +14,7 @@ import pytest
 import tfguide.reference as ref
 from tests.conformance.conftest import TABLE
 from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, small_config
-from tfguide import RopeScaling
+from tfguide import Experts, RopeScaling
 from tfguide.config import ACTIVATIONS, KINDS, NORMS, POSITIONS
 
 LIMIT = 1e-5
@@ -25,6 +25,11 @@ PLACEMENTS = {
     "encoder-decoder": ("pre", "post"),
 }
 SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=24)
+EXPERTS = (
+    Experts(n_experts=5, per_token=2, d_expert=13, n_dense_layers=1, n_shared=1),
+    Experts(n_experts=6, per_token=3, d_expert=17, n_shared=2, router="sigmoid", normalised=False, scale=0.7,
+            router_bias=True, correction_bias=True, n_groups=3, groups_per_token=2),
+)  # fmt: skip
 CASES = list(itertools.product(KINDS, NORMS, POSITIONS))
 
 
@@ -66,12 +71,13 @@ def configurations(kind, norm, positions):
             attention_softcap=(None, 1.5)[turn % 5 == 1],
             logit_softcap=(None, 2.0)[turn % 3 == 2],
             residual_scale=(1.0, 0.7)[turn % 7 == 2],
+            experts=EXPERTS[turn % 2] if turn % 4 == 2 or turn % 8 == 5 else None,
         )
 
 
 SIZES = {"d_model", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # distinct, so that none is another
 ONE_VALUE = {"relative_buckets", "relative_max_distance"}  # other values: tests/test_positions.py
-REFUSED = {"latent", "experts"}  # by `ModelConfig.check_implemented`
+REFUSED = {"latent"}  # by `ModelConfig.check_implemented`
 NO_EFFECT = {"dropout", "pooler", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # here
 
 

@@ -332,11 +332,10 @@ def test_bad_input(call, error, message):
     "changes",
     [
         dict(qk_norm=True),
-        dict(experts=Experts(n_experts=4, per_token=2, d_expert=5)),
         dict(latent=LatentAttention(kv_rank=4, d_nope=2, d_rope=2, d_value=2)),
         dict(sliding_layers=(1,), sliding_window=4),
     ],
-    ids=["qk_norm", "experts", "latent", "sliding_layers"],
+    ids=["qk_norm", "latent", "sliding_layers"],
 )
 def test_what_only_the_cost_model_knows_cannot_be_built(changes):
     config = small_config(**changes)

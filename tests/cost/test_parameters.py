@@ -70,7 +70,9 @@ def feed_forward(config, layer, active):
     if experts is None or layer < experts.n_dense_layers:
         return n * D * config.d_ff, config.ffn_bias * ((n - 1) * config.d_ff + D)
     several = (experts.per_token if active else experts.n_experts) + experts.n_shared
-    biases = several * config.ffn_bias * ((n - 1) * experts.d_expert + D) + experts.router_bias * experts.n_experts
+    outputs = several - max(experts.n_shared - 1, 0)  # shared experts are one network, with one bias of its output
+    biases = config.ffn_bias * (several * (n - 1) * experts.d_expert + outputs * D)
+    biases += (experts.router_bias + experts.correction_bias) * experts.n_experts
     return several * n * D * experts.d_expert + D * experts.n_experts, biases
 
 

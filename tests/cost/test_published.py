@@ -87,8 +87,8 @@ def test_counts_of_transformers():
         with torch.device("meta"):
             model = transformers.AutoModelForCausalLM.from_config(config)
         count = sum(p.numel() for p in model.parameters())
-        router = ModelConfig.from_preset(name).experts
-        if router is not None and router.router_bias:  # there it is a buffer
+        experts = ModelConfig.from_preset(name).experts
+        if experts is not None and experts.correction_bias:  # there it is a buffer
             count += sum(b.numel() for n, b in model.named_buffers() if n.endswith("e_score_correction_bias"))
         assert count == cost.parameters(ModelConfig.from_preset(name)), name
 

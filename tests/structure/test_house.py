@@ -15,7 +15,7 @@ FLOORS = [
     {"presets"},
     {"config"},
     {"checks.shapes", "frequencies"},
-    {"weights", "initialization"},
+    {"weight_rows", "weights", "initialization"},
     {"generation"},
     {"compress"},
     {"native", "checkpoints", "text"},

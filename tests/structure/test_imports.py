@@ -13,6 +13,7 @@ BASE = {"numpy", "safetensors", "tfguide"} | set(sys.stdlib_module_names)
 SHARED = {
     "config",
     "dtypes",
+    "parts",
     "presets",
     "weights",
     "frequencies",
@@ -26,13 +27,13 @@ SHARED = {
 }
 FREE = [
     *sorted(SHARED),
+    "weight_rows",
     "reference",
     "tasks",
     "text",
     "cost",
     "loading",
     "sharding",
-    "parts",
     "temporary",
     "versions",
     "facts",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tfguide.checks.values import check_count
 from tfguide.config import ACTIVATIONS, GATED_ACTIVATIONS, ModelConfig
+from tfguide.parts import Experts
 
 Shape = tuple[int | None, ...]
 
@@ -146,6 +147,21 @@ def check_feed_forward(d_model: int, d_ff: int, name: str) -> None:
     check_count("d_model", d_model)
     check_count("d_ff", d_ff)
     check_activation(name, name in GATED_ACTIVATIONS)
+
+
+def check_experts(d_model: int, experts: object, activation: str) -> None:
+    """Check the sizes and the activation of a mixture of experts. Raises TypeError or ValueError."""
+    if not isinstance(experts, Experts):
+        raise TypeError(f"experts must be an Experts, got {type(experts).__name__}")
+    check_feed_forward(d_model, experts.d_expert, activation)
+    if experts.clamp is not None and activation != "swiglu":
+        raise ValueError(f"experts with a clamp need activation 'swiglu', got {activation!r}")
+
+
+def check_routing(shape: Shape, experts: Experts) -> None:
+    """Check that a router's numbers are one for each expert. Raises ValueError."""
+    if not shape or _differ(shape[-1], experts.n_experts):
+        raise ValueError(f"logits must end in n_experts={experts.n_experts} numbers, got shape {shape}")
 
 
 def check_cross(crosses: bool, has_memory: bool) -> None:

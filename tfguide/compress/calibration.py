@@ -8,6 +8,7 @@ import numpy as np
 
 from tfguide.compress.weighted import Weighted
 from tfguide.config import ModelConfig
+from tfguide.weights import weight_table
 
 TOKENS = 4096  # read at a time: limits the memory of activations to that of so many tokens
 
@@ -27,7 +28,13 @@ class Inputs:
         self._config, self._blocks, self._current = model.config, model.grams(tokens), {}
 
     def gram_of(self, path: str) -> np.ndarray | None:
-        """X^T X, (in, in), of the layer at a path; None for a pooler. Layers are asked for in the model's order."""
+        """X^T X, (in, in), of the layer at a path; None for a pooler, and for experts, which read few tokens each.
+
+        Layers are asked for in the model's order.
+        """
+        weight = weight_table(self._config).get(f"{path}.weight")
+        if weight is not None and weight.is_routed:
+            return None
         name = source_of(self._config, path)
         while name not in self._current:
             found = next(self._blocks, None)
@@ -46,7 +53,11 @@ def source_of(config: ModelConfig, path: str) -> str:
     return f"{parent}.{source}" if parent else own
 
 
-def observed_layers(config: ModelConfig) -> list[str]:
-    """The paths within a block of those of its linear layers that `source_of` gives."""
+def observed_layers(config: ModelConfig, layer: int) -> list[str]:
+    """The paths within a block of those of its linear layers that `source_of` gives; without the experts."""
     gate = "gate" if config.gated else "up"
-    return ["self_attention.query", "self_attention.output", f"feed_forward.{gate}", "feed_forward.down"]
+    networks = ["feed_forward"]
+    if config.has_experts(layer):
+        networks = ["feed_forward.shared"] if config.experts.n_shared else []
+    own = [f"{network}.{part}" for network in networks for part in (gate, "down")]
+    return ["self_attention.query", "self_attention.output", *own]

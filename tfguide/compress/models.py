@@ -26,12 +26,13 @@ def quantize(
 
     8 bits: a scale for each output. 4 bits: two weights to a byte, a scale for each `group_size` inputs of an output;
     asymmetric: also a minimum for each group, in the same number of bits; default: of 4-bit weights. activation_bits: 8
-    rounds the inputs of the layers in blocks of 32; None does not. Embeddings and norms are not quantised; a tied head
-    becomes a quantised copy of the embedding. The model itself is not changed.
+    rounds the inputs of the layers in blocks of 32; None does not. Embeddings, norms and the routers of experts are not
+    quantised; a tied head becomes a quantised copy of the embedding. The model itself is not changed.
 
     calibration: tokens (B, T) of text like that which the model will read, for second-order rounding: the model reads
     them layer by layer, and each weight is rounded so that it makes up for the errors of those before it. Some
-    thousands of tokens are enough. Default: rounding to the nearest level. Source: Frantar et al. 2022 (GPTQ).
+    thousands of tokens are enough. Default: rounding to the nearest level, which experts always have, since each reads
+    few of the tokens. Source: Frantar et al. 2022 (GPTQ).
 
     Raises ValueError for a model that is quantised already, other numbers of bits, a group size that does not divide
     the inputs of a layer, weights that are NaN or infinite, or a calibration of an encoder-decoder; TypeError or

@@ -6,6 +6,7 @@ faster on every machine.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import numbers
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
-from tfguide.weights import attention_names, check_weights, feed_forward_names, matrix_names, weight_table
+from tfguide.weights import attention_names, check_weights, feed_forward_names, weight_table
 
 Weights = dict[str, np.ndarray]
 
@@ -22,24 +23,24 @@ Weights = dict[str, np.ndarray]
 def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], sparsity: float, scope="layer") -> Weights:
     """The weights with the smallest entries of the linear layers set to 0: exactly round(sparsity * n) of n entries.
 
-    scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms and biases do
-    not change. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or another scope.
+    scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms, biases and the
+    routers of experts do not change. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or
+    another scope.
     """
     check_weights(config, weights)
     if not isinstance(sparsity, numbers.Real) or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must lie in [0, 1), got {sparsity!r}")
     if scope not in ("layer", "global"):
         raise ValueError(f"scope must be 'layer' or 'global', got {scope!r}")
-    names = matrix_names(config)
-    groups = [[name] for name in names] if scope == "layer" else [names]
-    result = dict(weights)
-    for group in groups:
-        flat = np.concatenate([weights[name].ravel() for name in group])
+    result = dict(weights) | {name: weights[name].copy() for name in _prunable(config)}
+    matrices = [matrix for name in _prunable(config) for matrix in _matrices(result[name])]
+    for group in [[matrix] for matrix in matrices] if scope == "layer" else [matrices]:
+        flat = np.concatenate([matrix.ravel() for matrix in group])
         n = round(sparsity * flat.size)
         flat[np.argpartition(np.abs(flat), n)[:n]] = 0  # exactly n, even if some are equal
-        ends = np.cumsum([weights[name].size for name in group])
-        for name, part in zip(group, np.split(flat, ends[:-1]), strict=True):
-            result[name] = part.reshape(weights[name].shape)
+        ends = np.cumsum([matrix.size for matrix in group])
+        for matrix, part in zip(group, np.split(flat, ends[:-1]), strict=True):
+            matrix[...] = part.reshape(matrix.shape)
     return result
 
 
@@ -51,10 +52,11 @@ def prune_two_four(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> We
     """
     check_weights(config, weights)
     result = dict(weights)
-    for name in matrix_names(config):
+    for name in _prunable(config):
         result[name] = array = weights[name].copy()
-        for start in range(0, len(array), 4):
-            four = array[start : start + 4]
+        matrices = np.moveaxis(array, -2, 0)  # (in, out), or (in, experts, out): a view
+        for start in range(0, len(matrices), 4):
+            four = matrices[start : start + 4]
             smallest = np.argsort(np.abs(four), axis=0, kind="stable")[: len(four) // 2]
             np.put_along_axis(four, smallest, 0, axis=0)
     return result
@@ -93,17 +95,21 @@ def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_hea
 
 
 def prune_neurons(config: ModelConfig, weights: Mapping[str, np.ndarray], d_ff: int) -> tuple[ModelConfig, Weights]:
-    """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most.
+    """A smaller model: each feed-forward network keeps the `d_ff` neurons that matter most; experts stay as they are.
 
     A neuron's importance is the product of the norms of its weights in (gate,) up and down. The result equals that of
-    the model in which the dropped neurons' rows of the down matrix are 0. Raises ValueError for a larger `d_ff`.
+    the model in which the dropped neurons' rows of the down matrix are 0. Raises ValueError for a larger `d_ff`, and
+    for a model whose every layer has experts.
     """
     check_weights(config, weights)
     d_ff = check_count("d_ff", d_ff)
     if d_ff > config.d_ff:
         raise ValueError(f"d_ff must be at most the model's {config.d_ff}, got {d_ff}")
     result, table = dict(weights), weight_table(config)
-    for name in feed_forward_names(config):
+    names = [name for name in feed_forward_names(config) if table[f"{name}.down.weight"].axes[0] == ("F",)]
+    if not names:
+        raise ValueError("every layer of the model has experts: there is no network of d_ff neurons to prune")
+    for name in names:
         scores = np.linalg.norm(weights[f"{name}.down.weight"], axis=1)
         for part in ("gate", "up") if config.gated else ("up",):
             scores = scores * np.linalg.norm(weights[f"{name}.{part}.weight"], axis=0)
@@ -133,7 +139,11 @@ def prune_layers(
     for new, old in enumerate(kept):
         own = f"{prefix}{old}."
         result |= {f"{prefix}{new}.{name[len(own) :]}": a for name, a in weights.items() if name.startswith(own)}
-    return config.replace(n_layers=len(kept)), result
+    changes = {}
+    if config.experts is not None:
+        dense = sum(layer < config.experts.n_dense_layers for layer in kept)
+        changes["experts"] = dataclasses.replace(config.experts, n_dense_layers=dense)
+    return config.replace(n_layers=len(kept), **changes), result
 
 
 def least_change(hidden: Sequence[np.ndarray]) -> list[float]:
@@ -160,6 +170,16 @@ def check_not_quantized(model) -> None:
     """Raises ValueError for a quantised model: prune first, then quantise."""
     if model.quantization is not None:
         raise ValueError("a quantised model cannot be pruned: prune it first and quantise what is left")
+
+
+def _prunable(config):
+    """The names of the matrices that pruning changes."""
+    return [name for name, weight in weight_table(config).items() if weight.is_compressed]
+
+
+def _matrices(array):
+    """The one matrix of an array (in, out), or those of a stack (experts, in, out), as views."""
+    return array[None] if array.ndim == 2 else array
 
 
 def _keep(array, axes, sizes, n, kept):

@@ -26,9 +26,9 @@ def pack_weights(
     arrays = {}
     for name, weight in quantized_weights(config).items():
         array = weight_of(name)
-        if weight.is_matrix:
+        if weight.is_compressed:
             path = name.removesuffix(".weight")
-            packed = quantization.pack(name, array, gram_of(path))
+            packed = _pack(quantization, name, array, gram_of(path))
             arrays |= zip(array_names(path, quantization), packed, strict=True)
         else:
             arrays[name] = array
@@ -57,9 +57,11 @@ def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[st
     """The shape and type of every array of a quantised model: those of `array_names` instead of a matrix."""
     result: dict[str, tuple[tuple[int, ...], str]] = {}
     for name, weight in quantized_weights(config).items():
-        if weight.is_matrix:
+        if weight.is_compressed:
             names = array_names(name.removesuffix(".weight"), quantization)
-            result |= zip(names, quantization.shapes(*weight.shape), strict=True)
+            *experts, n_in, n_out = weight.shape
+            for own, (shape, dtype) in zip(names, quantization.shapes(n_in, n_out), strict=True):
+                result[own] = (*experts, *shape), dtype
         else:
             result[name] = weight.shape, "float32"
     return result
@@ -76,3 +78,11 @@ def quantized_weights(config: ModelConfig) -> dict[str, Weight]:
         (d_out, d_in), axes = table["embedding.token.weight"].shape, table["embedding.token.weight"].axes[::-1]
         table["head.weight"] = Weight("head.weight", (d_in, d_out), "head", "head", axes)
     return table
+
+
+def _pack(quantization, name, array, gram):
+    """The packed arrays of a matrix, or those of the matrices of experts, stacked."""
+    if array.ndim == 2:
+        return quantization.pack(name, array, gram)
+    packed = [quantization.pack(f"{name}[{expert}]", matrix, gram) for expert, matrix in enumerate(array)]
+    return [np.stack(parts) for parts in zip(*packed, strict=True)]

@@ -40,7 +40,7 @@ class Weighted:
         """The arrays of a quantised model, as `quantized_shapes` of `tfguide.compress.quantized` lists them."""
         arrays = {}
         for name, weight in quantized_weights(self.config).items():
-            if weight.is_matrix:
+            if weight.is_compressed:
                 path = name.removesuffix(".weight")
                 arrays |= zip(array_names(path, self.quantization), self.packed_of(path), strict=True)
             else:

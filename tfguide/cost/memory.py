@@ -37,8 +37,8 @@ def quantized_bytes(config: ModelConfig, quantization: Quantization, dtype: str 
     layers.
     """
     weights = quantized_weights(config).values()
-    packed = sum(quantization.weight_bytes(*weight.shape) for weight in weights if weight.is_matrix)
-    return int(packed + sum(weight.size for weight in weights if not weight.is_matrix) * dtype_bytes(dtype))
+    packed = sum(w.n_matrices * quantization.weight_bytes(*w.shape[-2:]) for w in weights if w.is_compressed)
+    return int(packed + sum(weight.size for weight in weights if not weight.is_compressed) * dtype_bytes(dtype))
 
 
 def block_bytes(config: ModelConfig, block_types: Mapping[str, str]) -> int:
@@ -53,7 +53,7 @@ def block_bytes(config: ModelConfig, block_types: Mapping[str, str]) -> int:
     for name, weight in table.items():
         kind = block_types.get(name, "F32")
         check_choice("a type of blocks", kind, tuple(NUMBERS))
-        block, row = BLOCK_TYPES[NUMBERS[kind]], weight.shape[0 if weight.is_matrix else -1]
+        block, row = BLOCK_TYPES[NUMBERS[kind]], weight.shape[-2 if weight.is_matrix else -1]
         if row % block.size:
             raise ValueError(f"{name!r} must have rows of a multiple of {block.size} numbers in type {kind}, got {row}")
         total += weight.size // block.size * block.n_bytes

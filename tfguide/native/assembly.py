@@ -77,7 +77,7 @@ def from_quantized(
     vectors = {name: to_float32(array) for name, array in others.items() if name != EMBEDDING}
     matrices = {}
     for name, weight in quantized_weights(config).items():
-        if weight.is_matrix:
+        if weight.is_compressed:
             path = name.removesuffix(".weight")
             packed, scale, *unit = (aligned(arrays[part]) for part in array_names(path, quantization))
             matrices[path] = Matrix.of_packed(packed, scale, *weight.shape, rounds, vectors.get(f"{path}.bias"), *unit)

@@ -12,6 +12,7 @@ from tfguide.reference.attention import (
     scaled_dot_product_attention,
 )
 from tfguide.reference.blocks import DecoderBlock, EncoderBlock
+from tfguide.reference.experts import MixtureOfExperts, clamped_swiglu, dense_mixture, route
 from tfguide.reference.feedforward import FeedForward, activate
 from tfguide.reference.models import (
     Decoder,
@@ -41,6 +42,7 @@ __all__ = [
     "EncoderDecoder",
     "FeedForward",
     "LayerNorm",
+    "MixtureOfExperts",
     "ModifiedAttention",
     "MultiHeadAttention",
     "RMSNorm",
@@ -49,6 +51,8 @@ __all__ = [
     "attention_maps",
     "attention_weights",
     "causal_mask",
+    "clamped_swiglu",
+    "dense_mixture",
     "forward",
     "from_weights",
     "generate",
@@ -60,6 +64,7 @@ __all__ = [
     "rms_norm",
     "rotary_angles",
     "rotate",
+    "route",
     "scaled_dot_product_attention",
     "sentence_embeddings",
     "sinusoidal_positions",

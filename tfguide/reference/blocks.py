@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfguide.checks.shapes import check_config, check_cross
 from tfguide.config import ModelConfig
 from tfguide.reference.attention import MultiHeadAttention
+from tfguide.reference.experts import MixtureOfExperts
 from tfguide.reference.feedforward import FeedForward
 from tfguide.reference.modified import ModifiedAttention
 from tfguide.reference.norms import make_norm
@@ -15,10 +16,11 @@ class EncoderBlock:
 
     `config.norm_placement`: "pre" normalises the input of a sublayer, "post" the sum after it, "both" the input and the
     output; with "parallel" both sublayers read the same normalised input (Chowdhery et al. 2022, section 2).
-    `config.residual_scale` multiplies the output of a sublayer. (B, T, D) to (B, T, D).
+    `config.residual_scale` multiplies the output of a sublayer. layer: which block of its stack it is, where layers
+    differ, as with experts. (B, T, D) to (B, T, D).
     """
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, layer: int = 0):
         check_config(config)
         self.placement, self.residual_scale = config.norm_placement, config.residual_scale
         self.self_attention_norm = make_norm(config)
@@ -27,7 +29,7 @@ class EncoderBlock:
             self.feed_forward_norm = make_norm(config)
         if self.placement == "both":
             self.self_attention_post_norm, self.feed_forward_post_norm = make_norm(config), make_norm(config)
-        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.activation, config.ffn_bias)
+        self.feed_forward = make_feed_forward(config, layer)
 
     def __call__(self, x, visible=None, bias=None, rotation=None, record=None):
         """x: (B, T, D); visible, bias, rotation: as in `MultiHeadAttention`.
@@ -70,8 +72,8 @@ class DecoderBlock(EncoderBlock):
     `visible` says what a position may see, and a model passes a causal mask. (B, T, D) to (B, T, D).
     """
 
-    def __init__(self, config: ModelConfig):
-        super().__init__(config)
+    def __init__(self, config: ModelConfig, layer: int = 0):
+        super().__init__(config, layer)
         self.crosses = config.kind == "encoder-decoder"
         if self.crosses:
             self.cross_attention_norm = make_norm(config)
@@ -106,3 +108,10 @@ def make_attention(config: ModelConfig):
     return ModifiedAttention(
         *sizes, *options, config.norm_eps if config.qk_norm else None, config.attention_softcap, config.attention_sinks
     )
+
+
+def make_feed_forward(config: ModelConfig, layer: int = 0):
+    """The feed-forward network of a layer, or its mixture of experts."""
+    if config.has_experts(layer):
+        return MixtureOfExperts(config.d_model, config.experts, config.activation, config.ffn_bias)
+    return FeedForward(config.d_model, config.d_ff, config.activation, config.ffn_bias)

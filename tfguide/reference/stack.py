@@ -45,7 +45,7 @@ class EncoderStack:
 
     def __init__(self, config: ModelConfig, n_layers: int):
         self.config = config
-        self.layers = [self._block(config) for _ in range(n_layers)]
+        self.layers = [self._block(config, layer) for layer in range(n_layers)]
         if config.positions == "relative":
             self.relative_bias = Embedding(config.relative_buckets, config.n_heads)
         if config.final_norm:
@@ -59,8 +59,8 @@ class EncoderStack:
             x = layer(x, visible, bias, rotation, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 
-    def _block(self, config):
-        return EncoderBlock(config)
+    def _block(self, config, layer):
+        return EncoderBlock(config, layer)
 
     def _position_terms(self, positions, slides=False):
         """The bias (1, H, T, T) on the scores and the angles of the heads, where the model has them.
@@ -96,5 +96,5 @@ class DecoderStack(EncoderStack):
             x = layer(x, visible, bias, rotation, memory, memory_visible, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 
-    def _block(self, config):
-        return DecoderBlock(config)
+    def _block(self, config, layer):
+        return DecoderBlock(config, layer)

@@ -14,6 +14,7 @@ from tfguide.tensorflow.attention import (
 from tfguide.tensorflow.blocks import DecoderBlock, EncoderBlock
 from tfguide.tensorflow.cache import Int4KVCache, KVCache, QuantizedKVCache, QuantizedStorage, SlidingCache, Storage
 from tfguide.tensorflow.checkpoints import load_checkpoint
+from tfguide.tensorflow.experts import MixtureOfExperts, clamped_swiglu, dense_mixture, route
 from tfguide.tensorflow.fast import CompiledDecoder, FastDecoder, accelerate
 from tfguide.tensorflow.feedforward import FeedForward, activate
 from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear
@@ -30,12 +31,13 @@ from tfguide.tensorflow.tiled import tiled_attention
 __all__ = [
     "BlockEmbedding", "BlockLinear", "CompiledDecoder", "Decoder", "DecoderBlock", "Encoder", "EncoderBlock",
     "EncoderDecoder", "FastDecoder", "FeedForward", "Int4KVCache", "KVCache", "LayerNorm", "Mask",
-    "ModifiedAttention", "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear", "QuantizedStorage", "RMSNorm",
-    "SlidingCache", "Storage", "accelerate", "activate", "alibi_bias", "attention_maps", "attention_weights",
-    "beam_search", "causal_mask", "from_weights", "fused_attention", "generate", "layer_changes", "layer_norm",
-    "load_checkpoint", "modified_attention", "modified_attention_weights", "padding_mask", "perplexity",
-    "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
-    "relative_bias", "rms_norm", "rotary_angles", "rotate", "save_checkpoint", "save_gguf",
-    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "softcap", "speculative_generate",
-    "stream", "tiled_attention", "to_weights",
+    "MixtureOfExperts", "ModifiedAttention", "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear",
+    "QuantizedStorage", "RMSNorm", "SlidingCache", "Storage", "accelerate", "activate", "alibi_bias",
+    "attention_maps", "attention_weights", "beam_search", "causal_mask", "clamped_swiglu", "dense_mixture",
+    "from_weights", "fused_attention", "generate", "layer_changes", "layer_norm", "load_checkpoint",
+    "modified_attention", "modified_attention_weights", "padding_mask", "perplexity", "pool_kv_heads",
+    "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
+    "relative_bias", "rms_norm", "rotary_angles", "rotate", "route", "save_checkpoint", "save_gguf",
+    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "softcap",
+    "speculative_generate", "stream", "tiled_attention", "to_weights",
 ]  # fmt: skip

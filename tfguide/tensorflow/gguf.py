@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide.checkpoints import Blocks
+from tfguide.tensorflow.experts import multiply
 
 
 class BlockLinear(keras.layers.Layer):
@@ -32,6 +33,32 @@ class BlockLinear(keras.layers.Layer):
     def kernel(self) -> tf.Tensor:
         """The dequantised weight, computed at each access: float32, (in, out) as in keras.layers.Dense."""
         return tf.transpose(_dequantised(self.blocks))
+
+
+class BlockStack(keras.layers.Layer):
+    """`BlockLinear` for each of n experts: blocks (n, out, in), bias (n, out) or None.
+
+    A call dequantises the weight of the one expert that it names, or, of numbers (N, k), those of all N k of them.
+    """
+
+    def __init__(self, blocks: Blocks, bias=None):
+        super().__init__(autocast=False)
+        self.blocks = blocks
+        self.bias = None if bias is None else np.array(bias, np.float32)
+        self.built = True
+
+    def call(self, x, expert):
+        """x: (N, in) to (N, out) by one expert, or (N, k, in) to (N, k, out) each by its own, expert (N, k)."""
+        expert = tf.convert_to_tensor(expert)
+        weight = _computed(lambda numbers: self.blocks.take(numbers), expert)
+        weight = tf.ensure_shape(weight, (*expert.shape, *self.blocks.shape[1:]))
+        y = multiply(tf.cast(x, tf.float32), tf.linalg.matrix_transpose(weight))
+        return tf.cast(y if self.bias is None else y + tf.gather(self.bias, expert), x.dtype)
+
+    @property
+    def weight(self) -> tf.Tensor:
+        """The dequantised weights, computed at each access: float32, (n, in, out)."""
+        return tf.linalg.matrix_transpose(_dequantised(self.blocks))
 
 
 class BlockEmbedding(keras.layers.Layer):

@@ -13,7 +13,7 @@ _leaving_out = contextvars.ContextVar("leaving_out", default=frozenset())
 
 def linear(d_in: int, d_out: int, bias: bool = True, dtype: str | None = None) -> keras.layers.Layer:
     """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out); dtype: default: that of the policy."""
-    if "matrices" in _leaving_out.get():
+    if leaves_out_matrices():
         return keras.layers.Identity()
     layer = keras.layers.Dense(d_out, use_bias=bias, dtype=dtype)
     layer.build((None, d_in))
@@ -27,6 +27,11 @@ def embedding(n_rows: int, d_model: int) -> keras.layers.Layer:
     layer = keras.layers.Embedding(n_rows, d_model)
     layer.build()
     return layer
+
+
+def leaves_out_matrices() -> bool:
+    """Whether layers are now built without their matrices: see `left_out`."""
+    return "matrices" in _leaving_out.get()
 
 
 @contextlib.contextmanager

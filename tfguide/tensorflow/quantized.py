@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 from tfguide.compress.packing import aligned
+from tfguide.tensorflow.experts import multiply
 
 
 class QuantizedLinear(keras.layers.Layer):
@@ -42,6 +43,41 @@ class QuantizedLinear(keras.layers.Layer):
     def kernel(self) -> tf.Tensor:
         """The dequantised weight, computed at each access: float32, (in, out) as in keras.layers.Dense."""
         return tf.constant(dequantize(self.packed, self.scale, self.d_out, self.d_in, self.unit))
+
+
+class QuantizedStack(keras.layers.Layer):
+    """`QuantizedLinear` for each of n experts; packed, scale, unit: with the experts along a first axis; bias (n, out).
+
+    A call dequantises the weight of the one expert that it names, or, in a graph, the weights of all.
+    """
+
+    def __init__(self, n: int, d_in: int, d_out: int, quantization: Quantization, packed, scale, bias=None, unit=None):
+        super().__init__(autocast=False)
+        units = [None] * n if unit is None else unit
+        self.layers = [
+            QuantizedLinear(d_in, d_out, quantization, packed[e], scale[e], None, units[e]) for e in range(n)
+        ]
+        self.bias = None if bias is None else np.array(bias, np.float32)
+        self.built = True
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The arrays of the weights, as `Quantization.parts` names them."""
+        return tuple(np.stack(parts) for parts in zip(*(layer.arrays for layer in self.layers), strict=True))
+
+    def call(self, x, expert):
+        """x: (N, in) to (N, out) by one expert, or (N, k, in) to (N, k, out) each by its own, expert (N, k)."""
+        if isinstance(expert, int):
+            y = self.layers[expert](x)
+        else:
+            rows = round_activations(x) if self.layers[0].quantization.activation_bits else x
+            y = tf.cast(multiply(tf.cast(rows, tf.float32), tf.gather(self.weight, expert)), x.dtype)
+        return y if self.bias is None else tf.cast(tf.cast(y, tf.float32) + tf.gather(self.bias, expert), x.dtype)
+
+    @property
+    def weight(self) -> tf.Tensor:
+        """The dequantised weights, computed at each access: float32, (n, in, out)."""
+        return tf.stack([layer.kernel for layer in self.layers])
 
 
 def round_activations(x: tf.Tensor) -> tf.Tensor:

@@ -50,7 +50,7 @@ class EncoderStack(keras.layers.Layer):
     def __init__(self, config: ModelConfig, n_layers: int):
         super().__init__(autocast=False)
         self.config = config
-        self.layers = [self._block(config) for _ in range(n_layers)]
+        self.layers = [self._block(config, layer) for layer in range(n_layers)]
         if config.positions == "relative":
             self.relative_bias = embedding(config.relative_buckets, config.n_heads)
         if config.final_norm:
@@ -63,8 +63,8 @@ class EncoderStack(keras.layers.Layer):
             x = layer(x, **terms, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 
-    def _block(self, config):
-        return EncoderBlock(config)
+    def _block(self, config, layer):
+        return EncoderBlock(config, layer)
 
     def block_terms(self, positions, valid=None):
         """What each block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
@@ -139,5 +139,5 @@ class DecoderStack(EncoderStack):
             mask = Mask(mask.visible & padding_mask(valid), "padding")
         return mask
 
-    def _block(self, config):
-        return DecoderBlock(config)
+    def _block(self, config, layer):
+        return DecoderBlock(config, layer)

@@ -13,9 +13,9 @@ from tfguide.checkpoints import Blocks
 from tfguide.compress import Quantization, weighted
 from tfguide.compress.quantized import array_names, quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear
+from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear, BlockStack
 from tfguide.tensorflow.linear import embedding, left_out
-from tfguide.tensorflow.quantized import QuantizedLinear
+from tfguide.tensorflow.quantized import QuantizedLinear, QuantizedStack
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.weights import check_dtype, check_weights, weight_shapes, weight_table
 
@@ -35,7 +35,7 @@ class Weighted(weighted.Weighted):
         return {
             name: layer.blocks.block_type
             for name, layer in layers.items()
-            if isinstance(layer, (BlockLinear, BlockEmbedding)) and name.endswith(".weight")
+            if isinstance(layer, (BlockLinear, BlockStack, BlockEmbedding)) and name.endswith(".weight")
         }
 
     def weight_of(self, name: str) -> np.ndarray:
@@ -72,9 +72,10 @@ class Weighted(weighted.Weighted):
         self.quantization, packed = quantization, set()
         for name, weight in quantized_weights(self.config).items():
             path, _, _ = name.rpartition(".")
-            if weight.is_matrix:
+            if weight.is_compressed:
                 matrix, scale, *unit = (arrays[own] for own in array_names(path, quantization))
-                layer = QuantizedLinear(*weight.shape, quantization, matrix, scale, arrays.get(f"{path}.bias"), *unit)
+                kind = QuantizedStack if weight.is_routed else QuantizedLinear
+                layer = kind(*weight.shape, quantization, matrix, scale, arrays.get(f"{path}.bias"), *unit)
                 parent, _, own = path.rpartition(".")
                 setattr(layer_of(self, parent), own, layer)
                 packed.add(path)
@@ -87,12 +88,14 @@ class Weighted(weighted.Weighted):
         for name, array in arrays.items():
             path, _, _ = name.rpartition(".")
             parent, _, own = path.rpartition(".")
-            layer = layer_of(self, path)
-            if isinstance(array, Blocks):
-                is_matrix = weight_table(self.config)[name].is_matrix
-                layer = BlockLinear(array, arrays.get(f"{path}.bias")) if is_matrix else BlockEmbedding(array)
+            layer, weight = layer_of(self, path), weight_table(self.config)[name]
+            if isinstance(array, Blocks) and weight.role == "router":
+                variable_of(self, name).assign(array.dequantised().T)
+            elif isinstance(array, Blocks):
+                kind = BlockStack if weight.is_routed else BlockLinear
+                layer = kind(array, arrays.get(f"{path}.bias")) if weight.is_matrix else BlockEmbedding(array)
                 setattr(layer_of(self, parent), own, layer)
-            elif not isinstance(layer, BlockLinear):  # which holds its bias
+            elif not isinstance(layer, (BlockLinear, BlockStack)):  # which hold their bias
                 if isinstance(layer, keras.layers.Identity):  # a table that was left out
                     setattr(layer_of(self, parent), own, embedding(*array.shape))
                 variable_of(self, name).assign(array)

@@ -12,6 +12,7 @@ from tfguide.torch.attention import MultiHeadAttention, attention_weights, fused
 from tfguide.torch.blocks import DecoderBlock, EncoderBlock
 from tfguide.torch.cache import Int4KVCache, KVCache, QuantizedKVCache, QuantizedStorage, SlidingCache, Storage
 from tfguide.torch.checkpoints import load_checkpoint
+from tfguide.torch.experts import MixtureOfExperts, clamped_swiglu, dense_mixture, route
 from tfguide.torch.fast import CompiledDecoder, FastDecoder, accelerate
 from tfguide.torch.feedforward import FeedForward, activate
 from tfguide.torch.gguf import BlockEmbedding, BlockLinear
@@ -28,12 +29,13 @@ from tfguide.torch.tiled import tiled_attention
 __all__ = [
     "BlockEmbedding", "BlockLinear", "CompiledDecoder", "Decoder", "DecoderBlock", "Encoder", "EncoderBlock",
     "EncoderDecoder", "FastDecoder", "FeedForward", "Int4KVCache", "KVCache", "LayerNorm", "Mask",
-    "ModifiedAttention", "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear", "QuantizedStorage", "RMSNorm",
-    "SlidingCache", "Storage", "accelerate", "activate", "alibi_bias", "attention_maps", "attention_weights",
-    "beam_search", "causal_mask", "from_weights", "fused_attention", "generate", "layer_changes", "layer_norm",
-    "load_checkpoint", "modified_attention", "modified_attention_weights", "padding_mask", "perplexity",
-    "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
-    "relative_bias", "rms_norm", "rotary_angles", "rotate", "save_checkpoint", "save_gguf",
-    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "softcap", "speculative_generate",
-    "stream", "tiled_attention", "to_weights",
+    "MixtureOfExperts", "ModifiedAttention", "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear",
+    "QuantizedStorage", "RMSNorm", "SlidingCache", "Storage", "accelerate", "activate", "alibi_bias",
+    "attention_maps", "attention_weights", "beam_search", "causal_mask", "clamped_swiglu", "dense_mixture",
+    "from_weights", "fused_attention", "generate", "layer_changes", "layer_norm", "load_checkpoint",
+    "modified_attention", "modified_attention_weights", "padding_mask", "perplexity", "pool_kv_heads",
+    "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
+    "relative_bias", "rms_norm", "rotary_angles", "rotate", "route", "save_checkpoint", "save_gguf",
+    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "softcap",
+    "speculative_generate", "stream", "tiled_attention", "to_weights",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from torch import nn
 from tfguide.checks.shapes import check_config, check_cross
 from tfguide.config import ModelConfig
 from tfguide.torch.attention import MultiHeadAttention
+from tfguide.torch.experts import MixtureOfExperts
 from tfguide.torch.feedforward import FeedForward
 from tfguide.torch.modified import ModifiedAttention
 from tfguide.torch.norms import make_norm
@@ -17,10 +18,11 @@ class EncoderBlock(nn.Module):
 
     `config.norm_placement`: "pre" normalises the input of a sublayer, "post" the sum after it, "both" the input and the
     output, and "parallel" gives both sublayers the same normalised input (Chowdhery et al. 2022, section 2).
-    `config.residual_scale` multiplies the output of a sublayer. (B, T, D) to (B, T, D).
+    `config.residual_scale` multiplies the output of a sublayer. layer: which block of its stack it is, where layers
+    differ, as with experts. (B, T, D) to (B, T, D).
     """
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, layer: int = 0):
         super().__init__()
         check_config(config)
         self.placement, self.residual_scale = config.norm_placement, config.residual_scale
@@ -30,9 +32,7 @@ class EncoderBlock(nn.Module):
             self.feed_forward_norm = make_norm(config)
         if self.placement == "both":
             self.self_attention_post_norm, self.feed_forward_post_norm = make_norm(config), make_norm(config)
-        self.feed_forward = FeedForward(
-            config.d_model, config.d_ff, config.activation, config.ffn_bias, wide=config.positions == "relative"
-        )
+        self.feed_forward = make_feed_forward(config, layer)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x, visible=None, bias=None, rotation=None, record=None):
@@ -80,8 +80,8 @@ class DecoderBlock(EncoderBlock):
     `visible` says what a position may see, and a model passes a causal mask. (B, T, D) to (B, T, D).
     """
 
-    def __init__(self, config: ModelConfig):
-        super().__init__(config)
+    def __init__(self, config: ModelConfig, layer: int = 0):
+        super().__init__(config, layer)
         self.crosses = config.kind == "encoder-decoder"
         if self.crosses:
             self.cross_attention_norm = make_norm(config)
@@ -124,3 +124,11 @@ def make_attention(config: ModelConfig):
         return MultiHeadAttention(*sizes, *options)
     norm_eps = config.norm_eps if config.qk_norm else None
     return ModifiedAttention(*sizes, *options, norm_eps, config.attention_softcap, config.attention_sinks)
+
+
+def make_feed_forward(config: ModelConfig, layer: int = 0):
+    """The feed-forward network of a layer, or its mixture of experts."""
+    wide = config.positions == "relative"
+    if config.has_experts(layer):
+        return MixtureOfExperts(config.d_model, config.experts, config.activation, config.ffn_bias, wide)
+    return FeedForward(config.d_model, config.d_ff, config.activation, config.ffn_bias, wide)

@@ -55,7 +55,7 @@ class _Observer:
     def read_block(self, index: int) -> dict[str, np.ndarray]:
         """X^T X of the inputs of one block's layers, by their paths; blocks are read in order."""
         path = f"{self._name}.layers.{index}"
-        block, observed = self._observed(path)
+        block, observed = self._observed(path, index)
         self._states = [block(x, **self._terms[index]) for x in self._states]
         return {f"{path}.{own}": to_float32(layer.gram) for own, layer in observed.items()}
 
@@ -69,17 +69,17 @@ class _Observer:
             head(self.stack.final_norm(x) if self._model.config.final_norm else x)
         return {"head": to_float32(head.gram)}
 
-    def _observed(self, path):
+    def _observed(self, path, index):
         """A copy of a block that shares its layers, and those of its layers that are observed, by their paths."""
         config, theirs = self._model.config, self._model.get_submodule(path)
         with left_out():
-            block = type(theirs)(config).eval()
+            block = type(theirs)(config, index).eval()
         observed = {}
         if config.attention_sinks:
             block.self_attention.sinks = theirs.self_attention.sinks
         for own in dict.fromkeys(name.removeprefix(f"{path}.").rpartition(".")[0] for name in _names(config, path)):
             layer = theirs.get_submodule(own)
-            if own in observed_layers(config):
+            if own in observed_layers(config, index):
                 d_in = weight_table(config)[f"{path}.{own}.weight"].shape[0]
                 layer = observed[own] = ObservedLinear(layer, d_in)
             parent, _, last = own.rpartition(".")

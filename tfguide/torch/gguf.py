@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tfguide.checkpoints import Blocks
+from tfguide.torch.experts import multiply
 
 
 class BlockLinear(nn.Module):
@@ -29,6 +30,29 @@ class BlockLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The dequantised weight, computed at each access: float32, (out, in) as in nn.Linear."""
+        return torch.from_numpy(self.blocks.dequantised())
+
+
+class BlockStack(nn.Module):
+    """`BlockLinear` for each of n experts: blocks (n, out, in), bias (n, out) or None.
+
+    A call dequantises the weight of the one expert that it names, or, of numbers (N, k), those of all N k of them.
+    """
+
+    def __init__(self, blocks: Blocks, bias=None):
+        super().__init__()
+        self.blocks = blocks
+        self.register_buffer("bias", None if bias is None else torch.tensor(bias, dtype=torch.float32))
+
+    def forward(self, x, expert):
+        """x: (N, in) to (N, out) by one expert, or (N, k, in) to (N, k, out) each by its own, expert (N, k)."""
+        numbers = expert if isinstance(expert, int) else expert.cpu().numpy()
+        y = multiply(x.float(), torch.from_numpy(self.blocks.take(numbers)).to(x.device))
+        return (y if self.bias is None else y + self.bias[expert]).to(x.dtype)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dequantised weights, computed at each access: float32, (n, out, in)."""
         return torch.from_numpy(self.blocks.dequantised())
 
 

@@ -49,7 +49,7 @@ class EncoderStack(nn.Module):
     def __init__(self, config: ModelConfig, n_layers: int):
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(self._block(config) for _ in range(n_layers))
+        self.layers = nn.ModuleList(self._block(config, layer) for layer in range(n_layers))
         if config.positions == "relative":
             self.relative_bias = nn.Embedding(config.relative_buckets, config.n_heads)
         if config.final_norm:
@@ -61,8 +61,8 @@ class EncoderStack(nn.Module):
             x = layer(x, **terms, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 
-    def _block(self, config):
-        return EncoderBlock(config)
+    def _block(self, config, layer):
+        return EncoderBlock(config, layer)
 
     def block_terms(self, positions, valid=None):
         """What each block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
@@ -137,5 +137,5 @@ class DecoderStack(EncoderStack):
             mask = Mask(mask.visible & padding_mask(valid), "padding")
         return mask
 
-    def _block(self, config):
-        return DecoderBlock(config)
+    def _block(self, config, layer):
+        return DecoderBlock(config, layer)

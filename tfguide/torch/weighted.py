@@ -13,9 +13,9 @@ from tfguide.checkpoints import Blocks
 from tfguide.compress import Quantization, weighted
 from tfguide.compress.quantized import array_names, quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.torch.gguf import BlockEmbedding, BlockLinear
+from tfguide.torch.gguf import BlockEmbedding, BlockLinear, BlockStack
 from tfguide.torch.linear import left_out
-from tfguide.torch.quantized import QuantizedLinear
+from tfguide.torch.quantized import QuantizedLinear, QuantizedStack
 from tfguide.torch.tensors import to_float32
 from tfguide.weights import check_dtype, check_weights, stays_float32, weight_shapes, weight_table
 
@@ -46,7 +46,7 @@ class Weighted(weighted.Weighted):
         return {
             name: layer.blocks.block_type
             for name, layer in layers.items()
-            if isinstance(layer, (BlockLinear, BlockEmbedding)) and name.endswith(".weight")
+            if isinstance(layer, (BlockLinear, BlockStack, BlockEmbedding)) and name.endswith(".weight")
         }
 
     def weight_of(self, name: str) -> np.ndarray:
@@ -55,7 +55,7 @@ class Weighted(weighted.Weighted):
             return to_float32(self.embedding.token.weight).T
         path, attribute = name.rsplit(".", 1)
         array = to_float32(getattr(self.get_submodule(path), attribute))
-        return array.T if weight_table(self.config)[name].is_matrix else array  # PyTorch keeps (out, in)
+        return array.swapaxes(-2, -1) if weight_table(self.config)[name].is_matrix else array  # here (out, in)
 
     def packed_of(self, path: str) -> tuple[np.ndarray, ...]:
         """The arrays of a quantised linear layer, as `Quantization.parts` names them."""
@@ -76,8 +76,9 @@ class Weighted(weighted.Weighted):
         dtype = self.dtype_name
         for name in weight_shapes(self.config):
             path, attribute = name.rsplit(".", 1)
+            is_matrix = weight_table(self.config)[name].is_matrix
             layer = self.get_submodule(path)
-            array = weights[name].T if isinstance(layer, nn.Linear) else weights[name]  # nn.Linear keeps (out, in)
+            array = weights[name].swapaxes(-2, -1) if is_matrix else weights[name]  # nn.Linear keeps (out, in)
             kept = torch.float32 if stays_float32(self.config, name, dtype) else getattr(torch, dtype)
             tensor = torch.empty(array.shape)  # PyTorch's memory begins at a cache line, NumPy's may not
             np.copyto(tensor.numpy(), array)
@@ -89,13 +90,16 @@ class Weighted(weighted.Weighted):
         self.quantization, dtype = quantization, self.dtype
         for name, weight in quantized_weights(self.config).items():
             path, attribute = name.rsplit(".", 1)
-            if weight.is_matrix:
+            if weight.is_compressed:
                 packed, scale, *unit = (arrays[own] for own in array_names(path, quantization))
-                layer = QuantizedLinear(*weight.shape, quantization, packed, scale, arrays.get(f"{path}.bias"), *unit)
+                kind = QuantizedStack if weight.is_routed else QuantizedLinear
+                layer = kind(*weight.shape, quantization, packed, scale, arrays.get(f"{path}.bias"), *unit)
                 parent, _, own = path.rpartition(".")
                 setattr(self.get_submodule(parent), own, layer)
-            elif not isinstance(self.get_submodule(path), QuantizedLinear):  # which holds its bias
-                tensor = torch.tensor(arrays[name], dtype=dtype)
+            elif not isinstance(self.get_submodule(path), (QuantizedLinear, QuantizedStack)):  # which hold their bias
+                array = arrays[name].swapaxes(-2, -1) if weight.is_matrix else arrays[name]
+                kept = torch.float32 if stays_float32(self.config, name, self.dtype_name) else dtype
+                tensor = torch.tensor(array, dtype=kept)
                 setattr(self.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))
         return self.eval()
 
@@ -104,11 +108,13 @@ class Weighted(weighted.Weighted):
         for name, array in arrays.items():
             path, attribute = name.rsplit(".", 1)
             parent, _, own = path.rpartition(".")
-            if isinstance(array, Blocks):
-                is_matrix = weight_table(self.config)[name].is_matrix
-                layer = BlockLinear(array, arrays.get(f"{path}.bias")) if is_matrix else BlockEmbedding(array)
+            weight = weight_table(self.config)[name]
+            if isinstance(array, Blocks) and weight.role != "router":
+                kind = BlockStack if weight.is_routed else BlockLinear
+                layer = kind(array, arrays.get(f"{path}.bias")) if weight.is_matrix else BlockEmbedding(array)
                 setattr(self.get_submodule(parent), own, layer)
-            elif not isinstance(self.get_submodule(path), BlockLinear):  # which holds its bias
+            elif not isinstance(self.get_submodule(path), (BlockLinear, BlockStack)):  # which hold their bias
+                array = array.dequantised() if isinstance(array, Blocks) else array
                 tensor = torch.tensor(array, dtype=torch.float32)
                 setattr(self.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))
         return self.eval()

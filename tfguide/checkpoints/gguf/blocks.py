@@ -61,20 +61,21 @@ NUMBERS = {block.name: number for number, block in BLOCK_TYPES.items()}
 class Blocks:
     """A matrix as rows of blocks, (out, in): each row has the weights of one output, or is the vector of one token.
 
-    block_type: one of BLOCK_TYPES by name. shape: (out, in). data: uint8 (out, bytes), most often mapped from a file.
+    The matrices of experts are stacked, (experts, out, in). block_type: one of BLOCK_TYPES by name. shape: (out, in).
+    data: uint8 (out, bytes), most often mapped from a file.
     Raises ValueError for an unknown type, and for data of another type or shape.
     """
 
     block_type: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     data: np.ndarray
 
     def __post_init__(self):
         check_choice("block_type", self.block_type, tuple(NUMBERS))
-        block, (d_out, d_in) = BLOCK_TYPES[NUMBERS[self.block_type]], self.shape
+        block, (*rows, d_in) = BLOCK_TYPES[NUMBERS[self.block_type]], self.shape
         if d_in % block.size:
             raise ValueError(f"rows must be a multiple of {block.size} numbers in type {block.name}, got {d_in}")
-        expected = d_out, d_in // block.size * block.n_bytes
+        expected = *rows, d_in // block.size * block.n_bytes
         if self.data.dtype != np.uint8 or self.data.shape != expected:
             raise ValueError(
                 f"data must be uint8 {expected} for {self.shape} numbers in type {block.name}, got {self.data.dtype} "
@@ -86,7 +87,7 @@ class Blocks:
         return dequantise(self.data, self.block_type)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """The numbers of some rows, by their integers (...): (..., in), float32. Raises as `dequantised`."""
+        """The numbers of some rows, or of matrices of a stack, by their integers (...). Raises as `dequantised`."""
         return dequantise(self.data[rows], self.block_type)
 
     @property

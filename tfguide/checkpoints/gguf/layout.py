@@ -30,7 +30,7 @@ class Place:
 
     def shape(self, weight: Weight) -> tuple[int, ...]:
         """The shape of the whole tensor."""
-        first, *rest = weight.shape[::-1] if weight.is_matrix else weight.shape
+        first, *rest = rows_shape(weight)
         return (first if self.height is None else self.height, *rest)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
@@ -57,6 +57,11 @@ def fused(heights: Mapping[str, int], theirs: str, bias: bool = True) -> Iterato
     for ours, size in heights.items():
         yield from linear(ours, theirs, bias, rows=range(first, first + size), height=height)
         first += size
+
+
+def rows_shape(weight: Weight) -> tuple[int, ...]:
+    """The shape of a weight as rows: a matrix is (out, in), those of experts are (experts, out, in)."""
+    return (*weight.shape[:-2], weight.shape[-1], weight.shape[-2]) if weight.is_matrix else weight.shape
 
 
 def read_arrays(config: ModelConfig, architecture: ModuleType, file: GgufFile) -> dict[str, Blocks | np.ndarray]:
@@ -93,7 +98,9 @@ def gguf_array(
 ) -> np.ndarray:
     """A tensor to write from its canonical weights: float32, contiguous."""
     table = weight_table(config)
-    rows = [places[name].put(weights[name].T if table[name].is_matrix else weights[name]) for name in names]
+    rows = [
+        places[name].put(weights[name].swapaxes(-2, -1) if table[name].is_matrix else weights[name]) for name in names
+    ]
     return np.ascontiguousarray(rows[0] if len(rows) == 1 else np.concatenate(rows), np.float32)
 
 
@@ -109,8 +116,7 @@ def _tensor(ours, place, weight, file) -> GgufTensor:
 
 def _array(place, weight, tensor):
     if weight.is_matrix or weight.role == "embedding":
-        shape = weight.shape[::-1] if weight.is_matrix else weight.shape
-        return Blocks(tensor.block_type, shape, place.take(tensor.data))
+        return Blocks(tensor.block_type, rows_shape(weight), place.take(tensor.data))
     if len(tensor.shape) == 1:
         return place.take(tensor.dequantised())
     return dequantise(place.take(tensor.data), tensor.block_type)

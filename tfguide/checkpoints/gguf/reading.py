@@ -41,7 +41,7 @@ def read_gguf(path: str | os.PathLike, ignore: Sequence[str] = ()) -> tuple[Mode
     for name in list(arrays):
         array = arrays.pop(name)
         rows = array.dequantised() if isinstance(array, Blocks) else array
-        weights[name] = rows.T if table[name].is_matrix else rows
+        weights[name] = rows.swapaxes(-2, -1) if table[name].is_matrix else rows
     return config, weights
 
 

@@ -150,7 +150,7 @@ def _threads():
 
 def _linear_layers(model):
     """The linear layers whose weights `quantized_weights` lists, by their names in the model."""
-    names = (name for name, weight in quantized_weights(model.config).items() if weight.is_matrix)
+    names = (name for name, weight in quantized_weights(model.config).items() if weight.is_compressed)
     has_head = model.quantization is not None or not model.config.tied_head
     paths = (name.removesuffix(".weight") for name in names if has_head or name != "head.weight")
     return {path: layer_of(model, path) for path in paths}

@@ -26,6 +26,7 @@ GEMMA3 = LLAMA | dict(
     layer_types=["sliding_attention", "full_attention", "sliding_attention"],
 )  # fmt: skip
 PHI3 = QWEN2 | dict(pad_token_id=None, eos_token_id=7)
+QWEN3_MOE = LLAMA | dict(num_experts=7, num_experts_per_tok=3, moe_intermediate_size=12)  # multiples of 16 bytes
 T5 = dict(
     vocab_size=37, d_model=22, d_kv=5, d_ff=34, num_heads=3, num_layers=2, num_decoder_layers=3,
     relative_attention_num_buckets=8, relative_attention_max_distance=11, decoder_start_token_id=3,
@@ -140,6 +141,27 @@ CASES = {
             sliding_window=5,
             tie_word_embeddings=True,
             hidden_act="gelu_new",
+        ),
+    ),
+    "mixtral": ("MixtralForCausalLM", LLAMA | dict(num_local_experts=5, num_experts_per_tok=2, intermediate_size=20)),
+    "mixtral-window-tied": (
+        "MixtralForCausalLM",
+        LLAMA
+        | dict(
+            num_local_experts=3,
+            intermediate_size=28,
+            sliding_window=5,
+            tie_word_embeddings=True,
+            hidden_act="gelu",
+            head_dim=None,
+        ),
+    ),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", QWEN3_MOE),
+    "qwen3_moe-dense-biases": (
+        "Qwen3MoeForCausalLM",
+        QWEN3_MOE
+        | dict(
+            mlp_only_layers=[0], attention_bias=True, norm_topk_prob=True, use_sliding_window=True, sliding_window=5
         ),
     ),
     "t5-1.0": ("T5ForConditionalGeneration", T5),

@@ -20,7 +20,7 @@ torch, transformers = hf.torch, hf.transformers
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-3",
     "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "qwen3": "qwen3",
-    "gemma3_text": "gemma3_text", "t5": "t5-gelu",
+    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe", "t5": "t5-gelu",
 }  # fmt: skip
 
 # What the classes ask of a configuration and no config.json says with an effect on a result.
@@ -36,8 +36,8 @@ MACHINERY = {
     "vision_aspect_ratio", "vision_feature_layer", "vision_feature_select_strategy",
 }  # fmt: skip
 # Asked of every configuration, but used by models with rotary positions only.
-WINDOWED = ("mistral", "qwen2", "qwen3", "gemma3_text")  # whose caches have no chunks
-ROTATED = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
+WINDOWED = ("mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3_text")  # whose caches have no chunks
+ROTATED = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3_text", "phi3")
 ROTARY = {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"}
 
 
@@ -125,7 +125,7 @@ HARMLESS = {
 
 def harmless(family):
     """Values that change nothing in this family, which may have a window, and kinds of layers with caches of theirs."""
-    without = ("sliding_window", "layer_types") if family in ("mistral", "gemma3_text") else ()
+    without = ("sliding_window", "layer_types") if family in ("mistral", "mixtral", "gemma3_text") else ()
     return {key: value for key, value in HARMLESS.items() if key not in without}
 
 

@@ -1,12 +1,13 @@
 """A folder is read into a configuration and weights that compute what transformers computes from it."""
 
 import json
+import shutil
 import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import tfguide
 import tfguide.reference as ref
@@ -348,3 +349,22 @@ class TestTokens:
         hf.edit_config(folder, pad_token_id=token)
         with pytest.warns(UserWarning, match=f"pad_token_id={token}"):
             assert read_checkpoint(folder)[0].pad_token_id is None
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe-dense-biases"])
+def test_experts_in_one_tensor_are_those_in_tensors_of_their_own(name, saved, tmp_path):
+    """transformers 5 computes with all experts of a layer in one tensor, and writes them one by one."""
+    folder = saved(name)
+    apart = read_checkpoint(folder)
+    stacked = {key: value.numpy() for key, value in hf.make(name).state_dict().items()}
+    assert any(array.ndim == 3 for array in stacked.values())
+    (tmp_path / "m").mkdir()
+    shutil.copy(folder / "config.json", tmp_path / "m")
+    save_file(stacked, tmp_path / "m" / "model.safetensors")
+    config, weights = read_checkpoint(tmp_path / "m")
+    assert config == apart[0]
+    assert weights.keys() == apart[1].keys()
+    assert all((weights[key] == array).all() for key, array in apart[1].items())
+    hf.edit_tensors(folder, lambda arrays: arrays.pop(next(key for key in arrays if ".experts.1." in key)))
+    with pytest.raises(ValueError, match=r"missing tensor 'layers\..*experts\.1\.w?.*' of shape .*\[1\]"):
+        read_checkpoint(folder)

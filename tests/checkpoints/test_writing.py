@@ -39,7 +39,7 @@ CONFIGS = {
 # A family is written for each preset that has its name, unless parts of it have no layers.
 PRESETS = [
     name for name, fields in tfguide.PRESETS.items()
-    if name.replace("-", "").startswith(tuple(FAMILIES)) and not {"experts", "latent"} & set(fields)
+    if name.replace("-", "").startswith(tuple(FAMILIES)) and "latent" not in fields
 ]  # fmt: skip
 WEIGHTS, OTHER_WEIGHTS = random_weights(GPT2), random_weights(OTHER, seed=1)
 
@@ -132,7 +132,7 @@ ANOTHER = dict(
     attention_scale=0.7, embedding_scale=3.0, logit_scale=3.0,
     activation="geglu", pad_token_id=9, bos_token_id=9, eos_token_id=9, decoder_start_token_id=9,
     latent=tfguide.LatentAttention(kv_rank=4, d_nope=2, d_rope=2, d_value=2),
-    experts=tfguide.Experts(n_experts=4, per_token=2, d_expert=5),
+    experts=tfguide.Experts(n_experts=4, per_token=2, d_expert=34),  # as wide as the network of each family
     d_model=30, d_head=14, d_ff=8, n_heads=15, n_kv_heads=1, n_layers=4, n_encoder_layers=5, vocab_size=41,
 )  # fmt: skip
 

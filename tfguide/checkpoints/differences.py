@@ -32,6 +32,8 @@ def _without_effect(config) -> set[str]:
         fields |= {"rope_theta"}
     if config.positions != "relative":
         fields |= {"relative_buckets", "relative_max_distance"}
+    if config.experts is not None and config.experts.n_dense_layers == 0:
+        fields |= {"d_ff"}
     return fields
 
 

@@ -33,14 +33,27 @@ class Place:
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the whole tensor, from that of the canonical weight."""
         shape = shape if self.width is None else (*shape[:-1], self.width)
-        return shape[::-1] if self.transposed else shape
+        return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
     def take(self, stored: np.ndarray) -> np.ndarray:
         """The view of a stored tensor that holds the numbers of the canonical weight, without `plus`."""
-        whole = stored.T if self.transposed else stored
+        whole = stored.swapaxes(-2, -1) if self.transposed else stored
         if self.columns is None:
             return whole
         return whole[..., self.columns.start : self.columns.stop : self.columns.step]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where the stacked weight of experts (experts, in, out) lies: a tensor for each, which is written, or `whole`."""
+
+    places: tuple[Place, ...]
+    whole: Place
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a file may hold."""
+        return (*(place.name for place in self.places), self.whole.name)
 
 
 @dataclass(frozen=True)
@@ -67,9 +80,38 @@ class Stored:
         """
         view = self.mapped()
         if keeps_order and self.place.transposed:
-            return to_float32(self.tensor, view.T).T
+            return to_float32(self.tensor, view.swapaxes(-2, -1)).swapaxes(-2, -1)
         array = to_float32(self.tensor, view)
         return array + np.float32(self.place.plus) if self.place.plus else array
+
+
+@dataclass(frozen=True)
+class StoredStack:
+    """The stacked weight of experts in a file, not read yet: a tensor for each, and their places."""
+
+    tensors: tuple[Tensor, ...]
+    places: tuple[Place, ...]
+
+    @property
+    def dtype(self) -> str:
+        """The type in which the file holds it; "float32" where the experts differ."""
+        dtypes = {DTYPE_NAMES[tensor.dtype] for tensor in self.tensors}
+        return dtypes.pop() if len(dtypes) == 1 else "float32"
+
+    def mapped(self) -> np.ndarray:
+        """The stored numbers (experts, in, out): a copy, since they lie apart; bfloat16 as its bits, uint16."""
+        return np.stack([place.take(t.stored()) for t, place in zip(self.tensors, self.places, strict=True)])
+
+    def to_float32(self, keeps_order: bool = False) -> np.ndarray:
+        """The weight as a float32 array of its own. Raises ValueError for float64 beyond the largest float32.
+
+        keeps_order: matrices that the file holds as (out, in) are a view of an array in this order.
+        """
+        views = [place.take(tensor.stored()) for tensor, place in zip(self.tensors, self.places, strict=True)]
+        if not keeps_order:
+            return np.stack([to_float32(tensor, view) for tensor, view in zip(self.tensors, views, strict=True)])
+        rows = [to_float32(tensor, view.T) for tensor, view in zip(self.tensors, views, strict=True)]
+        return np.stack(rows).swapaxes(1, 2)
 
 
 def linear(ours: str, theirs: str, bias: bool = True, transposed: bool = True) -> Iterator[tuple[str, Place]]:
@@ -111,7 +153,7 @@ def plain_names(tensors: Mapping[str, Tensor], plain: Callable[[str], str]) -> d
 
 def find_weights(
     config: ModelConfig, family: ModuleType, tensors: Mapping[str, Tensor], where: str
-) -> dict[str, Stored]:
+) -> dict[str, Stored | StoredStack]:
     """The canonical weights of a configuration in their files, from tensors by their plain names.
 
     Every name, shape and type is checked before a number is read. Raises ValueError that names file and tensor.
@@ -121,35 +163,57 @@ def find_weights(
             raise ValueError(f"{where}: {field}={getattr(config, field)}, but there are only {len(tensors)} tensors")
     places = family.places(config)
     _check_names(family, places, tensors)
-    return {
-        name: Stored(_source(name, places[name], shape, tensors, where), places[name])
-        for name, shape in weight_shapes(config).items()
-    }
+    shapes = weight_shapes(config).items()
+    return {name: _stored(name, places[name], shape, tensors, where) for name, shape in shapes}
 
 
 def hf_tensors(config: ModelConfig, family: ModuleType) -> dict[str, tuple[tuple[int, ...], list[str]]]:
-    """The tensors to write: by name, the shape of each and the canonical weights that it is made of, in order."""
-    places, tensors = family.places(config), {}
-    for ours, shape in weight_shapes(config).items():
-        place = places[ours]
+    """The tensors to write: by name, the shape of each and the canonical weights that it is made of, in order.
+
+    Those of an expert, where it has tensors of its own, are NAME[e].
+    """
+    places, shapes, tensors = family.places(config), weight_shapes(config), {}
+    for ours, place in one_by_one({name: places[name] for name in shapes}).items():
+        name, _, expert = ours.partition("[")
+        shape = shapes[name][1:] if expert else shapes[name]
         tensors.setdefault(place.name, (place.shape(shape), []))[1].append(ours)
     return tensors
 
 
 def hf_array(places: Mapping[str, Place], weights: Mapping[str, np.ndarray], names: list[str]) -> np.ndarray:
-    """A tensor to write from its canonical weights: float32, contiguous; a copy only where it must be one."""
-    place, weight = places[names[0]], weights[names[0]]
+    """A tensor to write from its canonical weights, by the names of `hf_tensors`: float32, contiguous.
+
+    It is a copy only where it must be one.
+    """
+    place, weight = places[names[0]], part_of(weights, names[0])
     if place.columns is None and not place.plus:
-        return np.ascontiguousarray(weight.T if place.transposed else weight, np.float32)
+        return np.ascontiguousarray(weight.swapaxes(-2, -1) if place.transposed else weight, np.float32)
     array = np.empty(place.shape(weight.shape), np.float32)
     for name in names:
-        places[name].take(array)[...] = weights[name]
+        places[name].take(array)[...] = part_of(weights, name)
     array -= np.float32(place.plus)
     return array
 
 
+def one_by_one(places: Mapping[str, Place | Stack]) -> dict[str, Place]:
+    """The places by canonical names, those of an expert as NAME[e]."""
+    result = {}
+    for name, place in places.items():
+        single = enumerate(place.places) if isinstance(place, Stack) else [(None, place)]
+        result |= {name if expert is None else f"{name}[{expert}]": own for expert, own in single}
+    return result
+
+
+def part_of(weights: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """A weight by its name in `one_by_one`: that of one expert is a part of the stacked one."""
+    own, _, expert = name.partition("[")
+    return weights[own][int(expert.removesuffix("]"))] if expert else weights[own]
+
+
 def _check_names(family, places, tensors):
-    expected = {name for place in places.values() for name in (place.name, *place.copies)}
+    stacks = {name for place in places.values() if isinstance(place, Stack) for name in place.names}
+    singles = [place for place in places.values() if isinstance(place, Place)]
+    expected = stacks | {name for place in singles for name in (place.name, *place.copies)}
     for name, tensor in tensors.items():
         if name not in expected and not family.SKIPPED.fullmatch(name):
             raise ValueError(f"{tensor.file}: unexpected tensor {tensor.name!r}: {_why_unexpected(family, name)}")
@@ -159,6 +223,15 @@ def _why_unexpected(family, name):
     if name.split(".")[0] in family.HEADS:
         return f"a head for a task of its own, which tfguide has not; it reads {family.READS}"
     return "the configuration has no such weight"
+
+
+def _stored(ours, place, shape, tensors, where) -> Stored | StoredStack:
+    """A canonical weight in its file, or one that lies in a tensor for each expert."""
+    if isinstance(place, Stack) and place.whole.name not in tensors:
+        sources = (_source(f"{ours}[{e}]", own, shape[1:], tensors, where) for e, own in enumerate(place.places))
+        return StoredStack(tuple(sources), place.places)
+    place = place.whole if isinstance(place, Stack) else place
+    return Stored(_source(ours, place, shape, tensors, where), place)
 
 
 def _source(ours, place, shape, tensors, where) -> Tensor:

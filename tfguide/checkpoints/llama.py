@@ -84,16 +84,21 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def decoder(
-    fields: Fields, known: dict[str, Any], inert: Collection[str], norm_eps: float = 1e-6, **tokens: int
+    fields: Fields,
+    known: dict[str, Any],
+    inert: Collection[str],
+    norm_eps: float = 1e-6,
+    theta: float = 10_000.0,
+    **tokens: int,
 ) -> ModelConfig:
     """The configuration in a config.json of a family with Llama's keys.
 
-    known: the fields that `sizes` reads. inert: the keys without effect. norm_eps and tokens: the family's defaults.
+    known: the fields that `sizes` reads. inert: the keys without effect. norm_eps, theta, tokens: its defaults.
     These classes have no residual dropout; a rate that we wrote is read.
     """
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
     fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
-    theta, scaling = rope(fields, known["max_positions"])
+    theta, scaling = rope(fields, known["max_positions"], theta)
     known = known | dict(
         norm_eps=fields.number("rms_norm_eps", norm_eps),
         rope_theta=theta,
@@ -140,16 +145,16 @@ def places(config: ModelConfig) -> dict[str, Place]:
     return dict(_places(config))
 
 
-def rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]:
+def rope(fields: Fields, max_positions: int, default: float = 10_000.0) -> tuple[float, RopeScaling | None]:
     """The base and the scaling of the rotary frequencies, from `rope_parameters` or the older `rope_scaling`.
 
-    Where a number is given twice, transformers takes the first of: the older object, unless it is empty; a base inside
-    the object; a length of training outside it.
+    default: the base where nothing gives one. Where a number is given twice, transformers takes the first of: the older
+    object, unless it is empty; a base inside the object; a length of training outside it.
     """
     fields.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
     for name in ("_rope_type_labels", "default_rope_type"):  # names for kinds of layers, which Llama does not have
         fields.fixed(name, None, "one kind of rotation")
-    theta = fields.number("rope_theta", 10_000.0, null=True)
+    theta = fields.number("rope_theta", default, null=True)
     older, rope = fields.inner("rope_scaling"), fields.inner("rope_parameters")
     if older is not None and rope is not None:
         fields.pass_over("rope_parameters", "rope_scaling comes first")

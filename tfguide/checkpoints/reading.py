@@ -9,17 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from tfguide.checkpoints import bert, distilbert, gemma3, gpt2, llama, mistral, phi3, qwen2, qwen3, roberta, t5
+from tfguide.checkpoints import (
+    bert,
+    distilbert,
+    gemma3,
+    gpt2,
+    llama,
+    mistral,
+    mixtral,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    roberta,
+    t5,
+)  # fmt: skip
 from tfguide.checkpoints.fields import Fields, as_keys
 from tfguide.checkpoints.folder import CONFIG, as_folder, find_tensors, read_object
 from tfguide.checkpoints.generation import with_special_tokens
-from tfguide.checkpoints.layout import Stored, find_weights, plain_names
+from tfguide.checkpoints.layout import Stored, StoredStack, find_weights, plain_names
 from tfguide.config import ModelConfig
 
-FAMILIES: dict[str, ModuleType] = {
-    family.MODEL_TYPE: family
-    for family in (bert, distilbert, roberta, gpt2, llama, mistral, qwen2, qwen3, gemma3, phi3, t5)
-}
+_FAMILIES = (
+    bert, distilbert, roberta, gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3, phi3, t5,
+)  # fmt: skip
+FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in _FAMILIES}
 
 
 def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, np.ndarray]]:
@@ -43,7 +57,9 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
     return config, {name: weight.to_float32() for name, weight in stored.items()}
 
 
-def open_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Stored]]:
+def open_checkpoint(
+    folder: str | os.PathLike, ignore: Sequence[str] = ()
+) -> tuple[ModelConfig, dict[str, Stored | StoredStack]]:
     """The configuration of a folder, and its canonical weights in their files, which are not read yet.
 
     Arguments, warnings and errors are those of `read_checkpoint`.

@@ -18,7 +18,7 @@ from tfguide.checkpoints.differences import differences
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, GENERATION, INDEX, WEIGHTS, as_path
 from tfguide.checkpoints.generation import generation_config, tokens_of
-from tfguide.checkpoints.layout import hf_array, hf_tensors
+from tfguide.checkpoints.layout import hf_array, hf_tensors, one_by_one
 from tfguide.checkpoints.reading import FAMILIES
 from tfguide.checkpoints.swap import replacing
 from tfguide.checks.shapes import check_config
@@ -98,7 +98,7 @@ def choose_family(config: ModelConfig, name: str | None = None) -> ModuleType:
 def _obstacles(config, family) -> list[str]:
     """What keeps a family from expressing a configuration: the fields that would come back different."""
     try:
-        tensors = {place.name for place in family.places(config).values()}
+        tensors = {place.name for place in one_by_one(family.places(config)).values()}
         nearest = family.config_from_hf(Fields(hf_config(config, family)), tensors)
     except ValueError as error:
         return [str(error).removeprefix("config.json: ")]
@@ -106,7 +106,7 @@ def _obstacles(config, family) -> list[str]:
 
 
 def _write_weights(folder: Path, config, family, weights, max_shard_bytes) -> None:
-    tensors, places = hf_tensors(config, family), family.places(config)
+    tensors, places = hf_tensors(config, family), one_by_one(family.places(config))
     shards = _shards(tensors, max_shard_bytes)
     weight_map = {}
     for i, shard in enumerate(shards):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfguide.checkpoints import llama, mistral, qwen3
+from tfguide.checkpoints import llama
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, read_object
 from tfguide.checkpoints.reading import FAMILIES
@@ -24,12 +24,6 @@ _LLAMA = {key: value for key, value in llama.DEFAULTS.items() if not key.endswit
 
 #: What each family's class in transformers (5.23) fills in for a key that is absent, of the keys that change a cost.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "mixtral": mistral.DEFAULTS | dict(sliding_window=None, num_local_experts=8, num_experts_per_tok=2),
-    "qwen3_moe": {k: v for k, v in qwen3.DEFAULTS.items() if k not in ("max_window_layers", "layer_types")}
-    | dict(
-        hidden_size=2048, intermediate_size=6144, num_hidden_layers=24, num_key_value_heads=4, head_dim=None,
-        num_experts=128, num_experts_per_tok=8, moe_intermediate_size=768, decoder_sparse_step=1, mlp_only_layers=None,
-    ),
     "deepseek_v3": _LLAMA | dict(
         vocab_size=129280, hidden_size=7168, intermediate_size=18432, num_hidden_layers=61, num_attention_heads=128,
         num_key_value_heads=128, max_position_embeddings=4096, attention_bias=False, n_routed_experts=256,
@@ -40,8 +34,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 #: Other names of a key, which the class takes as well.
 ALIASES: dict[str, dict[str, str]] = {name: family.ALIASES for name, family in FAMILIES.items()} | {
-    "mixtral": dict(num_experts="num_local_experts"),
-    "qwen3_moe": dict(num_local_experts="num_experts"),
     "deepseek_v3": dict(num_local_experts="n_routed_experts"),
 }
 
@@ -89,7 +81,6 @@ def config_from_keys(keys: Mapping[str, Any], source: str = CONFIG) -> ModelConf
 
 def _sizes(fields, family, defaults):
     known = llama.sizes(fields, defaults)
-    known |= dict(qk_norm=family == "qwen3_moe")
     if family == "deepseek_v3":
         latent = _latent(fields, defaults)
         known |= dict(latent=latent, d_head=latent.d_nope + latent.d_rope)
@@ -100,32 +91,17 @@ def _experts(fields, defaults, family, known):
     def count(key, **how):
         return fields.count(key, defaults[key], **how)
 
-    if family == "mixtral":
-        n_experts, width, more = count("num_local_experts"), known["d_ff"], {}
-    elif family == "qwen3_moe":
-        n_experts, width = count("num_experts"), count("moe_intermediate_size")
-        more = dict(n_dense_layers=_dense_layers(fields, defaults))
-    elif family == "deepseek_v3":
-        n_experts, width = count("n_routed_experts"), count("moe_intermediate_size")
-        dense = count("first_k_dense_replace", least=0, null=True) or 0
-        shared = count("n_shared_experts", least=0, null=True) or 0
-        more = dict(n_shared=shared, n_dense_layers=min(dense, known["n_layers"]), router_bias=True)
-    else:
+    if family != "deepseek_v3":
         return None
-    return Experts(n_experts=n_experts, per_token=count("num_experts_per_tok"), d_expert=width, **more)
-
-
-def _dense_layers(fields, defaults):
-    """How many layers at the beginning have no experts. Raises ValueError where others have none."""
-    layers = fields.entries("mlp_only_layers", defaults["mlp_only_layers"])
-    period = fields.count("decoder_sparse_step", defaults["decoder_sparse_step"])
-    dense = sorted(set(layers or ()))
-    if period != 1 or dense != list(range(len(dense))):
-        raise ValueError(
-            "layers without experts are known at the beginning only, got "
-            f"mlp_only_layers={layers!r}, decoder_sparse_step={period!r}"
-        )
-    return len(dense)
+    return Experts(
+        n_experts=count("n_routed_experts"),
+        per_token=count("num_experts_per_tok"),
+        d_expert=count("moe_intermediate_size"),
+        n_shared=count("n_shared_experts", least=0, null=True) or 0,
+        n_dense_layers=min(count("first_k_dense_replace", least=0, null=True) or 0, known["n_layers"]),
+        router="sigmoid",
+        correction_bias=True,
+    )
 
 
 def _latent(fields, defaults):

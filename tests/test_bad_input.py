@@ -11,6 +11,8 @@ from tests.support import FRAMEWORKS, load, random_weights, small_config, tensor
 
 IMPLEMENTATIONS = ("reference", *FRAMEWORKS)
 
+LATENT = tfguide.LatentAttention(kv_rank=7, d_nope=2, d_rope=5, d_value=3)
+
 
 def config(**changes):
     fields = dict(kind="decoder", d_model=12, n_layers=1, n_heads=3, d_ff=5, vocab_size=7)
@@ -51,6 +53,10 @@ def config(**changes):
         (dict(eos_token_id=7), ValueError, "eos_token_id must be below vocab_size=7, got 7"),
         (dict(rope_scaling={"factor": 8}), TypeError, "rope_scaling must be a RopeScaling or None"),
         (dict(kind="encoder-decoder", norm_placement="parallel"), ValueError, "no place for cross-attention"),
+        (dict(latent=LATENT, d_head=5), ValueError, "d_head must be 7 with latent=LatentAttention"),
+        (dict(latent=LATENT, n_kv_heads=1), ValueError, "n_kv_heads must be 3 with latent=LatentAttention"),
+        (dict(latent=LATENT, qk_norm=True), ValueError, "qk_norm, .* have no place with latent=LatentAttention"),
+        (dict(latent=LATENT, positions="rotary"), ValueError, "needs an even d_rope, got 5"),
     ],
 )  # fmt: skip
 def test_configurations(changes, error, message):
@@ -201,6 +207,11 @@ def test_layers(name):
     ]:
         with pytest.raises(error, match=message):
             module.MultiHeadAttention(*arguments)
+    with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):
+        module.MultiHeadLatentAttention(12, 0, LATENT)
+    latent = module.MultiHeadLatentAttention(12, 3, LATENT)
+    with pytest.raises(ValueError, match=r"memory must end in d_model=12, got shape \(2, 5, 11\)"):
+        latent(tensor(name, np.zeros((2, 5, 11))))
     layer = module.MultiHeadAttention(12, 3)
     with pytest.raises(ValueError, match=r"must end in d_model=12, got shape \(2, 5, 11\)"):
         layer(tensor(name, np.zeros((2, 5, 11))))

@@ -34,7 +34,7 @@ VARIANTS = [
 ]
 
 SIZES = {"kind", "d_model", "n_layers", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # of `small_config`
-REFUSED = {"qk_norm", "latent", "experts", "sliding_layers"}  # by `check_implemented`, or `native.check`: test_experts
+REFUSED = {"qk_norm", "latent", "experts", "sliding_layers"}  # by `native.check`, see test_experts and test_latent
 ELSEWHERE = {"n_encoder_layers", "pooler", "relative_buckets", "relative_max_distance"}  # in no model of the kernels
 NO_EFFECT = {"dropout", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # on the logits
 

@@ -101,6 +101,8 @@ class ModelConfig:
     def _derive_sizes(self):
         if self.n_kv_heads is None:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
+        if self.latent is not None and self.d_head is None:
+            object.__setattr__(self, "d_head", self.latent.d_head)
         if self.d_head is None:
             if self.d_model % self.n_heads:
                 raise ValueError(
@@ -115,13 +117,12 @@ class ModelConfig:
             object.__setattr__(self, "attention_scale", 1.0 / math.sqrt(self.d_head))
 
     def _check_fields(self):
-        check_count("n_kv_heads", self.n_kv_heads)
         for name in ("n_token_types", "position_offset"):
             check_count(name, getattr(self, name), least=0)
         for name in ("max_positions", "sliding_window", "n_encoder_layers"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
-        for name in ("relative_buckets", "relative_max_distance"):
+        for name in ("n_kv_heads", "relative_buckets", "relative_max_distance"):
             check_count(name, getattr(self, name))
         for name in (
             "norm_bias", "embedding_norm", "qkv_bias", "output_bias", "ffn_bias", "tied_head", "pooler", "qk_norm",
@@ -150,8 +151,8 @@ class ModelConfig:
                     raise ValueError(f"{name} must be below vocab_size={self.vocab_size}, got {token}")
         for name, kind in PARTS.items():
             if not isinstance(getattr(self, name), (kind, type(None))):
-                article = "an" if kind is Experts else "a"
-                raise TypeError(f"{name} must be {article} {kind.__name__} or None, got {getattr(self, name)!r}")
+                kind = f"{'an' if kind is Experts else 'a'} {kind.__name__}"
+                raise TypeError(f"{name} must be {kind} or None, got {getattr(self, name)!r}")
 
     def _check_combinations(self):
         if self.n_heads % self.n_kv_heads:
@@ -168,8 +169,11 @@ class ModelConfig:
             raise ValueError(f"position_offset needs positions='learned', got positions={self.positions!r}")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"positions='sinusoidal' needs an even d_model, got {self.d_model}")
-        if self.positions == "rotary" and self.d_head % 2:
-            raise ValueError(f"positions='rotary' needs an even d_head, got {self.d_head}")
+        if self.positions == "rotary" and self.d_rotated % 2:
+            name = "d_head" if self.latent is None else "d_rope"
+            raise ValueError(f"positions='rotary' needs an even {name}, got {self.d_rotated}")
+        if self.latent is not None:
+            self.latent.check_heads(self.n_heads, self.n_kv_heads, self.d_head, self.modifies_attention)
         if self.local_rope_theta is not None and (self.positions != "rotary" or self.sliding_window is None):
             raise ValueError(
                 "local_rope_theta needs positions='rotary' and sliding_window, "
@@ -227,14 +231,6 @@ class ModelConfig:
         """Whether the feed-forward network has a gate, and so three matrices instead of two."""
         return self.activation in GATED_ACTIVATIONS
 
-    def check_implemented(self) -> None:
-        """Raises NotImplementedError for a part that only the cost model knows: such a model cannot be built here."""
-        for name in ("latent",):
-            if getattr(self, name):
-                raise NotImplementedError(
-                    f"a model with {name} is known to tfguide.cost alone; its layers are not implemented"
-                )
-
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """Every token that ends a text."""
@@ -265,6 +261,11 @@ class ModelConfig:
         return self.n_layers if self.sliding_layers is None else len(self.sliding_layers)
 
     @property
+    def d_rotated(self) -> int:
+        """How many features of a head's query and key are rotated by rotary positions."""
+        return self.d_head if self.latent is None else self.latent.d_rope
+
+    @property
     def n_groups(self) -> int:
         """G: how many query heads share one key/value head."""
         return self.n_heads // self.n_kv_heads
@@ -276,7 +277,8 @@ class ModelConfig:
         >>> ModelConfig.from_preset("llama-3-8b").cached
         {'key': (8, 128), 'value': (8, 128)}
         """
-        return {"key": (self.n_kv_heads, self.d_head), "value": (self.n_kv_heads, self.d_head)}
+        heads = (self.n_kv_heads, self.d_head)
+        return {"key": heads, "value": heads} if self.latent is None else self.latent.cached
 
     @property
     def final_norm(self) -> bool:
@@ -294,7 +296,7 @@ class ModelConfig:
         """
         derived = {
             "n_kv_heads": self.n_heads,
-            "d_head": self.d_model // self.n_heads,
+            "d_head": self.d_model // self.n_heads if self.latent is None else self.latent.d_head,
             "attention_scale": 1.0 / math.sqrt(self.d_head),
             "n_encoder_layers": self.n_layers if self.kind == "encoder-decoder" else None,
         }

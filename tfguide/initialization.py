@@ -24,7 +24,6 @@ def init_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     """
     if not isinstance(config, ModelConfig):
         raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
-    config.check_implemented()
     seed = check_count("seed", seed, least=0)
     return {name: _init(config, weight, seed) for name, weight in weight_table(config).items()}
 
@@ -48,7 +47,7 @@ def _deviation(config, weight) -> float:
     deviation = weight.shape[-2] ** -0.5
     if weight.part in ("attention", "feed_forward") and weight.axes[-1] == ("D",):
         deviation /= math.sqrt(2 * config.n_layers)
-    if weight.axes[-1] == ("H", "d"):
+    if weight.axes[-1] in (("H", "d"), ("H", "d_nope+d_rope")):
         # Scores have the same variance whether the scale is in the formula or, as in T5, in the weights.
         deviation /= config.attention_scale * math.sqrt(config.d_head)
     return deviation

@@ -119,8 +119,10 @@ class LatentAttention:
 
     A token's cache holds `kv_rank` numbers and `d_rope` more that carry the position. A head's query and key have
     `d_nope + d_rope` features, its value `d_value`. `query_rank`: the size of a vector between a position's D features
-    and its queries (default: no such vector).
+    and its queries (default: no such vector). norm_eps: of the RMS norms of both vectors.
     Source: DeepSeek-AI 2024, "DeepSeek-V2", section 2.1.
+
+    Raises ValueError where a size is below 1 or the epsilon is not positive.
     """
 
     kv_rank: int
@@ -128,6 +130,7 @@ class LatentAttention:
     d_rope: int
     d_value: int
     query_rank: int | None = None
+    norm_eps: float = 1e-6
 
     def __post_init__(self):
         make_plain(self)
@@ -135,3 +138,44 @@ class LatentAttention:
             check_count(name, getattr(self, name))
         if self.query_rank is not None:
             check_count("query_rank", self.query_rank)
+        check_number("norm_eps", self.norm_eps, above=0.0)
+
+    @property
+    def d_head(self) -> int:
+        """The features of a head's query and key."""
+        return self.d_nope + self.d_rope
+
+    @property
+    def cached(self) -> dict[str, tuple[int, ...]]:
+        """What a layer keeps of each position, as one key and value that all query heads share: shapes by name.
+
+        >>> LatentAttention(kv_rank=512, d_nope=128, d_rope=64, d_value=128).cached
+        {'rope': (1, 64), 'latent': (1, 512)}
+        """
+        return {"rope": (1, self.d_rope), "latent": (1, self.kv_rank)}
+
+    def check_heads(self, n_heads: int, n_kv_heads: int, d_head: int, is_modified: bool) -> None:
+        """Raises ValueError for what a model with latent attention cannot choose: every head has keys of its own."""
+        if is_modified:
+            raise ValueError(f"qk_norm, attention_sinks and attention_softcap have no place with latent={self}")
+        for name, got, expected in (("n_kv_heads", n_kv_heads, n_heads), ("d_head", d_head, self.d_head)):
+            if got != expected:
+                raise ValueError(f"{name} must be {expected} with latent={self}, got {got}")
+
+    def absorbs(self, n_queries: int | None, n_keys: int | None) -> bool:
+        """Whether `n_queries` positions that see `n_keys` attend to the cached vectors, without keys and values.
+
+        For each head and each key that costs `n_queries (2 kv_rank + d_rope)` products, and making keys and values
+        `n_queries (d_nope + d_rope + d_value) + kv_rank (d_nope + d_value)`; the fewer are done. Where every key
+        belongs to one of the queries, keys and values are made: each is needed once anyway. None: a number that is
+        not known yet, in a graph.
+
+        >>> LatentAttention(kv_rank=512, d_nope=128, d_rope=64, d_value=128).absorbs(170, 4096)
+        True
+        >>> LatentAttention(kv_rank=512, d_nope=128, d_rope=64, d_value=128).absorbs(171, 4096)
+        False
+        """
+        if n_queries is None or n_queries == n_keys:
+            return False
+        made = self.d_nope + self.d_value
+        return n_queries * (2 * self.kv_rank - made) < self.kv_rank * made

@@ -14,7 +14,7 @@ import pytest
 import tfguide.reference as ref
 from tests.conformance.conftest import TABLE
 from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, small_config
-from tfguide import Experts, RopeScaling
+from tfguide import Experts, LatentAttention, RopeScaling
 from tfguide.config import ACTIVATIONS, KINDS, NORMS, POSITIONS
 
 LIMIT = 1e-5
@@ -30,6 +30,7 @@ EXPERTS = (
     Experts(n_experts=6, per_token=3, d_expert=17, n_shared=2, router="sigmoid", normalised=False, scale=0.7,
             router_bias=True, correction_bias=True, n_groups=3, groups_per_token=2),
 )  # fmt: skip
+LATENT = LatentAttention(kv_rank=13, d_nope=3, d_rope=4, d_value=5, query_rank=11, norm_eps=1e-3)
 CASES = list(itertools.product(KINDS, NORMS, POSITIONS))
 
 
@@ -39,8 +40,11 @@ def configurations(kind, norm, positions):
         placements = PLACEMENTS[kind]
         slides = kind == "decoder" and turn % 4 in (0, 1)
         by_layer = slides and turn % 6 == 0
+        latent = LATENT if turn % 12 == 5 else None  # there K is H
         yield small_config(
             kind,
+            latent=latent,
+            d_head=10 if latent is None else None,
             norm=norm,
             positions=positions,
             activation=activation,
@@ -77,7 +81,6 @@ def configurations(kind, norm, positions):
 
 SIZES = {"d_model", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # distinct, so that none is another
 ONE_VALUE = {"relative_buckets", "relative_max_distance"}  # other values: tests/test_positions.py
-REFUSED = {"latent"}  # by `ModelConfig.check_implemented`
 NO_EFFECT = {"dropout", "pooler", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # here
 
 
@@ -86,7 +89,7 @@ def test_every_field_is_tried():
     configs = [config for case in CASES for config in configurations(*case)]
     fields = {field.name for field in dataclasses.fields(configs[0])}
     varied = {field for field in fields if len({getattr(config, field) for config in configs}) > 1}
-    assert fields == varied | SIZES | ONE_VALUE | REFUSED | NO_EFFECT
+    assert fields == varied | SIZES | ONE_VALUE | NO_EFFECT
 
 
 def outputs(name, model, inputs, masks):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support import small_config
-from tfguide import PRESETS, Experts, LatentAttention, ModelConfig, cost, init_weights, weight_shapes
+from tfguide import PRESETS, Experts, LatentAttention, ModelConfig, cost, weight_shapes
 from tfguide.dtypes import dtype_bytes, dtype_name
 from tfguide.weights import check_dtype
 
@@ -326,28 +326,6 @@ BAD = [
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        dict(qk_norm=True),
-        dict(latent=LatentAttention(kv_rank=4, d_nope=2, d_rope=2, d_value=2)),
-        dict(sliding_layers=(1,), sliding_window=4),
-    ],
-    ids=["qk_norm", "latent", "sliding_layers"],
-)
-def test_what_only_the_cost_model_knows_cannot_be_built(changes):
-    config = small_config(**changes)
-    assert ModelConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(NotImplementedError, match=f"{next(iter(changes))} is known to tfguide.cost alone"):
-        init_weights(config)
-    import tfguide.tensorflow
-    import tfguide.torch
-
-    for module in (tfguide.torch, tfguide.tensorflow):
-        with pytest.raises(NotImplementedError, match="not implemented"):
-            module.Decoder(config)
 
 
 def test_speculation_by_simulation():

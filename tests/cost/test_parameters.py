@@ -33,21 +33,23 @@ EXPERTS = st.builds(
 def configs(draw):
     kind = draw(st.sampled_from(["encoder", "decoder", "encoder-decoder"]))
     flags = ("norm_bias", "embedding_norm", "qkv_bias", "output_bias", "ffn_bias", "qk_norm", "tied_head")
+    latent = draw(st.none() | LATENTS)
+    heads = dict(d_head=None) if latent else dict(n_kv_heads=draw(st.sampled_from([1, 3, 6])))
     placements = ["pre", "post"] if kind == "encoder-decoder" else ["pre", "post", "parallel"]
     return small_config(
         kind,
         n_layers=3,
         n_encoder_layers=draw(st.sampled_from([None, 2])) if kind == "encoder-decoder" else None,
-        n_kv_heads=draw(st.sampled_from([1, 3, 6])),
         n_token_types=draw(st.sampled_from([0, 2])),
         norm=draw(st.sampled_from(["layer", "rms"])),
         norm_placement=draw(st.sampled_from(placements)),
         positions=draw(st.sampled_from(["none", "learned", "rotary", "relative"])),
         activation=draw(st.sampled_from(["gelu", "swiglu"])),
         pooler=kind == "encoder" and draw(st.booleans()),
-        latent=draw(st.none() | LATENTS),
+        latent=latent,
         experts=draw(st.none() | EXPERTS),
-        **{flag: draw(st.booleans()) for flag in flags},
+        **heads,
+        **{flag: draw(st.booleans()) and not (latent and flag == "qk_norm") for flag in flags},
     )
 
 

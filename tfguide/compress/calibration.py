@@ -13,7 +13,7 @@ from tfguide.weights import weight_table
 TOKENS = 4096  # read at a time: limits the memory of activations to that of so many tokens
 
 # Layers that multiply the same input as another, which is computed once.
-_SAME_INPUT = {"key": "query", "value": "query", "up": "gate"}
+_SAME_INPUT = {"key": "query", "value": "query", "key_value_down": "query", "up": "gate"}
 
 
 class Inputs:
@@ -48,6 +48,8 @@ def source_of(config: ModelConfig, path: str) -> str:
     """The path of the layer whose input a linear layer shares: that of its attention's queries, or of its gate."""
     parent, _, own = path.rpartition(".")
     source = _SAME_INPUT.get(own, own)
+    if source == "query" and config.latent is not None and config.latent.query_rank is not None:
+        source = "query_down"
     if source == "gate" and not config.gated:
         source = own
     return f"{parent}.{source}" if parent else own
@@ -60,4 +62,8 @@ def observed_layers(config: ModelConfig, layer: int) -> list[str]:
     if config.has_experts(layer):
         networks = ["feed_forward.shared"] if config.experts.n_shared else []
     own = [f"{network}.{part}" for network in networks for part in (gate, "down")]
-    return ["self_attention.query", "self_attention.output", *own]
+    attention = ["query", "output"]
+    if config.latent is not None:
+        attention = ["query"] if config.latent.query_rank is None else ["query_down", "query_up"]
+        attention += ["key_value_up", "output"]
+    return [*(f"self_attention.{part}" for part in attention), *own]

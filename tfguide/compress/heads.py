@@ -20,9 +20,11 @@ def pool_kv_heads(
     shrinks to n_kv_heads / K. If the heads of a group are equal, the result does not change; otherwise the quality
     falls until the model is trained further (Ainslie et al. 2023, section 2.1: 5% of the pre-training).
 
-    Raises ValueError if `n_kv_heads` does not divide the model's.
+    Raises ValueError if `n_kv_heads` does not divide the model's, and for latent attention.
     """
     check_weights(config, weights)
+    if config.latent is not None:
+        raise ValueError("latent attention has no key/value heads to pool: all heads share one cached vector")
     n_kv_heads = check_count("n_kv_heads", n_kv_heads)
     K, d = config.n_kv_heads, config.d_head
     if K % n_kv_heads:

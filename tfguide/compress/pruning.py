@@ -73,7 +73,7 @@ def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_hea
     """
     check_weights(config, weights)
     n_kv_heads = check_count("n_kv_heads", n_kv_heads)
-    K, G, d = config.n_kv_heads, config.n_groups, config.d_head
+    K, G = config.n_kv_heads, config.n_groups
     if n_kv_heads > K:
         raise ValueError(f"n_kv_heads must be at most the model's {K}, got {n_kv_heads}")
     if config.positions in ("alibi", "relative"):
@@ -82,14 +82,14 @@ def prune_heads(config: ModelConfig, weights: Mapping[str, np.ndarray], n_kv_hea
         )
     result, table = dict(weights), weight_table(config)
     for name in attention_names(config):
-        output = weights[f"{name}.output.weight"].reshape(K, G * d, -1)
-        value = weights[f"{name}.value.weight"].reshape(-1, K, d)
+        output = weights[f"{name}.output.weight"].reshape(K, -1, config.d_model)
+        value = _value_matrix(config, weights, name)
         scores = np.linalg.norm(output, axis=(1, 2)) * np.linalg.norm(value, axis=(0, 2))
         kept = np.sort(np.argsort(-scores, kind="stable")[:n_kv_heads])
         for own in [own for own in table if own.startswith(f"{name}.")]:
             result[own] = _keep(weights[own], table[own].axes, ("H", "K"), K, kept)
     smaller = config.replace(
-        n_heads=n_kv_heads * G, n_kv_heads=n_kv_heads, d_head=d, attention_scale=config.attention_scale
+        n_heads=n_kv_heads * G, n_kv_heads=n_kv_heads, d_head=config.d_head, attention_scale=config.attention_scale
     )
     return smaller, result
 
@@ -180,6 +180,14 @@ def _prunable(config):
 def _matrices(array):
     """The one matrix of an array (in, out), or those of a stack (experts, in, out), as views."""
     return array[None] if array.ndim == 2 else array
+
+
+def _value_matrix(config, weights, name):
+    """The matrix W_v of an attention by head, (in, K, d_v): from D features, or from those of a latent."""
+    if config.latent is None:
+        return weights[f"{name}.value.weight"].reshape(-1, config.n_kv_heads, config.d_head)
+    matrix = weights[f"{name}.key_value_up.weight"]
+    return matrix.reshape(len(matrix), config.n_heads, -1)[..., config.latent.d_nope :]
 
 
 def _keep(array, axes, sizes, n, kept):

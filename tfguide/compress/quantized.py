@@ -68,11 +68,7 @@ def quantized_shapes(config: ModelConfig, quantization: Quantization) -> dict[st
 
 
 def quantized_weights(config: ModelConfig) -> dict[str, Weight]:
-    """The weights by name that quantisation reads, including a tied head, which has no weight of its own.
-
-    Raises NotImplementedError as `weight_shapes` does.
-    """
-    config.check_implemented()
+    """The weights by name that quantisation reads, including a tied head, which has no weight of its own."""
     table = dict(weight_table(config))
     if config.kind != "encoder" and config.tied_head:
         (d_out, d_in), axes = table["embedding.token.weight"].shape, table["embedding.token.weight"].axes[::-1]

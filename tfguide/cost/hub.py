@@ -83,7 +83,7 @@ def _sizes(fields, family, defaults):
     known = llama.sizes(fields, defaults)
     if family == "deepseek_v3":
         latent = _latent(fields, defaults)
-        known |= dict(latent=latent, d_head=latent.d_nope + latent.d_rope)
+        known |= dict(latent=latent, d_head=None, n_kv_heads=None)  # which follow from it
     return known | dict(experts=_experts(fields, defaults, family, known))
 
 

@@ -13,7 +13,7 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import parameters
 from tfguide.dtypes import BITS, CACHE_DTYPES, choose_cache_dtype, dtype_bytes
-from tfguide.generation.blockwise import BLOCK, count_blocks, count_recent, group_sizes
+from tfguide.generation.blockwise import BLOCK, group_sizes, tensor_sizes
 from tfguide.weights import weight_table
 
 BYTES = {name: dtype_bytes(name) for name in BITS}
@@ -121,11 +121,10 @@ def cache_bytes(config: ModelConfig, batch: int, max_length: int, dtype: str = "
     check_choice("dtype", dtype, CACHE_DTYPES)
     check_count("batch", batch)
     check_count("max_length", max_length)
-    per_token = kv_bytes_per_token(config, dtype, cache_scale_bytes(dtype, config.d_head))
     if dtype != "int4":
-        return int(batch * max_length * per_token)
-    recent = count_recent(max_length) * config.n_layers * config.n_kv_heads * config.d_head * 2
-    return int(batch * (BLOCK * count_blocks(max_length) * per_token + recent))
+        return int(batch * max_length * kv_bytes_per_token(config, dtype, cache_scale_bytes(dtype, config.d_head)))
+    sizes = tensor_sizes(config, batch, max_length).values()
+    return config.n_layers * sum(math.prod(size) * (1 if kind == "uint8" else 2) for size, kind in sizes)
 
 
 def kept_positions(config: ModelConfig, context: int) -> int:

@@ -38,16 +38,19 @@ def group_sizes(d_head: int) -> tuple[int, int]:
 
 
 def tensor_sizes(config: ModelConfig, batch_size: int, max_length: int) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The size and the type of each tensor of a layer by its name: see `Int4KVCache` of each framework."""
-    K, d = config.n_kv_heads, config.d_head
-    n_blocks, n_groups, half = count_blocks(max_length), group_sizes(d)[0], -(-d // 2)
-    channels, groups = (batch_size, n_blocks, K, d), (batch_size, n_blocks * BLOCK, K, n_groups)
+    """The size and the type of each tensor of a layer by its name: see `Int4KVCache` of each framework.
+
+    Of latent attention the rotated part is the key, and the latent the value.
+    """
+    (K, d), (_, d_v) = config.cached.values()
+    n_blocks, half, half_v = count_blocks(max_length), -(-d // 2), -(-d_v // 2)
+    channels, groups = (batch_size, n_blocks, K, d), (batch_size, n_blocks * BLOCK, K, group_sizes(d_v)[0])
     return {
         "key": ((batch_size, n_blocks, BLOCK, K, half), "uint8"),
         "key_step": (channels, "float16"),
         "key_minimum": (channels, "float16"),
         "key_recent": ((batch_size, count_recent(max_length), K, d), "float16"),
-        "value": ((batch_size, n_blocks * BLOCK, K, half), "uint8"),
+        "value": ((batch_size, n_blocks * BLOCK, K, half_v), "uint8"),
         "value_step": (groups, "float16"),
         "value_minimum": (groups, "float16"),
     }

@@ -18,6 +18,7 @@ from tfguide.generation.checks import (
     check_sliding,
     check_storage,
     kept_lengths,
+    kept_tensors,
 )
 
 
@@ -45,13 +46,13 @@ class DenseCache:
 
     @property
     def keys(self) -> list[Any]:
-        """The keys of each layer, as the storage holds them."""
-        return self.storage.tensors["key"]
+        """The keys of each layer, as the storage holds them. Raises ValueError where a cache keeps none (latents)."""
+        return kept_tensors(self.storage.tensors, "key")
 
     @property
     def values(self) -> list[Any]:
-        """The values of each layer, as the storage holds them."""
-        return self.storage.tensors["value"]
+        """The values of each layer, as the storage holds them. Raises ValueError where a cache keeps none (latents)."""
+        return kept_tensors(self.storage.tensors, "value")
 
     @property
     def key_scales(self) -> list[Any] | None:

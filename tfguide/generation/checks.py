@@ -43,9 +43,16 @@ def check_storage(storage, config: ModelConfig, batch_size: int, n_slots: int) -
             )
 
 
+def kept_tensors(tensors, name: str) -> list:
+    """The tensors of each layer by their name. Raises ValueError if the cache keeps something else of a position."""
+    if name not in tensors:
+        raise ValueError(f"this cache keeps no {name!r} of a position, but {', '.join(tensors)}: see storage.tensors")
+    return tensors[name]
+
+
 def check_scales(cache) -> None:
     """Raises ValueError if the storage of an 8-bit cache has no scales."""
-    if cache.key_scales is None:
+    if not all(f"{name}_scale" in cache.storage.tensors for name in cache.config.cached):
         raise ValueError(f"the storage of an 8-bit cache must be int8, got {cache.storage.dtype}")
 
 

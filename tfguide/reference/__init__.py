@@ -14,6 +14,7 @@ from tfguide.reference.attention import (
 from tfguide.reference.blocks import DecoderBlock, EncoderBlock
 from tfguide.reference.experts import MixtureOfExperts, clamped_swiglu, dense_mixture, route
 from tfguide.reference.feedforward import FeedForward, activate
+from tfguide.reference.latent import MultiHeadLatentAttention, absorbed_attention, latent_keys_values
 from tfguide.reference.models import (
     Decoder,
     Encoder,
@@ -45,7 +46,9 @@ __all__ = [
     "MixtureOfExperts",
     "ModifiedAttention",
     "MultiHeadAttention",
+    "MultiHeadLatentAttention",
     "RMSNorm",
+    "absorbed_attention",
     "activate",
     "alibi_bias",
     "attention_maps",
@@ -56,6 +59,7 @@ __all__ = [
     "forward",
     "from_weights",
     "generate",
+    "latent_keys_values",
     "layer_norm",
     "modified_attention",
     "modified_attention_weights",

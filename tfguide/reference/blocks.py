@@ -7,6 +7,7 @@ from tfguide.config import ModelConfig
 from tfguide.reference.attention import MultiHeadAttention
 from tfguide.reference.experts import MixtureOfExperts
 from tfguide.reference.feedforward import FeedForward
+from tfguide.reference.latent import MultiHeadLatentAttention
 from tfguide.reference.modified import ModifiedAttention
 from tfguide.reference.norms import make_norm
 
@@ -103,6 +104,8 @@ def make_attention(config: ModelConfig):
     """The attention that a configuration asks for."""
     sizes = config.d_model, config.n_heads, config.n_kv_heads, config.d_head
     options = config.qkv_bias, config.output_bias, config.attention_scale
+    if config.latent is not None:
+        return MultiHeadLatentAttention(config.d_model, config.n_heads, config.latent, *options)
     if not config.modifies_attention:
         return MultiHeadAttention(*sizes, *options)
     return ModifiedAttention(

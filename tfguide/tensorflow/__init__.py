@@ -18,6 +18,7 @@ from tfguide.tensorflow.experts import MixtureOfExperts, clamped_swiglu, dense_m
 from tfguide.tensorflow.fast import CompiledDecoder, FastDecoder, accelerate
 from tfguide.tensorflow.feedforward import FeedForward, activate
 from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear
+from tfguide.tensorflow.latent import MultiHeadLatentAttention, absorbed_attention, latent_keys_values
 from tfguide.tensorflow.masks import Mask, causal_mask, padding_mask
 from tfguide.tensorflow.models import (
     Decoder, Encoder, EncoderDecoder, from_weights, sentence_embeddings,
@@ -30,14 +31,14 @@ from tfguide.tensorflow.tiled import tiled_attention
 
 __all__ = [
     "BlockEmbedding", "BlockLinear", "CompiledDecoder", "Decoder", "DecoderBlock", "Encoder", "EncoderBlock",
-    "EncoderDecoder", "FastDecoder", "FeedForward", "Int4KVCache", "KVCache", "LayerNorm", "Mask",
-    "MixtureOfExperts", "ModifiedAttention", "MultiHeadAttention", "QuantizedKVCache", "QuantizedLinear",
-    "QuantizedStorage", "RMSNorm", "SlidingCache", "Storage", "accelerate", "activate", "alibi_bias",
-    "attention_maps", "attention_weights", "beam_search", "causal_mask", "clamped_swiglu", "dense_mixture",
-    "from_weights", "fused_attention", "generate", "layer_changes", "layer_norm", "load_checkpoint",
-    "modified_attention", "modified_attention_weights", "padding_mask", "perplexity", "pool_kv_heads",
-    "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
+    "EncoderDecoder", "FastDecoder", "FeedForward", "Int4KVCache", "KVCache", "LayerNorm", "Mask", "MixtureOfExperts",
+    "ModifiedAttention", "MultiHeadAttention", "MultiHeadLatentAttention", "QuantizedKVCache", "QuantizedLinear",
+    "QuantizedStorage", "RMSNorm", "SlidingCache", "Storage", "absorbed_attention", "accelerate", "activate",
+    "alibi_bias", "attention_maps", "attention_weights", "beam_search", "causal_mask", "clamped_swiglu",
+    "dense_mixture", "from_weights", "fused_attention", "generate", "latent_keys_values", "layer_changes", "layer_norm",
+    "load_checkpoint", "modified_attention", "modified_attention_weights", "padding_mask", "perplexity",
+    "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude", "prune_neurons", "prune_two_four", "quantize",
     "relative_bias", "rms_norm", "rotary_angles", "rotate", "route", "save_checkpoint", "save_gguf",
-    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "softcap",
-    "speculative_generate", "stream", "tiled_attention", "to_weights",
+    "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions", "softcap", "speculative_generate",
+    "stream", "tiled_attention", "to_weights",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from tfguide.config import ModelConfig
 from tfguide.tensorflow.attention import MultiHeadAttention
 from tfguide.tensorflow.experts import MixtureOfExperts
 from tfguide.tensorflow.feedforward import FeedForward
+from tfguide.tensorflow.latent import MultiHeadLatentAttention
 from tfguide.tensorflow.modified import ModifiedAttention
 from tfguide.tensorflow.norms import make_norm
 from tfguide.tensorflow.tensors import at_least_float32
@@ -130,6 +131,8 @@ def make_attention(config: ModelConfig):
     """The attention layer of a configuration."""
     sizes = config.d_model, config.n_heads, config.n_kv_heads, config.d_head
     options = config.qkv_bias, config.output_bias, config.attention_scale
+    if config.latent is not None:
+        return MultiHeadLatentAttention(config.d_model, config.n_heads, config.latent, *options)
     if not config.modifies_attention:
         return MultiHeadAttention(*sizes, *options)
     norm_eps = config.norm_eps if config.qk_norm else None

@@ -79,7 +79,7 @@ class EncoderStack(keras.layers.Layer):
         """
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
-            frequencies = rotary_frequencies(config.d_head, *config.rope(slides))
+            frequencies = rotary_frequencies(config.d_rotated, *config.rope(slides))
             rotation = rotary_angles(positions, frequencies)
         if config.positions == "alibi":
             bias = alibi_bias(positions, key_positions, config.n_heads)

@@ -9,6 +9,7 @@ from tfguide.config import ModelConfig
 from tfguide.torch.attention import MultiHeadAttention
 from tfguide.torch.experts import MixtureOfExperts
 from tfguide.torch.feedforward import FeedForward
+from tfguide.torch.latent import MultiHeadLatentAttention
 from tfguide.torch.modified import ModifiedAttention
 from tfguide.torch.norms import make_norm
 
@@ -120,6 +121,8 @@ def make_attention(config: ModelConfig):
     """The attention layer of a configuration."""
     sizes = config.d_model, config.n_heads, config.n_kv_heads, config.d_head
     options = config.qkv_bias, config.output_bias, config.attention_scale
+    if config.latent is not None:
+        return MultiHeadLatentAttention(config.d_model, config.n_heads, config.latent, *options)
     if not config.modifies_attention:
         return MultiHeadAttention(*sizes, *options)
     norm_eps = config.norm_eps if config.qk_norm else None

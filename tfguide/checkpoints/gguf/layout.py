@@ -71,7 +71,7 @@ def read_arrays(config: ModelConfig, architecture: ModuleType, file: GgufFile) -
     """
     if config.n_layers > len(file.tensors):
         raise ValueError(f"{file.path}: {config.n_layers} layers, but there are only {len(file.tensors)} tensors")
-    shapes = weight_shapes(config)  # raises NotImplementedError for what has no layers
+    shapes = weight_shapes(config)
     table = weight_table(config)
     places = architecture.places(config)
     expected = {place.name for place in places.values()} | architecture.BESIDE

@@ -93,23 +93,23 @@ def append(tensors: dict[str, list[tf.Tensor]], layer: int, places: Places, part
             tensors[name][layer] = of[name] = tf.tensor_scatter_nd_update(of[name], at, part)
 
     key, value = encode(parts, tf.float16)
-    B, _, K, d = key.shape
+    (B, _, K, d), d_v = key.shape, value.shape[-1]
     window = tf.gather_nd(tf.concat([of["key_recent"], key], axis=1), places.window)  # (B, W, K, d)
     write(places.slots, key_recent=tf.gather_nd(key, places.kept))
     if places.blocks is not None:
         levels, step, minimum = to_levels(tf.gather_nd(window, places.done), 1)
         write(places.blocks, key=pack(levels), key_step=step, key_minimum=minimum)
     levels, step, minimum = to_levels(to_groups(value), -1)
-    levels = tf.reshape(levels, (*levels.shape[:-2], -1))[..., :d]
+    levels = tf.reshape(levels, (*levels.shape[:-2], -1))[..., :d_v]
     write(places.new, value=pack(levels), value_step=step, value_minimum=minimum)
 
     older = {name: x[:, : places.n_blocks] for name, x in of.items()}
     keys = from_levels(unpack(older["key"], d), older["key_step"], older["key_minimum"], 2)
     keys = tf.reshape(keys, (B, -1, K, d))  # (B, blocks * 32, K, d)
     end = BLOCK * places.n_blocks + BLOCK
-    levels = to_groups(unpack(of["value"][:, :end], d))
+    levels = to_groups(unpack(of["value"][:, :end], d_v))
     values = from_levels(levels, of["value_step"][:, :end], of["value_minimum"][:, :end], -1)
-    values = tf.reshape(values, (*values.shape[:-2], -1))[..., :d]  # (B, positions, K, d)
+    values = tf.reshape(values, (*values.shape[:-2], -1))[..., :d_v]  # (B, positions, K, d)
     dtype = parts[0].dtype
     return (
         tf.concat([tf.cast(keys, dtype), tf.cast(window, dtype)], axis=1),

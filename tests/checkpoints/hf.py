@@ -27,6 +27,12 @@ GEMMA3 = LLAMA | dict(
 )  # fmt: skip
 PHI3 = QWEN2 | dict(pad_token_id=None, eos_token_id=7)
 QWEN3_MOE = LLAMA | dict(num_experts=7, num_experts_per_tok=3, moe_intermediate_size=12)  # multiples of 16 bytes
+DEEPSEEK_V3 = dict(
+    vocab_size=37, hidden_size=28, intermediate_size=34, num_hidden_layers=2, num_attention_heads=6,
+    num_key_value_heads=6, kv_lora_rank=11, q_lora_rank=13, qk_nope_head_dim=5, qk_rope_head_dim=4, v_head_dim=7,
+    max_position_embeddings=67, rms_norm_eps=1e-5, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=12,
+    n_group=4, topk_group=2, n_shared_experts=2, first_k_dense_replace=1,
+)  # fmt: skip
 T5 = dict(
     vocab_size=37, d_model=22, d_kv=5, d_ff=34, num_heads=3, num_layers=2, num_decoder_layers=3,
     relative_attention_num_buckets=8, relative_attention_max_distance=11, decoder_start_token_id=3,
@@ -164,6 +170,21 @@ CASES = {
             mlp_only_layers=[0], attention_bias=True, norm_topk_prob=True, use_sliding_window=True, sliding_window=5
         ),
     ),
+    "deepseek_v3": ("DeepseekV3ForCausalLM", DEEPSEEK_V3),
+    "deepseek_v3-dense-biases": (
+        "DeepseekV3ForCausalLM",
+        DEEPSEEK_V3
+        | dict(
+            first_k_dense_replace=2,
+            q_lora_rank=None,
+            num_attention_heads=5,
+            num_key_value_heads=5,
+            attention_bias=True,
+            tie_word_embeddings=True,
+            hidden_act="gelu",
+            rope_parameters=dict(rope_type="default", rope_theta=53.0),
+        ),
+    ),
     "t5-1.0": ("T5ForConditionalGeneration", T5),
     "t5-gelu": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gelu", num_decoder_layers=1)),
     "t5-1.1": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
@@ -202,6 +223,9 @@ def randomise(model, seed=0):
                 # T5 does not scale its scores: queries of usual size would make a softmax that amplifies rounding.
                 size = 0.7 if name.endswith("Attention.q.weight") else 2.0
                 parameter.normal_(0.0, size * parameter.shape[-1] ** -0.5, generator=generator)
+        for name, buffer in model.named_buffers():
+            if name.endswith("correction_bias"):
+                buffer.normal_(0.0, 0.3, generator=generator)
     return model
 
 

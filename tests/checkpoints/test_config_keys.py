@@ -14,7 +14,8 @@ torch, transformers = hf.torch, hf.transformers
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-grouped",
     "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "qwen3": "qwen3",
-    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe", "t5": "t5-1.0",
+    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe",
+    "deepseek_v3": "deepseek_v3", "t5": "t5-1.0",
 }  # fmt: skip
 MORE_INERT = {
     "bert": "position_embedding_type directionality pooler_fc_size pooler_type",
@@ -29,6 +30,7 @@ MORE_INERT = {
     "gemma3_text": "hidden_act cache_implementation",
     "mixtral": "attention_bias",
     "qwen3_moe": "max_window_layers rope_interleaved",
+    "deepseek_v3": "pretraining_tp ep_size aux_loss_alpha seq_aux scoring_func topk_method moe_layer_freq",
     "t5": "n_positions classifier_dropout",
 }
 # What the keys do there is not computing: how numbers are stored, what a result is wrapped in, which class is made.

@@ -20,7 +20,8 @@ torch, transformers = hf.torch, hf.transformers
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-3",
     "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "qwen3": "qwen3",
-    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe", "t5": "t5-gelu",
+    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe",
+    "deepseek_v3": "deepseek_v3", "t5": "t5-gelu",
 }  # fmt: skip
 
 # What the classes ask of a configuration and no config.json says with an effect on a result.
@@ -37,7 +38,7 @@ MACHINERY = {
 }  # fmt: skip
 # Asked of every configuration, but used by models with rotary positions only.
 WINDOWED = ("mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3_text")  # whose caches have no chunks
-ROTATED = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3_text", "phi3")
+ROTATED = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3_text", "phi3", "deepseek_v3")
 ROTARY = {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"}
 
 

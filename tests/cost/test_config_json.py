@@ -78,6 +78,7 @@ def test_a_config_json_that_is_wrong(tmp_path):
 
 
 WRITTEN = [
+    "deepseek-v3",
     "gpt2", "bert-base", "roberta-base", "distilbert-base", "llama-3-8b", "llama-3.2-1b", "mistral-7b", "qwen2.5-0.5b",
     "qwen3-8b", "gemma-3-1b", "mixtral-8x7b", "qwen3-30b-a3b", "t5-small", "gpt2-untied", "llama-biased",
 ]  # fmt: skip

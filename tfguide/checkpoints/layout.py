@@ -19,8 +19,9 @@ class Place:
 
     name: the tensor, without the prefix of the classes that wrap a trunk. transposed: PyTorch's Linear stores
     (out, in). columns, width: the weight is these of the `width` columns of a matrix, or numbers of a bias, that
-    several weights share. plus: the weight is the stored numbers plus this; norms may scale by 1 + w. copies: other
-    names under which a file may hold the same tensor; all that are there must be equal.
+    several weights share. plus: the weight is the stored numbers plus this; norms may scale by 1 + w. pairs: (n, m):
+    of every n columns those from m on lie in pairs (2i, 2i + 1) in the file, and in (i, i + d/2) in the weight.
+    copies: other names under which a file may hold the same tensor; all that are there must be equal.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Place:
     columns: range | None = None
     width: int | None = None
     plus: float = 0.0
+    pairs: tuple[int, int] | None = None
     copies: tuple[str, ...] = ()
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -36,11 +38,19 @@ class Place:
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
     def take(self, stored: np.ndarray) -> np.ndarray:
-        """The view of a stored tensor that holds the numbers of the canonical weight, without `plus`."""
+        """The numbers of the canonical weight, without `plus`: a view of a stored tensor, but for `pairs` a copy."""
         whole = stored.swapaxes(-2, -1) if self.transposed else stored
+        if self.pairs is not None:
+            return whole[..., self.order(whole.shape[-1])]
         if self.columns is None:
             return whole
         return whole[..., self.columns.start : self.columns.stop : self.columns.step]
+
+    def order(self, n_columns: int) -> np.ndarray:
+        """The column in the file of each of the columns of the weight, where `pairs` says that they differ."""
+        n, first = self.pairs
+        own = np.concatenate([np.arange(first), np.arange(first, n, 2), np.arange(first + 1, n, 2)])
+        return (np.arange(0, n_columns, n)[:, None] + own).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -186,9 +196,13 @@ def hf_array(places: Mapping[str, Place], weights: Mapping[str, np.ndarray], nam
     It is a copy only where it must be one.
     """
     place, weight = places[names[0]], part_of(weights, names[0])
-    if place.columns is None and not place.plus:
+    if place.columns is None and place.pairs is None and not place.plus:
         return np.ascontiguousarray(weight.swapaxes(-2, -1) if place.transposed else weight, np.float32)
     array = np.empty(place.shape(weight.shape), np.float32)
+    if place.pairs is not None:
+        whole = array.swapaxes(-2, -1) if place.transposed else array
+        whole[..., place.order(whole.shape[-1])] = weight
+        return array
     for name in names:
         places[name].take(array)[...] = part_of(weights, name)
     array -= np.float32(place.plus)

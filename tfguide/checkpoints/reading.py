@@ -11,6 +11,7 @@ import numpy as np
 
 from tfguide.checkpoints import (
     bert,
+    deepseek_v3,
     distilbert,
     gemma3,
     gpt2,
@@ -31,7 +32,8 @@ from tfguide.checkpoints.layout import Stored, StoredStack, find_weights, plain_
 from tfguide.config import ModelConfig
 
 _FAMILIES = (
-    bert, distilbert, roberta, gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3, phi3, t5,
+    bert, distilbert, roberta, gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3, phi3, deepseek_v3,
+    t5,
 )  # fmt: skip
 FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in _FAMILIES}
 

@@ -30,11 +30,17 @@ VARIANTS = [
     dict(norm_eps=0.1, norm_bias=False),
     dict(positions="learned", position_offset=3, output_bias=False, ffn_bias=False),
     dict(positions="rotary", rope_scaling=SCALING),
+    dict(
+        positions="rotary", norm="rms", norm_placement="both", qk_norm=True, attention_softcap=1.5, logit_softcap=2.0,
+        n_kv_heads=2, sliding_window=5, sliding_layers=(1,), local_rope_theta=20.0,
+    ),
+    dict(attention_sinks=True, residual_scale=0.7, n_kv_heads=3, sliding_window=5, sliding_layers=(0,)),
+    dict(norm_placement="parallel", residual_scale=0.7, qk_norm=True, attention_sinks=True),
     dict(d_model=96, d_ff=160, d_head=32, attention_scale=0.3, positions="rotary", rope_theta=500.0),
-]
+]  # fmt: skip
 
 SIZES = {"kind", "d_model", "n_layers", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # of `small_config`
-REFUSED = {"qk_norm", "latent", "experts", "sliding_layers"}  # by `native.check`, see test_experts and test_latent
+REFUSED = {"latent", "experts"}  # by `native.check`, see test_experts and test_latent
 ELSEWHERE = {"n_encoder_layers", "pooler", "relative_buckets", "relative_max_distance"}  # in no model of the kernels
 NO_EFFECT = {"dropout", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # on the logits
 

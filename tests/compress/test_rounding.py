@@ -171,10 +171,12 @@ def test_the_cost_model_counts_the_bytes_of_a_quantised_model():
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
-@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
-def test_what_calibration_reads_is_the_inputs_of_the_layers(kind, activation):
+@pytest.mark.parametrize(
+    "more", [{"activation": "gelu"}, {"attention_sinks": True, "qk_norm": True, "norm_placement": "both"}], ids=str
+)
+def test_what_calibration_reads_is_the_inputs_of_the_layers(kind, more):
     """Checked with weights that calibration did not compute: X^T X gives the mean square of each layer's output."""
-    config = small_config(kind, positions="rotary", activation=activation, pooler=kind == "encoder")
+    config = small_config(kind, **{"positions": "rotary", "activation": "swiglu", "pooler": kind == "encoder"} | more)
     weights = random_weights(config)
     found = [
         {path: gram for block in load(name).from_weights(config, weights).grams(TOKENS) for path, gram in block.items()}

@@ -74,9 +74,7 @@ class _Observer:
         with policy(self._model.dtype_name), left_out():
             block = type(theirs)(config, index)
         observed = {}
-        if config.attention_sinks:
-            block.self_attention.sinks = theirs.self_attention.sinks
-        for own in dict.fromkeys(name.removeprefix(f"{path}.").rpartition(".")[0] for name in _names(config, path)):
+        for own in _parts(config, path):
             layer = layer_of(theirs, own)
             if own in observed_layers(config, index):
                 d_in = weight_table(config)[f"{path}.{own}.weight"].shape[0]
@@ -86,7 +84,7 @@ class _Observer:
         return block, observed
 
 
-def _names(config, path):
-    return [
-        name for name, weight in weight_table(config).items() if name.startswith(f"{path}.") and weight.role != "sinks"
-    ]
+def _parts(config, path):
+    """The paths within a block of its layers with weights, and of sinks, which are a weight of attention itself."""
+    names = [name.removeprefix(f"{path}.") for name in weight_table(config) if name.startswith(f"{path}.")]
+    return dict.fromkeys(name if name.endswith(".sinks") else name.rpartition(".")[0] for name in names)

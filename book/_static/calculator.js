@@ -56,10 +56,11 @@
     return (model.layers - sliding) * inside(context) + (sliding ? sliding * inside(Math.min(context, model.window)) : 0);
   }
 
-  // What is wrong with the counts of a workload: a message for each field that is not a count.
-  function mistakes(given) {
+  // What is wrong with the counts of a workload: a message for each field that is not a count. A chip without links
+  // works alone.
+  function mistakes(given, chip) {
     const found = {};
-    for (const [name, most] of [["chips", 1024], ["batch", 1e6], ["context", 1e8]]) {
+    for (const [name, most] of [["chips", chip.link_bandwidth ? 1024 : 1], ["batch", 1e6], ["context", 1e8]]) {
       const value = given[name];
       if (!Number.isInteger(value) || value < 1 || value > most)
         found[name] = `a whole number from 1 to ${most.toLocaleString("en-US")} is expected`;
@@ -73,7 +74,7 @@
       const all = Array.isArray(known) ? known : Object.keys(known);
       if (!all.includes(given[name])) throw new RangeError(`${name} must be one of ${all.join(", ")}, got ${given[name]}`);
     }
-    for (const [name, wrong] of Object.entries(mistakes(given))) throw new RangeError(`${name}: ${wrong}, got ${given[name]}`);
+    for (const [name, wrong] of Object.entries(mistakes(given, data.chips[given.chip]))) throw new RangeError(`${name}: ${wrong}, got ${given[name]}`);
     if (!Number.isInteger(given.newTokens) || given.newTokens < 1 || given.newTokens > given.context)
       throw new RangeError(`newTokens must be from 1 to the context, got ${given.newTokens}`);
   }
@@ -227,7 +228,7 @@
         const value = controls[name].value;
         given[name] = source === null ? (value.trim() === "" ? NaN : Number(value)) : value;
       }
-      const wrong = mistakes(given);
+      const wrong = mistakes(given, data.chips[given.chip]);
       for (const name of Object.keys(notes)) {
         notes[name].textContent = wrong[name] || "";
         controls[name].setAttribute("aria-invalid", name in wrong ? "true" : "false");

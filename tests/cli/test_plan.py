@@ -27,8 +27,9 @@ def test_a_plan_is_that_of_the_cost_model(capsys):
     assert got["decode"]["serial_s"] == want.decode.serial_s
     assert got["prefill"]["roofline_s"] == want.prefill.roofline_s
     assert sum(got["memory_per_chip_bytes"].values()) == pytest.approx(80e9)
-    used = cost.mfu(got["parameters"], 32, want.decode.serial_s, want.chips, 989.4e12)
-    assert got["decode"]["mfu"] == used
+    used = cost.decode_flops(ModelConfig.from_preset("llama-3-70b"), 8192, 32)  # what is computed, so that no plan uses
+    assert got["decode"]["mfu"] == used / (want.chips * 989.4e12 * want.decode.serial_s) < 1  # more than all of a chip
+    assert got["prefill"]["mfu"] == want.prefill.utilization < 1
     longest = got["longest_context_tokens"]
     assert longest > 8192
     again = [*PLAN, "--chips", str(got["chips"]), "--attention", got["attention"]]
@@ -65,6 +66,30 @@ def test_types_have_two_names(capsys):
         for option in ("--weights", "--kv"):
             one, *others = (report(capsys, *PLAN, option, name) for name in same)
             assert one[option[2:]] == same[0] and all(other == one for other in others)
+
+
+def test_experts_products_and_memory_are_options(capsys):
+    plan = ["plan", "--model", "mixtral-8x7b", "--chip", "rtx-5090", "--batch", "3", "--context", "500"]
+    more = ["--weights", "fp8", "--experts", "mxfp4", "--products", "fp8"]
+    got = report(capsys, *plan, *more)
+    config, chip = ModelConfig.from_preset("mixtral-8x7b"), cost.CHIPS["rtx-5090"]
+    want = cost.plan(config, chip, 3, 500, weights="fp8", experts="mxfp4", products="fp8")
+    assert got["decode"]["serial_s"] == want.decode.serial_s and got["experts_read"] == cost.experts_read(config, 3)
+    assert main([*plan, *more]) == 0
+    shown = capsys.readouterr().out
+    assert "experts mxfp4, products float8" in shown and "reads 4.6 of the 8 experts of a layer" in shown
+    assert report(capsys, *plan, *more, "--memory", "64")["memory_per_chip_bytes"]["free"] == pytest.approx(
+        got["memory_per_chip_bytes"]["free"] + 32e9
+    )
+    assert main([*plan, *more, "--memory", "20", "--chips", "1"]) == 2
+    assert "is the least that weights and cache take, and 18 GB are free" in capsys.readouterr().err
+
+
+def test_a_chip_without_a_published_rate_is_planned_for_as_it_reads(capsys):
+    plan = ["plan", "--model", "llama-3-8b", "--chip", "m4-max"]
+    got = report(capsys, *plan)
+    assert got["prefill"] is None and got["decode"]["compute_s"] is None and got["decode"]["mfu"] is None
+    assert main(plan) == 0 and "arithmetic is not counted, and no prompt is planned" in capsys.readouterr().out
 
 
 def test_the_types_of_the_cost_model_are_those_of_the_command(capsys):

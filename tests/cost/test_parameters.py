@@ -113,7 +113,7 @@ def test_experts_of_both_stacks_are_read_as_tokens_fall_on_them():
     experts = Experts(n_experts=4, per_token=1, d_expert=5)
     config = small_config("encoder-decoder", n_encoder_layers=3, experts=experts, tied_head=False)
     every = cost.parameters_read(config, 10**9)
-    one = 2 * 22 * 5  # up and down
+    one = 2 * 22 * 5 + 5 + 22  # up and down, with their biases
     assert every == cost.parameters(config) - 37 * 22
     assert every - cost.parameters_read(config, 1) == (2 + 3) * 3 * one
     dense = small_config(experts=Experts(n_experts=4, per_token=1, d_expert=5, n_dense_layers=2))

@@ -128,7 +128,7 @@ def read_machine(file: str, weights: str) -> Chip:
             peak_flops=max(one.product_flops.values()),
             hbm_bytes=result["memory_bytes"],
             hbm_bandwidth=one.read_bytes_per_second,
-            link_bandwidth=1.0,  # there is one of it
+            link_bandwidth=None,  # there is one of it
             source="tfguide calibrate",
         )
     except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from typing import Any
 
@@ -33,6 +34,12 @@ def add_commands(commands: Any) -> None:
     types = f"{', '.join(BITS)}, or what others call these: bf16, fp8, F8_E4M3, mxfp4"
     plan.add_argument("--weights", default="bfloat16", metavar="TYPE", help=f"{types}; default: bfloat16")
     plan.add_argument("--kv", default="bfloat16", metavar="TYPE", help="type of the cache; default: bfloat16")
+    plan.add_argument("--experts", metavar="TYPE", help="type of experts' matrices, such as mxfp4; default: --weights")
+    plan.add_argument(
+        "--products", default="bfloat16", metavar="TYPE",
+        help="type in which matrices are multiplied, such as fp8 where the chip has it; default: bfloat16",
+    )  # fmt: skip
+    plan.add_argument("--memory", type=float, metavar="GB", help="of each chip; default: the largest that it has")
     plan.add_argument(
         "--layout", choices=cost.LAYOUTS, help="how weights are divided among chips; default: the cheapest"
     )
@@ -65,7 +72,7 @@ def run_plan(options: argparse.Namespace) -> int:
     workload = report.Workload(
         batch=options.batch, context=options.context, weights=options.weights, kv=options.kv,
         latency_s=None if options.latency_ms is None else options.latency_ms / 1e3, chips=options.chips,
-        layout=options.layout, attention=options.attention,
+        layout=options.layout, attention=options.attention, experts=options.experts, products=options.products,
     )  # fmt: skip
     if options.sweep:
         return _sweep(options, config, chip, workload)
@@ -101,6 +108,11 @@ def parse_sweep(text: str) -> tuple[str, list[int]]:
 
 
 def _chip(options) -> Chip:
+    chip = _named_chip(options)
+    return chip if options.memory is None else dataclasses.replace(chip, hbm_bytes=options.memory * 1e9)
+
+
+def _named_chip(options) -> Chip:
     if options.measured:
         from tfguide.bench.calibrate import read_machine
 

@@ -11,6 +11,7 @@ from tfguide.cost.memory import (
     BYTES,
     block_bytes,
     cache_bytes,
+    expert_bytes,
     kv_bytes,
     kv_bytes_per_token,
     kv_share,
@@ -18,10 +19,10 @@ from tfguide.cost.memory import (
     quantized_bytes,
     weight_bytes,
 )  # fmt: skip
-from tfguide.cost.parameters import active_parameters, parameters, parameters_by_part
+from tfguide.cost.parameters import active_parameters, experts_read, parameters, parameters_by_part
 from tfguide.cost.plan import Plan, plan
 from tfguide.cost.speculative import speculative_speedup, speculative_tokens
-from tfguide.cost.step import Step, bandwidth_seconds, mfu, parameters_read, step
+from tfguide.cost.step import Step, bandwidth_seconds, mfu, parameters_read, step, weight_bytes_read
 from tfguide.sharding.layouts import LAYOUTS, attention_communication, best_mesh, ffn_communication
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "decode_flops",
     "decode_flops_by_term",
     "decode_intensity",
+    "expert_bytes",
+    "experts_read",
     "ffn_communication",
     "intensity_ceiling",
     "kv_bytes",
@@ -60,4 +63,5 @@ __all__ = [
     "speculative_tokens",
     "step",
     "weight_bytes",
+    "weight_bytes_read",
 ]

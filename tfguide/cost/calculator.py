@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import CHIPS
 from tfguide.cost.flops import decode_flops_by_term, pair_flops, prefill_flops_by_term
 from tfguide.cost.memory import ATTENTIONS, BYTES, kv_bytes_per_token
-from tfguide.cost.parameters import attention_parameters, expert_layers, expert_parameters, parameters
+from tfguide.cost.parameters import attention_parameters, expert_parameters, parameters
 from tfguide.cost.step import hidden_width, parameters_read, step
 from tfguide.presets import PRESETS
 from tfguide.sharding.layouts import LAYOUTS
@@ -23,10 +22,16 @@ RESULTS = (
 
 
 def calculator_data() -> dict[str, Any]:
-    """The numbers of every decoder preset and chip, for JSON: sizes and counts, no times."""
+    """The numbers of every decoder preset and chip, for JSON: sizes and counts, no times.
+
+    Not there: chips whose rate of products is not known. "link_bandwidth" is None where a chip has no links.
+    """
     names = [name for name in PRESETS if ModelConfig.from_preset(name).kind == "decoder"]
+    keys = ("hbm_bytes", "hbm_bandwidth", "link_bandwidth")
     chips = {
-        name: {key: value for key, value in asdict(chip).items() if key != "source"} for name, chip in CHIPS.items()
+        name: {"peak_flops": chip.product_flops(), **{key: getattr(chip, key) for key in keys}}
+        for name, chip in CHIPS.items()
+        if chip.product_flops() is not None
     }
     return {
         "models": {name: model_numbers(ModelConfig.from_preset(name)) for name in names},
@@ -40,13 +45,15 @@ def calculator_data() -> dict[str, Any]:
 def golden_cases(n: int = 200, seed: int = 0) -> list[dict[str, Any]]:
     """Random workloads from a seed, each with the result of `step`: {"input": ..., "output": ...}."""
     stream = np.random.default_rng(seed)
-    models, cases = list(calculator_data()["models"]), []
+    data, cases = calculator_data(), []
+    models = list(data["models"])
     for index in range(n):
         context = int(2 ** stream.uniform(0, 17))
+        chip, chips = str(stream.choice(list(data["chips"]))), int(stream.integers(1, 65))
         given = {
             "model": models[index % len(models)],
-            "chip": str(stream.choice(list(CHIPS))),
-            "chips": int(stream.integers(1, 65)),
+            "chip": chip,
+            "chips": chips if data["chips"][chip]["link_bandwidth"] else 1,
             "batch": int(2 ** stream.uniform(0, 10)),
             "context": context,
             "newTokens": [1, context, int(stream.integers(1, context + 1))][index % 3],
@@ -71,7 +78,7 @@ def model_numbers(config: ModelConfig) -> dict[str, Any]:
         "read": parameters_read(config, 1) if experts is None else parameters_read(config, 10**9),
         "experts": experts.n_experts if experts else 0,
         "expertsOfToken": experts.per_token if experts else 0,
-        "expertElements": expert_layers(config) * expert_parameters(config),
+        "expertElements": expert_parameters(config),
         "tokenFlops": prompt["projections"] + prompt["feed_forward"],
         "headFlops": token["head"],
         "pairFlops": pair_flops(config, decoding=False),  # in one layer

@@ -38,7 +38,7 @@ def critical_batch(
 
     The function does not check whether the sequences fit into memory. Raises as `decode_intensity`.
     """
-    wanted = as_chip(chip).critical_intensity
+    wanted = _wanted(chip)
     if intensity_ceiling(config, context, kv) <= wanted:
         return None
     return first_count(lambda batch: decode_intensity(config, context, batch, weights, kv) >= wanted, _MOST)
@@ -49,6 +49,14 @@ def critical_context(config: ModelConfig, chip: Chip | str, kv: str = "bfloat16"
 
     Raises as `decode_intensity`.
     """
-    wanted = as_chip(chip).critical_intensity
+    wanted = _wanted(chip)
     beyond = first_count(lambda context: intensity_ceiling(config, context, kv) <= wanted, _MOST)
     return None if beyond is None else beyond - 1
+
+
+def _wanted(chip):
+    """The operations for each byte from which on arithmetic limits. Raises ValueError for a chip without a rate."""
+    chip = as_chip(chip)
+    if chip.critical_intensity is None:
+        raise ValueError(f"the rate of {chip.name}'s products is not published")
+    return chip.critical_intensity

@@ -46,14 +46,22 @@ def chips_report() -> dict[str, dict[str, Any]]:
 
 
 def chips_table() -> str:
-    """Every chip, one line each."""
-    lines = [f"{'chip':<10}{'bf16 TFLOP/s':>13}{'memory GB':>11}{'GB/s':>7}{'links GB/s':>12}{'FLOP/byte':>11}  source"]
+    """Every chip, one line each; a dash where there is no number, or none is published."""
+    heads = ("bf16", "fp32", "fp8", "int8", "fp4")
+    columns = "".join(f"{head:>9}" for head in heads)
+    lines = [f"{'TFLOP/s:':<10}{columns}{'memory GB':>11}{'GB/s':>7}{'links':>7}{'FLOP/byte':>11}  source"]
     for name, chip in CHIPS.items():
+        rates = (chip.peak_flops, chip.float32_flops, chip.float8_flops, chip.int8_flops, chip.float4_flops)
         lines.append(
-            f"{name:<10}{chip.peak_flops / 1e12:>13,.1f}{chip.hbm_bytes / 1e9:>11.1f}{chip.hbm_bandwidth / 1e9:>7,.0f}"
-            f"{chip.link_bandwidth / 1e9:>12,.0f}{chip.critical_intensity:>11.0f}  {chip.source}"
+            f"{name:<10}{''.join(_short(rate, 1e12, 9, 1) for rate in rates)}{chip.hbm_bytes / 1e9:>11.1f}"
+            f"{chip.hbm_bandwidth / 1e9:>7,.0f}{_short(chip.link_bandwidth, 1e9, 7)}"
+            f"{_short(chip.critical_intensity, 1, 11)}  {chip.source}"
         )
     return "\n".join(lines)
+
+
+def _short(number, unit, width, digits=0):
+    return f"{'-':>{width}}" if number is None else f"{number / unit:>{width},.{digits}f}"
 
 
 def short_count(n: int) -> str:

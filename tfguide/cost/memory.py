@@ -11,7 +11,7 @@ from tfguide.compress import Quantization
 from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
-from tfguide.cost.parameters import parameters
+from tfguide.cost.parameters import expert_parameters, parameters
 from tfguide.dtypes import BITS, CACHE_DTYPES, choose_cache_dtype, dtype_bytes
 from tfguide.generation.blockwise import BLOCK, group_sizes, tensor_sizes
 from tfguide.weights import weight_table
@@ -19,14 +19,37 @@ from tfguide.weights import weight_table
 BYTES = {name: dtype_bytes(name) for name in BITS}
 ATTENTIONS = ("batch", "head")
 
+#: The bits of a number of an expert in types whose blocks have a scale of 8 bits: 32 numbers in mxfp, 16 in nvfp4.
+BLOCK_BITS = {"mxfp4": 4 + 8 / 32, "nvfp4": 4 + 8 / 16, "mxfp8": 8 + 8 / 32}
 
-def weight_bytes(config: ModelConfig, dtype: str = "bfloat16") -> float:
-    """The bytes of all parameters in one type.
 
-    Not counted: the scales of quantised weights (0.4% in int8 by channel, 6% in mxfp4, 6 to 12% in int4 by groups of
-    32), and that some layers may stay unquantised; `quantized_bytes` counts both for this package's quantised models.
+def weight_bytes(config: ModelConfig, dtype: str = "bfloat16", experts: str | None = None) -> float:
+    """The bytes of all parameters in one type, or with the matrices of routed experts in another.
+
+    experts: their type, see `expert_bytes`; default: the type of the rest. gpt-oss has them in mxfp4.
+    Not counted: the scales of other quantised weights (0.4% in int8 by channel, 6 to 12% in int4 by groups of 32), and
+    that some layers may stay unquantised; `quantized_bytes` counts both for this package's quantised models.
+
+    >>> round(weight_bytes(ModelConfig.from_preset("gpt-oss-20b"), "bfloat16", "mxfp4") / 2**30, 1)  # GiB
+    12.8
     """
-    return parameters(config) * dtype_bytes(dtype)
+    total = parameters(config) * dtype_bytes(dtype)
+    if experts is None or config.experts is None:
+        return total
+    routed = expert_parameters(config, biases=False) * config.experts.n_experts
+    return total + routed * (expert_bytes(experts) - dtype_bytes(dtype))
+
+
+def expert_bytes(dtype: str) -> float:
+    """The bytes of one number of an expert's matrix; "mxfp4", "mxfp8" and "nvfp4" with the scales of their blocks.
+
+    Raises as `dtype_bytes`.
+
+    >>> expert_bytes("mxfp4") * 8, expert_bytes("float8") * 8
+    (4.25, 8.0)
+    """
+    bits = BLOCK_BITS.get(dtype.lower()) if isinstance(dtype, str) else None
+    return dtype_bytes(dtype) if bits is None else bits / 8
 
 
 def quantized_bytes(config: ModelConfig, quantization: Quantization, dtype: str = "float32") -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.weights import PARTS, attention_names, weight_table
 
@@ -54,17 +55,29 @@ def multiplied_parameters(config: ModelConfig) -> dict[str, int]:
     return counts
 
 
-def expert_layers(config: ModelConfig) -> int:
-    """How many layers have experts: each has one router, (D, experts)."""
-    routers = _elements(config)["feed_forward", "router", False]
-    return 0 if config.experts is None else routers // (config.d_model * config.experts.n_experts)
+def experts_read(config: ModelConfig, tokens: int) -> float:
+    """How many routed experts of a layer a step of so many tokens reads, on average; 0 without experts.
+
+    Those on which at least one token falls, when tokens fall evenly and independently on k of n experts each:
+    n (1 - (1 - k / n)^tokens).
+
+    >>> round(experts_read(ModelConfig.from_preset("mixtral-8x7b"), 4), 2)
+    5.47
+    """
+    check_count("tokens", tokens)
+    if config.experts is None:
+        return 0.0
+    n, k = config.experts.n_experts, config.experts.per_token
+    return n * (1 - (1 - k / n) ** tokens)
 
 
-def expert_parameters(config: ModelConfig) -> int:
-    """The elements of the matrices of one expert in one layer; 0 without experts."""
-    layers = expert_layers(config)
-    experts = _elements(config)["feed_forward", "expert", True]
-    return experts // (layers * config.experts.n_experts) if layers else 0
+def expert_parameters(config: ModelConfig, biases: bool = True) -> int:
+    """The elements of one routed expert in all layers together, with its biases or of its matrices alone."""
+    if config.experts is None:
+        return 0
+    elements = _elements(config)
+    routed = sum(n for (_, role, is_routed), n in elements.items() if is_routed and (biases or role == "expert"))
+    return routed // config.experts.n_experts
 
 
 @lru_cache(maxsize=128)

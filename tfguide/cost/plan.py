@@ -16,11 +16,14 @@ CHIP_COUNTS = tuple(2**i for i in range(11))
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A number of chips and a layout that fit, with the time of a decoding step and of the prompt before it."""
+    """A number of chips and a layout that fit, with the time of a decoding step and of the prompt before it.
+
+    prefill: None for a chip whose rate of products is not known: arithmetic limits a prompt.
+    """
 
     chip: Chip
     decode: Step
-    prefill: Step
+    prefill: Step | None
     memory_bytes_per_chip: float
 
     @property
@@ -32,14 +35,14 @@ class Plan:
 def plan(
     config: ModelConfig, chip: Chip | str, batch: int, context: int, latency_s: float | None = None,
     weights: str = "bfloat16", kv: str = "bfloat16", chips: int | None = None, reserve: float = 0.1,
-    layout: str | None = None, attention: str | None = None,
+    layout: str | None = None, attention: str | None = None, experts: str | None = None, products: str = "bfloat16",
 ) -> Plan:  # fmt: skip
     """The cheapest number of chips and layout for decoding: the fewest chip-seconds for a token.
 
     latency_s: the longest that a step may take, by `Step.serial_s`. chips: the only number to try; default: the powers
-    of 2 up to 1024. layout, attention: the only one to try; default: all. reserve: the part of each chip's memory that
-    is kept for activations and programs. Of plans that cost the same, the one with the fewest chips is chosen. Raises
-    ValueError with the reason where there is no plan.
+    of 2 up to 1024, or 1 without links. layout, attention: the only one to try; default: all. reserve: the part of
+    each chip's memory that is kept for activations and programs. experts, products: types, as in `step`. Of plans that
+    cost the same, the one with the fewest chips is chosen. Raises ValueError with the reason where there is no plan.
     """
     chip = as_chip(chip)
     check_number("reserve", reserve)
@@ -51,10 +54,11 @@ def plan(
     batch, context = check_count("batch", batch), check_count("context", context)
     room = (1 - reserve) * chip.hbm_bytes
     every, fitting = [], []
-    for n in CHIP_COUNTS if chips is None else (chips,):
+    types = dict(weights=weights, kv=kv, experts=experts, products=products)
+    for n in _counts(chip) if chips is None else (chips,):
         for how in _choices(layout, LAYOUTS, n):
             for division in _choices(attention, ATTENTIONS, n):
-                one = step(config, chip, n, batch, context, 1, weights, kv, how, division)
+                one = step(config, chip, n, batch, context, layout=how, attention=division, **types)
                 every.append(one)
                 if one.weight_bytes_per_chip + one.kv_bytes_per_chip <= room:
                     fitting.append(one)
@@ -73,12 +77,18 @@ def plan(
             f"{best.serial_s * 1e3:.3g} ms, on {best.chips} {chip.name} in layout {best.layout}"
         )
     chosen = min(in_time, key=lambda one: (one.chips * one.serial_s, one.chips))
-    prefills = [
-        step(config, chip, chosen.chips, batch, context, context, weights, kv, how, chosen.attention)
-        for how in _choices(layout, LAYOUTS, chosen.chips)
-    ]
-    prefill = min(prefills, key=lambda one: one.serial_s)
+    prefill = None
+    if chosen.chip_flops is not None:
+        prefills = [
+            step(config, chip, chosen.chips, batch, context, context, layout=how, attention=chosen.attention, **types)
+            for how in _choices(layout, LAYOUTS, chosen.chips)
+        ]
+        prefill = min(prefills, key=lambda one: one.serial_s)
     return Plan(chip=chip, decode=chosen, prefill=prefill, memory_bytes_per_chip=_bytes(chosen))
+
+
+def _counts(chip):
+    return CHIP_COUNTS if chip.link_bandwidth is not None else CHIP_COUNTS[:1]
 
 
 def _choices(asked, every, chips):

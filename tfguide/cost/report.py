@@ -12,9 +12,9 @@ from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.listings import short_count
 from tfguide.cost.memory import kv_share, longest_context
-from tfguide.cost.parameters import active_parameters, parameters
+from tfguide.cost.parameters import active_parameters, experts_read, parameters
 from tfguide.cost.plan import plan
-from tfguide.cost.step import Step, mfu
+from tfguide.cost.step import Step
 from tfguide.dtypes import dtype_name
 
 SWEPT = ("batch", "context", "chips")
@@ -25,9 +25,10 @@ POINTS = 40  # of a sweep; more are thinned out on a logarithmic scale
 class Workload:
     """What a model is asked to serve, and what the choice of chips and layout is held to: the arguments of `plan`.
 
-    batch: sequences at once; context: tokens of each; weights, kv: types, see `tfguide.dtypes`; latency_s: the longest
-    that a token may take, in seconds; chips, layout, attention: default: the cheapest; reserve: the part of each
-    chip's memory that is kept for activations and programs. `plan` checks the values.
+    batch: sequences at once; context: tokens of each; weights, kv: types, see `tfguide.dtypes`; experts, products:
+    the types of experts' matrices and of products, as in `step`; latency_s: the longest that a token may take, in
+    seconds; chips, layout, attention: default: the cheapest; reserve: the part of each chip's memory that is kept for
+    activations and programs. `plan` checks the values.
     """
 
     batch: int = 1
@@ -39,6 +40,8 @@ class Workload:
     layout: str | None = None
     attention: str | None = None
     reserve: float = 0.1
+    experts: str | None = None
+    products: str = "bfloat16"
 
     def __post_init__(self):
         make_plain(self)
@@ -70,7 +73,8 @@ def plan_report(model: str | os.PathLike, config: ModelConfig, chip: Chip | str,
     chip, asked = as_chip(chip), workload
     chosen = plan(
         config, chip, asked.batch, asked.context, asked.latency_s, asked.weights, asked.kv, asked.chips,
-        reserve=asked.reserve, layout=asked.layout, attention=asked.attention,
+        reserve=asked.reserve, layout=asked.layout, attention=asked.attention, experts=asked.experts,
+        products=asked.products,
     )  # fmt: skip
     decode, prefill = chosen.decode, chosen.prefill
     active = active_parameters(config)
@@ -87,6 +91,10 @@ def plan_report(model: str | os.PathLike, config: ModelConfig, chip: Chip | str,
         "context": asked.context,
         "weights": dtype_name(asked.weights),
         "kv": dtype_name(asked.kv),
+        "experts": asked.experts,
+        "products": dtype_name(asked.products),
+        "experts_read": experts_read(config, asked.batch) if config.experts else None,
+        "experts_of_a_layer": config.experts.n_experts if config.experts else None,
         "memory_per_chip_bytes": {
             "weights": decode.weight_bytes_per_chip,
             "kv_cache": decode.kv_bytes_per_chip,
@@ -94,9 +102,8 @@ def plan_report(model: str | os.PathLike, config: ModelConfig, chip: Chip | str,
         },
         "max_positions": config.max_positions,
         "longest_context_tokens": _longest(config, chip, decode, asked),
-        "decode": _times(decode, active, asked.batch, chip),
-        "prefill": _times(prefill, active, asked.batch * asked.context, chip)
-        | {"layout": prefill.layout, "mesh": list(prefill.mesh)},
+        "decode": _times(decode),
+        "prefill": prefill and _times(prefill) | {"layout": prefill.layout, "mesh": list(prefill.mesh)},
     }
 
 
@@ -110,8 +117,13 @@ def plan_table(report: Mapping[str, Any]) -> str:
         f"{report['model']}: {short_count(report['parameters'])} parameters"
         + (f", {short_count(active)} for a token" if active != report["parameters"] else ""),
         f"{report['chips']} x {report['chip']}{where if report['chips'] > 1 else ''}",
-        f"batch {report['batch']}, context {report['context']:,}, weights {report['weights']}, cache {report['kv']}",
+        f"batch {report['batch']}, context {report['context']:,}, weights {report['weights']}, cache {report['kv']}"
+        + (f", experts {report['experts']}" if report["experts"] else "")
+        + (f", products {report['products']}" if report["products"] != "bfloat16" else ""),
     ]
+    if report["experts_read"] is not None:
+        n = report["experts_of_a_layer"]
+        lines.append(f"a step reads {report['experts_read']:.1f} of the {n} experts of a layer, on average")
     if trained and report["context"] > trained:
         lines.append(f"note: the model is made for {trained:,} positions")
     fits = "any, since a sliding window ends the cache's growth" if longest is None else f"{longest:,} tokens"
@@ -192,13 +204,16 @@ def sweep_table(found: Sweep) -> str:
     return "\n".join(lines)
 
 
-def _times(one: Step, active: int, tokens: int, chip: Chip) -> dict[str, float]:
+def _times(one: Step) -> dict[str, float | None]:
     names = ("compute_s", "weights_s", "kv_s", "communication_s", "serial_s", "roofline_s", "tokens_per_second")
-    used = mfu(active, tokens, one.serial_s, one.chips, chip.peak_flops)
-    return {name: getattr(one, name) for name in (*names, "chip_seconds_per_million_tokens")} | {"mfu": used}
+    times = {name: getattr(one, name) for name in (*names, "chip_seconds_per_million_tokens")}
+    return times | {"mfu": one.utilization}
 
 
 def _time_lines(decode, prefill):
+    if prefill is None:
+        yield from _lines_of_reading(decode)
+        return
     yield f"{'time':<18}{'a token':>13}{'the prompt':>15}"
     for key, name in (
         ("compute_s", "compute"),
@@ -213,6 +228,15 @@ def _time_lines(decode, prefill):
     yield f"  {'MFU':<16}{decode['mfu']:>10.1%}{prefill['mfu']:>15.1%}"
     cost = "chip_seconds_per_million_tokens"
     yield f"  {'chip-s / 10^6':<16}{decode[cost]:>10,.1f}{prefill[cost]:>15,.1f}"
+
+
+def _lines_of_reading(decode):
+    """The lines for a chip whose rate of products is not known: a prompt's time is mostly arithmetic."""
+    yield f"{'time':<18}{'a token':>13}"
+    for key, name in (("weights_s", "read weights"), ("kv_s", "read cache"), ("serial_s", "together")):
+        yield f"  {name:<16}{1e3 * decode[key]:>10.3f} ms"
+    yield f"  {'tokens/s':<16}{decode['tokens_per_second']:>10,.0f}"
+    yield "the chip's rate of products is not published: arithmetic is not counted, and no prompt is planned"
 
 
 def _longest(config, chip, one, workload):

@@ -36,6 +36,7 @@ VARIANTS = [
     ),
     dict(attention_sinks=True, residual_scale=0.7, n_kv_heads=3, sliding_window=5, sliding_layers=(0,)),
     dict(norm_placement="parallel", residual_scale=0.7, qk_norm=True, attention_sinks=True),
+    dict(positions="rotary", rope_scaling=tfguide.YarnScaling(factor=4.0, original_max_positions=90), d_rotary=6),
     dict(d_model=96, d_ff=160, d_head=32, attention_scale=0.3, positions="rotary", rope_theta=500.0),
 ]  # fmt: skip
 

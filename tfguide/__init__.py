@@ -21,13 +21,15 @@ from tfguide.config import ModelConfig
 from tfguide.generation.sampling import Sampling
 from tfguide.generation.speculative import PromptLookup
 from tfguide.initialization import init_weights
-from tfguide.parts import Experts, LatentAttention, RopeScaling
+from tfguide.parts import Experts, LatentAttention
 from tfguide.presets import PRESETS
+from tfguide.scalings import DynamicScaling, LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 from tfguide.weights import check_weights, weight_shapes
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "PRESETS", "Experts", "LatentAttention", "ModelConfig", "PromptLookup", "RopeScaling", "Sampling", "__version__",
-    "check_weights", "init_weights", "weight_shapes",
+    "PRESETS", "DynamicScaling", "Experts", "LatentAttention", "LinearScaling", "LongRopeScaling", "ModelConfig",
+    "PromptLookup", "RopeScaling", "Sampling", "YarnScaling", "__version__", "check_weights", "init_weights",
+    "weight_shapes",
 ]  # fmt: skip

@@ -7,8 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from tfguide.checks.rotary import check_rotary
 from tfguide.checks.values import check_choice, check_count, check_number, make_plain, nearest
-from tfguide.parts import Experts, LatentAttention, RopeScaling
+from tfguide.parts import Experts, LatentAttention
+from tfguide.scalings import SCALINGS, Scaling, make_scaling
 
 KINDS = ("encoder", "decoder", "encoder-decoder")
 NORMS = ("layer", "rms")
@@ -16,7 +18,7 @@ NORMS = ("layer", "rms")
 PLACEMENTS = ("pre", "post", "parallel", "both")
 POSITIONS = ("none", "sinusoidal", "learned", "rotary", "alibi", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh")
-PARTS = {"rope_scaling": RopeScaling, "latent": LatentAttention, "experts": Experts}
+PARTS = {"rope_scaling": SCALINGS, "latent": (LatentAttention,), "experts": (Experts,)}
 GATED_ACTIVATIONS = ("swiglu", "geglu", "geglu_tanh")
 
 
@@ -53,7 +55,8 @@ class ModelConfig:
     positions: str = "none"  # "sinusoidal", "learned", "rotary", "alibi", "relative"
     rope_theta: float = 10_000.0
     local_rope_theta: float | None = None  # of layers with a window, which no scaling changes; default: rope_theta
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: Scaling | None = None
+    d_rotary: int | None = None  # how many features of a head are rotated, the first ones; default: d_head
     relative_buckets: int = 32  # T5
     relative_max_distance: int = 128  # T5
     sliding_window: int | None = None  # a position sees itself and the window - 1 before it
@@ -113,6 +116,8 @@ class ModelConfig:
         if self.kind == "encoder-decoder" and self.n_encoder_layers is None:
             object.__setattr__(self, "n_encoder_layers", self.n_layers)
         check_count("d_head", self.d_head)
+        if self.d_rotary is None:
+            object.__setattr__(self, "d_rotary", self.d_head if self.latent is None else self.latent.d_rope)
         if self.attention_scale is None:
             object.__setattr__(self, "attention_scale", 1.0 / math.sqrt(self.d_head))
 
@@ -149,10 +154,11 @@ class ModelConfig:
                 check_count(name, token, least=0)
                 if token >= self.vocab_size:
                     raise ValueError(f"{name} must be below vocab_size={self.vocab_size}, got {token}")
-        for name, kind in PARTS.items():
-            if not isinstance(getattr(self, name), (kind, type(None))):
+        for name, (kind, *others) in PARTS.items():
+            if not isinstance(getattr(self, name), (kind, *others, type(None))):
                 kind = f"{'an' if kind is Experts else 'a'} {kind.__name__}"
-                raise TypeError(f"{name} must be {kind} or None, got {getattr(self, name)!r}")
+                more = "".join(f", or a {other.__name__}" for other in others)
+                raise TypeError(f"{name} must be {kind} or None{more}, got {getattr(self, name)!r}")
 
     def _check_combinations(self):
         if self.n_heads % self.n_kv_heads:
@@ -169,9 +175,8 @@ class ModelConfig:
             raise ValueError(f"position_offset needs positions='learned', got positions={self.positions!r}")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"positions='sinusoidal' needs an even d_model, got {self.d_model}")
-        if self.positions == "rotary" and self.d_rotated % 2:
-            name = "d_head" if self.latent is None else "d_rope"
-            raise ValueError(f"positions='rotary' needs an even {name}, got {self.d_rotated}")
+        d, name = (self.d_head, "d_head") if self.latent is None else (self.latent.d_rope, "d_rope")
+        check_rotary(self.positions, name, d, self.d_rotary, self.rope_theta, self.rope_scaling)
         if self.latent is not None:
             self.latent.check_heads(self.n_heads, self.n_kv_heads, self.d_head, self.modifies_attention)
         if self.local_rope_theta is not None and (self.positions != "rotary" or self.sliding_window is None):
@@ -179,8 +184,6 @@ class ModelConfig:
                 "local_rope_theta needs positions='rotary' and sliding_window, "
                 f"got positions={self.positions!r} and sliding_window={self.sliding_window}"
             )
-        if self.rope_scaling is not None and self.positions != "rotary":
-            raise ValueError(f"rope_scaling needs positions='rotary', got positions={self.positions!r}")
         if self.positions == "relative":
             self._check_relative()
         dense = 0 if self.experts is None else self.experts.n_dense_layers
@@ -242,7 +245,7 @@ class ModelConfig:
         """Whether a layer sees a window only."""
         return self.sliding_window is not None and (self.sliding_layers is None or layer in self.sliding_layers)
 
-    def rope(self, slides: bool = False) -> tuple[float, RopeScaling | None]:
+    def rope(self, slides: bool = False) -> tuple[float, Scaling | None]:
         """The base and the scaling of the rotary frequencies, in layers with a window or in the others."""
         if slides and self.local_rope_theta is not None:
             return self.local_rope_theta, None
@@ -259,11 +262,6 @@ class ModelConfig:
         if self.sliding_window is None:
             return 0
         return self.n_layers if self.sliding_layers is None else len(self.sliding_layers)
-
-    @property
-    def d_rotated(self) -> int:
-        """How many features of a head's query and key are rotated by rotary positions."""
-        return self.d_head if self.latent is None else self.latent.d_rope
 
     @property
     def n_groups(self) -> int:
@@ -297,6 +295,7 @@ class ModelConfig:
         derived = {
             "n_kv_heads": self.n_heads,
             "d_head": self.d_model // self.n_heads if self.latent is None else self.latent.d_head,
+            "d_rotary": self.d_head if self.latent is None else self.latent.d_rope,
             "attention_scale": 1.0 / math.sqrt(self.d_head),
             "n_encoder_layers": self.n_layers if self.kind == "encoder-decoder" else None,
         }
@@ -320,9 +319,10 @@ class ModelConfig:
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r} for ModelConfig{nearest(unknown[0], known)}")
         fields = dict(fields)
-        for name, kind in PARTS.items():
+        parts = {"rope_scaling": make_scaling, "latent": LatentAttention, "experts": Experts}
+        for name, make in parts.items():
             if isinstance(fields.get(name), dict):
-                fields[name] = kind(**fields[name])
+                fields[name] = make(**fields[name])
         return cls(**fields)
 
     @classmethod

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tfguide.config import RopeScaling
+from tfguide.scalings import DynamicScaling, LinearScaling, LongRopeScaling, RopeScaling, Scaling, YarnScaling
 
 
 def sinusoidal_frequencies(d_model: int) -> np.ndarray:
@@ -17,20 +17,91 @@ def sinusoidal_frequencies(d_model: int) -> np.ndarray:
     return rotary_frequencies(d_model)
 
 
-def rotary_frequencies(d_head: int, theta: float = 10_000.0, scaling: RopeScaling | None = None) -> np.ndarray:
+def rotary_frequencies(
+    d_rotary: int, theta: float = 10_000.0, scaling: Scaling | None = None, length: int | np.ndarray = 0
+) -> np.ndarray:
     """The d / 2 angular frequencies of rotary positions, in radians per position: `theta ** (-2 i / d)`.
 
-    Raises ValueError for an odd `d_head`. Source: Su et al. 2021, equation 15; `scaling`: see `RopeScaling`.
+    d_rotary: d, how many features of a head are rotated. length: of the text, for a scaling that depends on it (see
+    `scaled_by_length`); an array (...) gives frequencies (..., d / 2).
+    Raises ValueError for an odd `d_rotary`. Source: Su et al. 2021, equation 15; `scaling`: see its class.
     """
-    if d_head % 2:
-        raise ValueError(f"positions are encoded in pairs of features: expected an even size, got {d_head}")
-    frequencies = theta ** (-np.arange(0, d_head, 2, dtype=np.float64) / d_head)  # (d / 2,)
-    if scaling is None:
+    if d_rotary % 2:
+        raise ValueError(f"positions are encoded in pairs of features: expected an even size, got {d_rotary}")
+    frequencies = theta ** (-np.arange(0, d_rotary, 2, dtype=np.float64) / d_rotary)  # (d / 2,)
+    if scaled_by_length(scaling):
+        return _by_length(frequencies, scaling, np.asarray(length))
+    if isinstance(scaling, LinearScaling):
+        return frequencies / scaling.factor
+    if isinstance(scaling, YarnScaling):
+        kept = _kept_by_yarn(d_rotary, theta, scaling)
+    elif isinstance(scaling, RopeScaling):
+        turns = scaling.original_max_positions * frequencies / (2 * math.pi)  # full turns within the trained context
+        kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+        kept = np.clip(kept, 0.0, 1.0)
+    else:
         return frequencies
-    turns = scaling.original_max_positions * frequencies / (2 * math.pi)  # full turns within the trained context
-    kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    kept = np.clip(kept, 0.0, 1.0)  # 1: a fast pair keeps its frequency, 0: a slow pair is divided by the factor
+    # kept 1: a fast pair keeps its frequency, 0: a slow pair is divided by the factor
     return frequencies * (kept + (1.0 - kept) / scaling.factor)
+
+
+def scaled_by_length(scaling: Scaling | None) -> bool:
+    """Whether the frequencies of a scaling depend on the length of the text, as DynamicScaling's and LongRopeScaling's.
+
+    A text that is read at once has the frequencies of its length at all of its positions. A cache keeps keys as they
+    were rotated, so they cannot change when the text grows: a row's prompt, in one call or in the chunks of `prefill`,
+    has the frequencies of the prompt's length, and each later position those of the text that ends in it. So the
+    results do not depend on how a text is split into calls, except for where its prompt ends; they are those of a full
+    recomputation for every prompt up to the whole text, and under every split where all lengths, from the prompt's to
+    the last, have the same frequencies: up to `original_max_positions`, and with LongRopeScaling beyond it too. This is
+    what transformers computes in `generate` for one text; of a batch, it rotates all rows as the longest one, and here
+    each row is as it is alone.
+    """
+    return isinstance(scaling, (DynamicScaling, LongRopeScaling))
+
+
+def attention_factor(scaling: Scaling | None) -> float:
+    """What multiplies the cosines and sines of rotary positions, and so the scores by its square: see YarnScaling."""
+    if not isinstance(scaling, (YarnScaling, LongRopeScaling)):
+        return 1.0
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    if scaling.factor <= 1.0:
+        return 1.0
+    grows = math.log(scaling.factor)
+    if isinstance(scaling, LongRopeScaling):
+        return math.sqrt(1.0 + grows / math.log(scaling.original_max_positions))
+    if scaling.mscale is None or scaling.mscale_all_dim is None:
+        return 0.1 * grows + 1.0
+    return (0.1 * scaling.mscale * grows + 1.0) / (0.1 * scaling.mscale_all_dim * grows + 1.0)
+
+
+def _kept_by_yarn(d_rotary, theta, scaling):
+    """The share of each pair's frequency that YaRN keeps: 1 for the fast pairs, 0 for the slow ones; (d / 2,)."""
+
+    def pair(turns):  # the pair, in fractions, that turns so often within the trained context
+        return d_rotary * math.log(scaling.original_max_positions / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = pair(scaling.beta_fast), pair(scaling.beta_slow)
+    if scaling.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, d_rotary - 1)
+    width = last - first or 0.001
+    return 1.0 - np.clip((np.arange(d_rotary // 2) - first) / width, 0.0, 1.0)
+
+
+def _by_length(frequencies, scaling, length):
+    """The frequencies (..., d / 2) for texts of `length` (...)."""
+    n, trained = length[..., None], scaling.original_max_positions
+    if isinstance(scaling, LongRopeScaling):
+        return frequencies / np.where(n > trained, scaling.long_factors, scaling.short_factors)
+    growth = scaling.factor * np.maximum(n / trained, 1.0) - (scaling.factor - 1.0)
+    return frequencies * growth ** dynamic_exponents(2 * len(frequencies))
+
+
+def dynamic_exponents(d_rotary: int) -> np.ndarray:
+    """By which powers of a text's growth DynamicScaling multiplies the d / 2 frequencies: `-2 i / (d - 2)`."""
+    return -np.arange(0, d_rotary, 2, dtype=np.float64) / (d_rotary - 2)
 
 
 def alibi_slopes(n_heads: int) -> np.ndarray:

@@ -12,34 +12,6 @@ TINY = 1e-20  # added to a sum of scores, which may all be 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class RopeScaling:
-    """Llama 3's scaling of the rotary frequencies for contexts longer than those of training.
-
-    Wavelengths shorter than `original_max_positions / high_freq_factor` stay, those longer than
-    `original_max_positions / low_freq_factor` are multiplied by `factor`, and those between are interpolated.
-    Source: Grattafiori et al. 2024, "The Llama 3 Herd of Models", section 3.4, and Meta's reference code.
-
-    Raises ValueError where a factor is not positive, or where `low_freq_factor >= high_freq_factor`.
-    """
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_positions: int
-
-    def __post_init__(self):
-        make_plain(self)
-        for name in ("factor", "low_freq_factor", "high_freq_factor"):
-            check_number(name, getattr(self, name), above=0.0)
-        check_count("original_max_positions", self.original_max_positions)
-        if self.low_freq_factor >= self.high_freq_factor:
-            raise ValueError(
-                "low_freq_factor must be below high_freq_factor, "
-                f"got {self.low_freq_factor} and {self.high_freq_factor}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Experts:
     """A mixture of experts instead of the feed-forward network: each token goes to a few of many networks.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tfguide.parts import Experts, LatentAttention, RopeScaling
+from tfguide.parts import Experts, LatentAttention
+from tfguide.scalings import RopeScaling
 
 
 def _gpt2(d_model, n_layers, n_heads):

@@ -41,6 +41,14 @@ LLAMA3 = dict(
     rope_type="llama3", rope_theta=100.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
     original_max_position_embeddings=32,
 )  # fmt: skip
+YARN = dict(
+    rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=13, beta_fast=4.0, beta_slow=0.5,
+    mscale=1.3, mscale_all_dim=0.7, truncate=False,
+)  # fmt: skip
+LONGROPE = dict(
+    rope_type="longrope", rope_theta=500.0, short_factor=[1.0, 1.1, 1.3, 1.7, 2.3],
+    long_factor=[1.0, 2.0, 3.0, 5.0, 7.0], original_max_position_embeddings=2, factor=5.0,
+)  # fmt: skip
 
 # The class, its configuration, and more arguments of the class.
 CASES = {
@@ -71,6 +79,8 @@ CASES = {
     ),
     "llama-attention-bias": ("LlamaForCausalLM", LLAMA | dict(attention_bias=True, hidden_act="swish")),
     "llama-3": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=LLAMA3)),
+    "llama-yarn": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=YARN)),
+    "llama-longrope": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=LONGROPE)),
     "llama-tanh-trunk": (
         "LlamaModel",
         LLAMA | dict(tie_word_embeddings=True, hidden_act="gelu_pytorch_tanh", head_dim=None),

@@ -186,11 +186,11 @@ class TestKeys:
 
 
 class TestRope:
-    """Scalings of the rotary positions other than Llama 3's, in both spellings."""
+    """Scalings of the rotary positions that no class of ours has, in both spellings, and keys that are missing."""
 
     @pytest.mark.parametrize("outer", ["rope_parameters", "rope_scaling"])
     @pytest.mark.parametrize("inner", ["rope_type", "type"])
-    @pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "longrope", "su", "mrope", "proportional", None])
+    @pytest.mark.parametrize("kind", ["su", "mrope", "proportional", None])
     def test_another_type(self, outer, inner, kind, saved):
         folder = saved("llama-3")
         hf.edit_config(folder, "rope_parameters", **{outer: {inner: kind, "factor": 2.0}})
@@ -204,6 +204,30 @@ class TestRope:
 
     def test_a_key_that_is_missing(self, saved):
         refused(self.change(saved, "low_freq_factor"), "rope_parameters.low_freq_factor must be a finite number")
+        for kind in ("linear", "dynamic", "yarn"):
+            refused(self.change(saved, "factor", rope_type=kind), "rope_parameters.factor must be a finite number")
+        refused(self.change(saved, rope_type="longrope"), "short_factors must be a tuple of a number for each pair")
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (dict(rope_type="linear", factor=0.0), "factor must be above 0.0, got 0.0"),
+            (dict(rope_type="dynamic", factor=0.5), "factor must be at least 1, got 0.5"),
+            (dict(rope_type="yarn", beta_fast=1.0, beta_slow=2.0), "beta_slow must be at most beta_fast=1.0, got 2.0"),
+            (dict(rope_type="yarn", attention_factor="1"), "attention_factor must be a finite number, got '1'"),
+            (dict(rope_type="yarn", mscale=-1.0), "mscale must be above 0.0, got -1.0"),
+            (dict(rope_type="yarn", rope_theta=1.0), "YarnScaling needs rope_theta above 1, got 1.0"),
+            (dict(rope_type="longrope", short_factor=[1.0], long_factor=[1.0]), "a factor for each of 5 pairs"),
+            (
+                dict(rope_type="longrope", short_factor=[1.0], long_factor=[1.0, 2.0]),
+                "must have one length, got 1 and 2",
+            ),
+            (dict(rope_type="longrope", short_factor=3.0, long_factor=[1.0]), "short_factor must be a list or null"),
+            (dict(partial_rotary_factor=0.6), "partial_rotary_factor=0.6 is not supported: expected 1.0"),
+        ],
+    )
+    def test_a_number_that_cannot_be(self, changes, message, saved):
+        refused(self.change(saved, **changes), message)
 
     def test_a_key_that_transformers_does_not_read_either(self, saved):
         expected = read_checkpoint(self.change(saved))[0]

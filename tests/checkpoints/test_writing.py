@@ -129,7 +129,7 @@ ANOTHER = dict(
     rope_scaling=tfguide.RopeScaling(
         factor=3.0, low_freq_factor=1.0, high_freq_factor=2.0, original_max_positions=5
     ),
-    attention_scale=0.7, embedding_scale=3.0, logit_scale=3.0,
+    d_rotary=4, attention_scale=0.7, embedding_scale=3.0, logit_scale=3.0,
     activation="geglu", pad_token_id=9, bos_token_id=9, eos_token_id=9, decoder_start_token_id=9,
     latent=tfguide.LatentAttention(kv_rank=4, d_nope=2, d_rope=2, d_value=2),
     experts=tfguide.Experts(n_experts=4, per_token=2, d_expert=34),  # as wide as the network of each family

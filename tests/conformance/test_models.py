@@ -14,7 +14,15 @@ import pytest
 import tfguide.reference as ref
 from tests.conformance.conftest import TABLE
 from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, small_config
-from tfguide import Experts, LatentAttention, RopeScaling
+from tfguide import (
+    DynamicScaling,
+    Experts,
+    LatentAttention,
+    LinearScaling,
+    LongRopeScaling,
+    RopeScaling,
+    YarnScaling,
+)
 from tfguide.config import ACTIVATIONS, KINDS, NORMS, POSITIONS
 
 LIMIT = 1e-5
@@ -24,13 +32,21 @@ PLACEMENTS = {
     "decoder": ("pre", "parallel", "both", "post"),
     "encoder-decoder": ("pre", "post"),
 }
-SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=24)
 EXPERTS = (
     Experts(n_experts=5, per_token=2, d_expert=13, n_dense_layers=1, n_shared=1),
     Experts(n_experts=6, per_token=3, d_expert=17, n_shared=2, router="sigmoid", normalised=False, scale=0.7,
             router_bias=True, correction_bias=True, n_groups=3, groups_per_token=2),
 )  # fmt: skip
 LATENT = LatentAttention(kv_rank=13, d_nope=3, d_rope=4, d_value=5, query_rank=11, norm_eps=1e-3)
+LONG = dict(short_factors=(1.0, 1.1, 1.3, 1.7, 2.3), long_factors=(1.0, 2.0, 3.0, 5.0, 7.0), factor=5.0)
+SCALINGS = (  # texts of `batch` have 2 to 7 tokens: some are longer than those of training, in one batch with others
+    None,
+    LongRopeScaling(original_max_positions=4, **LONG),
+    RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=24),
+    DynamicScaling(factor=3.0, original_max_positions=3),
+    YarnScaling(factor=4.0, original_max_positions=200),
+    LinearScaling(factor=3.0),
+)
 CASES = list(itertools.product(KINDS, NORMS, POSITIONS))
 
 
@@ -63,7 +79,8 @@ def configurations(kind, norm, positions):
             logit_scale=(1.0, 1.5)[turn // 2 % 2],
             attention_scale=(None, 0.4)[turn // 3 % 2],
             rope_theta=(10_000.0, 50.0)[turn % 2],
-            rope_scaling=SCALING if positions == "rotary" and turn % 3 == 1 else None,
+            rope_scaling=SCALINGS[turn % len(SCALINGS)] if positions == "rotary" else None,
+            d_rotary=6 if positions == "rotary" and turn % 4 == 2 else None,
             position_offset=3 * (turn % 2) if positions == "learned" else 0,
             relative_buckets=12,
             relative_max_distance=17,

@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: From the ground up: a part imports from its own floor and from those below.
 FLOORS = [
     {"checks.values", "temporary", "triton"},
-    {"parts", "dtypes", "facts"},
+    {"parts", "scalings", "dtypes", "facts", "checks.rotary"},
     {"presets"},
     {"config"},
     {"checks.shapes", "frequencies"},

@@ -23,6 +23,7 @@ SHARED = {
     "generation",
     "compress",
     "native",
+    "scalings",
     "triton",
 }
 FREE = [

@@ -29,7 +29,7 @@ def _without_effect(config) -> set[str]:
     if config.norm == "rms":
         fields |= {"norm_bias"}
     if config.positions != "rotary":
-        fields |= {"rope_theta"}
+        fields |= {"rope_theta", "d_rotary"}
     if config.positions != "relative":
         fields |= {"relative_buckets", "relative_max_distance"}
     if config.experts is not None and config.experts.n_dense_layers == 0:

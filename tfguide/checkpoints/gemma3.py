@@ -10,9 +10,10 @@ from tfguide.checkpoints import llama
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.keys import GATES
 from tfguide.checkpoints.layout import Place, norm
+from tfguide.checkpoints.rotary import longest, rotation
 from tfguide.checkpoints.windows import FULL, SLIDING, layer_types
 from tfguide.config import ModelConfig
-from tfguide.parts import RopeScaling
+from tfguide.scalings import Scaling
 
 MODEL_TYPE = "gemma3_text"
 ARCHITECTURE = "Gemma3ForCausalLM"
@@ -102,16 +103,17 @@ def _rotation(fields, known) -> dict[str, Any]:
         if not older.has("rope_type"):  # the older name of this key has no effect there
             raise ValueError(f"{fields.source}: rope_scaling must have a rope_type, got none")
         found[FULL] = older
-    scalings: dict[str, RopeScaling | None] = {}
+    scalings: dict[str, Scaling | None] = {}
     for kind, rope in found.items():
         bases[kind], scalings[kind] = (
-            (bases[kind], None) if rope is None else llama.rotation(fields, rope, bases[kind], known["max_positions"])
+            (bases[kind], None) if rope is None else rotation(fields, rope, bases[kind], known["max_positions"])
         )
     if scalings[SLIDING] is not None:
         scaling = scalings[SLIDING]
         raise ValueError(f"{fields.source}: rope_parameters.{SLIDING} must have no scaling, got {scaling}")
     local = None if known["sliding_window"] is None else bases[SLIDING]
-    return dict(rope_theta=bases[FULL], rope_scaling=scalings[FULL], local_rope_theta=local)
+    most = longest(scalings[FULL], known["max_positions"])
+    return dict(rope_theta=bases[FULL], rope_scaling=scalings[FULL], local_rope_theta=local, max_positions=most)
 
 
 def _places(config):

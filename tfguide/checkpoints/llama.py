@@ -9,8 +9,9 @@ from typing import Any
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.keys import GATES
 from tfguide.checkpoints.layout import Place, linear, norm
+from tfguide.checkpoints.rotary import longest, rope, rope_keys, trained_positions
 from tfguide.checkpoints.windows import windows
-from tfguide.config import ModelConfig, RopeScaling
+from tfguide.config import ModelConfig
 
 MODEL_TYPE = "llama"
 ARCHITECTURE = "LlamaForCausalLM"
@@ -103,6 +104,7 @@ def decoder(
         norm_eps=fields.number("rms_norm_eps", norm_eps),
         rope_theta=theta,
         rope_scaling=scaling,
+        max_positions=longest(scaling, known["max_positions"]),
         activation=fields.choice("hidden_act", "silu", GATES),
         dropout=fields.dropout("resid_pdrop", 0.0),
     )
@@ -113,15 +115,6 @@ def decoder(
 
 def keys(config: ModelConfig) -> dict[str, Any]:
     """The keys of a config.json that Llama shares with other families."""
-    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
-    if config.rope_scaling is not None:
-        rope |= {
-            "rope_type": "llama3",
-            "factor": config.rope_scaling.factor,
-            "low_freq_factor": config.rope_scaling.low_freq_factor,
-            "high_freq_factor": config.rope_scaling.high_freq_factor,
-            "original_max_position_embeddings": config.rope_scaling.original_max_positions,
-        }
     names = {"geglu": "gelu", "geglu_tanh": "gelu_pytorch_tanh"}
     return {
         "vocab_size": config.vocab_size,
@@ -132,9 +125,9 @@ def keys(config: ModelConfig) -> dict[str, Any]:
         "head_dim": config.d_head,
         "intermediate_size": config.d_ff,
         "hidden_act": names.get(config.activation, "silu"),
-        "max_position_embeddings": config.max_positions or 2048,
+        "max_position_embeddings": trained_positions(config) or 2048,
         "rms_norm_eps": config.norm_eps,
-        "rope_parameters": rope,
+        "rope_parameters": rope_keys(config),
         "tie_word_embeddings": config.tied_head,
         **({"resid_pdrop": config.dropout} if config.dropout else {}),
     }
@@ -143,46 +136,6 @@ def keys(config: ModelConfig) -> dict[str, Any]:
 def places(config: ModelConfig) -> dict[str, Place]:
     """Where each canonical weight lies."""
     return dict(_places(config))
-
-
-def rope(fields: Fields, max_positions: int, default: float = 10_000.0) -> tuple[float, RopeScaling | None]:
-    """The base and the scaling of the rotary frequencies, from `rope_parameters` or the older `rope_scaling`.
-
-    default: the base where nothing gives one. Where a number is given twice, transformers takes the first of: the older
-    object, unless it is empty; a base inside the object; a length of training outside it.
-    """
-    fields.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
-    for name in ("_rope_type_labels", "default_rope_type"):  # names for kinds of layers, which Llama does not have
-        fields.fixed(name, None, "one kind of rotation")
-    theta = fields.number("rope_theta", default, null=True)
-    older, rope = fields.inner("rope_scaling"), fields.inner("rope_parameters")
-    if older is not None and rope is not None:
-        fields.pass_over("rope_parameters", "rope_scaling comes first")
-    rope = rope if older is None else older
-    if rope is None:
-        if theta is None:
-            raise ValueError(f"{fields.source}: rope_theta must be a number where nothing else gives one, got None")
-        return theta, None
-    return rotation(fields, rope, theta, max_positions)
-
-
-def rotation(fields: Fields, rope: Fields, theta: float | None, max_positions: int) -> tuple[float, RopeScaling | None]:
-    """The base and the scaling in an object of rotary parameters. theta: the base outside of it."""
-    rope.alias("type", "rope_type")
-    rope_type = rope.choice("rope_type", "default", {"default": "default", "llama3": "llama3"})
-    rope.fixed("partial_rotary_factor", 1.0, "all features of a head are rotated")
-    theta = rope.number("rope_theta", theta)
-    scaling = None
-    if rope_type == "llama3":
-        trained = rope.count("original_max_position_embeddings", max_positions)
-        scaling = RopeScaling(
-            factor=rope.number("factor", None),
-            low_freq_factor=rope.number("low_freq_factor", None),
-            high_freq_factor=rope.number("high_freq_factor", None),
-            original_max_positions=fields.count("original_max_position_embeddings", None) or trained,
-        )
-    rope.finish()
-    return theta, scaling
 
 
 def _places(config):

@@ -77,6 +77,7 @@ class BlockCache(DenseCache):
         """
         self.check_room(n_tokens)
         counts = np.broadcast_to(n_tokens if counts is None else counts, self.lengths.shape)
+        self.begin(counts, only_empty=True)
         return BlockView(self, n_tokens, counts)
 
     def advance(self, counts: np.ndarray | int) -> None:
@@ -102,7 +103,7 @@ class BlockCache(DenseCache):
         if len(rows):
             self.storage.restore(rows, positions[rows, columns])
             self.recent[rows, slots[rows, columns]] = positions[rows, columns]
-        self.lengths = kept
+        self.lengths, self._begun = kept, np.minimum(self._begun, kept)
 
     def reorder(self, rows: np.ndarray) -> None:
         """Replace row i by the former row `rows[i]`, rows (B,) of any new number B: the step of a beam search."""
@@ -134,6 +135,7 @@ class BlockView(CallView):
         self._cache, self._storage = cache, cache.storage
         filled, columns = cache.lengths[:, None], np.arange(n_tokens)
         positions = filled + columns  # (B, T)
+        self._text_lengths = cache.text_lengths(positions)
         self.is_first = not cache.lengths.any()
         starts = filled // BLOCK * BLOCK
         width = int((filled - starts).max()) + n_tokens
@@ -151,6 +153,10 @@ class BlockView(CallView):
         """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
         query = self.positions[:, :, None]
         return (query >= self._first) & (query < self._end)
+
+    def text_lengths(self) -> Any:
+        """`text_lengths` of the cache at the new positions, (B, T), a tensor."""
+        return self._storage.as_tensor(self._text_lengths)
 
     def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         """Store new positions, each (B, T, ...), and return all that the new queries may see, each (B, S, ...)."""

@@ -41,6 +41,7 @@ class DenseCache:
         if storage is not None:
             check_storage(storage, config, self.batch_size, n_slots or self.max_length)
         self.lengths = np.zeros(self.batch_size, np.int64)
+        self._begun = np.zeros(self.batch_size, np.int64)  # the length of each row's prompt, 0: not known yet
         self.memory: tuple[Any, Any] | None = None
         self._crossed: list[Any] = [None] * config.n_layers  # each layer's keys and values of the memory
 
@@ -79,7 +80,24 @@ class DenseCache:
         counts: how many of them are real, (B,) or one number; default: all. This cache writes padding too.
         """
         self.check_room(n_tokens)
+        self.begin(n_tokens if counts is None else counts, only_empty=True)
         return View(self, self.lengths[:, None] + np.arange(n_tokens))
+
+    def begin(self, counts: np.ndarray | int, only_empty: bool = False) -> None:
+        """Announce a prompt of `counts` tokens for each row, (B,) or one number, whatever the calls that read it.
+
+        It tells a scaling of rotary positions how long the text is: see `scaled_by_length` of `tfguide.frequencies`.
+        only_empty: not for rows that have positions or a prompt already; their next tokens are no prompt.
+        """
+        ends = self.lengths + np.asarray(counts, np.int64)
+        self._begun = np.where((self.lengths + self._begun > 0) & only_empty, self._begun, ends)
+
+    def text_lengths(self, positions: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """The length of the text for which each position, (B, T), is rotated: its own, but a prompt's for all of it.
+
+        rows: whose positions they are, of the same shape; default: row i has the positions i.
+        """
+        return np.maximum(positions + 1, self._begun[:, None] if rows is None else self._begun[rows])
 
     def advance(self, counts: np.ndarray | int) -> None:
         """Mark tokens that were just written as filled: `counts` of each row, (B,), or one number for all."""
@@ -91,6 +109,7 @@ class DenseCache:
         Raises ValueError if a row would become longer, or shorter than 0.
         """
         self.lengths = kept_lengths(lengths, self.lengths)
+        self._begun = np.minimum(self._begun, self.lengths)
 
     def reorder(self, rows: np.ndarray) -> None:
         """Replace row i by the former row `rows[i]`, rows (B,) of any new number B: the step of a beam search.
@@ -99,7 +118,7 @@ class DenseCache:
         """
         rows = check_rows(rows, self.batch_size)
         self.storage.reorder(rows)
-        self.batch_size, self.lengths = len(rows), self.lengths[rows]
+        self.batch_size, self.lengths, self._begun = len(rows), self.lengths[rows], self._begun[rows]
         take = self.storage.take
         self._crossed = [None if parts is None else tuple(take(x, rows) for x in parts) for parts in self._crossed]
         if self.memory is not None:
@@ -132,6 +151,10 @@ class CallView:
         """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
         return distance >= 0
 
+    def text_lengths(self) -> Any:
+        """`text_lengths` of the cache at the new positions, (B, T), a tensor; in a step they are the last ones."""
+        return self.positions + 1
+
     def layer(self, index: int) -> LayerPart:
         """One layer's part of this call."""
         return LayerPart(self, index)
@@ -151,6 +174,11 @@ class View(CallView):
         self._places = self._storage.places(np.arange(len(positions))[:, None], positions)
         self.positions = self._storage.as_tensor(positions)
         self.key_positions = self._storage.as_tensor(self._keys_at())
+        self._text_lengths = cache.text_lengths(positions)
+
+    def text_lengths(self) -> Any:
+        """`text_lengths` of the cache at the new positions, (B, T), a tensor."""
+        return self._storage.as_tensor(self._text_lengths)
 
     def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         """Store new positions, each (B, T, ...), and return all that the new queries may see, each (B, S, ...)."""
@@ -209,6 +237,7 @@ class RingCache(DenseCache):
         counts: how many of them are real, (B,) or one number; `View.commit` is told again.
         """
         self.check_room(n_tokens)
+        self.begin(n_tokens if counts is None else counts, only_empty=True)
         return _RingView(self, self.lengths[:, None] + np.arange(n_tokens))
 
     def rewind(self, lengths: np.ndarray | int) -> None:
@@ -218,6 +247,7 @@ class RingCache(DenseCache):
         overwritten.
         """
         self.lengths = kept_lengths(lengths, self.lengths, self.window, self.n_sinks)
+        self._begun = np.minimum(self._begun, self.lengths)
         self.ring = np.where(self.ring >= self.lengths[:, None], -1, self.ring)
 
     def reorder(self, rows: np.ndarray) -> None:

@@ -20,6 +20,9 @@ class Cache(Protocol):
     def check_room(self, n_tokens: int) -> None:
         """Raises ValueError if `n_tokens` more tokens of each row do not fit."""
 
+    def begin(self, counts: np.ndarray | int, only_empty: bool = False) -> None:
+        """Announce a prompt of `counts` tokens for each row, whatever the calls that read it."""
+
     def rewind(self, lengths: np.ndarray | int) -> None:
         """Forget all positions from `lengths` on: (B,), or one number for all rows."""
 

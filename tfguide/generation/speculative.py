@@ -183,6 +183,7 @@ class _Rounds:
         self.sampling, self.uniform = chooser.sampling, chooser.streams[row].random
         room = len(text) + max_new_tokens - 1  # the last token is returned but never read
         self.cache, self.draft_cache = model.new_cache(1, room, cache_dtype), None
+        self.cache.begin(len(text))  # the first call reads guesses as well
         if not isinstance(draft, PromptLookup):
             self.draft_cache = draft.new_cache(1, max(room - 1, 1), cache_dtype)
 

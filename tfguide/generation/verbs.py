@@ -51,6 +51,7 @@ class Generator:
                 source, source_valid = self.as_tokens(source, source_valid, "source")
                 cache.remember(self.encode(source, source_valid), source_valid)
             cache.check_room(tokens.shape[1])  # before anything is written
+            cache.begin(lengths)
             last = None
             for chunk in split_prompts(lengths, tokens.shape[1], chunk_size):
                 valid = None if chunk.valid is None else self.as_tensor(chunk.valid)

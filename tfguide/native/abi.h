@@ -54,7 +54,7 @@ struct Layer {
 };
 
 struct Model {
-  int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff;
+  int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_rotary, d_ff;  // d_rotary: of d_head are rotated
   int32_t is_rms, placement, activation, window;  // window: 0 for none
   float eps, embedding_scale, attention_scale, attention_cap, residual_scale;  // attention_cap: 0 for none
   Linear embedding;       // its outputs are the tokens: in ROWS or packed
@@ -74,19 +74,19 @@ struct Call {
   float *const *key_scales, *const *value_scales;  // (B, max_length, K) each, of an 8-bit cache
   float* hidden;                                 // (rows, D), the result
   const float* positions;                        // (max_length, D), added by position, or null
-  const float *cos, *sin;                        // (max_length, d / 2), or null
+  const float *cos, *sin;                        // (max_length, r / 2) for r rotated features, or null
   const float *local_cos, *local_sin;            // those of the layers with a window
-  int32_t cache_type;
+  int32_t cache_type, by_row;  // by_row: whether the angles are (rows, r / 2), for the rows of this call
 };
 
 // One task on each row: x (rows, width) to y. NORMALISE: width is D. ACTIVATE: y = activation(x) * other, or without
-// other. ROTATE: width is H d; the heads of a row are rotated by the angles of that row, cos and sin (rows, d / 2).
+// other. ROTATE: width is H d; the first r numbers of the heads are rotated by their row's angles, cos and sin (rows, r / 2).
 struct Rowwise {
   const void *x, *other;
   void* y;
   Norm norm;
   const float *cos, *sin;
-  int64_t rows, width, head;
+  int64_t rows, width, head, rotated;
   int32_t task, type, activation, is_rms;
   float eps;
 };

@@ -75,7 +75,7 @@ class Model(Structure):
     """The sizes and the weights of a model."""
 
     _fields_ = [
-        *((name, c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")),
+        *((name, c_int32) for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_rotary", "d_ff")),
         *((name, c_int32) for name in ("is_rms", "placement", "activation", "window")),
         *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale", "attention_cap", "residual_scale")),
         ("embedding", Linear), ("added", c_void_p), ("slopes", c_void_p),
@@ -91,7 +91,7 @@ class Call(Structure):
         ("max_length", c_int64),
         *((name, POINTER(c_void_p)) for name in ("keys", "values", "key_scales", "value_scales")),
         *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin", "local_cos", "local_sin")),
-        ("cache_type", c_int32),
+        ("cache_type", c_int32), ("by_row", c_int32),
     ]  # fmt: skip
 
 
@@ -100,7 +100,7 @@ class Rowwise(Structure):
 
     _fields_ = [
         ("x", c_void_p), ("other", c_void_p), ("y", c_void_p), ("norm", Norm), ("cos", c_void_p), ("sin", c_void_p),
-        ("rows", c_int64), ("width", c_int64), ("head", c_int64),
+        ("rows", c_int64), ("width", c_int64), ("head", c_int64), ("rotated", c_int64),
         *((name, c_int32) for name in ("task", "type", "activation", "is_rms")), ("eps", c_float),
     ]  # fmt: skip
 
@@ -135,7 +135,8 @@ def linear(
 def model(config: ModelConfig, embedding: Linear, layers: Sequence[Layer], **places: Any) -> Model:
     """A model. places: its norms and other addresses (see Model)."""
     return Model(
-        config.n_layers, config.d_model, config.n_heads, config.n_kv_heads, config.d_head, config.d_ff,
+        config.n_layers, config.d_model, config.n_heads, config.n_kv_heads, config.d_head, config.d_rotary,
+        config.d_ff,
         config.norm == "rms", code("Placement", config.norm_placement), code("Activation", config.activation),
         config.sliding_window or 0, config.norm_eps, config.embedding_scale, config.attention_scale,
         config.attention_softcap or 0, config.residual_scale,
@@ -146,15 +147,15 @@ def model(config: ModelConfig, embedding: Linear, layers: Sequence[Layer], **pla
 def call(
     rows: tuple[int, int, int, int], n_rows: int, max_length: int, keys: Sequence[int], values: Sequence[int],
     cache_type: str, hidden: int, key_scales: Sequence[int] = (), value_scales: Sequence[int] = (),
-    **tables: int,
+    by_row: bool = False, **tables: int,
 ) -> Call:  # fmt: skip
     """A call of a model, by addresses. rows: those of tokens, texts, places and many; keys ...: one for each layer.
 
-    tables: those of positions and angles, by their names in Call.
+    tables: those of positions and angles, by their names in Call; by_row: the angles are those of the call's rows.
     """
     lists = ((c_void_p * len(x))(*x) if x else None for x in (keys, values, key_scales, value_scales))
     return Call(
-        *rows, n_rows, max_length, *lists, hidden, cache_type=code("CacheType", cache_type), **tables,
+        *rows, n_rows, max_length, *lists, hidden, cache_type=code("CacheType", cache_type), by_row=by_row, **tables,
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ inline std::string abi_text() {
       FIELD(Layer, up), FIELD(Layer, down), FIELD(Layer, slides)});
   text += structure_text("Model", sizeof(Model), {
       FIELD(Model, n_layers), FIELD(Model, d_model), FIELD(Model, n_heads), FIELD(Model, n_kv_heads),
-      FIELD(Model, d_head), FIELD(Model, d_ff), FIELD(Model, is_rms), FIELD(Model, placement),
+      FIELD(Model, d_head), FIELD(Model, d_rotary), FIELD(Model, d_ff), FIELD(Model, is_rms), FIELD(Model, placement),
       FIELD(Model, activation), FIELD(Model, window), FIELD(Model, eps),
       FIELD(Model, embedding_scale), FIELD(Model, attention_scale), FIELD(Model, attention_cap),
       FIELD(Model, residual_scale), FIELD(Model, embedding), FIELD(Model, added),
@@ -66,10 +66,10 @@ inline std::string abi_text() {
       FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, many), FIELD(Call, rows),
       FIELD(Call, max_length), FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
       FIELD(Call, positions), FIELD(Call, cos), FIELD(Call, sin),
-      FIELD(Call, local_cos), FIELD(Call, local_sin), FIELD(Call, cache_type)});
+      FIELD(Call, local_cos), FIELD(Call, local_sin), FIELD(Call, cache_type), FIELD(Call, by_row)});
   text += structure_text("Rowwise", sizeof(Rowwise), {
       FIELD(Rowwise, x), FIELD(Rowwise, other), FIELD(Rowwise, y), FIELD(Rowwise, norm), FIELD(Rowwise, cos),
-      FIELD(Rowwise, sin), FIELD(Rowwise, rows), FIELD(Rowwise, width), FIELD(Rowwise, head), FIELD(Rowwise, task),
+      FIELD(Rowwise, sin), FIELD(Rowwise, rows), FIELD(Rowwise, width), FIELD(Rowwise, head), FIELD(Rowwise, rotated), FIELD(Rowwise, task),
       FIELD(Rowwise, type), FIELD(Rowwise, activation), FIELD(Rowwise, is_rms), FIELD(Rowwise, eps)});
   return text;
 }

@@ -44,23 +44,23 @@ struct Attention {
     return (s.call.texts[r] * s.call.max_length + p) * m.n_kv_heads + kv;
   }
 
-  // Normalises a head, where its model does, and rotates it to position p.
-  void place_head(const Norm& norm, int64_t p, float* head) const {
-    const int64_t half = m.d_head / 2;
+  // Normalises a head of row r, where its model does, and rotates it to the place of that row.
+  void place_head(const Norm& norm, int64_t r, float* head) const {
+    const int64_t at = (s.call.by_row ? r : s.call.places[r]) * (m.d_rotary / 2);
     const float *cos = layer.slides ? s.call.local_cos : s.call.cos, *sin = layer.slides ? s.call.local_sin : s.call.sin;
     if (norm.weight) normalise(norm, m.d_head, true, m.eps, head, head, 0, m.d_head);
-    if (cos) rotate(head, m.d_head, cos + p * half, sin + p * half, head);
+    if (cos) rotate(head, m.d_rotary, cos + at, sin + at, head);
   }
 
   // Writes the key and the value of head kv of row r into the cache, and places the queries that read it.
   [[gnu::noinline]] void append(int64_t r, int64_t kv) {
     const int64_t d = m.d_head, p = s.call.places[r], at = place(r, p, kv);
     float* key = s.k + (r * m.n_kv_heads + kv) * d;
-    place_head(layer.key_norm, p, key);
+    place_head(layer.key_norm, r, key);
     keep(key, keys + at * d, key_scales, at);
     keep(s.v + (r * m.n_kv_heads + kv) * d, values + at * d, value_scales, at);
     for (int64_t h = kv * group(); h < (kv + 1) * group(); ++h)
-      place_head(layer.query_norm, p, s.q + (r * m.n_heads + h) * d);
+      place_head(layer.query_norm, r, s.q + (r * m.n_heads + h) * d);
   }
 
   void keep(const float* from, T* to, float* scales, int64_t at) const {

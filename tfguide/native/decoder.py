@@ -14,13 +14,13 @@ import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
-from tfguide.frequencies import alibi_slopes
+from tfguide.frequencies import alibi_slopes, scaled_by_length
 from tfguide.native import abi
 from tfguide.native.cache import NativeCache
 from tfguide.native.library import library
 from tfguide.native.linear import Matrix
 from tfguide.native.machine import cores, use_huge_pages
-from tfguide.native.positions import PositionTables, position_tables
+from tfguide.native.positions import PositionTables, position_tables, row_tables
 from tfguide.weights import weight_shapes
 
 
@@ -59,17 +59,23 @@ class NativeDecoder:
         """Whether the kernels should read this many new tokens, counted over all rows."""
         return n_tokens <= self._most
 
-    def step(self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache) -> np.ndarray:
+    def step(
+        self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache, lengths: np.ndarray | None = None
+    ) -> np.ndarray:
         """The hidden states (B, T, D), float32, of new tokens (B, T) whose rows begin at positions `starts` (B,).
 
-        As `step_rows` for the T tokens of each row of the cache.
+        As `step_rows` for the T tokens of each row of the cache; lengths: (B, T).
         """
         self._check_call(tokens, starts, cache)
         texts = np.repeat(np.arange(len(tokens)), tokens.shape[1])
         places = (starts[:, None] + np.arange(tokens.shape[1])).reshape(-1)
-        return self.step_rows(tokens.reshape(-1), texts, places, cache).reshape(*tokens.shape, -1)
+        lengths = None if lengths is None else lengths.reshape(-1)
+        return self.step_rows(tokens.reshape(-1), texts, places, cache, lengths).reshape(*tokens.shape, -1)
 
-    def step_rows(self, tokens: np.ndarray, texts: np.ndarray, places: np.ndarray, cache: NativeCache) -> np.ndarray:
+    def step_rows(
+        self, tokens: np.ndarray, texts: np.ndarray, places: np.ndarray, cache: NativeCache,
+        lengths: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """The hidden states (n, D), float32, of new tokens (n,) at `places` (n,) of the cache's rows `texts` (n,).
 
         Any mixture of texts, each with any number of new tokens; those of one text follow each other in order. The
@@ -78,12 +84,15 @@ class NativeDecoder:
         a decoder, each with its own cache. The result for a token does not depend on the others in the call; with 8-bit
         activations it is equal to the last bit.
 
+        lengths: (n,), of the texts, for a scaling of the rotation that depends on them; default: `places` + 1.
+
         A text with at least MANY_TOKENS new tokens attends in another order of sums than one with fewer; and in
         bfloat16, where the processor multiplies it, the weights are quantised or bfloat16 and the cache is not float32.
         """
         rows = tuple(np.ascontiguousarray(x, np.int64) for x in (tokens, texts, places))
         # Decided for the whole call: which tokens share a pass depends on the other texts.
         rows += ((np.bincount(texts) >= abi.MANY_TOKENS)[texts],)
+        rows += (rows[2] + 1 if lengths is None else lengths,)
         hidden = np.empty((len(tokens), self.config.d_model), np.float32)
         for at in range(0, len(tokens), abi.PASS_ROWS):
             part = slice(at, at + abi.PASS_ROWS)
@@ -91,11 +100,13 @@ class NativeDecoder:
         return hidden
 
     def _pass(self, rows, cache, hidden):
-        max_length = cache.shape[1]
-        tables = self._tables_for(max_length)  # kept alive here: another thread may replace them
+        *rows, lengths = rows
+        max_length, by_row = cache.shape[1], scaled_by_length(self.config.rope_scaling)
+        # The tables are kept alive here: another thread may replace them.
+        tables = row_tables(self.config, rows[2], lengths) if by_row else self._tables_for(max_length)
         call = abi.call(
             tuple(x.ctypes.data for x in rows), len(hidden), max_length, cache.keys, cache.values, cache.dtype,
-            hidden.ctypes.data, cache.key_scales, cache.value_scales, **tables.addresses,
+            hidden.ctypes.data, cache.key_scales, cache.value_scales, **tables.addresses, by_row=by_row,
         )  # fmt: skip
         self._library.tfguide_step(self._model, call, self.threads)
 

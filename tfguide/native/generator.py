@@ -9,6 +9,7 @@ import numpy as np
 
 from tfguide.checks.shapes import check_token_range
 from tfguide.config import ModelConfig
+from tfguide.frequencies import scaled_by_length
 from tfguide.generation.caching import DenseCache
 from tfguide.generation.checks import check_cached_call, check_room, check_rows, check_step
 from tfguide.generation.verbs import Generator
@@ -66,7 +67,10 @@ class NativeGenerator(Generator):
 
     def run_kernels(self, tokens: np.ndarray, cache: DenseCache) -> np.ndarray:
         """The hidden states (B, T, D), float32, of checked tokens (B, T) that are not yet counted as filled."""
-        return self._decoder.step(tokens, cache.lengths, self._native(cache))
+        lengths = None
+        if scaled_by_length(self.config.rope_scaling):
+            lengths = cache.text_lengths(cache.lengths[:, None] + np.arange(tokens.shape[1]))
+        return self._decoder.step(tokens, cache.lengths, self._native(cache), lengths)
 
     def read_rows(self, tokens: np.ndarray, rows: np.ndarray, cache: DenseCache) -> np.ndarray:
         """Read new tokens (n,) into the rows (n,) of a cache, each after the last one of its row: hidden states (n, D).
@@ -92,7 +96,9 @@ class NativeGenerator(Generator):
         first = np.cumsum(counts) - counts
         places = cache.lengths[rows[order]] + np.arange(len(rows)) - first[rows[order]]
         hidden = np.empty((len(rows), self.config.d_model), np.float32)
-        hidden[order] = self._decoder.step_rows(tokens[order], rows[order], places, self._native(cache))
+        cache.begin(counts, only_empty=True)
+        lengths = cache.text_lengths(places, rows[order])
+        hidden[order] = self._decoder.step_rows(tokens[order], rows[order], places, self._native(cache), lengths)
         cache.advance(counts)
         return hidden
 

@@ -164,7 +164,7 @@ void tfguide_try() {
     model.n_layers = 1;
     model.d_model = model.d_ff = SIZE;
     model.n_heads = model.n_kv_heads = HEADS;
-    model.d_head = SIZE / HEADS;
+    model.d_head = model.d_rotary = SIZE / HEADS;
     model.activation = SWIGLU;
     model.eps = model.residual_scale = 1;
     model.embedding = {zeros, zeros, zeros, nullptr, SIZE, SIZE, F32_ROWS, PER_OUTPUT, 0};

@@ -83,6 +83,7 @@ class ArrayDecoder(NativeGenerator):
         check_cached_call(self.config, cache.config, cache.batch_size, len(tokens), False)
         cache.check_room(tokens.shape[1])
         if valid is None or valid.all():
+            cache.begin(tokens.shape[1], only_empty=True)
             hidden = self.run_kernels(tokens, cache)
             cache.advance(tokens.shape[1])
             return hidden

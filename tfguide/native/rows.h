@@ -43,7 +43,7 @@ inline Floats activated(int activation, Floats x) {
   }
 }
 
-// Rotates a head of d numbers: each pair (i, i + d / 2) by the i-th of d / 2 angles. `from` may be `to`.
+// Rotates the first d numbers of a head: each pair (i, i + d / 2) by the i-th of d / 2 angles. `from` may be `to`.
 inline void rotate(const float* from, int64_t d, const float* cos, const float* sin, float* to) {
   const int64_t half = d / 2;
   for (int64_t i = 0; i < half; ++i) {

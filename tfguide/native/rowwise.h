@@ -23,7 +23,7 @@ inline void activate(int activation, int64_t width, float* a, const float* b) {
 inline void run_rowwise(const Rowwise& work, int id, int parts) {
   with_type(work.type, [&](auto sample) {
     using T = decltype(sample);
-    const int64_t width = work.width, half = work.head / 2;
+    const int64_t width = work.width, half = work.rotated / 2;
     std::vector<float> memory(2 * width);
     float *a = memory.data(), *b = a + width;
     for (int64_t r = work.rows * id / parts; r < work.rows * (id + 1) / parts; ++r) {
@@ -35,7 +35,7 @@ inline void run_rowwise(const Rowwise& work, int id, int parts) {
       }
       if (work.task == ROTATE)
         for (float* head = a; head < a + width; head += work.head)
-          rotate(head, work.head, work.cos + r * half, work.sin + r * half, head);
+          rotate(head, work.rotated, work.cos + r * half, work.sin + r * half, head);
       store_row(a, width, static_cast<T*>(work.y) + r * width);
     }
   });

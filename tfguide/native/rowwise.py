@@ -40,14 +40,21 @@ def activate(
     _run(threads, "activate", x, y, rows, width, dtype, activation=activation, other=other)
 
 
-def rotate(x: int, y: int, rows: int, width: int, dtype: str, cos: np.ndarray, sin: np.ndarray, threads: int) -> None:
-    """Heads of d numbers, width / d in a row, rotated by their row's angles, y. cos, sin: float32, (rows, d / 2)."""
+def rotate(
+    x: int, y: int, rows: int, width: int, dtype: str, cos: np.ndarray, sin: np.ndarray, threads: int,
+    d_head: int | None = None,
+) -> None:  # fmt: skip
+    """Heads of d numbers, width / d in a row, rotated by their row's angles, y. cos, sin: float32, (rows, r / 2).
+
+    d_head: d, of which the first r are rotated; default: r.
+    """
     half = cos.shape[-1]
-    if not half or width % (2 * half):
-        raise ValueError(f"cos and sin of {half} angles rotate heads of {2 * half} numbers, got rows of {width}")
+    d_head = 2 * half if d_head is None else check_count("d_head", d_head)
+    if not half or 2 * half > d_head or width % d_head:
+        raise ValueError(f"cos and sin of {half} angles rotate heads of {d_head} numbers, got rows of {width}")
     # `cos` and `sin` stay the arrays until the call ends: nobody else may hold them.
     tables = {name: address_of(name, table, (rows, half)) for name, table in (("cos", cos), ("sin", sin))}
-    _run(threads, "rotate", x, y, rows, width, dtype, **tables, head=2 * half)
+    _run(threads, "rotate", x, y, rows, width, dtype, **tables, head=d_head, rotated=2 * half)
 
 
 def _run(threads: int, task: str, x: int, y: int, rows: int, width: int, dtype: str, **more: Any) -> None:

@@ -17,21 +17,26 @@ def sinusoidal_positions(positions: np.ndarray, d_model: int) -> np.ndarray:
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(*angles.shape[:-1], d_model)
 
 
-def rotary_angles(positions: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The cosines and sines by which `rotate` turns the heads at `positions` (B, T): two arrays (B, T, d / 2)."""
+def rotary_angles(positions: np.ndarray, frequencies: np.ndarray, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """The cosines and sines by which `rotate` turns the heads at `positions` (B, T): two arrays (B, T, d / 2).
+
+    frequencies: (d / 2,) or (B, T, d / 2). factor: multiplies both, see `attention_factor` of `tfguide.frequencies`.
+    """
     angles = np.asarray(positions)[..., None] * np.asarray(frequencies)
-    return np.cos(angles), np.sin(angles)
+    return factor * np.cos(angles), factor * np.sin(angles)
 
 
 def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """Turn each pair of features of the heads `x` (B, T, H, d) by its angle; (B, T, H, d).
 
     The pairs are (i, i + d/2), as published Llama weights have them; the paper's (2i, 2i + 1) is the same up to the
-    order of the features. cos, sin: (B, T, d / 2). Source: Su et al. 2021, equation 34.
+    order of the features. cos, sin: (B, T, d / 2); with fewer angles, r / 2, only the first r features are turned.
+    Source: Su et al. 2021, equation 34.
     """
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # the same for every head
-    first, second = np.split(x, 2, axis=-1)
-    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    half = cos.shape[-1]
+    first, second, rest = np.split(x, [half, 2 * half], axis=-1)
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
 
 def alibi_bias(query_positions: np.ndarray, key_positions: np.ndarray, n_heads: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfguide.config import ModelConfig
-from tfguide.frequencies import rotary_frequencies
+from tfguide.frequencies import attention_factor, rotary_frequencies
 from tfguide.reference.attention import causal_mask, padding_mask
 from tfguide.reference.blocks import DecoderBlock, EncoderBlock
 from tfguide.reference.linear import Embedding
@@ -54,7 +54,7 @@ class EncoderStack:
     def __call__(self, x, positions, valid=None, record=None):
         """x: (B, T, D); positions: (1, T); valid: (B, T), True at real tokens; record: as in the blocks."""
         visible = None if valid is None else padding_mask(valid)  # (B, 1, T)
-        bias, rotation = self._position_terms(positions)
+        bias, rotation = self._position_terms(positions, valid)
         for layer in self.layers:
             x = layer(x, visible, bias, rotation, record=record)
         return self.final_norm(x) if self.config.final_norm else x
@@ -62,15 +62,17 @@ class EncoderStack:
     def _block(self, config, layer):
         return EncoderBlock(config, layer)
 
-    def _position_terms(self, positions, slides=False):
+    def _position_terms(self, positions, valid, slides=False):
         """The bias (1, H, T, T) on the scores and the angles of the heads, where the model has them.
 
         slides: whether the layer sees a window only.
         """
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
-            frequencies = rotary_frequencies(config.d_rotated, *config.rope(slides))
-            rotation = rotary_angles(positions, frequencies)
+            (theta, scaling), ends = config.rope(slides), positions + 1
+            lengths = (ends if valid is None else ends * valid).max(axis=1, keepdims=True)  # (B or 1, 1), of the texts
+            frequencies = rotary_frequencies(config.d_rotary, theta, scaling, lengths)
+            rotation = rotary_angles(positions, frequencies, attention_factor(scaling))
         if config.positions == "alibi":
             bias = alibi_bias(positions, positions, config.n_heads)
         if config.positions == "relative":
@@ -92,7 +94,7 @@ class DecoderStack(EncoderStack):
             visible = causal_mask(x.shape[1], window=self.config.sliding_window if slides else None)  # (T, T)
             if valid is not None:
                 visible = visible & padding_mask(valid)  # (B, T, T)
-            bias, rotation = self._position_terms(positions, slides)
+            bias, rotation = self._position_terms(positions, valid, slides)
             x = layer(x, visible, bias, rotation, memory, memory_visible, record=record)
         return self.final_norm(x) if self.config.final_norm else x
 

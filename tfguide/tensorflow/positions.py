@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfguide.frequencies import alibi_slopes, relative_bucket_table, sinusoidal_frequencies
+from tfguide.frequencies import (
+    alibi_slopes,
+    dynamic_exponents,
+    relative_bucket_table,
+    rotary_frequencies,
+    sinusoidal_frequencies,
+)
+from tfguide.scalings import LongRopeScaling, Scaling
 
 
 def sinusoidal_positions(positions: tf.Tensor, d_model: int) -> tf.Tensor:
@@ -18,23 +25,49 @@ def sinusoidal_positions(positions: tf.Tensor, d_model: int) -> tf.Tensor:
     return tf.cast(tf.reshape(pairs, tf.concat([tf.shape(angles)[:-1], [d_model]], axis=0)), tf.float32)
 
 
-def rotary_angles(positions: tf.Tensor, frequencies: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The cosines and sines by which `rotate` turns the heads at `positions` (B, T): two tensors (B, T, d / 2)."""
+def rotary_angles(positions: tf.Tensor, frequencies: tf.Tensor, factor: float = 1.0) -> tuple[tf.Tensor, tf.Tensor]:
+    """The cosines and sines by which `rotate` turns the heads at `positions` (B, T): two tensors (B, T, d / 2).
+
+    frequencies: (d / 2,) or (B, T, d / 2). factor: multiplies both, see `attention_factor` of `tfguide.frequencies`.
+    """
     angles = _angles(positions, frequencies)
-    return tf.cast(tf.cos(angles), tf.float32), tf.cast(tf.sin(angles), tf.float32)
+    return tf.cast(factor * tf.cos(angles), tf.float32), tf.cast(factor * tf.sin(angles), tf.float32)
+
+
+def text_lengths(positions: tf.Tensor, valid: tf.Tensor | None = None) -> tf.Tensor:
+    """The length of each row's text, (B or 1, 1): its last position that is not padding is the length minus 1.
+
+    positions: (B or 1, T); valid: (B, T), True at real tokens.
+    """
+    ends = positions + 1
+    return tf.reduce_max(ends if valid is None else ends * tf.cast(valid, ends.dtype), axis=1, keepdims=True)
+
+
+def frequencies_of(lengths: tf.Tensor, d_rotary: int, theta: float, scaling: Scaling) -> tf.Tensor:
+    """`rotary_frequencies` for texts of `lengths` (B, T), in a scaling that depends on it: (B, T, d / 2), float64."""
+    trained, lengths = scaling.original_max_positions, lengths[..., None]  # (B, T, 1)
+    short, long = (
+        tf.constant(rotary_frequencies(d_rotary, theta, scaling, n), tf.float64) for n in (trained, trained + 1)
+    )
+    if isinstance(scaling, LongRopeScaling):
+        return tf.where(lengths > trained, long, short)
+    growth = scaling.factor * (tf.cast(tf.maximum(lengths, trained), tf.float64) / trained) - (scaling.factor - 1.0)
+    return short * growth ** tf.constant(dynamic_exponents(d_rotary), tf.float64)
 
 
 def rotate(x: tf.Tensor, cos: tf.Tensor, sin: tf.Tensor) -> tf.Tensor:
     """Turn each pair of features of the heads `x` (B, T, H, d) by its angle; (B, T, H, d).
 
     The pairs are (i, i + d/2), as in published Llama weights; the paper's (2i, 2i + 1) is the same up to the
-    order of the features. cos, sin: (B, T, d / 2). Source: Su et al. 2021, equation 34.
+    order of the features. cos, sin: (B, T, d / 2); with fewer angles, r / 2, only the first r features are turned.
+    Source: Su et al. 2021, equation 34.
     """
     dtype = x.dtype
     x = tf.cast(x, cos.dtype)
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # the same for every head
-    first, second = tf.split(x, 2, axis=-1)
-    return tf.cast(tf.concat([first * cos - second * sin, second * cos + first * sin], axis=-1), dtype)
+    half = cos.shape[-1]
+    first, second, rest = tf.split(x, [half, half, x.shape[-1] - 2 * half], axis=-1)
+    return tf.cast(tf.concat([first * cos - second * sin, second * cos + first * sin, rest], axis=-1), dtype)
 
 
 def alibi_bias(query_positions: tf.Tensor, key_positions: tf.Tensor, n_heads: int) -> tf.Tensor:

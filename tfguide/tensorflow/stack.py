@@ -6,12 +6,19 @@ import keras
 import tensorflow as tf
 
 from tfguide.config import ModelConfig
-from tfguide.frequencies import rotary_frequencies
+from tfguide.frequencies import attention_factor, rotary_frequencies, scaled_by_length
 from tfguide.tensorflow.blocks import DecoderBlock, EncoderBlock
 from tfguide.tensorflow.linear import embedding
 from tfguide.tensorflow.masks import Mask, padding_mask
 from tfguide.tensorflow.norms import make_norm
-from tfguide.tensorflow.positions import alibi_bias, relative_bias, rotary_angles, sinusoidal_positions
+from tfguide.tensorflow.positions import (
+    alibi_bias,
+    frequencies_of,
+    relative_bias,
+    rotary_angles,
+    sinusoidal_positions,
+    text_lengths,
+)
 
 
 class Embeddings(keras.layers.Layer):
@@ -68,25 +75,38 @@ class EncoderStack(keras.layers.Layer):
 
     def block_terms(self, positions, valid=None):
         """What each block takes beside x: `visible`, `bias` and `rotation`, see `MultiHeadAttention`."""
-        bias, rotation = self.position_terms(positions, positions)
+        bias, rotation = self.position_terms(positions, positions, self._text_lengths(positions, valid))
         visible = None if valid is None else padding_mask(valid)  # (B, 1, T)
         return [{"visible": visible, "bias": bias, "rotation": rotation}] * len(self.layers)
 
-    def position_terms(self, positions, key_positions, slides=False):
+    def position_terms(self, positions, key_positions, lengths, slides=False):
         """The bias (B, H, T, S) on the scores and the angles of the rotation, each None if the model has none.
 
+        lengths: (B or 1, T or 1), of the texts, where a scaling of the rotation chooses its frequencies by them.
         slides: whether the layer sees a window only.
         """
         config, bias, rotation = self.config, None, None
         if config.positions == "rotary":
-            frequencies = rotary_frequencies(config.d_rotated, *config.rope(slides))
-            rotation = rotary_angles(positions, frequencies)
+            rotation = self._rotation(positions, lengths, slides)
         if config.positions == "alibi":
             bias = alibi_bias(positions, key_positions, config.n_heads)
         if config.positions == "relative":
             table, distance = self.relative_bias.embeddings, config.relative_max_distance
             bias = relative_bias(positions, key_positions, table, not self.causal, distance)
         return bias, rotation
+
+    def _text_lengths(self, positions, valid, cache=None):
+        if not scaled_by_length(self.config.rope_scaling):
+            return None
+        return text_lengths(positions, valid) if cache is None else cache.text_lengths()
+
+    def _rotation(self, positions, lengths, slides):
+        theta, scaling = self.config.rope(slides)
+        if scaled_by_length(scaling):
+            frequencies = frequencies_of(lengths, self.config.d_rotary, theta, scaling)
+        else:
+            frequencies = rotary_frequencies(self.config.d_rotary, theta, scaling)
+        return rotary_angles(positions, frequencies, attention_factor(scaling))
 
 
 class DecoderStack(EncoderStack):
@@ -120,7 +140,8 @@ class DecoderStack(EncoderStack):
     def _terms(self, positions, valid, cache, slides):
         """What the layers with a window take, or those without."""
         key_positions = positions if cache is None else cache.key_positions  # (B or 1, S)
-        bias, rotation = self.position_terms(positions, key_positions, slides)
+        lengths = self._text_lengths(positions, valid, cache)
+        bias, rotation = self.position_terms(positions, key_positions, lengths, slides)
         visible = self._mask(positions, key_positions, valid, cache, slides)
         return {"visible": visible, "bias": bias, "rotation": rotation}
 

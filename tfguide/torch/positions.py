@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tfguide.frequencies import alibi_slopes, relative_bucket_table, sinusoidal_frequencies
+from tfguide.frequencies import (
+    alibi_slopes,
+    dynamic_exponents,
+    relative_bucket_table,
+    rotary_frequencies,
+    sinusoidal_frequencies,
+)
+from tfguide.scalings import LongRopeScaling, Scaling
 
 
 def sinusoidal_positions(positions: Tensor, d_model: int) -> Tensor:
@@ -18,21 +25,49 @@ def sinusoidal_positions(positions: Tensor, d_model: int) -> Tensor:
     return torch.stack([torch.sin(angles), torch.cos(angles)], dim=-1).flatten(-2).float()
 
 
-def rotary_angles(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """The cosines and sines by which `rotate` turns the heads at `positions` (B, T): two tensors (B, T, d / 2)."""
+def rotary_angles(positions: Tensor, frequencies: Tensor, factor: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The cosines and sines by which `rotate` turns the heads at `positions` (B, T): two tensors (B, T, d / 2).
+
+    frequencies: (d / 2,) or (B, T, d / 2). factor: multiplies both, see `attention_factor` of `tfguide.frequencies`.
+    """
     angles = _angles(positions, frequencies)
-    return torch.cos(angles).float(), torch.sin(angles).float()
+    return (factor * torch.cos(angles)).float(), (factor * torch.sin(angles)).float()
+
+
+def text_lengths(positions: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The length of each row's text, (B or 1, 1): its last position that is not padding is the length minus 1.
+
+    positions: (B or 1, T); valid: (B, T), True at real tokens.
+    """
+    ends = positions + 1
+    return (ends if valid is None else ends * valid).amax(dim=1, keepdim=True)
+
+
+def frequencies_of(lengths: Tensor, d_rotary: int, theta: float, scaling: Scaling) -> Tensor:
+    """`rotary_frequencies` for texts of `lengths` (B, T), in a scaling that depends on it: (B, T, d / 2), float64."""
+    trained, lengths = scaling.original_max_positions, lengths[..., None]  # (B, T, 1)
+
+    def tensor(numbers):
+        return torch.as_tensor(numbers, dtype=torch.float64, device=lengths.device)
+
+    short, long = (tensor(rotary_frequencies(d_rotary, theta, scaling, n)) for n in (trained, trained + 1))
+    if isinstance(scaling, LongRopeScaling):
+        return torch.where(lengths > trained, long, short)
+    growth = scaling.factor * (lengths.clamp(min=trained).double() / trained) - (scaling.factor - 1.0)
+    return short * growth ** tensor(dynamic_exponents(d_rotary))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair of features of the heads `x` (B, T, H, d) by its angle; (B, T, H, d).
 
     The pairs are (i, i + d/2), as in published Llama weights; the paper's (2i, 2i + 1) is the same up to the
-    order of the features. cos, sin: (B, T, d / 2). Source: Su et al. 2021, equation 34.
+    order of the features. cos, sin: (B, T, d / 2); with fewer angles, r / 2, only the first r features are turned.
+    Source: Su et al. 2021, equation 34.
     """
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # the same for every head
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+    half = cos.shape[-1]
+    first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1).to(x.dtype)
 
 
 def alibi_bias(query_positions: Tensor, key_positions: Tensor, n_heads: int) -> Tensor:

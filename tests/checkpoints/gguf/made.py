@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.support import small_config
 from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS
-from tfguide.parts import RopeScaling
+from tfguide.scalings import RopeScaling
 
 LLAMA = dict(
     norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,

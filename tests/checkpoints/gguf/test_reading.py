@@ -11,7 +11,7 @@ from tfguide.checkpoints import open_gguf, read_blocks, read_gguf
 from tfguide.checkpoints.gguf.reading import ARCHITECTURES
 from tfguide.checkpoints.gguf.rope import divisors, scaling_of
 from tfguide.frequencies import rotary_frequencies
-from tfguide.parts import RopeScaling
+from tfguide.scalings import RopeScaling
 
 pytest.importorskip("gguf")
 write = pytest.importorskip("tests.checkpoints.gguf.made").write

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfguide.frequencies import rotary_frequencies
-from tfguide.parts import RopeScaling
+from tfguide.scalings import RopeScaling
 
 TENSOR = "rope_freqs.weight"
 _CLOSE = 1e-5  # relative; the tensor is float32, and its converter computes in it

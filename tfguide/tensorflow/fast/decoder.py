@@ -11,6 +11,7 @@ from tfguide import native
 from tfguide.checks.values import check_count
 from tfguide.compress.quantized import quantized_weights
 from tfguide.dtypes import choose_cache_dtype
+from tfguide.frequencies import scaled_by_length
 from tfguide.tensorflow.cache import ArrayStorage, Int4KVCache, KVCache, PromptView, cache_of_type
 from tfguide.tensorflow.fast.tree import prompt_tree
 from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear
@@ -56,7 +57,9 @@ class FastDecoder(native.NativeGenerator, Generator):
         self.has_small_weights = model.has_small_weights
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
         # The weights of quantised layers, and of those in blocks, are no variables that a graph could take.
-        readers = native.CACHE_TYPES if self.quantization is None and not model.block_types else ()
+        # A scaling that depends on the length of each row asks the cache for it, which a graph cannot.
+        plain = self.quantization is None and not model.block_types and not scaled_by_length(self.config.rope_scaling)
+        readers = native.CACHE_TYPES if plain else ()
         self._read_first = {dtype: self._prompt_reader(tf.as_dtype(dtype)) for dtype in readers}
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):

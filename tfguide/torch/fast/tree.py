@@ -75,9 +75,9 @@ class FastAttention(MultiHeadAttention):
         if rotation is None or rotation[0].shape[0] not in (1, B):
             return super().rotated(heads, rotation)
         heads = heads.contiguous()
-        cos, sin = (angles.expand(B, -1, -1).reshape(B * T, d // 2).numpy() for angles in rotation)
+        cos, sin = (angles.expand(B, -1, -1).reshape(B * T, angles.shape[-1]).numpy() for angles in rotation)
         place = heads.data_ptr()
-        native.rotate(place, place, B * T, H * d, TYPES[heads.dtype], cos, sin, self._threads)
+        native.rotate(place, place, B * T, H * d, TYPES[heads.dtype], cos, sin, self._threads, d)
         return heads
 
 

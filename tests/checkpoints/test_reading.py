@@ -1,6 +1,7 @@
 """A folder is read into a configuration and weights that compute what transformers computes from it."""
 
 import json
+import re
 import shutil
 import tracemalloc
 import warnings
@@ -206,6 +207,54 @@ class TestBert:
 
     def test_without_a_pooler(self, saved):
         assert read_checkpoint(saved("bert-no-pooler"))[0].pooler is False
+
+
+class TestGemma3:
+    """A model that reads images as well: its text model is read, and the rest is left out."""
+
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory):
+        vision = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=8,
+                      patch_size=4)  # fmt: skip
+        config = transformers.Gemma3Config(
+            text_config=transformers.Gemma3TextConfig(**hf.GEMMA3), vision_config=vision, mm_tokens_per_image=4,
+            eos_token_id=[1, 7],
+        )  # fmt: skip
+        model = hf.randomise(transformers.Gemma3ForConditionalGeneration(config).eval())
+        return model, hf.save(model, tmp_path_factory.mktemp("gemma3"))
+
+    def test_texts(self, whole):
+        model, folder = whole
+        with pytest.warns(UserWarning, match="the part that reads images is left out"):
+            config, weights = read_checkpoint(folder)
+        tokens, masks, real = hf.inputs("decoder")
+        with torch.no_grad():
+            mask = torch.tensor(masks["valid"]).long()
+            expected = model(input_ids=torch.tensor(tokens[0]), attention_mask=mask).logits.numpy()
+        assert np.abs(ref.forward(config, weights, *tokens, **masks) - expected)[real].max() < 1e-4
+        assert config.n_layers == 3 and config.eos_token_id == (1, 7)
+
+    @pytest.mark.filterwarnings("ignore:.*images")
+    @pytest.mark.parametrize("prefix", ["model.language_model.", "language_model.model."])
+    def test_names_of_versions_4_and_5(self, prefix, whole, tmp_path):
+        _, folder = whole
+        _, before = read_checkpoint(folder)
+        shutil.copytree(folder, tmp_path / "m")
+
+        def rename(tensors):
+            for name in list(tensors):
+                if "language_model" in name:
+                    tensors[prefix + re.sub(r"^.*language_model\.(model\.)?", "", name)] = tensors.pop(name)
+
+        hf.edit_tensors(tmp_path / "m", rename)
+        _, after = read_checkpoint(tmp_path / "m")
+        assert all((before[name] == after[name]).all() for name in before)
+
+    def test_no_text_model(self, whole, tmp_path):
+        shutil.copytree(whole[1], tmp_path / "m")
+        hf.edit_config(tmp_path / "m", text_config=None)
+        with pytest.raises(ValueError, match=r"text_config must be an object .*, got None"):
+            read_checkpoint(tmp_path / "m")
 
 
 class TestT5:

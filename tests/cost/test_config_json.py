@@ -55,6 +55,11 @@ def test_a_config_json_is_read(name, tmp_path):
         assert cost.plan(config, "h200", 1, 2048, weights="int8", chips=16).chips == 16
 
 
+def test_the_text_model_inside_one_that_reads_images():
+    text = dict(model_type="gemma3_text", hidden_size=1152, num_attention_heads=4)
+    assert config_from_keys({"model_type": "gemma3", "text_config": text}) == config_from_keys(text)
+
+
 def test_a_config_json_that_is_wrong(tmp_path):
     file = tmp_path / "config.json"
     for text, message in (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import re
+import warnings
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tfguide.checkpoints import llama
@@ -30,7 +32,29 @@ DEFAULTS = llama.DEFAULTS | dict(
 )  # fmt: skip
 del DEFAULTS["mlp_bias"]
 ALIASES: dict[str, str] = {}
-plain = llama.plain
+WITH_IMAGES = "gemma3"  # the model_type of a model that reads images too, and has this one inside
+_OUTSIDE = ("eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings")  # said of the whole model
+
+
+def plain(name: str) -> str:
+    """A tensor's name in Gemma3TextModel, from its name in a model with a head or in one that reads images too."""
+    return re.sub(r"^(model\.language_model|language_model\.model|language_model|model)\.", "", name)
+
+
+def text_keys(keys: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The keys of the text model inside a model that reads images too. Raises ValueError where there are none."""
+    inside = keys.get("text_config")
+    if not isinstance(inside, dict):
+        raise ValueError(f"{source}: text_config must be an object with the keys of the text model, got {inside!r}")
+    outside = {key: keys[key] for key in _OUTSIDE if keys.get(key) is not None}
+    return {"model_type": MODEL_TYPE} | inside | outside
+
+
+def text_tensors(tensors: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The tensors by their names, without those that read images, of which it warns."""
+    warnings.warn(f"{source}: the part that reads images is left out: only texts are read here", stacklevel=2)
+    images = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\..*")
+    return {name: tensor for name, tensor in tensors.items() if not images.fullmatch(name)}
 
 
 def sizes(fields: Fields) -> dict[str, Any]:

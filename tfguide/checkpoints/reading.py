@@ -70,8 +70,11 @@ def open_checkpoint(
     ignore = as_keys(ignore)
     source = str(folder / CONFIG)
     keys = read_object(folder / CONFIG)
+    tensors = find_tensors(folder)
+    if keys.get("model_type") == gemma3.WITH_IMAGES:
+        keys, tensors = gemma3.text_keys(keys, source), gemma3.text_tensors(tensors, source)
     family = _family(keys, source)
-    tensors = plain_names(find_tensors(folder), family.plain)
+    tensors = plain_names(tensors, family.plain)
     fields = Fields(keys, source, ignore)
     with fields.named_errors():
         config = family.config_from_hf(fields, tensors)

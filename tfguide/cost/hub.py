@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfguide.checkpoints import gemma3
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, read_object
 from tfguide.checkpoints.reading import FAMILIES
@@ -48,6 +49,8 @@ def find_model(name: str | os.PathLike) -> ModelConfig:
 
 def config_from_keys(keys: Mapping[str, Any], source: str = CONFIG) -> ModelConfig:
     """The sizes in the keys of a config.json. source: what errors call the file. Raises ValueError as `find_model`."""
+    if keys.get("model_type") == gemma3.WITH_IMAGES:
+        keys = gemma3.text_keys(keys, source)
     family = keys.get("model_type")
     if not isinstance(family, str) or family not in DEFAULTS:
         raise ValueError(

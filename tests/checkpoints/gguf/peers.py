@@ -133,4 +133,12 @@ def _gemma3(config):
     }  # fmt: skip
 
 
-KEYS = {"llama": _llama, "qwen2": _llama, "qwen3": _llama, "gemma3": _gemma3, "gpt2": _gpt2, "bert": _bert}
+KEYS = {
+    "llama": _llama,
+    "qwen2": _llama,
+    "qwen3": _llama,
+    "phi3": _llama,
+    "gemma3": _gemma3,
+    "gpt2": _gpt2,
+    "bert": _bert,
+}

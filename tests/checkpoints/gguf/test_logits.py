@@ -19,6 +19,7 @@ GEMMA3 = hf.GEMMA3 | dict(
     hidden_size=96, intermediate_size=160, head_dim=32, query_pre_attn_scalar=32, num_hidden_layers=2,
     layer_types=["sliding_attention", "full_attention"],
 )  # fmt: skip
+PHI3 = hf.PHI3 | dict(hidden_size=288, intermediate_size=160, num_attention_heads=9, num_key_value_heads=3)
 GPT2 = hf.GPT2 | dict(n_embd=96, n_head=3, n_inner=224)
 CASES = {
     "llama-grouped": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=53.0))),
@@ -36,6 +37,7 @@ CASES = {
     "qwen2-tied": ("Qwen2ForCausalLM", QWEN2 | dict(tie_word_embeddings=True, num_key_value_heads=1)),
     "qwen3": ("Qwen3ForCausalLM", LLAMA),
     "gemma3": ("Gemma3ForCausalLM", GEMMA3 | dict(final_logit_softcapping=3.0)),
+    "phi3": ("Phi3ForCausalLM", PHI3),
     "gpt2": ("GPT2LMHeadModel", GPT2),
     "gpt2-untied": ("GPT2LMHeadModel", GPT2 | dict(tie_word_embeddings=False, n_head=4, n_inner=None)),
     "bert": ("BertModel", BERT | dict(num_attention_heads=3)),

@@ -115,7 +115,7 @@ class TestRefused:
     def test_keys(self, file, keys, message):
         refused(write(file, **keys), *message)
 
-    @pytest.mark.parametrize("arch", ["qwen2", "qwen3", "gemma3"])
+    @pytest.mark.parametrize("arch", ["qwen2", "qwen3", "gemma3", "phi3"])
     def test_keys_of_others(self, file, arch):
         """The keys of Llama under another name."""
         for key, value, supported in (
@@ -123,7 +123,8 @@ class TestRefused:
             ("attention.causal", False, "expected true"),
             ("attention.value_length", 4, "expected 6"),
         ):
-            write(file, arch=arch, **{key.replace(".", "__"): value})
+            fused = {"blk.0.attn_qkv.weight": (30, 12)} if arch == "phi3" else {}
+            write(file, tensors=fused, arch=arch, **{key.replace(".", "__"): value})
             refused(file, f"{arch}.{key}={value!r} is not supported", supported)
 
     def test_no_scaling_is_no_scaling(self, file):

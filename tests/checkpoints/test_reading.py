@@ -16,6 +16,7 @@ from tfguide.checkpoints import read_checkpoint
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.reading import FAMILIES
 from tfguide.checkpoints.tensors import Tensor, to_float32
+from tfguide.text import read_tokenizer
 
 hf = pytest.importorskip("tests.checkpoints.hf")
 torch, transformers = hf.torch, hf.transformers
@@ -207,6 +208,28 @@ class TestBert:
 
     def test_without_a_pooler(self, saved):
         assert read_checkpoint(saved("bert-no-pooler"))[0].pooler is False
+
+
+class TestRoberta:
+    def test_texts_with_its_tokenizer(self, tmp_path):
+        """From text to hidden states: the tokeniser of the folder, and padding by its padding token."""
+        tokenizers = pytest.importorskip("tokenizers")
+        tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()), "<mask>"]
+        theirs = transformers.RobertaTokenizerFast(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+        theirs.save_pretrained(tmp_path)
+        config = transformers.RobertaConfig(**hf.ROBERTA | dict(vocab_size=len(tokens)))
+        model = hf.randomise(transformers.RobertaModel(config).eval())
+        hf.save(model, tmp_path)
+        texts = ["zwölf Boxer", "two words"]
+        batch = theirs(texts, padding=True, return_tensors="pt")
+        expected = hf.outputs(model, [batch["input_ids"].numpy()], dict(valid=batch["attention_mask"].numpy() == 1))
+        encoder = ref.from_weights(*read_checkpoint(tmp_path))
+        tokenizer = read_tokenizer(tmp_path)
+        assert encoder.config.position_offset == 2 and encoder.config.max_positions == 19
+        for row, text in enumerate(texts):
+            ids = tokenizer.encode(text).ids
+            assert ids[0] == 0 and ids[-1] == 2 and len(ids) == int(batch["attention_mask"][row].sum())
+            assert np.abs(encoder(np.array([ids])) - expected[row, : len(ids)]).max() < 2e-5
 
 
 class TestGemma3:

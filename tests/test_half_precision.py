@@ -10,7 +10,7 @@ from tests.checkpoints import hf
 from tests.support import FRAMEWORKS, load, random_weights, small_config
 
 STEP = {"bfloat16": 2**-8, "float16": 2**-11}
-CASES = ("bert", "gpt2", "gpt2-untied", "llama-grouped", "llama-3", "t5-1.0", "t5-1.1")
+CASES = ("bert", "gpt2", "gpt2-untied", "llama-grouped", "llama-3", "gemma3_text", "t5-1.0", "t5-1.1")
 
 
 def half(name, array, dtype):

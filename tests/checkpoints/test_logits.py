@@ -32,9 +32,9 @@ def test_loaded_and_saved_again(case, framework, tg, tmp_path):
     assert np.abs(hf.outputs(again, tokens, masks) - expected)[real].max() < TOLERANCE
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "t5"])
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "gemma3_text", "t5"])
 def test_half_precision_files(kind, framework, tg, tmp_path):
-    case = {"bert": "bert", "gpt2": "gpt2-untied", "llama": "llama-3", "t5": "t5-1.1"}[kind]
+    case = {"gpt2": "gpt2-untied", "llama": "llama-3", "t5": "t5-1.1"}.get(kind, kind)
     folder = hf.save(hf.make(case), tmp_path / kind, dtype=hf.torch.bfloat16)
     model = tg.load_checkpoint(folder)
     received, tokens, masks, real = ours(tg, framework, model)

@@ -96,6 +96,20 @@ def test_it_writes_what_a_framework_writes(name, shape, dtype, folders):
     assert default[0].nbytes == default[1].nbytes
 
 
+@pytest.mark.parametrize("case", ["mistral-window", "qwen2-window-by-layer", "qwen3", "gemma3_text", "phi3"])
+def test_it_reads_the_folders_of_transformers(case, tmp_path):
+    """In the type of the file as well, where its matrices are mapped, fused ones in part."""
+    hf = pytest.importorskip("tests.checkpoints.hf")
+    tokens = np.random.default_rng(0).integers(0, 37, (2, 23))
+    for dtype, bound in (("float32", 1e-5), ("bfloat16", 0.05)):  # activations and norms are rounded as well
+        folder = hf.save(hf.make(case), tmp_path / dtype, dtype=getattr(hf.torch, dtype))
+        peer = hf.transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=hf.torch.float32)
+        want = hf.outputs(peer, [tokens], {})
+        model = native.load(folder, dtype)
+        np.testing.assert_allclose(model(tokens), want, atol=bound * np.abs(want).max())
+        assert len(generation.generate(model, [[1, 2, 3]], 5)[0]) <= 5
+
+
 @pytest.mark.parametrize("dtype", WEIGHT_DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_its_weights_are_those_of_a_framework(shape, dtype, folders):

@@ -98,8 +98,9 @@ def choose_family(config: ModelConfig, name: str | None = None) -> ModuleType:
 def _obstacles(config, family) -> list[str]:
     """What keeps a family from expressing a configuration: the fields that would come back different."""
     try:
+        keys = hf_config(config, family)  # which raises where the family has no place for a part
         tensors = {place.name for place in one_by_one(family.places(config)).values()}
-        nearest = family.config_from_hf(Fields(hf_config(config, family)), tensors)
+        nearest = family.config_from_hf(Fields(keys), tensors)
     except ValueError as error:
         return [str(error).removeprefix("config.json: ")]
     return differences(config, nearest)

@@ -1,6 +1,6 @@
 """A model for the cost model, by the name of a preset or from the config.json of Hugging Face.
 
-What decides the sizes is read by the families of `tfguide.checkpoints`; what they refuse changes no cost, and may stand.
+What decides the sizes is read by the families of `tfguide.checkpoints`; what they refuse beside it changes no cost.
 """
 
 from __future__ import annotations

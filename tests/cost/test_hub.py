@@ -27,7 +27,7 @@ _EXPERTS = SMALL["llama"] | dict(num_experts_per_tok=2)
 SMALL["mixtral"] = _EXPERTS | dict(num_local_experts=3)
 SMALL["qwen3_moe"] = _EXPERTS | dict(num_experts=9, moe_intermediate_size=32)
 SMALL["deepseek_v3"] = _EXPERTS | dict(
-    n_routed_experts=8, moe_intermediate_size=32, first_k_dense_replace=1, kv_lora_rank=16, q_lora_rank=24,
+    n_routed_experts=16, moe_intermediate_size=32, first_k_dense_replace=1, kv_lora_rank=16, q_lora_rank=24,
     qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12,
 )  # fmt: skip
 

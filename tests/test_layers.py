@@ -46,9 +46,21 @@ def test_presets_have_the_published_number_of_parameters(name, count):
 def test_every_preset_is_a_configuration_and_survives_a_round_trip(name):
     config = tfguide.ModelConfig.from_preset(name)
     assert tfguide.ModelConfig.from_dict(config.to_dict()) == config
-    smaller = config.replace(n_layers=3, vocab_size=160_000)
+    smaller = config.replace(n_layers=3, vocab_size=210_000)
     assert smaller.n_layers == 3
     assert smaller.n_kv_heads == config.n_kv_heads
+
+
+def test_a_configuration_with_other_fields_keeps_the_rest():
+    config = small_config(d_model=22, n_heads=3, d_head=7)  # 22 // 3, which is no derived size
+    assert config.replace(n_layers=5).d_head == 7
+    assert small_config(d_model=21, n_heads=3, d_head=7).replace(n_heads=7).d_head == 3
+    config = small_config(n_layers=7, sliding_window=4, sliding_layers=(0, 1, 3, 5))
+    assert config.replace(n_layers=4).sliding_layers == (0, 1, 3)
+    assert config.replace(n_layers=2).sliding_layers is None and config.replace(n_layers=2).n_sliding_layers == 2
+    assert config.replace(n_layers=9).sliding_layers == (0, 1, 3, 5)
+    with pytest.raises(TypeError, match=r"sliding_layers must be a tuple of layers, got \(\)"):
+        config.replace(sliding_layers=(4,)).replace(n_layers=3)
 
 
 def test_palm_has_the_published_sizes():

@@ -292,9 +292,9 @@ class ModelConfig:
         >>> config.replace(n_heads=8).d_head
         8
         """
-        derived = {
+        derived = {  # where n_heads does not divide d_model, no d_head is derived: none is a fraction
             "n_kv_heads": self.n_heads,
-            "d_head": self.d_model // self.n_heads if self.latent is None else self.latent.d_head,
+            "d_head": self.d_model / self.n_heads if self.latent is None else self.latent.d_head,
             "d_rotary": self.d_head if self.latent is None else self.latent.d_rope,
             "attention_scale": 1.0 / math.sqrt(self.d_head),
             "n_encoder_layers": self.n_layers if self.kind == "encoder-decoder" else None,

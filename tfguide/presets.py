@@ -76,12 +76,28 @@ def _qwen3(d_model, n_layers, n_heads, n_kv_heads, d_ff, **more):
     )  # fmt: skip
 
 
-def _gemma3(d_model, n_layers, n_heads, n_kv_heads, d_ff, **more):
-    return _llama(d_model, n_layers, n_heads, n_kv_heads, d_ff, 262144, 32768, 1e-6) | dict(
-        d_head=256, norm_placement="both", qk_norm=True, activation="geglu_tanh", rope_theta=1e6, local_rope_theta=1e4,
-        attention_scale=256**-0.5, embedding_scale=math.sqrt(d_model), tied_head=True, pad_token_id=0, bos_token_id=2,
-        eos_token_id=1, sliding_window=512, sliding_layers=tuple(i for i in range(n_layers) if (i + 1) % 6), **more,
-    )  # fmt: skip
+def _gemma3(d_model, n_layers, n_heads, n_kv_heads, d_ff, d_head=256, vocab_size=262208, **more):
+    # Five layers with a window and one without, in turn; a norm before and after each sublayer; sqrt(D) on embeddings.
+    return _llama(d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size, 131072, 1e-6) | dict(
+        d_head=d_head, norm_placement="both", qk_norm=True, activation="geglu_tanh", rope_theta=1e6,
+        local_rope_theta=1e4, attention_scale=256**-0.5, embedding_scale=math.sqrt(d_model), tied_head=True,
+        pad_token_id=0, bos_token_id=2, eos_token_id=1, sliding_window=1024,
+        sliding_layers=tuple(i for i in range(n_layers) if (i + 1) % 6),
+    ) | more  # fmt: skip
+
+
+def _gemma3_small(*sizes):
+    return _gemma3(*sizes, vocab_size=262144, max_positions=32768, sliding_window=512)
+
+
+def _gpt_oss(n_layers, n_experts):
+    # A window in every second layer, from the first on; biases everywhere, and experts instead of all networks.
+    return _llama(
+        2880, n_layers, 64, 8, 2880, 201088, 131072, d_head=64, qkv_bias=True, attention_sinks=True,
+        rope_theta=150_000.0, sliding_window=128, sliding_layers=tuple(range(0, n_layers, 2)),
+        experts=Experts(n_experts=n_experts, per_token=4, d_expert=2880, router_bias=True, clamp=7.0),
+        pad_token_id=199999, bos_token_id=199998, eos_token_id=200002,
+    ) | dict(output_bias=True, ffn_bias=True)  # fmt: skip
 
 
 def _palm(d_model, n_layers, n_heads):
@@ -141,7 +157,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     "phi-3-mini-4k": _llama(
         3072, 32, 32, 32, 8192, 32064, 4096, sliding_window=2047, eos_token_id=32000, pad_token_id=32000
     ),
-    # Jiang et al. 2024, "Mixtral of Experts"
+    # Abdin et al. 2024, "Phi-4 Technical Report", and the published config.json file
+    "phi-4": _llama(
+        5120,
+        40,
+        40,
+        10,
+        17920,
+        100352,
+        16384,
+        rope_theta=250_000.0,
+        pad_token_id=100349,
+        bos_token_id=100257,
+        eos_token_id=100265,
+    ),
+    # Mistral Small 3 of January 2025, from the published config.json file
+    "mistral-small-24b": _llama(5120, 40, 32, 8, 32768, 131072, 32768, d_head=128, rope_theta=1e8),
+    # Jiang et al. 2024, "Mixtral of Experts", and the published config.json files
     "mixtral-8x7b": _llama(
         4096,
         32,
@@ -152,6 +184,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         32768,
         rope_theta=1e6,
         experts=Experts(n_experts=8, per_token=2, d_expert=14336),
+    ),
+    "mixtral-8x22b": _llama(
+        6144,
+        56,
+        48,
+        8,
+        16384,
+        32000,
+        65536,
+        rope_theta=1e6,
+        experts=Experts(n_experts=8, per_token=2, d_expert=16384),
     ),
     # Qwen Team 2024, "Qwen2.5 Technical Report", and the published config.json files
     "qwen2.5-0.5b": _qwen2(896, 24, 14, 2, 4864, 151936, tied_head=True),
@@ -171,8 +214,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qwen3-30b-a3b": _qwen3(2048, 48, 32, 4, 6144, experts=Experts(n_experts=128, per_token=8, d_expert=768)),
     "qwen3-235b-a22b": _qwen3(4096, 94, 64, 4, 12288, experts=Experts(n_experts=128, per_token=8, d_expert=1536)),
     # Gemma Team 2025, "Gemma 3 Technical Report", and the published config.json files
-    "gemma-3-270m": _gemma3(640, 18, 4, 1, 2048),
-    "gemma-3-1b": _gemma3(1152, 26, 4, 1, 6912),
+    "gemma-3-270m": _gemma3_small(640, 18, 4, 1, 2048),
+    "gemma-3-1b": _gemma3_small(1152, 26, 4, 1, 6912),
+    "gemma-3-4b": _gemma3(2560, 34, 8, 4, 10240),
+    "gemma-3-12b": _gemma3(3840, 48, 16, 8, 15360),
+    "gemma-3-27b": _gemma3(5376, 62, 32, 16, 21504, d_head=128, attention_scale=168**-0.5),
+    # OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card", and the published config.json files
+    "gpt-oss-20b": _gpt_oss(24, 32),
+    "gpt-oss-120b": _gpt_oss(36, 128),
     # DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 4.2, without the layer that predicts a second token
     "deepseek-v3": _llama(
         7168,
@@ -220,3 +269,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "transformer-base": _transformer(512, 8, 0.1),
     "transformer-big": _transformer(1024, 16, 0.3),
 }
+
+# DeepSeek-AI 2025, "DeepSeek-R1": another training of the same sizes
+PRESETS["deepseek-r1"] = PRESETS["deepseek-v3"]

@@ -1,12 +1,13 @@
 """The chips: their rates follow from their units and clocks, and what no vendor publishes is said, not guessed."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
-from tfguide import ModelConfig, cost
+from tfguide import PRESETS, Experts, ModelConfig, cost
 
 BENCHMARK = Path(__file__).parents[2] / "book" / "appendices" / "benchmarks" / "zen5" / "decode_S.json"
 SMALL = ModelConfig.from_preset("qwen2.5-0.5b")
@@ -116,3 +117,40 @@ def test_no_more_than_all_of_a_chip_is_used(model, chip):
             assert one.utilization == pytest.approx(one.flops / (one.serial_s * rate))
     prompt = cost.step(SMALL, "h100", 1, 64, 1000, 1000)
     assert cost.mfu(cost.parameters(SMALL), 64_000, prompt.serial_s, 1, 989.4e12) > 1 > prompt.utilization > 0.9
+
+
+def test_experts_are_stored_and_read_in_their_own_type():
+    config = ModelConfig.from_preset("gpt-oss-20b")
+    routed = 24 * 32 * 3 * 2880 * 2880  # gate, up and down; biases and routers are as the rest
+    rest = cost.parameters(config) - routed
+    assert cost.weight_bytes(config, "bfloat16", "mxfp4") == pytest.approx(2 * rest + 4.25 / 8 * routed)
+    assert cost.weight_bytes(config, "float8", "NVFP4") == pytest.approx(rest + 4.5 / 8 * routed)
+    assert cost.weight_bytes(config, "int8", "int8") == cost.weight_bytes(config, "int8") == cost.parameters(config)
+    for tokens in (1, 5, 10**6):
+        every = cost.experts_read(config, tokens) / 32 * routed
+        read = cost.parameters_read(config, tokens)
+        assert cost.weight_bytes_read(config, tokens, "bfloat16", "mxfp4") == pytest.approx(
+            2 * (read - every) + 4.25 / 8 * every
+        )
+    one = cost.step(config, "h100", 1, 5, 100, experts="mxfp4")
+    assert one.weight_bytes_per_chip == cost.weight_bytes(config, "bfloat16", "mxfp4")
+    assert one.weights_s == cost.weight_bytes_read(config, 5, "bfloat16", "mxfp4") / 3350e9
+    with pytest.raises(ValueError, match="dtype must be one of float32"):
+        cost.step(config, "h100", 1, 5, 100, experts="mxfp5")
+
+
+def test_experts_read_are_those_of_counting():
+    """Every way in which 3 tokens choose 2 of 4 experts each, alike likely."""
+    pairs = list(itertools.combinations(range(4), 2))
+    counts = [len(set().union(*chosen)) for chosen in itertools.product(pairs, repeat=3)]
+    config = ModelConfig.from_preset("mixtral-8x7b", experts=Experts(n_experts=4, per_token=2, d_expert=7))
+    assert cost.experts_read(config, 3) == pytest.approx(sum(counts) / len(counts), rel=1e-12)
+    assert cost.experts_read(config, 1) == pytest.approx(2) and cost.experts_read(SMALL, 9) == 0
+
+
+@pytest.mark.parametrize("name", [name for name, fields in PRESETS.items() if fields["kind"] == "decoder"])
+def test_every_decoder_is_planned(name):
+    config = ModelConfig.from_preset(name)
+    chosen = cost.plan(config, "mi355x", 3, 700, weights="fp8", kv="fp8", chips=8, products="fp8")
+    assert chosen.decode.kv_bytes_per_chip * 8 >= cost.kv_bytes(config, 3, 700, "fp8")
+    assert 0 < chosen.decode.utilization <= 1 and 0 < chosen.prefill.utilization <= 1

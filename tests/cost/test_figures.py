@@ -10,6 +10,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 from tfguide import ModelConfig, cost  # noqa: E402  (after the check for matplotlib)
 from tfguide.bench import predict  # noqa: E402
+from tfguide.cost.caches import CONTEXTS, CURVE, MODELS, cache_row, cache_rows  # noqa: E402
 from tfguide.figures import benchmarks, devices  # noqa: E402
 from tfguide.figures import cost as figures  # noqa: E402
 
@@ -125,6 +126,55 @@ def test_intensity_is_drawn_as_it_is_counted():
     assert levels == [chip.critical_intensity]
 
 
+def test_caches_are_drawn_as_they_are_counted():
+    rows = cache_rows(contexts=CURVE)
+    [ax] = figures.caches(rows).axes
+    assert len(ax.lines) == len(rows) == len(MODELS)
+    for line, name in zip(ax.lines, MODELS, strict=True):
+        config = ModelConfig.from_preset(name)
+        for context, shown in zip(*line.get_data(), strict=True):
+            assert shown * 1024 * context == pytest.approx(cost.kv_bytes(config, 1, int(context)))
+    low, high = ax.get_ylim()
+    assert low < min(min(line.get_ydata()) for line in ax.lines) and high > max(max(l.get_ydata()) for l in ax.lines)
+    shown = figures.caches_table(cache_rows()).data
+    for cell in ("512.0", "68.72", "68.6", "9.21", "latent, 512 + 64 numbers"):
+        assert f"<td>{cell}</td>" in shown
+    assert "GB, 131,072 tokens" in shown and "window of 128 in 12 of 24 layers" in shown
+
+
+def test_caches_by_kind_of_attention():
+    """By hand, in bytes: two numbers of 2 bytes for each key/value head and feature, or the latent ones alone."""
+    rows = {row.name: row for row in cache_rows((*MODELS, "mistral-7b"))}
+    tokens = {
+        "llama-2-7b": 32 * 2 * 32 * 128 * 2, "llama-3-8b": 32 * 2 * 8 * 128 * 2, "palm-8b": 32 * 2 * 256 * 2,
+        "mistral-7b": 32 * 2 * 8 * 128 * 2, "gemma-3-12b": 48 * 2 * 8 * 256 * 2, "gpt-oss-20b": 24 * 2 * 8 * 64 * 2,
+        "deepseek-v3": 61 * 576 * 2,
+    }  # fmt: skip
+    assert {name: row.token_bytes for name, row in rows.items()} == tokens
+    for context in CONTEXTS:
+        for name in ("llama-2-7b", "llama-3-8b", "palm-8b", "deepseek-v3"):
+            assert rows[name].by_context[context] == tokens[name]
+        window = min(1024, context)
+        assert rows["gemma-3-12b"].gigabytes(context) == pytest.approx(8192 * (8 * context + 40 * window) / 1e9)
+        window = min(128, context)
+        assert rows["gpt-oss-20b"].gigabytes(context) == pytest.approx(2048 * (12 * context + 12 * window) / 1e9)
+        assert rows["mistral-7b"].gigabytes(context) == pytest.approx(131_072 * min(4096, context) / 1e9)
+    half = cache_row("half", ModelConfig.from_preset("llama-2-7b"), [5], "int8")
+    assert (half.token_bytes, half.by_context) == (tokens["llama-2-7b"] / 2, {5: tokens["llama-2-7b"] / 2})
+    assert rows["llama-2-7b"].kind == "multi-head, 32" and rows["palm-8b"].kind == "multi-query, 1 of 16"
+
+
+def test_experts_are_drawn_as_they_are_counted():
+    names = ("mixtral-8x7b", "gpt-oss-120b", "deepseek-v3")
+    [ax] = figures.experts_read(names).axes
+    for line, name in zip(ax.lines, names, strict=True):
+        config = ModelConfig.from_preset(name)
+        k, n = config.experts.per_token, config.experts.n_experts
+        assert line.get_ydata()[0] == pytest.approx(100 * k / n) and line.get_label() == f"{name}: {k} of {n}"
+        for tokens, shown in zip(*line.get_data(), strict=True):
+            assert shown * n / 100 == pytest.approx(cost.experts_read(config, int(tokens)))
+
+
 def test_what_collectives_move():
     moves = devices.moves()
     letters, chips = "ABCD", range(4)
@@ -155,11 +205,23 @@ def test_figures_name_their_model_and_mesh():
         lambda: figures.roofline(*epyc()),
         lambda: figures.predictions([("a", 1.0, 1.1), ("b", 2.0, 1.9)]),
         lambda: figures.intensity(ModelConfig.from_preset("llama-3-8b"), cost.CHIPS["h100"], (128, 512)),
+        lambda: figures.caches(cache_rows(contexts=CURVE)),
+        lambda: figures.experts_read(("mixtral-8x7b", "deepseek-v3")),
         devices.collectives,
         devices.communication_volume,
         devices.latency_by_chips,
     ],
-    ids=["speeds", "roofline", "predictions", "intensity", "collectives", "communication", "latency"],
+    ids=[
+        "speeds",
+        "roofline",
+        "predictions",
+        "intensity",
+        "caches",
+        "experts",
+        "collectives",
+        "communication",
+        "latency",
+    ],
 )
 def test_a_telephone_shows_the_whole_figure(draw):
     assert draw().get_figwidth() * PHONE <= 390 - 2 * 16

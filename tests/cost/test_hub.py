@@ -26,10 +26,13 @@ SMALL["roberta"] = SMALL["bert"]
 _EXPERTS = SMALL["llama"] | dict(num_experts_per_tok=2)
 SMALL["mixtral"] = _EXPERTS | dict(num_local_experts=3)
 SMALL["qwen3_moe"] = _EXPERTS | dict(num_experts=9, moe_intermediate_size=32)
+SMALL["gpt_oss"] = _EXPERTS | dict(num_local_experts=5)
 SMALL["deepseek_v3"] = _EXPERTS | dict(
     n_routed_experts=16, moe_intermediate_size=32, first_k_dense_replace=1, kv_lora_rank=16, q_lora_rank=24,
     qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12,
 )  # fmt: skip
+
+PATTERNED = {"gemma3_text": 6, "gpt_oss": 2}  # every so-many-th layer has no window
 
 # Keys that make another model, beside those of SMALL.
 CHANGES = {
@@ -38,6 +41,7 @@ CHANGES = {
     "qwen3": [dict(attention_bias=True), dict(head_dim=24)],
     "gemma3_text": [dict(attention_bias=True), dict(sliding_window_pattern=2), dict(tie_word_embeddings=False)],
     "qwen3_moe": [dict(mlp_only_layers=[0]), dict(mlp_only_layers=[0, 1], head_dim=32)],
+    "gpt_oss": [dict(attention_bias=False), dict(head_dim=32), dict(sliding_window=None)],
     "deepseek_v3": [dict(attention_bias=True), dict(q_lora_rank=None), dict(n_shared_experts=2)],
     "gpt2": [dict(n_inner=50), dict(tie_word_embeddings=False)],
     "t5": [dict(feed_forward_proj="gated-gelu"), dict(num_decoder_layers=2)],
@@ -47,6 +51,7 @@ CHANGES = {
 # Keys whose null the class of transformers refuses, or cannot compute with.
 REFUSED = dict.fromkeys(("qwen2", "qwen3", "qwen3_moe", "phi3"), ("head_dim",))
 REFUSED["gemma3_text"] = ("head_dim", "num_key_value_heads", "sliding_window")
+REFUSED["gpt_oss"] = ("head_dim", "num_key_value_heads")
 
 
 def theirs(keys):
@@ -95,7 +100,8 @@ def cases():
 @pytest.mark.parametrize("keys", list(cases()))
 def test_parameters_are_those_of_transformers(keys):
     said = keys
-    if keys.get("num_key_value_heads", 0) is None and keys["model_type"] in ("mistral", "mixtral", "qwen3_moe"):
+    checked = ("mistral", "mixtral", "qwen3_moe", *PATTERNED)
+    if keys.get("num_key_value_heads", 0) is None and keys["model_type"] in checked:
         # Version 5 of transformers checks the type first; what the class does with null is the same in all families.
         said = keys | {"num_key_value_heads": keys["num_attention_heads"]}
     _, count = theirs(said)
@@ -136,11 +142,12 @@ WINDOWED = [
 
 
 @pytest.mark.parametrize("window", WINDOWED, ids=str)
-@pytest.mark.parametrize("family", ["llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", *PATTERNED])
 def test_the_cache_is_that_of_transformers(family, window):
     """Positions kept by the layers of their dynamic cache, against the bytes that we count."""
     keys = {"model_type": family} | SMALL[family] | {"sliding_window": 16} | window
-    config, _ = theirs({key: value for key, value in keys.items() if key != "layer_types" or "qwen" in family})
+    reads_kinds = "qwen" in family or family in PATTERNED
+    config, _ = theirs({key: value for key, value in keys.items() if key != "layer_types" or reads_kinds})
     reads = family != "llama"  # whose class has no window, whatever the file says
     window_of = getattr(config, "sliding_window", None) if reads else None
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * 3
@@ -149,6 +156,20 @@ def test_the_cache_is_that_of_transformers(family, window):
     kept = [min(100, window_of) if window_of and kind == "sliding_attention" else 100 for kind in kinds]
     ours = config_from_keys(keys)
     assert cost.kv_bytes(ours, 1, 100, "int8") == 2 * ours.n_kv_heads * ours.d_head * sum(kept)
+
+
+@pytest.mark.parametrize("layers", [5, 6, 13])
+@pytest.mark.parametrize("family", PATTERNED)
+def test_windows_in_turn_are_those_of_the_class(family, layers):
+    keys = {"model_type": family} | SMALL[family] | dict(num_hidden_layers=layers)
+    more = [dict(), dict(layer_types=None)] + [dict(sliding_window_pattern=3)] * (family == "gemma3_text")
+    for change in more:
+        config, _ = theirs(keys | change)
+        want = [layer for layer, kind in enumerate(config.layer_types) if kind == "sliding_attention"]
+        ours = config_from_keys(keys | change)
+        assert list(ours.sliding_layers or range(layers)) == want and ours.sliding_window == config.sliding_window
+    period = PATTERNED[family]
+    assert config_from_keys(keys).n_sliding_layers == layers - layers // period
 
 
 def test_the_cache_of_qwen_by_hand():

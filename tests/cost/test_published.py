@@ -58,6 +58,34 @@ def test_critical_batches():
     assert round(cost.CHIPS["h100"].critical_intensity) == 295  # printed: 298, from 990 and 3.35 with rounding
 
 
+# Gemma Team 2025, table 1: parameters beside the embedding, in millions.
+GEMMA = {"gemma-3-1b": 698, "gemma-3-4b": 3_209, "gemma-3-12b": 10_759, "gemma-3-27b": 25_600}
+# OpenAI 2025, arXiv 2508.10925, table 1: parameters in all, active ones without the embedding's rows, and the GiB of a
+# checkpoint whose experts are in MXFP4, 4.25 bits each.
+GPT_OSS = {"gpt-oss-20b": (20.91, 3.61, 12.8), "gpt-oss-120b": (116.83, 5.13, 60.8)}
+# The models' pages and papers: parameters in all and for a token, as they print them.
+PRINTED = {
+    "mixtral-8x7b": (46.7, 12.9), "mixtral-8x22b": (141, 39), "mistral-small-24b": (23.6, 23.6),
+    "phi-4": (14.7, 14.7), "deepseek-r1": (671, 37), "qwen3-30b-a3b": (30.5, 3.3), "qwen3-235b-a22b": (235, 22),
+}  # fmt: skip
+
+
+def test_counts_of_newer_models():
+    for name, millions in GEMMA.items():
+        config = ModelConfig.from_preset(name)
+        assert round((cost.parameters(config) - config.vocab_size * config.d_model) / 1e6) == millions, name
+    assert cost.parameters(ModelConfig.from_preset("gemma-3-1b")) == 999_885_952
+    for name, (total, active, gib) in GPT_OSS.items():
+        config = ModelConfig.from_preset(name)
+        assert round(cost.parameters(config) / 1e9, 2) == total
+        assert round(cost.parameters_read(config, 1) / 1e9, 2) == active
+        assert round(cost.weight_bytes(config, "bfloat16", "mxfp4") / 2**30, 1) == gib
+    for name, (total, active) in PRINTED.items():
+        config = ModelConfig.from_preset(name)
+        assert cost.parameters(config) / 1e9 == pytest.approx(total, rel=0.003), name
+        assert cost.active_parameters(config) / 1e9 == pytest.approx(active, rel=0.02), name
+
+
 def test_counts_of_transformers():
     """The integers again, from the layers of another implementation, without memory for their weights."""
     import torch
@@ -83,6 +111,12 @@ def test_counts_of_transformers():
             num_experts=128, num_experts_per_tok=8,
         )),
         ("deepseek-v3", transformers.DeepseekV3Config()),
+        ("gpt-oss-20b", transformers.GptOssConfig(num_hidden_layers=24, num_local_experts=32)),
+        ("gpt-oss-120b", transformers.GptOssConfig()),
+        ("gemma-3-27b", transformers.Gemma3TextConfig(
+            hidden_size=5376, intermediate_size=21504, num_hidden_layers=62, num_attention_heads=32,
+            num_key_value_heads=16, head_dim=128,
+        )),
     ):  # fmt: skip
         with torch.device("meta"):
             model = transformers.AutoModelForCausalLM.from_config(config)

@@ -10,9 +10,12 @@ import numpy as np
 
 from tfguide import cost
 from tfguide.config import ModelConfig
+from tfguide.cost.caches import CacheRow
 from tfguide.figures.style import DASHES, PALETTE, ink, size, style
+from tfguide.figures.tables import table
 
 if TYPE_CHECKING:
+    from IPython.display import HTML
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^v<>PX*"
@@ -133,5 +136,81 @@ def predictions(rows: Sequence[tuple[str, float, float]]) -> Figure:
             ax.plot(*zip(*mine, strict=True), linestyle="none", label=name, **at)
         ax.set_xlabel("measured, seconds")
         ax.set_ylabel("predicted, seconds")
+        fig.legend(loc="outside lower center", ncols=1)
+    return fig
+
+
+def caches(rows: Sequence[CacheRow]) -> Figure:
+    """The mean bytes that a token takes in the cache, by the tokens of the text; a full window lets a curve fall.
+
+    rows: of `tfguide.cost.caches.cache_rows`, all with the same contexts.
+    """
+    with style():
+        fig, ax = plt.subplots(figsize=size(1.05))
+        for index, row in enumerate(rows):
+            contexts, means = zip(*sorted(row.by_context.items()), strict=True)
+            look = {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index % len(DASHES)]}
+            marker = _MARKERS[index % len(_MARKERS)]
+            ax.plot(contexts, [mean / 1024 for mean in means], marker=marker, markersize=4, label=row.name, **look)
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log", base=2)
+        ticks = contexts[::3] if len(contexts) > 5 else contexts
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        lowest, highest = (f(mean for row in rows for mean in row.by_context.values()) / 1024 for f in (min, max))
+        ticks = [2**i for i in range(20) if lowest / 2 <= 2**i <= 2 * highest]
+        ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+        ax.minorticks_off()
+        ax.set_xlabel("tokens of the text")
+        ax.set_ylabel("KiB for each token")
+        ax.grid(True)
+        fig.legend(loc="outside lower center", ncols=2)
+    return fig
+
+
+def caches_table(rows: Sequence[CacheRow]) -> HTML:
+    """The caches of models: the KiB that a token adds, and the gigabytes of one text at each context of the rows."""
+    contexts = sorted(rows[0].by_context)
+    head = (
+        "model",
+        "KiB for a token",
+        *(f"GB, {context:,} tokens" for context in contexts),
+        "layers",
+        "key/value heads",
+    )
+    lines = [
+        (
+            row.name,
+            f"{row.token_bytes / 1024:,.1f}",
+            *(f"{row.gigabytes(s):.2f}" for s in contexts),
+            row.layers,
+            row.kind,
+        )
+        for row in rows
+    ]
+    return table(head, lines)
+
+
+def experts_read(names: Sequence[str], batches: int = 1024) -> Figure:
+    """The part of a layer's experts that a step reads, by the tokens of the step, if tokens fall evenly on experts.
+
+    names: presets with experts.
+    """
+    with style():
+        fig, ax = plt.subplots(figsize=size(0.8))
+        every = np.unique(np.geomspace(1, batches, 60).astype(int))
+        for index, name in enumerate(names):
+            config = ModelConfig.from_preset(name)
+            n, k = config.experts.n_experts, config.experts.per_token
+            look = {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index % len(DASHES)]}
+            shares = [100 * cost.experts_read(config, int(tokens)) / n for tokens in every]
+            ax.plot(every, shares, label=f"{name}: {k} of {n}", **look)
+        ax.set_xscale("log", base=2)
+        ticks = [2**i for i in range(0, 21, 2) if 2**i <= batches]
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        ax.minorticks_off()
+        ax.set_ylim(0, 105)
+        ax.set_xlabel("tokens of a step")
+        ax.set_ylabel("% of a layer's experts")
+        ax.grid(True)
         fig.legend(loc="outside lower center", ncols=1)
     return fig

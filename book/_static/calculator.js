@@ -63,7 +63,9 @@
     for (const [name, most] of [["chips", chip.link_bandwidth ? 1024 : 1], ["batch", 1e6], ["context", 1e8]]) {
       const value = given[name];
       if (!Number.isInteger(value) || value < 1 || value > most)
-        found[name] = `a whole number from 1 to ${most.toLocaleString("en-US")} is expected`;
+        found[name] =
+          most === 1 ? "this chip has no links to others: 1 is expected"
+            : `a whole number from 1 to ${most.toLocaleString("en-US")} is expected`;
     }
     return found;
   }

@@ -157,6 +157,24 @@ def test_bad_input_is_answered(page, name, value):
     assert "tokens a second" in texts(page)
 
 
+def test_a_chip_without_links_works_alone(page):
+    fill(page, model="gemma-3-1b", chip="m1", chips=2)
+    assert page.inner_text("#cost-chips-note") == "this chip has no links to others: 1 is expected"
+    assert texts(page) == "No result: a field above needs another number."
+    fill(page, chips=1)
+    assert page.inner_text("#cost-chips-note") == "" and "one chip sends nothing" in texts(page)
+    one = cost.step(ModelConfig.from_preset("gemma-3-1b"), "m1", 1, 32, 8192)
+    assert shown(page, one.serial_s) in texts(page)
+    fill(page, chips=2)
+    fill(page, chip="h100")  # which has links
+    assert page.inner_text("#cost-chips-note") == "" and "tokens a second" in texts(page)
+
+
+def test_a_chip_whose_rate_is_not_published_is_not_offered(page):
+    offered = set(page.locator("#cost-chip option").all_inner_texts())
+    assert offered == {name for name, chip in cost.CHIPS.items() if chip.product_flops() is not None} < set(cost.CHIPS)
+
+
 def test_no_model_and_no_chip_shows_what_is_no_number(page):
     data = calculator_data()
     for model in data["models"]:

@@ -38,6 +38,36 @@ FAMILIES = {
         model_type="mistral", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
         num_key_value_heads=8, vocab_size=32000, sliding_window=4096,
     ),
+    "mixtral-8x22b": dict(
+        model_type="mixtral", hidden_size=6144, intermediate_size=16384, num_hidden_layers=56, num_attention_heads=48,
+        num_key_value_heads=8, vocab_size=32000, num_local_experts=8, num_experts_per_tok=2, sliding_window=None,
+    ),
+    "mistral-small-24b": dict(
+        model_type="mistral", hidden_size=5120, intermediate_size=32768, num_hidden_layers=40, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=128, vocab_size=131072, sliding_window=None, rope_theta=1e8,
+    ),
+    "phi-4": dict(
+        model_type="phi3", hidden_size=5120, intermediate_size=17920, num_hidden_layers=40, num_attention_heads=40,
+        num_key_value_heads=10, vocab_size=100352, sliding_window=None, rope_scaling=None,
+    ),
+    "gemma-3-1b": dict(
+        model_type="gemma3_text", hidden_size=1152, intermediate_size=6912, num_hidden_layers=26, num_attention_heads=4,
+        num_key_value_heads=1, head_dim=256, vocab_size=262144, sliding_window=512, sliding_window_pattern=6,
+        rope_local_base_freq=10000, query_pre_attn_scalar=256, attn_logit_softcapping=None,
+    ),
+    "gemma-3-4b": dict(
+        model_type="gemma3", vision_config=dict(hidden_size=1152), mm_tokens_per_image=256,
+        text_config=dict(
+            model_type="gemma3_text", hidden_size=2560, intermediate_size=10240, num_hidden_layers=34,
+            sliding_window=1024, rope_scaling=dict(factor=8.0, rope_type="linear"),
+        ),
+    ),
+    "gpt-oss-20b": dict(
+        model_type="gpt_oss", hidden_size=2880, intermediate_size=2880, num_hidden_layers=24, num_attention_heads=64,
+        num_key_value_heads=8, head_dim=64, vocab_size=201088, num_local_experts=32, num_experts_per_tok=4,
+        experts_per_token=4, sliding_window=128, layer_types=["sliding_attention", "full_attention"] * 12,
+        swiglu_limit=7.0, quantization_config=dict(bits=4), rope_scaling=dict(rope_type="yarn", factor=32),
+    ),
     "gpt2": dict(model_type="gpt2"),
     "bert-base": dict(model_type="bert"),
 }  # fmt: skip
@@ -51,6 +81,8 @@ def test_a_config_json_is_read(name, tmp_path):
         if name != "bert-base":  # whose pooler is a matter of the weights, not of the file
             assert cost.parameters(config) == cost.parameters(want)
         assert cost.kv_bytes_per_token(config) == cost.kv_bytes_per_token(want)
+        assert cost.kv_bytes(config, 1, 10_000) == cost.kv_bytes(want, 1, 10_000)
+        assert cost.active_parameters(config) == cost.active_parameters(want) or name == "bert-base"
     if want.kind == "decoder":
         assert cost.plan(config, "h200", 1, 2048, weights="int8", chips=16).chips == 16
 

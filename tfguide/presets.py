@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tfguide.parts import Experts, LatentAttention
-from tfguide.scalings import RopeScaling
+from tfguide.scalings import LinearScaling, RopeScaling
 
 
 def _gpt2(d_model, n_layers, n_heads):
@@ -81,13 +81,13 @@ def _gemma3(d_model, n_layers, n_heads, n_kv_heads, d_ff, d_head=256, vocab_size
     return _llama(d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size, 131072, 1e-6) | dict(
         d_head=d_head, norm_placement="both", qk_norm=True, activation="geglu_tanh", rope_theta=1e6,
         local_rope_theta=1e4, attention_scale=256**-0.5, embedding_scale=math.sqrt(d_model), tied_head=True,
-        pad_token_id=0, bos_token_id=2, eos_token_id=1, sliding_window=1024,
+        pad_token_id=0, bos_token_id=2, eos_token_id=1, sliding_window=1024, rope_scaling=LinearScaling(factor=8.0),
         sliding_layers=tuple(i for i in range(n_layers) if (i + 1) % 6),
     ) | more  # fmt: skip
 
 
 def _gemma3_small(*sizes):
-    return _gemma3(*sizes, vocab_size=262144, max_positions=32768, sliding_window=512)
+    return _gemma3(*sizes, vocab_size=262144, max_positions=32768, sliding_window=512, rope_scaling=None)
 
 
 def _gpt_oss(n_layers, n_experts):

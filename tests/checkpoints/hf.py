@@ -50,6 +50,11 @@ LONGROPE = dict(
     long_factor=[1.0, 2.0, 3.0, 5.0, 7.0], original_max_position_embeddings=2, factor=5.0,
 )  # fmt: skip
 
+PARTLY = dict(
+    rope_type="su", rope_theta=100.0, partial_rotary_factor=0.6, short_factor=[1.0, 1.5, 2.0],
+    long_factor=[1.25, 3.0, 7.0], attention_factor=1.25,
+)  # fmt: skip
+
 # The class, its configuration, and more arguments of the class.
 CASES = {
     "bert": ("BertModel", BERT),
@@ -194,6 +199,17 @@ CASES = {
             hidden_act="gelu",
             rope_parameters=dict(rope_type="default", rope_theta=53.0),
         ),
+    ),
+    "phi3-longrope-partial": (
+        "Phi3ForCausalLM",
+        PHI3
+        | dict(
+            hidden_size=30,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            rope_parameters=LONGROPE,
+            original_max_position_embeddings=2,
+        ),  # which every text of `inputs` exceeds
     ),
     "t5-1.0": ("T5ForConditionalGeneration", T5),
     "t5-gelu": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gelu", num_decoder_layers=1)),

@@ -94,17 +94,18 @@ def decoder(
 ) -> ModelConfig:
     """The configuration in a config.json of a family with Llama's keys.
 
-    known: the fields that `sizes` reads. inert: the keys without effect. norm_eps, theta, tokens: its defaults.
-    These classes have no residual dropout; a rate that we wrote is read.
+    known: the fields that `sizes` reads, and those of the rotation where the family reads it in a way of its own.
+    inert: the keys without effect. norm_eps, theta, tokens: its defaults. These classes have no residual
+    dropout; a rate that we wrote is read.
     """
     fields.fixed("is_encoder_decoder", False, "a decoder alone")
     fields.fixed("is_causal", True, "a decoder that sees what came before", null=False)
-    theta, scaling = rope(fields, known["max_positions"], theta)
+    if "rope_theta" not in known:
+        theta, scaling = rope(fields, known["max_positions"], theta)
+        most = longest(scaling, known["max_positions"])
+        known = known | dict(rope_theta=theta, rope_scaling=scaling, max_positions=most)
     known = known | dict(
         norm_eps=fields.number("rms_norm_eps", norm_eps),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        max_positions=longest(scaling, known["max_positions"]),
         activation=fields.choice("hidden_act", "silu", GATES),
         dropout=fields.dropout("resid_pdrop", 0.0),
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.support import small_config
 from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS
-from tfguide.scalings import RopeScaling
+from tfguide.scalings import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 
 LLAMA = dict(
     norm="rms", positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False,
@@ -19,6 +19,7 @@ GEMMA3 = LLAMA | dict(
     norm_placement="both", qk_norm=True, activation="geglu_tanh", embedding_scale=35**0.5, n_layers=4,
     sliding_window=5, sliding_layers=(0, 2), rope_theta=53.0, local_rope_theta=7.0,
 )  # fmt: skip
+PHI3 = LLAMA | dict(d_model=30, n_kv_heads=5, rope_theta=100.0, d_rotary=4)
 SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32)
 CONFIGS = {
     "llama": LLAMA,
@@ -31,6 +32,28 @@ CONFIGS = {
     "gemma3-untied-full": GEMMA3
     | dict(tied_head=False, logit_softcap=3.0, sliding_window=None, sliding_layers=None, local_rope_theta=None),
     "gemma3-all": GEMMA3 | dict(sliding_layers=None),
+    "llama-linear": LLAMA | dict(rope_theta=100.0, rope_scaling=LinearScaling(factor=2.5)),
+    "qwen2-yarn": LLAMA
+    | dict(
+        qkv_bias=True, d_model=30, rope_theta=100.0, rope_scaling=YarnScaling(factor=4.0, original_max_positions=16)
+    ),
+    "phi3": PHI3
+    | dict(
+        max_positions=1024,
+        rope_scaling=LongRopeScaling(
+            short_factors=(1.0, 1.05), long_factors=(1.5, 7.0), original_max_positions=512, factor=2.0
+        ),
+    ),
+    "phi3-long": PHI3
+    | dict(
+        rope_scaling=LongRopeScaling(
+            short_factors=(1.0, 1.05),
+            long_factors=(1.5, 7.0),
+            original_max_positions=16,
+            factor=67 / 16,
+            attention_factor=1.25,
+        )
+    ),
     "gpt2": GPT2,
     "gpt2-untied": GPT2 | dict(tied_head=False, bos_token_id=36, eos_token_id=36),
 }

@@ -96,7 +96,7 @@ class TestRefused:
             (dict(attention__causal=False), ("llama.attention.causal=False", "expected true")),
             (dict(attention__value_length=4), ("llama.attention.value_length=4", "expected 6")),
             (dict(rope__dimension_count=4), ("llama.rope.dimension_count=4", "expected 6")),
-            (dict(rope__scaling__type="yarn"), ("llama.rope.scaling.type='yarn'", "'none', 'linear'")),
+            (dict(rope__scaling__type="longrope"), ("llama.rope.scaling.type='longrope'", "'none', 'linear'")),
             (dict(rope__scaling__factor=-2.0), ("the divisors of the frequencies must be finite numbers above 0",)),
             (dict(rope__scaling__attn_factor=2.0), ("llama.rope.scaling.attn_factor=2.0", "expected 1.0")),
             (dict(block_count=None), ("no llama.block_count", "integer of at least 1")),

@@ -12,7 +12,9 @@ from tfguide.checkpoints.gguf import rope
 from tfguide.checkpoints.gguf.container import GgufFile
 from tfguide.checkpoints.gguf.keys import required, required_number, special_tokens, vocabulary
 from tfguide.checkpoints.gguf.layout import Place, linear
+from tfguide.checkpoints.gguf.scaling import read_scaling, scaling_keys
 from tfguide.config import ModelConfig
+from tfguide.scalings import RopeScaling
 
 ARCHITECTURE = "llama"
 READS = "Llama and Mistral, without experts"
@@ -41,7 +43,8 @@ def config_from_gguf(fields: Fields, file: GgufFile) -> ModelConfig:
 def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", **more: Any) -> ModelConfig:
     """The configuration in the metadata of an architecture with Llama's keys.
 
-    query: the tensor whose first rows are the first layer's queries. more: the fields that these keys do not say.
+    query: the tensor whose first rows are the first layer's queries. more: the fields that these keys do not say, or
+    that the architecture reads in a way of its own.
     """
     name = file.architecture
     fields.fixed(f"{name}.expert_count", 0, "one network in each layer: a mixture of experts has no layers here")
@@ -49,8 +52,11 @@ def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", 
     d_model, n_heads = required(fields, f"{name}.embedding_length"), required(fields, f"{name}.attention.head_count")
     d_head = _head_size(fields, file, d_model, n_heads, query)
     fields.fixed(f"{name}.attention.value_length", d_head, "values of the size of keys")
-    fields.fixed(f"{name}.rope.dimension_count", d_head, "all features of a head are rotated")
+    if "d_rotary" not in more:
+        fields.fixed(f"{name}.rope.dimension_count", d_head, "all features of a head are rotated")
     theta = fields.number(f"{name}.rope.freq_base", 10_000.0)
+    if "rope_scaling" not in more:
+        more["rope_scaling"] = read_scaling(fields, file, d_head, theta)
     vocab_size = vocabulary(fields, file)
     known = dict(
         kind="decoder",
@@ -66,7 +72,6 @@ def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", 
         norm_eps=required_number(fields, f"{name}.attention.layer_norm_rms_epsilon"),
         positions="rotary",
         rope_theta=theta,
-        rope_scaling=_scaling(fields, file, d_head, theta),
         activation="swiglu",
         tied_head="output.weight" not in file.tensors,
     )
@@ -94,17 +99,16 @@ def keys(config: ModelConfig, architecture: str) -> dict[str, Any]:
         "attention.key_length": config.d_head,
         "attention.value_length": config.d_head,
         "attention.layer_norm_rms_epsilon": config.norm_eps,
-        "rope.dimension_count": config.d_head,
+        "rope.dimension_count": config.d_rotary,
         "rope.freq_base": config.rope_theta,
+        **scaling_keys(config.rope_scaling),
     }
-    if config.rope_scaling is not None:
-        keys["rope.scaling.original_context_length"] = config.rope_scaling.original_max_positions
     return {f"{architecture}.{key}": value for key, value in keys.items()}
 
 
 def beside(config: ModelConfig) -> dict[str, np.ndarray]:
     """The float32 tensors of a configuration that are no weights."""
-    if config.rope_scaling is None:
+    if not isinstance(config.rope_scaling, RopeScaling):
         return {}
     divisors = rope.divisors(config.d_head, config.rope_theta, config.rope_scaling)
     return {rope.TENSOR: divisors.astype(np.float32)}
@@ -126,23 +130,6 @@ def _head_size(fields, file, d_model, n_heads, query):
             f"tensor {query!r} must have {wanted} rows for {n_heads} heads of {d_head} features, got {rows}"
         )
     return d_head
-
-
-def _scaling(fields, file, d_head, theta):
-    """The scaling of the frequencies: one divisor for all from the metadata, times the divisors of a tensor."""
-    name = file.architecture
-    kind = fields.choice(f"{name}.rope.scaling.type", "linear", {"none": "none", "linear": "linear"})
-    fields.fixed(f"{name}.rope.scaling.attn_factor", 1.0, "scores that the scaling of positions does not change")
-    older = fields.number(f"{name}.rope.scale_linear", 1.0)
-    factor = fields.number(f"{name}.rope.scaling.factor", older)
-    trained = fields.count(f"{name}.rope.scaling.original_context_length", None)
-    divisors = np.full(d_head // 2, factor if kind == "linear" and factor else 1.0)  # 0: as if it were absent
-    if rope.TENSOR in file.tensors:
-        tensor = file.tensors[rope.TENSOR]
-        if tensor.shape != divisors.shape:
-            raise ValueError(f"tensor {rope.TENSOR!r} must have shape {divisors.shape}, got {tensor.shape}")
-        divisors = divisors * tensor.dequantised()
-    return rope.scaling_of(divisors, theta, trained)
 
 
 def _places(config, pairs):

@@ -26,6 +26,7 @@ from tfguide.checkpoints.gguf.reading import ARCHITECTURES
 from tfguide.checkpoints.gguf.tokenizer import special_token_keys, tokenizer_keys
 from tfguide.checks.shapes import check_config
 from tfguide.config import ModelConfig
+from tfguide.scalings import RopeScaling
 from tfguide.temporary import hidden_folder, remove_orphans, sync
 from tfguide.weights import check_weights
 
@@ -106,8 +107,10 @@ def _obstacles(config, architecture) -> list[str]:
         nearest = architecture.config_from_gguf(fields_of(file), file)
     except (KeyError, ValueError) as error:
         return [f"no place for {error}" if isinstance(error, KeyError) else str(error).removeprefix("GGUF: ")]
-    scaling = nearest.rope_scaling and config.rope_scaling  # the tensor has what it does, not its numbers
-    return differences(config, dataclasses.replace(nearest, rope_scaling=scaling), tolerance=1e-6)
+    if isinstance(config.rope_scaling, RopeScaling) and nearest.rope_scaling is not None:
+        # The tensor has what it does, not its numbers.
+        nearest = dataclasses.replace(nearest, rope_scaling=config.rope_scaling)
+    return differences(config, nearest, tolerance=1e-6)
 
 
 def _empty(name, shape, array=None) -> GgufTensor:

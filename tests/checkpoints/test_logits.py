@@ -32,7 +32,7 @@ def test_loaded_and_saved_again(case, framework, tg, tmp_path):
     assert np.abs(hf.outputs(again, tokens, masks) - expected)[real].max() < TOLERANCE
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "gemma3_text", "t5"])
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "gemma3_text", "deepseek_v3", "t5"])
 def test_half_precision_files(kind, framework, tg, tmp_path):
     case = {"gpt2": "gpt2-untied", "llama": "llama-3", "t5": "t5-1.1"}.get(kind, kind)
     folder = hf.save(hf.make(case), tmp_path / kind, dtype=hf.torch.bfloat16)

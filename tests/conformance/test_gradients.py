@@ -5,7 +5,7 @@ import pytest
 
 import tfguide.reference as ref
 from tests.support import batch, load, random_weights, small_config
-from tfguide import Experts, weight_shapes
+from tfguide import Experts, LatentAttention, weight_shapes
 from tfguide.tensorflow.weighted import variable_of
 from tfguide.weights import weight_table
 
@@ -24,6 +24,8 @@ CASES = [
     dict(kind="encoder-decoder", positions="sinusoidal", norm_placement="post", activation="relu"),
     dict(kind="decoder", positions="none", activation="swiglu",
          experts=Experts(n_experts=5, per_token=3, d_expert=13, n_shared=1, router_bias=True, clamp=0.7)),
+    dict(kind="decoder", positions="alibi", norm="rms", d_head=None,
+         latent=LatentAttention(kv_rank=17, d_nope=3, d_rope=4, d_value=5, query_rank=13)),
 ]  # fmt: skip
 
 
@@ -71,7 +73,7 @@ def test_gradients_are_equal(fields):
             assert size > floor, f"no gradient reaches {name}"
 
 
-@pytest.mark.parametrize("fields", CASES[:1] + CASES[2:3] + CASES[5:6], ids=lambda fields: fields["kind"])
+@pytest.mark.parametrize("fields", CASES[:1] + CASES[2:3] + CASES[5:6] + CASES[-1:], ids=lambda fields: fields["kind"])
 def test_gradients_are_those_of_the_reference(fields):
     config = small_config(**fields)
     weights = random_weights(config)

@@ -59,6 +59,7 @@ class MultiHeadLatentAttention(nn.Module):
     `key_value_down`: D to the latent and the rotated part; `key_value_norm`: of the latent; `key_value_up`: a latent to
     the keys and values of all heads; `output`: heads to D. A head's features are the `d_nope` first, then the `d_rope`
     that are rotated. Which form a call takes: `LatentAttention.absorbs`; attention: of the form that makes keys.
+    With activations in 8 bits the forms round differently: what is absorbed is multiplied in the type of the queries.
     Source: DeepSeek-AI 2024, "DeepSeek-V2", section 2.1. Raises TypeError or ValueError for sizes below 1.
     """
 

@@ -56,8 +56,7 @@ def quantized_bytes(config: ModelConfig, quantization: Quantization, dtype: str 
     """The bytes of a model of this package with quantised linear layers: their weights, scales and minima.
 
     dtype: of embeddings, norms and biases; a tied head is counted beside the embedding, since it is a quantised copy.
-    Not counted: what pads the outputs of a layer to a multiple of 16. Raises NotImplementedError for a part without
-    layers.
+    Not counted: what pads the outputs of a layer to a multiple of 16.
     """
     weights = quantized_weights(config).values()
     packed = sum(w.n_matrices * quantization.weight_bytes(*w.shape[-2:]) for w in weights if w.is_compressed)

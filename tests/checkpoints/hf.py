@@ -211,6 +211,23 @@ CASES = {
             original_max_position_embeddings=2,
         ),  # which every text of `inputs` exceeds
     ),
+    "deepseek_v3-yarn": (
+        "DeepseekV3ForCausalLM",
+        DEEPSEEK_V3
+        | dict(
+            first_k_dense_replace=2,
+            rope_parameters=dict(
+                rope_type="yarn",
+                rope_theta=53.0,
+                factor=4.0,
+                original_max_position_embeddings=8,
+                mscale=0.7,
+                mscale_all_dim=1.3,
+                beta_fast=2.0,
+                beta_slow=0.5,
+            ),
+        ),
+    ),
     "t5-1.0": ("T5ForConditionalGeneration", T5),
     "t5-gelu": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gelu", num_decoder_layers=1)),
     "t5-1.1": ("T5ForConditionalGeneration", T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False)),

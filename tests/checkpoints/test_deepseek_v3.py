@@ -13,7 +13,7 @@ torch, transformers = hf.torch, hf.transformers
 CASE = "deepseek_v3"
 
 
-@pytest.mark.parametrize("case", [CASE, "deepseek_v3-dense-biases"])
+@pytest.mark.parametrize("case", [CASE, "deepseek_v3-dense-biases", "deepseek_v3-yarn"])
 @pytest.mark.parametrize("name", ["torch", "tensorflow"])
 def test_a_cache_gives_what_transformers_computes_at_once(name, case, tmp_path):
     """Calls of one new position, of a few, and of more than absorb the matrices."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from tfguide.checkpoints.layout import Place, Stack, linear, norm
 from tfguide.checkpoints.mixtures import experts
 from tfguide.config import ModelConfig
 from tfguide.parts import Experts, LatentAttention
+from tfguide.scalings import YarnScaling
 from tfguide.weights import weight_table
 
 MODEL_TYPE = "deepseek_v3"
@@ -67,9 +69,12 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     if rotated != known["latent"].d_rope:  # the class takes it for the number of features that are rotated
         raise fields.unsupported("head_dim", rotated, f"expected that of qk_rope_head_dim, {known['latent'].d_rope}")
     config = llama.decoder(fields, known, INERT, bos_token_id=0, eos_token_id=1)
-    if config.rope_scaling is not None:
-        raise ValueError(f"{fields.source}: rope_type must be 'default' in this family, got {config.rope_scaling}")
-    return config
+    scaling = config.rope_scaling
+    if scaling is None:
+        return config
+    if not isinstance(scaling, YarnScaling):
+        raise ValueError(f"{fields.source}: rope_type must be 'default' or 'yarn' in this family, got {scaling.kind!r}")
+    return config.replace(attention_scale=_sharpened(config.attention_scale, scaling))
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -128,6 +133,13 @@ def _attention(config, ours, theirs) -> Iterator[tuple[str, Place]]:
         yield f"{ours}.key_value_down.bias", Place(f"{theirs}.kv_a_proj_with_mqa.bias", pairs=pairs)
     yield from norm(f"{ours}.key_value_norm", f"{theirs}.kv_a_layernorm", bias=False)
     yield from linear(f"{ours}.key_value_up", f"{theirs}.kv_b_proj", bias=False)
+
+
+def _sharpened(scale, scaling):
+    """The scale of the scores: the factor of `mscale_all_dim` acts on all features of queries and of keys."""
+    if scaling.mscale_all_dim is None or scaling.factor <= 1:
+        return scale
+    return scale * (0.1 * scaling.mscale_all_dim * math.log(scaling.factor) + 1.0) ** 2
 
 
 def _experts(fields, n_layers):

@@ -27,7 +27,9 @@ _GPT_OSS = {key: value for key, value in llama.DEFAULTS.items() if key != "mlp_b
 )  # fmt: skip
 
 #: What each family's class in transformers (5.23) fills in for a key that is absent, of the keys that change a cost.
-DEFAULTS: dict[str, dict[str, Any]] = {name: family.DEFAULTS for name, family in FAMILIES.items()} | {"gpt_oss": _GPT_OSS}
+DEFAULTS: dict[str, dict[str, Any]] = {name: family.DEFAULTS for name, family in FAMILIES.items()} | {
+    "gpt_oss": _GPT_OSS
+}
 
 #: Other names of a key, which the class takes as well.
 ALIASES: dict[str, dict[str, str]] = {name: family.ALIASES for name, family in FAMILIES.items()} | {

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tfguide.checks.rotary import check_rotary
+from tfguide.checks.combinations import check_combinations
 from tfguide.checks.values import check_choice, check_count, check_number, make_plain, nearest
 from tfguide.parts import Experts, LatentAttention
 from tfguide.scalings import SCALINGS, Scaling, make_scaling
@@ -99,7 +99,10 @@ class ModelConfig:
             check_count(name, getattr(self, name))
         self._derive_sizes()
         self._check_fields()
-        self._check_combinations()
+        check_combinations(self)
+        if self.sliding_layers is not None:
+            layers = tuple(sorted(set(self.sliding_layers)))
+            object.__setattr__(self, "sliding_layers", None if len(layers) == self.n_layers else layers)
 
     def _derive_sizes(self):
         if self.n_kv_heads is None:
@@ -159,71 +162,6 @@ class ModelConfig:
                 kind = f"{'an' if kind is Experts else 'a'} {kind.__name__}"
                 more = "".join(f", or a {other.__name__}" for other in others)
                 raise TypeError(f"{name} must be {kind} or None{more}, got {getattr(self, name)!r}")
-
-    def _check_combinations(self):
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                f"n_kv_heads must divide n_heads, got n_kv_heads={self.n_kv_heads} and n_heads={self.n_heads}"
-            )
-        if self.kind != "encoder-decoder" and self.n_encoder_layers is not None:
-            raise ValueError(
-                f"n_encoder_layers belongs to kind='encoder-decoder', got it with kind={self.kind!r}; use n_layers"
-            )
-        if self.positions == "learned" and self.max_positions is None:
-            raise ValueError("positions='learned' needs max_positions, for which the table has rows; got None")
-        if self.position_offset and self.positions != "learned":
-            raise ValueError(f"position_offset needs positions='learned', got positions={self.positions!r}")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"positions='sinusoidal' needs an even d_model, got {self.d_model}")
-        d, name = (self.d_head, "d_head") if self.latent is None else (self.latent.d_rope, "d_rope")
-        check_rotary(self.positions, name, d, self.d_rotary, self.rope_theta, self.rope_scaling)
-        if self.latent is not None:
-            self.latent.check_heads(self.n_heads, self.n_kv_heads, self.d_head, self.modifies_attention)
-        if self.local_rope_theta is not None and (self.positions != "rotary" or self.sliding_window is None):
-            raise ValueError(
-                "local_rope_theta needs positions='rotary' and sliding_window, "
-                f"got positions={self.positions!r} and sliding_window={self.sliding_window}"
-            )
-        if self.positions == "relative":
-            self._check_relative()
-        dense = 0 if self.experts is None else self.experts.n_dense_layers
-        if dense > self.n_layers:
-            raise ValueError(f"n_dense_layers must be at most n_layers={self.n_layers}, got {dense}")
-        if self.experts is not None and self.experts.clamp is not None and self.activation != "swiglu":
-            raise ValueError(f"experts with a clamp need activation='swiglu', got activation={self.activation!r}")
-        self._check_sliding_layers()
-        if self.sliding_window is not None and self.kind != "decoder":
-            raise ValueError(f"sliding_window is supported for kind='decoder', got kind={self.kind!r}")
-        if self.pooler and self.kind != "encoder":
-            raise ValueError(f"pooler belongs to kind='encoder', got it with kind={self.kind!r}")
-        if self.norm_placement in ("parallel", "both") and self.kind == "encoder-decoder":
-            raise ValueError(
-                f"norm_placement={self.norm_placement!r} has no place for cross-attention; got kind='encoder-decoder'"
-            )
-
-    def _check_sliding_layers(self):
-        if self.sliding_layers is None:
-            return
-        if self.sliding_window is None:
-            raise ValueError(f"sliding_layers needs sliding_window, got {self.sliding_layers!r} without it")
-        if not isinstance(self.sliding_layers, (tuple, list)) or not self.sliding_layers:
-            raise TypeError(f"sliding_layers must be a tuple of layers, got {self.sliding_layers!r}")
-        for layer in self.sliding_layers:
-            check_count("sliding_layers", layer, least=0)
-            if layer >= self.n_layers:
-                raise ValueError(f"sliding_layers must be below n_layers={self.n_layers}, got {layer}")
-        layers = tuple(sorted(set(self.sliding_layers)))
-        object.__setattr__(self, "sliding_layers", None if len(layers) == self.n_layers else layers)
-
-    def _check_relative(self):
-        # An encoder spends half of the buckets on each direction, and half of those on one distance each.
-        if self.relative_buckets < 4:
-            raise ValueError(f"relative_buckets must be at least 4, got {self.relative_buckets}")
-        if self.relative_max_distance <= self.relative_buckets // 2:
-            raise ValueError(
-                "relative_max_distance must be above relative_buckets / 2, "
-                f"got {self.relative_max_distance} and {self.relative_buckets}"
-            )
 
     def has_experts(self, layer: int) -> bool:
         """Whether a layer of a stack, counted from 0, has a mixture of experts instead of the one network."""

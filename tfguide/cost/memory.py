@@ -14,6 +14,7 @@ from tfguide.cost.chips import Chip, as_chip
 from tfguide.cost.parameters import expert_parameters, parameters
 from tfguide.dtypes import BITS, CACHE_DTYPES, choose_cache_dtype, dtype_bytes
 from tfguide.generation.blockwise import BLOCK, group_sizes, tensor_sizes
+from tfguide.generation.rings import layer_slots
 from tfguide.weights import weight_table
 
 BYTES = {name: dtype_bytes(name) for name in BITS}
@@ -137,14 +138,16 @@ def cache_bytes(config: ModelConfig, batch: int, max_length: int, dtype: str = "
     """The bytes of a `KVCache` of this package, filled or not: `model.new_cache(batch, max_length, dtype).nbytes`.
 
     dtype: "float32", "bfloat16", "float16", "int8" or "int4"; the scales are counted, and the float16 keys of up to 64
-    positions of an `Int4KVCache`, which has room for whole blocks of 32. A layer with a window has room for all
-    positions too. Raises TypeError or ValueError for another type, and for sizes below 1.
+    positions of an `Int4KVCache`, which has room for whole blocks of 32. A layer with a window has room for a ring, as
+    `tfguide.generation.rings` says, but in an `Int4KVCache` for all positions. Raises TypeError or ValueError for
+    another type, and for sizes below 1.
     """
     check_choice("dtype", dtype, CACHE_DTYPES)
     check_count("batch", batch)
     check_count("max_length", max_length)
     if dtype != "int4":
-        return int(batch * max_length * kv_bytes_per_token(config, dtype, cache_scale_bytes(dtype, config.d_head)))
+        per_token = kv_bytes_per_token(config, dtype, cache_scale_bytes(dtype, config.d_head))
+        return int(batch * sum(layer_slots(config, max_length)) * per_token / config.n_layers)
     sizes = tensor_sizes(config, batch, max_length).values()
     return config.n_layers * sum(math.prod(size) * (1 if kind == "uint8" else 2) for size, kind in sizes)
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tfguide.config import ModelConfig
-from tfguide.generation.caching import CallView, DenseCache
+from tfguide.generation.caching import DenseCache
 from tfguide.generation.checks import kept_lengths
+from tfguide.generation.views import CallView
 
 BLOCK = 32  # positions whose keys share a step and a minimum in each channel
 RECENT = 2 * BLOCK  # positions whose keys are kept in float16 too: the newest block, and the one before it
@@ -64,6 +65,8 @@ class BlockCache(DenseCache):
     `recent`: int64 (B, n), the position whose float16 key is in each slot, -1 where there is none. Raises as
     `DenseCache`.
     """
+
+    has_rings = False
 
     def __init__(self, config: ModelConfig, batch_size: int, max_length: int, storage: Any):
         super().__init__(config, batch_size, max_length, None)

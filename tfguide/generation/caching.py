@@ -13,6 +13,7 @@ from tfguide.config import ModelConfig
 from tfguide.generation.checks import (
     check_cache_sizes,
     check_positions_left,
+    check_rings,
     check_room,
     check_rows,
     check_sliding,
@@ -20,30 +21,43 @@ from tfguide.generation.checks import (
     kept_lengths,
     kept_tensors,
 )
+from tfguide.generation.rings import layer_slots, ring_slots
+from tfguide.generation.views import CallView, View, WindowView
 
 
 class DenseCache:
     """A cache that stores position p of a row in slot p; `KVCache` of each framework.
 
+    Layers with a window keep a ring, where that takes less memory: see `tfguide.generation.rings`. `ring`: its slots,
+    or None.
     `lengths`: int64 (B,), the number of filled positions of each row. `memory`: an encoder's output and its padding
     mask, for a decoder that attends to it; else None. `max_length`: the most positions of a row; None: any number.
 
     Raises ValueError for an encoder, a size below 1, or a length beyond the model's `max_positions`.
     """
 
-    dense = True  # position p is stored in slot p, as the C++ kernels and compiled steps require
+    dense = True  # position p is stored in slot p, or in a ring, as the C++ kernels and compiled steps require
+    has_rings = True
 
     def __init__(
         self, config: ModelConfig, batch_size: int, max_length: int | None, storage: Any, n_slots: int | None = None
     ):
         self.config, self.storage = config, storage
         self.batch_size, self.max_length = check_cache_sizes(config, batch_size, max_length)
+        self.ring = ring_slots(config, self.max_length) if self.has_rings else None
         if storage is not None:
-            check_storage(storage, config, self.batch_size, n_slots or self.max_length)
+            check_storage(storage, config, self.batch_size, self._slots(n_slots))
         self.lengths = np.zeros(self.batch_size, np.int64)
         self._begun = np.zeros(self.batch_size, np.int64)  # the length of each row's prompt, 0: not known yet
+        self._longest = self.lengths  # that each row ever had: what lies in its rings
         self.memory: tuple[Any, Any] | None = None
         self._crossed: list[Any] = [None] * config.n_layers  # each layer's keys and values of the memory
+
+    def _slots(self, n_slots):
+        """The slots of each layer: n_slots if they are given."""
+        if n_slots is None and self.ring is not None:
+            return layer_slots(self.config, self.max_length)
+        return [n_slots or self.max_length] * self.config.n_layers
 
     @property
     def keys(self) -> list[Any]:
@@ -77,11 +91,14 @@ class DenseCache:
     def extend(self, n_tokens: int, counts: np.ndarray | int | None = None) -> CallView:
         """A call that adds `n_tokens` tokens to each row. Raises ValueError if they do not fit.
 
-        counts: how many of them are real, (B,) or one number; default: all. This cache writes padding too.
+        counts: how many of them are real, (B,) or one number; default: all. Padding is written too, but not to a ring.
         """
         self.check_room(n_tokens)
         self.begin(n_tokens if counts is None else counts, only_empty=True)
-        return View(self, self.lengths[:, None] + np.arange(n_tokens))
+        positions = self.lengths[:, None] + np.arange(n_tokens)
+        if self.ring is None:
+            return View(self, positions)
+        return WindowView(self, positions, np.broadcast_to(n_tokens if counts is None else counts, self.lengths.shape))
 
     def begin(self, counts: np.ndarray | int, only_empty: bool = False) -> None:
         """Announce a prompt of `counts` tokens for each row, (B,) or one number, whatever the calls that read it.
@@ -102,13 +119,18 @@ class DenseCache:
     def advance(self, counts: np.ndarray | int) -> None:
         """Mark tokens that were just written as filled: `counts` of each row, (B,), or one number for all."""
         self.lengths = self.lengths + np.asarray(counts, np.int64)
+        self._longest = np.maximum(self._longest, self.lengths)
 
     def rewind(self, lengths: np.ndarray | int) -> None:
         """Forget all positions from `lengths` on: (B,), or one number for all rows.
 
-        Raises ValueError if a row would become longer, or shorter than 0.
+        Raises ValueError if a row would become longer, or shorter than 0, or needs positions that a ring has
+        overwritten.
         """
-        self.lengths = kept_lengths(lengths, self.lengths)
+        kept = kept_lengths(lengths, self.lengths)
+        if self.ring is not None:
+            check_rings(kept, self.lengths, self._longest, self.config.sliding_window, self.ring)
+        self.lengths = kept
         self._begun = np.minimum(self._begun, self.lengths)
 
     def reorder(self, rows: np.ndarray) -> None:
@@ -118,7 +140,8 @@ class DenseCache:
         """
         rows = check_rows(rows, self.batch_size)
         self.storage.reorder(rows)
-        self.batch_size, self.lengths, self._begun = len(rows), self.lengths[rows], self._begun[rows]
+        self.batch_size, self.lengths = len(rows), self.lengths[rows]
+        self._begun, self._longest = self._begun[rows], self._longest[rows]
         take = self.storage.take
         self._crossed = [None if parts is None else tuple(take(x, rows) for x in parts) for parts in self._crossed]
         if self.memory is not None:
@@ -136,82 +159,6 @@ class DenseCache:
         return self._crossed[layer]
 
 
-class CallView:
-    """One call on a cache, as the blocks of a model see it; a subclass says what `append` keeps and returns.
-
-    `positions`: (B, T), of the new tokens; `key_positions`: (B or 1, S), of the keys, -1 in an empty slot; tensors.
-    `is_first`: whether it is known that no row has positions before the new tokens.
-    """
-
-    positions: Any
-    key_positions: Any
-    is_first = False
-
-    def visible(self, distance: Any) -> Any:
-        """Which keys a query may see by `distance` = query - key, (B, T, S): boolean (B, T, S)."""
-        return distance >= 0
-
-    def text_lengths(self) -> Any:
-        """`text_lengths` of the cache at the new positions, (B, T), a tensor; in a step they are the last ones."""
-        return self.positions + 1
-
-    def layer(self, index: int) -> LayerPart:
-        """One layer's part of this call."""
-        return LayerPart(self, index)
-
-    def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Store new positions, each (B, T, ...), and return all that the new queries may see, each (B, S, ...)."""
-        raise NotImplementedError
-
-
-class View(CallView):
-    """One call on a cache whose positions are known: it writes the new positions into the storage."""
-
-    def __init__(self, cache: DenseCache, positions: np.ndarray):
-        self._cache, self._storage, self._new = cache, cache.storage, positions
-        self._end = int(positions.max()) + 1
-        self.is_first = self._end == positions.shape[1]
-        self._places = self._storage.places(np.arange(len(positions))[:, None], positions)
-        self.positions = self._storage.as_tensor(positions)
-        self.key_positions = self._storage.as_tensor(self._keys_at())
-        self._text_lengths = cache.text_lengths(positions)
-
-    def text_lengths(self) -> Any:
-        """`text_lengths` of the cache at the new positions, (B, T), a tensor."""
-        return self._storage.as_tensor(self._text_lengths)
-
-    def append(self, layer: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Store new positions, each (B, T, ...), and return all that the new queries may see, each (B, S, ...)."""
-        self._storage.write(layer, self._places, parts)
-        return self._storage.read(layer, self._end, parts[0].dtype)
-
-    def cross(self, layer: int, attention: Any, memory: Any) -> tuple[Any, ...]:
-        """The keys and values of an encoder's output, computed once in the first call."""
-        return self._cache.cross(layer, attention, memory)
-
-    def commit(self, counts: np.ndarray | int) -> None:
-        """Mark the new tokens as filled: `counts` of each row, (B,), or one number for all."""
-        self._cache.advance(counts)
-
-    def _keys_at(self):
-        return np.arange(self._end)[None]
-
-
-class LayerPart:
-    """One layer's part of a call on a cache: the argument of a block."""
-
-    def __init__(self, view: Any, layer: int):
-        self._view, self._layer = view, layer
-
-    def append(self, *parts: Any) -> tuple[Any, ...]:
-        """Store new positions, each (B, T, ...), and return all that the new queries may see, each (B, S, ...)."""
-        return self._view.append(self._layer, parts)
-
-    def cross(self, attention: Any, memory: Any) -> tuple[Any, ...]:
-        """The keys and values of an encoder's output, computed once in the first call."""
-        return self._view.cross(self._layer, attention, memory)
-
-
 class RingCache(DenseCache):
     """A cache of the last `window` positions and the first `n_sinks`; `SlidingCache` of each framework.
 
@@ -220,7 +167,7 @@ class RingCache(DenseCache):
     Raises ValueError for a window below 1, fewer than 0 sinks, or a model with a different window.
     """
 
-    dense = False
+    dense, has_rings = False, False
 
     def __init__(self, config: ModelConfig, batch_size: int, window: int, n_sinks: int, storage: Any):
         self.window, self.n_sinks = check_sliding(config, window, n_sinks)

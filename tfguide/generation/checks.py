@@ -32,14 +32,28 @@ def kept_lengths(wanted, filled: np.ndarray, window: int | None = None, n_sinks:
     return kept.copy()
 
 
-def check_storage(storage, config: ModelConfig, batch_size: int, n_slots: int) -> None:
-    """Raises ValueError if the caller's storage does not have the size that a cache needs."""
+def check_storage(storage, config: ModelConfig, batch_size: int, slots: Sequence[int]) -> None:
+    """Raises ValueError if the caller's storage does not have the size that a cache needs. slots: of each layer."""
     for name, shape in config.cached.items():
         got = [tuple(tensor.shape) for tensor in storage.tensors.get(name, ())]
-        if got != [(batch_size, n_slots, *shape)] * config.n_layers:
+        wanted = [(batch_size, n_slots, *shape) for n_slots in slots]
+        if got != wanted:
             raise ValueError(
-                f"the storage must have {config.n_layers} tensors {name!r} of shape {(batch_size, n_slots, *shape)}, "
-                f"got {sorted(set(got)) or 'none'}"
+                f"the storage must have {config.n_layers} tensors {name!r} of shape "
+                f"{' or '.join(map(str, dict.fromkeys(wanted)))}, got {sorted(set(got)) or 'none'}"
+            )
+
+
+def check_rings(kept: np.ndarray, filled: np.ndarray, longest: np.ndarray, window: int, slots: int) -> None:
+    """Raises ValueError if rings of `slots` positions no longer hold what the next token of a row would see.
+
+    kept, filled: (B,), the lengths to go back to and from; longest: (B,), the most that each row ever had.
+    """
+    for row, (new, old, most) in enumerate(zip(kept.tolist(), filled.tolist(), longest.tolist(), strict=True)):
+        if new < old and new > 0 and max(new - window + 1, 0) < most - slots:
+            raise ValueError(
+                f"row {row} cannot go back from {old} to {new}: a layer with a window of {window} has room for {slots} "
+                "positions, and has overwritten what the next token would see"
             )
 
 

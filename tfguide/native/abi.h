@@ -69,9 +69,9 @@ struct Model {
 struct Call {
   const int64_t *tokens, *texts, *places;  // (rows): the token, the row of the cache, the position in it
   const uint8_t* many;  // (rows): whether the text of this row has MANY_TOKENS new tokens, in this call and the next ones
-  int64_t rows, max_length;
-  void *const *keys, *const *values;             // L caches (B, max_length, K, d)
-  float *const *key_scales, *const *value_scales;  // (B, max_length, K) each, of an 8-bit cache
+  int64_t rows, max_length, ring;  // ring: the slots of a layer with a window
+  void *const *keys, *const *values;             // L caches (B, max_length or ring, K, d)
+  float *const *key_scales, *const *value_scales;  // (B, max_length or ring, K) each, of an 8-bit cache
   float* hidden;                                 // (rows, D), the result
   const float* positions;                        // (max_length, D), added by position, or null
   const float *cos, *sin;                        // (max_length, r / 2) for r rotated features, or null

@@ -88,7 +88,7 @@ class Call(Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("tokens", "texts", "places", "many")), ("rows", c_int64),
-        ("max_length", c_int64),
+        ("max_length", c_int64), ("ring", c_int64),
         *((name, POINTER(c_void_p)) for name in ("keys", "values", "key_scales", "value_scales")),
         *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin", "local_cos", "local_sin")),
         ("cache_type", c_int32), ("by_row", c_int32),
@@ -145,9 +145,9 @@ def model(config: ModelConfig, embedding: Linear, layers: Sequence[Layer], **pla
 
 
 def call(
-    rows: tuple[int, int, int, int], n_rows: int, max_length: int, keys: Sequence[int], values: Sequence[int],
-    cache_type: str, hidden: int, key_scales: Sequence[int] = (), value_scales: Sequence[int] = (),
-    by_row: bool = False, **tables: int,
+    rows: tuple[int, int, int, int], n_rows: int, max_length: int, ring: int, keys: Sequence[int],
+    values: Sequence[int], cache_type: str, hidden: int, key_scales: Sequence[int] = (),
+    value_scales: Sequence[int] = (), by_row: bool = False, **tables: int,
 ) -> Call:  # fmt: skip
     """A call of a model, by addresses. rows: those of tokens, texts, places and many; keys ...: one for each layer.
 
@@ -155,7 +155,8 @@ def call(
     """
     lists = ((c_void_p * len(x))(*x) if x else None for x in (keys, values, key_scales, value_scales))
     return Call(
-        *rows, n_rows, max_length, *lists, hidden, cache_type=code("CacheType", cache_type), by_row=by_row, **tables,
+        *rows, n_rows, max_length, ring, *lists, hidden, cache_type=code("CacheType", cache_type), by_row=by_row,
+        **tables,
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ inline std::string abi_text() {
       FIELD(Model, slopes), FIELD(Model, embedding_norm), FIELD(Model, final_norm), FIELD(Model, layers)});
   text += structure_text("Call", sizeof(Call), {
       FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, many), FIELD(Call, rows),
-      FIELD(Call, max_length), FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
+      FIELD(Call, max_length), FIELD(Call, ring), FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
       FIELD(Call, positions), FIELD(Call, cos), FIELD(Call, sin),
       FIELD(Call, local_cos), FIELD(Call, local_sin), FIELD(Call, cache_type), FIELD(Call, by_row)});
   text += structure_text("Rowwise", sizeof(Rowwise), {

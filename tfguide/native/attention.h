@@ -35,13 +35,14 @@ struct Attention {
   const Model& m;
   const Layer& layer;
   const Plan& plan;
-  T *keys, *values;                  // (B, max_length, K, d)
-  float *key_scales, *value_scales;  // (B, max_length, K), of an 8-bit cache
+  T *keys, *values;                  // (B, slots, K, d)
+  float *key_scales, *value_scales;  // (B, slots, K), of an 8-bit cache
   AttentionMemory own;  // of this thread
 
   int64_t group() const { return m.n_heads / m.n_kv_heads; }
   int64_t place(int64_t r, int64_t p, int64_t kv) const {
-    return (s.call.texts[r] * s.call.max_length + p) * m.n_kv_heads + kv;
+    const int64_t slots = layer.slides ? s.call.ring : s.call.max_length;  // whole blocks: none is torn apart
+    return (s.call.texts[r] * slots + p % slots) * m.n_kv_heads + kv;
   }
 
   // Normalises a head of row r, where its model does, and rotates it to the place of that row.

@@ -72,6 +72,16 @@ class NativeGenerator(Generator):
             lengths = cache.text_lengths(cache.lengths[:, None] + np.arange(tokens.shape[1]))
         return self._decoder.step(tokens, cache.lengths, self._native(cache), lengths)
 
+    def run_valid(self, tokens: np.ndarray, valid: np.ndarray, cache: DenseCache) -> np.ndarray:
+        """The hidden states (B, T, D), float32, of checked tokens (B, T), which are then counted.
+
+        Those of padding are 0. Padding is not written to the cache: in a ring it would overwrite what the next token
+        sees.
+        """
+        hidden = np.zeros((*tokens.shape, self.config.d_model), np.float32)
+        hidden[valid] = self.read_rows(tokens[valid], valid.nonzero()[0], cache)
+        return hidden
+
     def read_rows(self, tokens: np.ndarray, rows: np.ndarray, cache: DenseCache) -> np.ndarray:
         """Read new tokens (n,) into the rows (n,) of a cache, each after the last one of its row: hidden states (n, D).
 
@@ -110,7 +120,8 @@ class NativeGenerator(Generator):
         """
         keys, values = cache.keys, cache.values
         scales = None if cache.key_scales is None else (cache.key_scales, cache.value_scales)
-        return NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]), scales)
+        most = None if cache.ring is None else cache.max_length
+        return NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]), scales, most)
 
     def multiply_head(self, hidden: np.ndarray) -> np.ndarray:
         """The head: hidden states (n, D) to logits (n, V), float32."""

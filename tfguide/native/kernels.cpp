@@ -175,7 +175,7 @@ void tfguide_try() {
     void *const all_keys[] = {keys.data()}, *const all_values[] = {values.data()};
     float* const scales[] = {x.data()};
     for (int32_t type = FLOAT32; type <= INT8_SCALED; ++type) {
-      Call call{zero, zero, places, many, LENGTH, LENGTH, all_keys, all_values, scales, scales, y.data()};
+      Call call{zero, zero, places, many, LENGTH, LENGTH, LENGTH, all_keys, all_values, scales, scales, y.data()};
       call.cos = call.sin = zeros;
       call.cache_type = type;
       model.embedding.format = type <= FLOAT16 ? F32_ROWS + type : INT4;

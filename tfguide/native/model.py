@@ -15,6 +15,7 @@ from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation.caching import DenseCache
 from tfguide.generation.checks import check_cache_sizes, check_cached_call, check_padding_at_end
 from tfguide.generation.prompts import Chunk
+from tfguide.generation.rings import layer_slots
 from tfguide.native.abi import CACHE_TYPES
 from tfguide.native.generator import NativeGenerator
 from tfguide.native.linear import Matrix
@@ -61,7 +62,8 @@ class ArrayDecoder(NativeGenerator):
         if dtype not in CACHE_TYPES:
             raise ValueError(f"the kernels read a cache of {', '.join(CACHE_TYPES)}, got {dtype}: {_ELSEWHERE}")
         batch_size, max_length = check_cache_sizes(self.config, batch_size, max_length)
-        return DenseCache(self.config, batch_size, max_length, ArrayStorage(self.config, batch_size, max_length, dtype))
+        slots = layer_slots(self.config, max_length)
+        return DenseCache(self.config, batch_size, max_length, ArrayStorage(self.config, batch_size, slots, dtype))
 
     def reads(self, cache: DenseCache | None, n_tokens: int) -> bool:
         """Whether the kernels can read and write this cache; any number of tokens is read by them."""
@@ -88,9 +90,7 @@ class ArrayDecoder(NativeGenerator):
             cache.advance(tokens.shape[1])
             return hidden
         check_padding_at_end(bool((valid[:, :-1] | ~valid[:, 1:]).all()))
-        hidden = np.zeros((*tokens.shape, self.config.d_model), np.float32)
-        hidden[valid] = self.read_rows(tokens[valid], valid.nonzero()[0], cache)
-        return hidden
+        return self.run_valid(tokens, valid, cache)
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """The head: hidden states (..., D) to logits (..., V)."""

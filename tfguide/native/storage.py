@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tfguide.checks.values import check_choice
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_cache_sizes
+from tfguide.generation.rings import by_layer
 from tfguide.native.tensors import NUMPY_TYPES
 
 
 class ArrayStorage:
     """Room for `n_slots` positions of each row in each layer, in NumPy arrays that the C++ kernels read and write.
+
+    n_slots: one number for all layers, or a list.
 
     `tensors[name][layer]` is `(B, n_slots, *shape)` for every name and shape of `config.cached`; see `empty_arrays`.
     dtype: "float32", "bfloat16", kept as its bits, uint16, since NumPy has no such type, "float16" or "int8".
@@ -20,7 +25,7 @@ class ArrayStorage:
 
     addressable = True  # an array stays where it is
 
-    def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, dtype: str = "float32"):
+    def __init__(self, config: ModelConfig, batch_size: int, n_slots: int | Sequence[int], dtype: str = "float32"):
         check_choice("dtype", dtype, tuple(NUMPY_TYPES))
         self.dtype, self.tensors = dtype, empty_arrays(config, batch_size, n_slots, NUMPY_TYPES[dtype])
 
@@ -39,17 +44,20 @@ class ArrayStorage:
         return x[rows]
 
 
-def empty_arrays(config: ModelConfig, batch_size: int, n_slots: int, dtype: type) -> dict[str, list[np.ndarray]]:
+def empty_arrays(
+    config: ModelConfig, batch_size: int, n_slots: int | Sequence[int], dtype: type
+) -> dict[str, list[np.ndarray]]:
     """The arrays of a cache by name, one for each layer, filled with 0.
 
     With int8 each vector of d numbers is integers from -127 to 127 and one scale, float32, in `f"{name}_scale"`.
     Raises ValueError for an encoder and for sizes below 1.
     """
     check_cache_sizes(config, batch_size, None)
-    sizes = {name: (batch_size, n_slots, *shape) for name, shape in config.cached.items()}
+    sizes = dict(config.cached)
     types = dict.fromkeys(sizes, dtype)
     if np.dtype(dtype) == np.int8:
         scales = {f"{name}_scale": size[:-1] for name, size in sizes.items()}
         types |= dict.fromkeys(scales, np.float32)
         sizes |= scales
-    return {name: [np.zeros(size, types[name]) for _ in range(config.n_layers)] for name, size in sizes.items()}
+    slots = by_layer(config, n_slots)
+    return {name: [np.zeros((batch_size, n, *size), types[name]) for n in slots] for name, size in sizes.items()}

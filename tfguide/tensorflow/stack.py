@@ -139,8 +139,9 @@ class DecoderStack(EncoderStack):
 
     def _terms(self, positions, valid, cache, slides):
         """What the layers with a window take, or those without."""
-        key_positions = positions if cache is None else cache.key_positions  # (B or 1, S)
         lengths = self._text_lengths(positions, valid, cache)
+        cache = None if cache is None else cache.part(slides)
+        key_positions = positions if cache is None else cache.key_positions  # (B or 1, S)
         bias, rotation = self.position_terms(positions, key_positions, lengths, slides)
         visible = self._mask(positions, key_positions, valid, cache, slides)
         return {"visible": visible, "bias": bias, "rotation": rotation}

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_cache_sizes, check_scales
+from tfguide.generation.rings import layer_slots
 from tfguide.tensorflow.cache.dense import KVCache
 from tfguide.tensorflow.cache.int4 import Int4KVCache
 from tfguide.tensorflow.cache.storage import Storage
@@ -43,4 +44,5 @@ def cache_of_type(
     if dtype == "int4":
         return Int4KVCache(config, *sizes)
     kind = QuantizedKVCache if dtype == "int8" else KVCache
-    return kind(config, *sizes, storage=storage(config, *sizes, dtype))
+    slots = layer_slots(config, sizes[1])
+    return kind(config, *sizes, storage=storage(config, sizes[0], slots, dtype))

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfguide.config import ModelConfig
 from tfguide.generation.blockwise import BLOCK, NEVER, Places
-from tfguide.generation.caching import CallView
+from tfguide.generation.views import CallView, WindowPart
 from tfguide.tensorflow.cache.encoding import decode, encode
 from tfguide.tensorflow.cache.int4 import append
 from tfguide.tensorflow.cache.storage import Storage
@@ -40,13 +40,22 @@ class StaticView(CallView):
 
     def __init__(self, tensors: dict[str, list[tf.Tensor]], positions: tf.Tensor):
         self.tensors, self.positions = tensors, positions
-        n_slots = next(iter(tensors.values()))[0].shape[1]
+        self._slots = [tensor.shape[1] for tensor in next(iter(tensors.values()))]
+        n_slots = max(self._slots)
         self.key_positions = tf.range(n_slots)[None]
 
+    def part(self, slides: bool) -> CallView:
+        """The positions of the keys, and what is visible, in layers with a window or in the others."""
+        if not slides:
+            return self
+        ring = min(self._slots)  # the newest position is in its slot already
+        return WindowPart(self.positions - (self.positions - tf.range(ring)) % ring)  # (B, ring), negative where empty
+
     def append(self, layer: int, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        """Store new keys and values (B, 1, K, d) and return all slots, (B, max_length, K, d), in the same type."""
+        """Store new keys and values (B, 1, K, d) and return all slots, (B, n_slots, K, d), in the same type."""
         rows = tf.range(tf.shape(self.positions)[0])[:, None]
-        self.tensors = replaced(self.tensors, layer, tf.stack([rows, self.positions], axis=-1), parts)
+        slots = self.positions % self._slots[layer]
+        self.tensors = replaced(self.tensors, layer, tf.stack([rows, slots], axis=-1), parts)
         return decode(tuple(layers[layer] for layers in self.tensors.values()), parts[0].dtype)
 
 

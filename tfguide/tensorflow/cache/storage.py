@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,11 +11,12 @@ import tensorflow as tf
 from tfguide import native
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_cache_sizes
+from tfguide.generation.rings import by_layer, ring_places
 from tfguide.tensorflow.cache.encoding import decode, encode
 
 
 class Storage:
-    """Room for `n_slots` positions of each row in each layer, allocated once.
+    """Room for `n_slots` positions of each row in each layer, or for those of a list by layer, allocated once.
 
     `tensors[name][layer]`: `(B, n_slots, *shape)`, for every name and shape of `config.cached`. With dtype int8 each
     vector of d numbers is integers from -127 to 127 and one scale, float32, in `tensors[f"{name}_scale"][layer]`.
@@ -24,13 +25,13 @@ class Storage:
 
     addressable = False  # the C++ kernels need fixed addresses, and TensorFlow moves a variable
 
-    def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, dtype: tf.DType | str = tf.float32):
+    def __init__(
+        self, config: ModelConfig, batch_size: int, n_slots: int | Sequence[int], dtype: tf.DType | str = tf.float32
+    ):
         check_cache_sizes(config, batch_size, None)
         self.dtype = tf.as_dtype(dtype)
-        self.tensors = {
-            name: [self._allocate(size, kind) for _ in range(config.n_layers)]
-            for name, (size, kind) in self._sizes(config, batch_size, n_slots).items()
-        }
+        layers = [self._sizes(config, batch_size, slots) for slots in by_layer(config, n_slots)]
+        self.tensors = {name: [self._allocate(*layer[name]) for layer in layers] for name in layers[0]}
 
     @property
     def nbytes(self) -> int:
@@ -71,6 +72,10 @@ class Storage:
         """The kept positions followed by the new ones, for each tensor."""
         return tuple(tf.concat(pair, axis=1) for pair in zip(kept, new, strict=True))
 
+    def rounded(self, parts: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        """Each part as it is read after it is written."""
+        return decode(encode(parts, self.dtype), parts[0].dtype)
+
     def _sizes(self, config, batch_size, n_slots):
         """The size and the type of each tensor of a layer, by its name."""
         sizes = {name: ((batch_size, n_slots, *shape), self.dtype) for name, shape in config.cached.items()}
@@ -85,7 +90,9 @@ class Storage:
 class ArrayStorage(native.ArrayStorage, Storage):
     """A `Storage` of NumPy arrays, whose addresses are fixed, so that the C++ kernels can read and write them."""
 
-    def __init__(self, config: ModelConfig, batch_size: int, n_slots: int, dtype: tf.DType | str = tf.float32):
+    def __init__(
+        self, config: ModelConfig, batch_size: int, n_slots: int | Sequence[int], dtype: tf.DType | str = tf.float32
+    ):
         self.dtype = tf.as_dtype(dtype)
         self.tensors = native.empty_arrays(config, batch_size, n_slots, self.dtype.as_numpy_dtype)
 
@@ -99,8 +106,16 @@ class ArrayStorage(native.ArrayStorage, Storage):
         """The first `end` slots of each array, in the type of the model."""
         return decode(tuple(tf.constant(arrays[layer][:, :end]) for arrays in self.tensors.values()), dtype)
 
-    def fill(self, parts: Mapping[str, list[tf.Tensor]]) -> None:
-        """Store what `PromptView` collected of each layer, (B, n, ...), in the first n slots."""
+    def fill(self, parts: Mapping[str, list[tf.Tensor]], counts: np.ndarray) -> None:
+        """Store what `PromptView` collected of each layer, (B, n, ...): in the first n slots, or in a ring.
+
+        counts: (B,), how many positions of each row are real.
+        """
         for name, layers in parts.items():
             for array, part in zip(self.tensors[name], layers, strict=True):
-                array[:, : part.shape[1]] = part.numpy()
+                n = part.shape[1]
+                if n <= array.shape[1]:
+                    array[:, :n] = part.numpy()
+                else:
+                    rows, columns, slots = ring_places(np.zeros_like(counts), counts, n, array.shape[1])
+                    array[rows, slots] = part.numpy()[rows, columns]

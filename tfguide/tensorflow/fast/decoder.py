@@ -68,10 +68,12 @@ class FastDecoder(native.NativeGenerator, Generator):
             return self._prompt_tree.read(tokens, cache, valid, token_types, record)
         view = extend(self, tokens, valid, cache, record)  # raises if the tokens do not fit
         if self.reads(cache, tokens.shape.num_elements()):
+            if valid is not None and cache.ring is not None:
+                return tf.constant(self.run_valid(tokens.numpy(), valid.numpy(), cache))
             hidden = tf.constant(self.run_kernels(tokens.numpy(), cache))
         elif view.is_first and cache.storage.dtype.name in self._read_first:
             hidden, parts = self._read_first[cache.storage.dtype.name](tokens)
-            cache.storage.fill(parts)
+            cache.storage.fill(parts, np.broadcast_to(count_tokens(tokens, valid), cache.lengths.shape))
         else:
             return self._prompt_tree.read(tokens, cache, valid)
         cache.advance(count_tokens(tokens, valid))

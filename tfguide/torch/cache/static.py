@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tfguide.generation.blockwise import BLOCK, NEVER, Places
-from tfguide.generation.caching import CallView
+from tfguide.generation.views import CallView, WindowPart
 from tfguide.torch.cache.encoding import decode, encode
 from tfguide.torch.cache.int4 import append
 
@@ -19,15 +19,25 @@ class StaticView(CallView):
 
     def __init__(self, tensors: dict[str, list[Tensor]], positions: Tensor):
         self.tensors, self.positions = tensors, positions
-        n_slots = next(iter(tensors.values()))[0].shape[1]
+        self._slots = [tensor.shape[1] for tensor in next(iter(tensors.values()))]
+        n_slots = max(self._slots)
         self.key_positions = torch.arange(n_slots, device=positions.device)[None]
 
+    def part(self, slides: bool) -> CallView:
+        """The positions of the keys, and what is visible, in layers with a window or in the others."""
+        if not slides:
+            return self
+        ring = min(self._slots)  # the newest position is in its slot already
+        return WindowPart(
+            self.positions - (self.positions - torch.arange(ring, device=self.positions.device)) % ring
+        )  # (B, ring), negative where empty
+
     def append(self, layer: int, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Store new keys and values (B, 1, K, d) and return all slots, (B, max_length, K, d), in the same type."""
+        """Store new keys and values (B, 1, K, d) and return all slots, (B, n_slots, K, d), in the same type."""
         rows = torch.arange(len(self.positions), device=self.positions.device)[:, None]
         stored = tuple(tensors[layer] for tensors in self.tensors.values())
         for tensor, part in zip(stored, encode(parts, stored[0].dtype), strict=True):
-            tensor[rows, self.positions] = part
+            tensor[rows, self.positions % tensor.shape[1]] = part
         return decode(stored, parts[0].dtype)
 
 

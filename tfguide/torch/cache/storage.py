@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_cache_sizes
+from tfguide.generation.rings import by_layer
 from tfguide.torch.cache.encoding import decode, encode
 
 
 class Storage:
-    """Room for `n_slots` positions of each row in each layer, allocated once.
+    """Room for `n_slots` positions of each row in each layer, or for those of a list by layer, allocated once.
 
     `tensors[name][layer]`: `(B, n_slots, *shape)`, for every name and shape of `config.cached`. With dtype int8 each
     vector of d numbers is integers from -127 to 127 and one scale, float32, in `tensors[f"{name}_scale"][layer]`.
@@ -20,15 +23,21 @@ class Storage:
     """
 
     def __init__(
-        self, config: ModelConfig, batch_size: int, n_slots: int, dtype: torch.dtype | str = torch.float32, device=None
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        n_slots: int | Sequence[int],
+        dtype: torch.dtype | str = torch.float32,
+        device=None,
     ):
         check_cache_sizes(config, batch_size, None)
         self.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         self.device = torch.device("cpu" if device is None else device)
         self.addressable = self.device.type == "cpu"  # whether the C++ kernels can read and write the memory
+        layers = [self._sizes(config, batch_size, slots) for slots in by_layer(config, n_slots)]
         self.tensors = {
-            name: [torch.zeros(size, dtype=kind, device=device) for _ in range(config.n_layers)]
-            for name, (size, kind) in self._sizes(config, batch_size, n_slots).items()
+            name: [torch.zeros(size, dtype=kind, device=device) for size, kind in (layer[name] for layer in layers)]
+            for name in layers[0]
         }
 
     @property
@@ -70,6 +79,10 @@ class Storage:
     def join(self, kept: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The kept positions followed by the new ones, for each tensor."""
         return tuple(torch.cat(pair, dim=1) for pair in zip(kept, new, strict=True))
+
+    def rounded(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Each part as it is read after it is written."""
+        return decode(encode(parts, self.dtype), parts[0].dtype)
 
     def _sizes(self, config, batch_size, n_slots):
         """The size and the type of each tensor of a layer, by its name."""

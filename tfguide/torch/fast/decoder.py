@@ -57,6 +57,8 @@ class FastDecoder(native.NativeGenerator, Generator):
         if token_types is not None or record is not None or not self.reads(cache, tokens.numel()):
             return self._by_layers().read(tokens, cache, valid, token_types, record)
         extend(self, tokens, valid, cache, record)  # raises if the tokens do not fit
+        if valid is not None and cache.ring is not None:
+            return torch.from_numpy(self.run_valid(tokens.numpy(), valid.numpy(), cache))
         hidden = self.run_kernels(tokens.numpy(), cache)
         cache.advance(count_tokens(tokens, valid))
         return torch.from_numpy(hidden)

@@ -19,6 +19,7 @@ from tfguide.torch.feedforward import FeedForward
 from tfguide.torch.gguf import BlockLinear
 from tfguide.torch.linear import left_out
 from tfguide.torch.models import Decoder, empty_model
+from tfguide.torch.modified import ModifiedAttention
 from tfguide.torch.norms import LayerNorm, RMSNorm
 from tfguide.torch.quantized import QuantizedLinear
 from tfguide.torch.tensors import to_float32
@@ -55,19 +56,8 @@ def faster_product():
         return None
 
 
-class FastAttention(MultiHeadAttention):
-    """`MultiHeadAttention` whose kernel rotates queries and keys in place, in the projections of the call.
-
-    Its projections have no weights until `prompt_tree` replaces them.
-    """
-
-    def __init__(self, attention: MultiHeadAttention, threads: int):
-        with left_out():
-            super().__init__(
-                attention.d_model, attention.n_heads, attention.n_kv_heads, attention.d_head, scale=attention.scale,
-                attention=attention.attention,
-            )  # fmt: skip
-        self._threads = threads
+class FastRotation(MultiHeadAttention):
+    """Attention whose kernel rotates queries and keys in place, in the projections of the call."""
 
     def rotated(self, heads, rotation):
         """Queries or keys (B, T, H, d) rotated by the angles of their positions; unchanged if `rotation` is None."""
@@ -79,6 +69,31 @@ class FastAttention(MultiHeadAttention):
         place = heads.data_ptr()
         native.rotate(place, place, B * T, H * d, TYPES[heads.dtype], cos, sin, self._threads, d)
         return heads
+
+
+class FastAttention(FastRotation):
+    """`MultiHeadAttention` with this rotation. Its projections have no weights until `prompt_tree` replaces them."""
+
+    def __init__(self, attention: MultiHeadAttention, threads: int):
+        with left_out():
+            super().__init__(
+                attention.d_model, attention.n_heads, attention.n_kv_heads, attention.d_head, scale=attention.scale,
+                attention=attention.attention,
+            )  # fmt: skip
+        self._threads = threads
+
+
+class FastModifiedAttention(FastRotation, ModifiedAttention):
+    """`ModifiedAttention` with this rotation. Its layers have no weights until `prompt_tree` replaces them."""
+
+    def __init__(self, attention: ModifiedAttention, threads: int):
+        norm_eps = None if attention.query_norm is None else attention.query_norm.eps
+        with left_out():
+            super().__init__(
+                attention.d_model, attention.n_heads, attention.n_kv_heads, attention.d_head, scale=attention.scale,
+                norm_eps=norm_eps, cap=attention.cap,
+            )  # fmt: skip
+        self._threads, self.sinks = threads, attention.sinks
 
 
 class FastFeedForward(FeedForward):
@@ -192,6 +207,8 @@ class KernelLinear(nn.Module):
 
 def _leaf(module, matrix, threads):
     """The replacement of a module: one with kernels, or the module itself; None if its children are replaced."""
+    if isinstance(module, ModifiedAttention):
+        return FastModifiedAttention(module, threads)
     if isinstance(module, MultiHeadAttention):
         return FastAttention(module, threads)
     if isinstance(module, FeedForward):

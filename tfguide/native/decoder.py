@@ -106,7 +106,8 @@ class NativeDecoder:
         tables = row_tables(self.config, rows[2], lengths) if by_row else self._tables_for(max_length)
         call = abi.call(
             tuple(x.ctypes.data for x in rows), len(hidden), max_length, cache.ring or max_length, cache.keys,
-            cache.values, cache.dtype, hidden.ctypes.data, cache.key_scales, cache.value_scales, **tables.addresses, by_row=by_row,
+            cache.values, cache.dtype, hidden.ctypes.data, cache.key_scales, cache.value_scales,
+            **tables.addresses, by_row=by_row,
         )  # fmt: skip
         self._library.tfguide_step(self._model, call, self.threads)
 

@@ -100,7 +100,9 @@ def _obstacles(config, family) -> list[str]:
     try:
         keys = hf_config(config, family)  # which raises where the family has no place for a part
         tensors = {place.name for place in one_by_one(family.places(config)).values()}
-        nearest = family.config_from_hf(Fields(keys), tensors)
+        fields = Fields(keys)
+        with fields.named_errors():  # a part may be of another kind there, and its numbers of another type
+            nearest = family.config_from_hf(fields, tensors)
     except ValueError as error:
         return [str(error).removeprefix("config.json: ")]
     return differences(config, nearest)

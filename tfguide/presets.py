@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tfguide.parts import Experts, LatentAttention
-from tfguide.scalings import LinearScaling, RopeScaling
+from tfguide.scalings import LinearScaling, RopeScaling, YarnScaling
 
 
 def _gpt2(d_model, n_layers, n_heads):
@@ -95,6 +95,7 @@ def _gpt_oss(n_layers, n_experts):
     return _llama(
         2880, n_layers, 64, 8, 2880, 201088, 131072, d_head=64, qkv_bias=True, attention_sinks=True,
         rope_theta=150_000.0, sliding_window=128, sliding_layers=tuple(range(0, n_layers, 2)),
+        rope_scaling=YarnScaling(factor=32.0, original_max_positions=4096, truncate=False),
         experts=Experts(n_experts=n_experts, per_token=4, d_expert=2880, router_bias=True, clamp=7.0),
         pad_token_id=199999, bos_token_id=199998, eos_token_id=200002,
     ) | dict(output_bias=True, ffn_bias=True)  # fmt: skip

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from tfguide import ModelConfig, cost
+from tfguide.checkpoints import gemma3
+from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.reading import FAMILIES as READ
 from tfguide.checkpoints.writing import choose_family, hf_config
 from tfguide.cost.hub import config_from_keys, find_model
@@ -90,6 +92,24 @@ def test_a_config_json_is_read(name, tmp_path):
 def test_the_text_model_inside_one_that_reads_images():
     text = dict(model_type="gemma3_text", hidden_size=1152, num_attention_heads=4)
     assert config_from_keys({"model_type": "gemma3", "text_config": text}) == config_from_keys(text)
+
+
+def test_presets_of_gemma_are_what_its_reader_makes_of_the_files():
+    four = FAMILIES["gemma-3-4b"]["text_config"]
+    for name, keys in (
+        ("gemma-3-1b", FAMILIES["gemma-3-1b"] | dict(max_position_embeddings=32768)),
+        ("gemma-3-4b", four),
+        ("gemma-3-12b", four | dict(
+            hidden_size=3840, intermediate_size=15360, num_hidden_layers=48, num_attention_heads=16,
+            num_key_value_heads=8,
+        )),
+        ("gemma-3-27b", four | dict(
+            hidden_size=5376, intermediate_size=21504, num_hidden_layers=62, num_attention_heads=32,
+            num_key_value_heads=16, head_dim=128, query_pre_attn_scalar=168,
+        )),
+    ):  # fmt: skip
+        keys = {key: value for key, value in keys.items() if key != "model_type"}
+        assert gemma3.config_from_hf(Fields(keys), ()) == ModelConfig.from_preset(name), name
 
 
 def test_a_config_json_that_is_wrong(tmp_path):

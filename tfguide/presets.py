@@ -234,6 +234,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         163840,
         1e-6,
         d_head=192,
+        rope_scaling=YarnScaling(factor=40.0, original_max_positions=4096, mscale=1.0, mscale_all_dim=1.0),
+        attention_scale=192**-0.5 * (0.1 * math.log(40) + 1) ** 2,  # of all features, as mscale_all_dim says
         bos_token_id=0,
         eos_token_id=1,
         latent=LatentAttention(kv_rank=512, d_nope=128, d_rope=64, d_value=128, query_rank=1536),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfguide import ModelConfig, cost
-from tfguide.checkpoints import gemma3
+from tfguide.checkpoints import deepseek_v3, gemma3
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.reading import FAMILIES as READ
 from tfguide.checkpoints.writing import choose_family, hf_config
@@ -110,6 +110,19 @@ def test_presets_of_gemma_are_what_its_reader_makes_of_the_files():
     ):  # fmt: skip
         keys = {key: value for key, value in keys.items() if key != "model_type"}
         assert gemma3.config_from_hf(Fields(keys), ()) == ModelConfig.from_preset(name), name
+
+
+def test_the_preset_of_deepseek_is_what_its_reader_makes_of_the_file():
+    keys = {key: value for key, value in FAMILIES["deepseek-v3"].items() if key != "model_type"} | dict(
+        max_position_embeddings=163840, bos_token_id=0, eos_token_id=1, n_group=8, topk_group=4, norm_topk_prob=True,
+        routed_scaling_factor=2.5, rope_scaling=dict(
+            type="yarn", factor=40, original_max_position_embeddings=4096, beta_fast=32, beta_slow=1, mscale=1.0,
+            mscale_all_dim=1.0,
+        ),
+    )  # fmt: skip
+    got, want = deepseek_v3.config_from_hf(Fields(keys), ()), ModelConfig.from_preset("deepseek-v3")
+    assert got.attention_scale == pytest.approx(want.attention_scale, rel=1e-12)
+    assert got.replace(attention_scale=want.attention_scale) == want
 
 
 def test_a_config_json_that_is_wrong(tmp_path):

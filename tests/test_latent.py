@@ -134,6 +134,14 @@ def test_cached_is_recomputed(name, split):
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
+def test_layers_with_a_window_keep_latents_too(name):
+    model, reference = make(name, sliding_window=4, sliding_layers=(1,))
+    cache = model.new_cache(3, 19)
+    np.testing.assert_allclose(read(name, model, cache, (3, 1, 9, 4)), reference(TOKENS), atol=1e-5)
+    assert cache.nbytes == cost.cache_bytes(model.config, 3, 19)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_cache_takes_what_the_cost_model_says(name):
     model, _ = make(name)
     config = model.config

@@ -86,7 +86,6 @@ class TestKeys:
             ("mixtral", "partial_rotary_factor", 0.5, "expected 1.0"),
             ("qwen3_moe", "mlp_only_layers", [1], "layers without experts are known at the beginning only"),
             ("qwen3_moe", "decoder_sparse_step", 2, "layers without experts are known at the beginning only"),
-            ("qwen3_moe", "norm_topk_prob", 1, "norm_topk_prob must be true or false"),
             ("phi3", "is_causal", False, "expected true"),
             ("phi3", "hidden_act", "relu", "'silu'"),
             ("phi3", "attention_chunk_size", 3, "expected null"),

@@ -88,10 +88,10 @@ def _dense_layers(fields):
     """How many layers at the beginning have no experts. Raises ValueError where others have none."""
     layers = fields.entries("mlp_only_layers", DEFAULTS["mlp_only_layers"])
     period = fields.count("decoder_sparse_step", DEFAULTS["decoder_sparse_step"])
+    supported = "layers without experts are known at the beginning only, as mlp_only_layers names them"
+    if period != 1:
+        raise fields.unsupported("decoder_sparse_step", period, supported)
     dense = sorted(set(layers or ()))
-    if period != 1 or dense != list(range(len(dense))):
-        raise ValueError(
-            "layers without experts are known at the beginning only, got "
-            f"mlp_only_layers={layers!r}, decoder_sparse_step={period!r}"
-        )
+    if dense != list(range(len(dense))):
+        raise fields.unsupported("mlp_only_layers", layers, supported)
     return len(dense)

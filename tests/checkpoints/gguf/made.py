@@ -7,6 +7,7 @@ import numpy as np
 
 from tests.support import small_config
 from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS
+from tfguide.parts import Experts
 from tfguide.scalings import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 
 LLAMA = dict(
@@ -28,6 +29,8 @@ CONFIGS = {
     "llama-tokens": LLAMA | dict(d_model=30, d_head=None, bos_token_id=1, eos_token_id=2, pad_token_id=3),
     "qwen2": LLAMA | dict(tied_head=False, qkv_bias=True, d_model=30),
     "qwen3": LLAMA | dict(qk_norm=True),
+    "llama-mixtral": LLAMA | dict(tied_head=False, d_ff=13, experts=Experts(n_experts=5, per_token=2, d_expert=13)),
+    "qwen3moe": LLAMA | dict(qk_norm=True, experts=Experts(n_experts=5, per_token=2, d_expert=13)),
     "gemma3": GEMMA3,
     "gemma3-untied-full": GEMMA3
     | dict(tied_head=False, logit_softcap=3.0, sliding_window=None, sliding_layers=None, local_rope_theta=None),

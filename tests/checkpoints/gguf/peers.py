@@ -7,6 +7,7 @@ import torch
 from tests.checkpoints.gguf.made import random_blocks
 from tfguide.checkpoints.gguf.quantise import quantise
 
+ARCHITECTURES = {"gemma3_text": "gemma3", "mixtral": "llama", "qwen3_moe": "qwen3moe"}
 # A type for each kind of tensor in turn, so that every file has several.
 TYPES = ("Q8_0", "F16", "Q4_1", "F32", "Q5_0", "BF16", "Q4_0")
 
@@ -16,8 +17,9 @@ def write(model, file, types=TYPES, **more):
 
     more: metadata, written after the usual keys of the same name; None leaves a key out.
     """
-    arch = model.config.model_type.removesuffix("_text")
-    keys = {f"{arch}.{name}": value for name, value in KEYS[arch](model.config).items()}
+    arch = ARCHITECTURES.get(model.config.model_type, model.config.model_type)
+    known = KEYS[arch](model.config) | (_mixture(model.config) if hasattr(model.config, "num_local_experts") else {})
+    keys = {f"{arch}.{name}": value for name, value in known.items()}
     keys |= {name.replace("__", "."): value for name, value in more.items()}
     writer = gguf.GGUFWriter(file, arch)
     for key, value in keys.items():
@@ -26,6 +28,9 @@ def write(model, file, types=TYPES, **more):
             add.get(type(value), writer.add_array)(key, value)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], model.config.num_hidden_layers)
     for i, (name, parameter) in enumerate(model.named_parameters()):
+        if ".mlp.experts." in name or ".mlp.gate." in name:
+            add_experts(writer, name, parameter, gguf.GGMLQuantizationType[types[i % len(types)]])
+            continue
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if theirs is None:
             assert "pooler" in name  # as the converter leaves it out
@@ -54,6 +59,20 @@ def write(model, file, types=TYPES, **more):
     writer.write_tensors_to_file()
     writer.close()
     return file
+
+
+def add_experts(writer, name, parameter, kind):
+    """Write a router, in float32, or stacked matrices of experts, which transformers fuses; as `write`."""
+    layer, own = name.split(".")[2], name.split(".")[-1]
+    parts = {"gate_up_proj": ("gate_exps", "up_exps"), "down_proj": ("down_exps",), "weight": ("gate_inp",)}[own]
+    found = []
+    for part, rows in zip(parts, np.split(parameter.detach().numpy(), len(parts), axis=-2), strict=True):
+        plain = own == "weight" or rows.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]
+        used = gguf.GGMLQuantizationType.F32 if plain else kind
+        data = quantised(np.ascontiguousarray(rows), used)
+        writer.add_tensor(f"blk.{layer}.ffn_{part}.weight", data, raw_dtype=used)
+        found.append(gguf.quants.dequantize(data, used))
+    parameter.data = torch.tensor(np.concatenate(found, axis=-2))
 
 
 def quantised(rows, kind):
@@ -106,6 +125,13 @@ def _llama(config):
     }  # fmt: skip
 
 
+def _mixture(config):
+    keys = {"expert_count": config.num_local_experts, "expert_used_count": config.num_experts_per_tok}
+    if config.model_type == "qwen3_moe":
+        keys["expert_feed_forward_length"] = config.moe_intermediate_size
+    return keys
+
+
 def _gpt2(config):
     return {
         "context_length": config.n_positions, "embedding_length": config.n_embd, "block_count": config.n_layer,
@@ -138,6 +164,7 @@ KEYS = {
     "qwen2": _llama,
     "qwen3": _llama,
     "phi3": _llama,
+    "qwen3moe": _llama,
     "gemma3": _gemma3,
     "gpt2": _gpt2,
     "bert": _bert,

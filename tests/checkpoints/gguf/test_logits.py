@@ -20,6 +20,7 @@ GEMMA3 = hf.GEMMA3 | dict(
     layer_types=["sliding_attention", "full_attention"],
 )  # fmt: skip
 PHI3 = hf.PHI3 | dict(hidden_size=288, intermediate_size=160, num_attention_heads=9, num_key_value_heads=3)
+MOE = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=64, norm_topk_prob=True)
 GPT2 = hf.GPT2 | dict(n_embd=96, n_head=3, n_inner=224)
 CASES = {
     "llama-grouped": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=53.0))),
@@ -36,6 +37,8 @@ CASES = {
     "qwen2": ("Qwen2ForCausalLM", hf.QWEN2 | dict(hidden_size=288, intermediate_size=160)),
     "qwen2-tied": ("Qwen2ForCausalLM", QWEN2 | dict(tie_word_embeddings=True, num_key_value_heads=1)),
     "qwen3": ("Qwen3ForCausalLM", LLAMA),
+    "mixtral": ("MixtralForCausalLM", LLAMA | dict(num_local_experts=5, num_experts_per_tok=2)),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", LLAMA | MOE),
     "gemma3": ("Gemma3ForCausalLM", GEMMA3 | dict(final_logit_softcapping=3.0)),
     "phi3": ("Phi3ForCausalLM", PHI3),
     "gpt2": ("GPT2LMHeadModel", GPT2),
@@ -85,10 +88,11 @@ def test_folders_types_and_quantisation(case, framework, tg):
     config, weights = read_gguf(file)
     for name, array in tg.to_weights(tg.load_checkpoint(file.parent)).items():
         np.testing.assert_array_equal(array, weights[name])
+    limit = 0.1 if config.experts is None else 0.5  # rounding may send a token to another expert
     half = tg.load_checkpoint(str(file), dtype="float16")
-    assert half.config == config and compared(tg, framework, half, peer) < 0.1
+    assert half.config == config and compared(tg, framework, half, peer) < limit
     eight = tg.load_checkpoint(file, quantization=Quantization(8))
-    assert eight.quantization == Quantization(8) and compared(tg, framework, eight, peer) < 0.1
+    assert eight.quantization == Quantization(8) and compared(tg, framework, eight, peer) < limit
 
 
 def test_blocks_are_those_of_the_file(case):
@@ -103,7 +107,7 @@ def test_blocks_are_those_of_the_file(case):
     for name, array in arrays.items():
         if table[name].is_matrix or name == "embedding.token.weight":
             assert isinstance(array, Blocks)
-            rows = weights[name].T if table[name].is_matrix else weights[name]
+            rows = weights[name].swapaxes(-2, -1) if table[name].is_matrix else weights[name]
             assert array.shape == rows.shape and array.data.shape[0] == rows.shape[0]
             np.testing.assert_array_equal(array.dequantised(), rows)
             own = any(np.shares_memory(array.data, tensor.data) for tensor in opened.tensors.values())

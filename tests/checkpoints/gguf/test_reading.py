@@ -92,7 +92,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("keys", "message"),
         [
-            (dict(expert_count=8), ("llama.expert_count=8 is not supported", "mixture of experts", "ignore=")),
+            (dict(expert_count=8), ("no llama.expert_used_count",)),
+            (
+                dict(expert_count=8, expert_used_count=2, expert_group_count=4),
+                ("llama.expert_group_count=4", "among all"),
+            ),
             (dict(attention__causal=False), ("llama.attention.causal=False", "expected true")),
             (dict(attention__value_length=4), ("llama.attention.value_length=4", "expected 6")),
             (dict(rope__dimension_count=4), ("llama.rope.dimension_count=4", "expected 6")),

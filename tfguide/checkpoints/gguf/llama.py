@@ -1,4 +1,4 @@
-"""The architecture "llama" of GGUF files: Llama, Mistral and what else has their layers, as llama.cpp computes them."""
+"""The architecture "llama" of GGUF files: Llama, Mistral, Mixtral and what has their layers, as llama.cpp has them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tfguide.checkpoints.gguf.keys import required, required_number, special_tok
 from tfguide.checkpoints.gguf.layout import Place, linear
 from tfguide.checkpoints.gguf.scaling import read_scaling, scaling_keys
 from tfguide.config import ModelConfig
+from tfguide.parts import Experts
 from tfguide.scalings import RopeScaling
 
 ARCHITECTURE = "llama"
-READS = "Llama and Mistral, without experts"
+READS = "Llama, Mistral and Mixtral"
 SKIPPED = re.compile(r"blk\.\d+\.attn_rot_embd(\.weight)?")  # computed from the base, in old files
 BESIDE = frozenset({rope.TENSOR})
 
@@ -33,6 +34,7 @@ def config_from_gguf(fields: Fields, file: GgufFile) -> ModelConfig:
     return decoder(
         fields,
         file,
+        width="feed_forward_length",
         sliding_window=fields.count("llama.attention.sliding_window", 0, least=0) or None,
         qkv_bias="blk.0.attn_q.bias" in file.tensors,
         output_bias="blk.0.attn_output.bias" in file.tensors,
@@ -40,14 +42,18 @@ def config_from_gguf(fields: Fields, file: GgufFile) -> ModelConfig:
     )
 
 
-def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", **more: Any) -> ModelConfig:
+def decoder(
+    fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", width: str | None = None, **more: Any
+) -> ModelConfig:
     """The configuration in the metadata of an architecture with Llama's keys.
 
-    query: the tensor whose first rows are the first layer's queries. more: the fields that these keys do not say, or
-    that the architecture reads in a way of its own.
+    query: the tensor whose first rows are the first layer's queries. width: the key of the hidden features of an
+    expert; None: the architecture has no experts. more: the fields that these keys do not say, or that the architecture
+    reads in a way of its own.
     """
     name = file.architecture
-    fields.fixed(f"{name}.expert_count", 0, "one network in each layer: a mixture of experts has no layers here")
+    d_ff = required(fields, f"{name}.feed_forward_length")
+    experts = _experts(fields, name, width, d_ff)
     fields.fixed(f"{name}.attention.causal", True, "a decoder that sees what came before")
     d_model, n_heads = required(fields, f"{name}.embedding_length"), required(fields, f"{name}.attention.head_count")
     d_head = _head_size(fields, file, d_model, n_heads, query)
@@ -65,7 +71,7 @@ def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", 
         n_heads=n_heads,
         n_kv_heads=fields.count(f"{name}.attention.head_count_kv", n_heads),
         d_head=d_head,
-        d_ff=required(fields, f"{name}.feed_forward_length"),
+        d_ff=d_ff,
         vocab_size=vocab_size,
         max_positions=required(fields, f"{name}.context_length"),
         norm="rms",
@@ -73,6 +79,7 @@ def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", 
         positions="rotary",
         rope_theta=theta,
         activation="swiglu",
+        experts=experts,
         tied_head="output.weight" not in file.tensors,
     )
     config = ModelConfig(**known | more, **special_tokens(file, vocab_size))
@@ -83,7 +90,18 @@ def decoder(fields: Fields, file: GgufFile, query: str = "blk.0.attn_q.weight", 
 def metadata(config: ModelConfig) -> dict[str, Any]:
     """The keys of a configuration; what the architecture cannot express is not in them."""
     more = {} if config.sliding_window is None else {"llama.attention.sliding_window": config.sliding_window}
+    if config.experts is not None:
+        more |= {"llama.feed_forward_length": config.experts.d_expert} | expert_keys(config, ARCHITECTURE)
     return keys(config, ARCHITECTURE) | more
+
+
+def expert_keys(config: ModelConfig, architecture: str) -> dict[str, Any]:
+    """The keys that say how many experts there are, and how many a token is sent to."""
+    experts = config.experts
+    return {
+        f"{architecture}.expert_count": experts.n_experts,
+        f"{architecture}.expert_used_count": experts.per_token,
+    }
 
 
 def keys(config: ModelConfig, architecture: str) -> dict[str, Any]:
@@ -132,6 +150,22 @@ def _head_size(fields, file, d_model, n_heads, query):
     return d_head
 
 
+def _experts(fields, name, width, d_ff) -> Experts | None:
+    """The experts in the metadata; None where there are none. The router is Mixtral's: a normalised softmax."""
+    if width is None:
+        fields.fixed(
+            f"{name}.expert_count", 0, "one network in each layer: this architecture has no mixture of experts"
+        )
+    n_experts = fields.count(f"{name}.expert_count", 0, least=0)
+    if n_experts == 0:
+        return None
+    for group in ("expert_group_count", "expert_group_used_count"):
+        fields.fixed(f"{name}.{group}", 0, "a choice among all experts")
+    per_token = required(fields, f"{name}.expert_used_count")
+    d_expert = d_ff if width == "feed_forward_length" else required(fields, f"{name}.{width}")
+    return Experts(n_experts=n_experts, per_token=per_token, d_expert=d_expert)
+
+
 def _places(config, pairs):
     yield "embedding.token.weight", Place("token_embd.weight")
     for layer in range(config.n_layers):
@@ -145,8 +179,12 @@ def _places(config, pairs):
             yield f"{ours}.self_attention.{part}_norm.weight", Place(f"{theirs}.attn_{part[0]}_norm.weight")
         yield from linear(f"{ours}.self_attention.output", f"{theirs}.attn_output", config.output_bias)
         yield f"{ours}.feed_forward_norm.weight", Place(f"{theirs}.ffn_norm.weight")
+        own, suffix = f"{ours}.feed_forward", ""
+        if config.has_experts(layer):
+            yield from linear(f"{own}.router", f"{theirs}.ffn_gate_inp", config.experts.router_bias)
+            own, suffix = f"{own}.experts", "_exps"
         for part in ("gate", "up", "down"):
-            yield from linear(f"{ours}.feed_forward.{part}", f"{theirs}.ffn_{part}", config.ffn_bias)
+            yield from linear(f"{own}.{part}", f"{theirs}.ffn_{part}{suffix}", config.ffn_bias)
     yield "decoder.final_norm.weight", Place("output_norm.weight")
     if not config.tied_head:
         yield "head.weight", Place("output.weight")

@@ -33,6 +33,7 @@ from tfguide.weights import check_weights
 _HEAD = "output.weight"
 _FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
 _TABLES = ("position_embd.weight", "token_types.weight")  # small, and rounded nowhere
+_ROUTER = ".ffn_gate_inp.weight"  # likewise
 # llama.cpp's numbers for what most tensors of a file are.
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q4_K": 14, "BF16": 32}
 
@@ -184,7 +185,7 @@ def _write(file, config, architecture, weights, keys, types) -> None:
 
 def _type_of(name, shape, types) -> str:
     """The type of a tensor, given those of the matrices and of the embedding."""
-    if len(shape) == 1 or name in _TABLES:
+    if len(shape) == 1 or name in _TABLES or name.endswith(_ROUTER):
         return "F32"
     return fitting_type(types[name in (EMBEDDING, _HEAD)], shape[-1])
 

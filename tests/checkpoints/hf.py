@@ -33,6 +33,10 @@ DEEPSEEK_V3 = dict(
     max_position_embeddings=67, rms_norm_eps=1e-5, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=12,
     n_group=4, topk_group=2, n_shared_experts=2, first_k_dense_replace=1,
 )  # fmt: skip
+GPT_OSS = LLAMA | dict(
+    intermediate_size=20, num_local_experts=5, num_experts_per_tok=2, swiglu_limit=0.9, sliding_window=5,
+    rope_parameters=dict(rope_type="default", rope_theta=53.0),
+)  # fmt: skip
 T5 = dict(
     vocab_size=37, d_model=22, d_kv=5, d_ff=34, num_heads=3, num_layers=2, num_decoder_layers=3,
     relative_attention_num_buckets=8, relative_attention_max_distance=11, decoder_start_token_id=3,
@@ -176,6 +180,12 @@ CASES = {
             hidden_act="gelu",
             head_dim=None,
         ),
+    ),
+    "gpt_oss": ("GptOssForCausalLM", GPT_OSS),
+    "gpt_oss-windows-tied": (
+        "GptOssForCausalLM",
+        GPT_OSS
+        | dict(layer_types=["full_attention", "sliding_attention"], tie_word_embeddings=True, num_key_value_heads=3),
     ),
     "qwen3_moe": ("Qwen3MoeForCausalLM", QWEN3_MOE),
     "qwen3_moe-dense-biases": (

@@ -14,7 +14,7 @@ torch, transformers = hf.torch, hf.transformers
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-grouped",
     "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "qwen3": "qwen3",
-    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe",
+    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe", "gpt_oss": "gpt_oss",
     "deepseek_v3": "deepseek_v3", "t5": "t5-1.0",
 }  # fmt: skip
 MORE_INERT = {
@@ -29,6 +29,7 @@ MORE_INERT = {
     "qwen3": "mlp_bias rope_interleaved",
     "gemma3_text": "hidden_act cache_implementation",
     "mixtral": "attention_bias",
+    "gpt_oss": "initial_context_length experts_per_token",
     "qwen3_moe": "max_window_layers rope_interleaved",
     "deepseek_v3": "pretraining_tp ep_size aux_loss_alpha seq_aux scoring_func topk_method moe_layer_freq",
     "t5": "n_positions classifier_dropout",

@@ -20,7 +20,7 @@ torch, transformers = hf.torch, hf.transformers
 CASES = {
     "bert": "bert", "distilbert": "distilbert", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama-3",
     "mistral": "mistral-window", "qwen2": "qwen2", "phi3": "phi3", "qwen3": "qwen3",
-    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe",
+    "gemma3_text": "gemma3_text", "mixtral": "mixtral-window-tied", "qwen3_moe": "qwen3_moe", "gpt_oss": "gpt_oss",
     "deepseek_v3": "deepseek_v3", "t5": "t5-gelu",
 }  # fmt: skip
 
@@ -37,8 +37,27 @@ MACHINERY = {
     "vision_aspect_ratio", "vision_feature_layer", "vision_feature_select_strategy",
 }  # fmt: skip
 # Asked of every configuration, but used by models with rotary positions only.
-WINDOWED = ("mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3_text")  # whose caches have no chunks
-ROTATED = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3_text", "phi3", "deepseek_v3")
+WINDOWED = (
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gpt_oss",
+    "gemma3_text",
+)  # whose caches have no chunks
+ROTATED = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gpt_oss",
+    "gemma3_text",
+    "phi3",
+    "deepseek_v3",
+)
 ROTARY = {"rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"}
 
 
@@ -126,7 +145,7 @@ HARMLESS = {
 
 def harmless(family):
     """Values that change nothing in this family, which may have a window, and kinds of layers with caches of theirs."""
-    without = ("sliding_window", "layer_types") if family in ("mistral", "mixtral", "gemma3_text") else ()
+    without = ("sliding_window", "layer_types") if family in ("mistral", "mixtral", "gpt_oss", "gemma3_text") else ()
     return {key: value for key, value in HARMLESS.items() if key not in without}
 
 

@@ -140,6 +140,11 @@ class Fields:
         if self._keys.setdefault(key, value) != value:
             raise self.unsupported(other, value, f"it is another name of {key}, which is {short(self._keys[key])}")
 
+    def fill(self, key: str, value: Any) -> None:
+        """Let a key that is absent or null have this value, as a class of transformers fills it in."""
+        if self._keys.get(key) is None:
+            self._keys[key] = value
+
     def look(self, key: str, default: Any) -> Any:
         """A value that is still to be taken, as it is; null is refused."""
         value = self._keys.get(key, default)

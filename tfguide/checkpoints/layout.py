@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 
+from tfguide.checkpoints.mxfp4 import StoredBlocks, check_blocks
 from tfguide.checkpoints.tensors import DTYPE_NAMES, Tensor, equal, to_float32
 from tfguide.config import ModelConfig
 from tfguide.weights import weight_shapes
@@ -64,6 +65,18 @@ class Stack:
     def names(self) -> tuple[str, ...]:
         """Every name that a file may hold."""
         return (*(place.name for place in self.places), self.whole.name)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Where a weight of experts lies that a file may hold in MXFP4: in NAME_blocks and NAME_scales instead of NAME."""
+
+    place: Place
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a file may hold."""
+        return self.place.name, f"{self.place.name}_blocks", f"{self.place.name}_scales"
 
 
 @dataclass(frozen=True)
@@ -163,7 +176,7 @@ def plain_names(tensors: Mapping[str, Tensor], plain: Callable[[str], str]) -> d
 
 def find_weights(
     config: ModelConfig, family: ModuleType, tensors: Mapping[str, Tensor], where: str
-) -> dict[str, Stored | StoredStack]:
+) -> dict[str, Stored | StoredStack | StoredBlocks]:
     """The canonical weights of a configuration in their files, from tensors by their plain names.
 
     Every name, shape and type is checked before a number is read. Raises ValueError that names file and tensor.
@@ -209,10 +222,11 @@ def hf_array(places: Mapping[str, Place], weights: Mapping[str, np.ndarray], nam
     return array
 
 
-def one_by_one(places: Mapping[str, Place | Stack]) -> dict[str, Place]:
+def one_by_one(places: Mapping[str, Place | Stack | Packed]) -> dict[str, Place]:
     """The places by canonical names, those of an expert as NAME[e]."""
     result = {}
     for name, place in places.items():
+        place = place.place if isinstance(place, Packed) else place
         single = enumerate(place.places) if isinstance(place, Stack) else [(None, place)]
         result |= {name if expert is None else f"{name}[{expert}]": own for expert, own in single}
     return result
@@ -225,7 +239,7 @@ def part_of(weights: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _check_names(family, places, tensors):
-    stacks = {name for place in places.values() if isinstance(place, Stack) for name in place.names}
+    stacks = {name for place in places.values() if isinstance(place, (Stack, Packed)) for name in place.names}
     singles = [place for place in places.values() if isinstance(place, Place)]
     expected = stacks | {name for place in singles for name in (place.name, *place.copies)}
     for name, tensor in tensors.items():
@@ -239,12 +253,19 @@ def _why_unexpected(family, name):
     return "the configuration has no such weight"
 
 
-def _stored(ours, place, shape, tensors, where) -> Stored | StoredStack:
+def _stored(ours, place, shape, tensors, where) -> Stored | StoredStack | StoredBlocks:
     """A canonical weight in its file, or one that lies in a tensor for each expert."""
     if isinstance(place, Stack) and place.whole.name not in tensors:
         sources = (_source(f"{ours}[{e}]", own, shape[1:], tensors, where) for e, own in enumerate(place.places))
         return StoredStack(tuple(sources), place.places)
     place = place.whole if isinstance(place, Stack) else place
+    if isinstance(place, Packed):
+        plain, *names = place.names
+        place = place.place
+        if plain not in tensors and all(name in tensors for name in names):
+            blocks, scales = (tensors[name] for name in names)
+            check_blocks(blocks, scales, place.shape(shape))
+            return StoredBlocks(blocks, scales, place)
     return Stored(_source(ours, place, shape, tensors, where), place)
 
 

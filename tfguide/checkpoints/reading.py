@@ -15,6 +15,7 @@ from tfguide.checkpoints import (
     distilbert,
     gemma3,
     gpt2,
+    gpt_oss,
     llama,
     mistral,
     mixtral,
@@ -29,11 +30,12 @@ from tfguide.checkpoints.fields import Fields, as_keys
 from tfguide.checkpoints.folder import CONFIG, as_folder, find_tensors, read_object
 from tfguide.checkpoints.generation import with_special_tokens
 from tfguide.checkpoints.layout import Stored, StoredStack, find_weights, plain_names
+from tfguide.checkpoints.mxfp4 import StoredBlocks
 from tfguide.config import ModelConfig
 
 _FAMILIES = (
     bert, distilbert, roberta, gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma3, phi3, deepseek_v3,
-    t5,
+    gpt_oss, t5,
 )  # fmt: skip
 FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in _FAMILIES}
 
@@ -61,7 +63,7 @@ def read_checkpoint(folder: str | os.PathLike, ignore: Sequence[str] = ()) -> tu
 
 def open_checkpoint(
     folder: str | os.PathLike, ignore: Sequence[str] = ()
-) -> tuple[ModelConfig, dict[str, Stored | StoredStack]]:
+) -> tuple[ModelConfig, dict[str, Stored | StoredStack | StoredBlocks]]:
     """The configuration of a folder, and its canonical weights in their files, which are not read yet.
 
     Arguments, warnings and errors are those of `read_checkpoint`.

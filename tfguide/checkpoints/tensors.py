@@ -14,6 +14,7 @@ from tfguide.checkpoints.bits import from_bfloat16
 
 # BF16 is the upper half of a float32; NumPy has no such type, so it is read as the bits that it is.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_BYTES = {"U8": "|u1"}  # of blocks, which are no numbers yet
 DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -29,7 +30,7 @@ class Tensor:
 
     def stored(self) -> np.ndarray:
         """The numbers as they are stored, mapped from the file."""
-        return np.memmap(self.file, DTYPES[self.dtype], mode="r", offset=self.offset, shape=self.shape)
+        return np.memmap(self.file, (DTYPES | _BYTES)[self.dtype], mode="r", offset=self.offset, shape=self.shape)
 
     def check_dtype(self) -> None:
         """Raise ValueError for a type that is not a plain floating type."""

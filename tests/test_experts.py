@@ -8,7 +8,8 @@ import pytest
 import tfguide.reference as ref
 from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, refuses, small_config
 from tests.support import tensor as tensor_of
-from tfguide import Experts, ModelConfig
+from tfguide import Experts, ModelConfig, native
+from tfguide.checkpoints import write_checkpoint, write_gguf
 
 ALL = ("reference", *FRAMEWORKS)
 CASES = {
@@ -157,11 +158,74 @@ def test_a_cache_gives_the_tokens_of_the_reference(name, which):
         assert load(name).CompiledDecoder(model, 13, 3).generate(prompts, max_new_tokens=6) == want
 
 
+TOKENS = np.random.default_rng(0).integers(0, 37, (2, 23))
+
+
+def pieces(name, model, splits=((0, 4), (4, 5), (5, 23))):
+    """The logits of TOKENS, read piece by piece into a cache."""
+    cache = model.new_cache(*TOKENS.shape, cache_dtype="float32")
+    return np.concatenate([numpy(model(tensor(name, TOKENS[:, a:b]), cache=cache)) for a, b in splits], axis=1)
+
+
+@pytest.mark.parametrize("which", CASES)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_the_fast_decoder_says_that_it_has_no_experts(name):
-    model = load(name).from_weights(*case("mixtral"))
-    with refuses(ValueError, "the fast decoder has no experts=Experts(n_experts=5, per_token=2"):
-        load(name).accelerate(model)
+def test_the_kernels_give_the_logits_of_the_reference(name, which):
+    config, weights = case(which)
+    model, want = load(name).from_weights(config, weights), ref.forward(config, weights, TOKENS)
+    for threads in (1, 3):
+        fast = load(name).accelerate(model, threads=threads)
+        np.testing.assert_allclose(pieces(name, fast), want, atol=1e-5)
+    more = np.concatenate([TOKENS, TOKENS])  # at once, more than the kernels take
+    got = numpy(fast(tensor(name, more), cache=fast.new_cache(*more.shape)))
+    np.testing.assert_allclose(got, np.concatenate([want, want]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_kernels_do_not_read_an_expert_that_no_token_chose(name):
+    """Its matrices are NaN, which every product would carry on."""
+    config, weights = case("deepseek", n_layers=1)
+    tokens = TOKENS[:1, :3]
+    want, chosen = ref.forward(config, weights, tokens), []
+    original = ref.from_weights(config, weights)
+    router = original.decoder.layers[0].feed_forward.router
+    original.decoder.layers[0].feed_forward.router = lambda x: chosen.append(router(x)) or chosen[-1]
+    original(tokens)
+    unread = np.setdiff1d(np.arange(config.experts.n_experts), chosen[0][0])
+    assert 0 < len(unread) < config.experts.n_experts
+    for own in ("gate", "up", "down"):
+        weights[f"decoder.layers.0.feed_forward.experts.{own}.weight"][unread] = np.nan
+    fast = load(name).accelerate(load(name).from_weights(config, weights))
+    got = numpy(fast(tensor(name, tokens), cache=fast.new_cache(1, 3)))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("quantization", [(8, 8), (4, None)], ids=str)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_kernels_read_packed_experts(name, quantization):
+    config, _ = case("gpt-oss", d_model=24, d_ff=32, d_head=8, tied_head=False)
+    config = config.replace(experts=dataclasses.replace(config.experts, d_expert=16))
+    model = load(name).from_weights(config, random_weights(config))
+    model = load(name).quantize(model, *quantization, group_size=8)
+    fast, want = load(name).accelerate(model), numpy(model(tensor(name, TOKENS)))
+    for got in (pieces(name, fast), numpy(fast(tensor(name, TOKENS)))):
+        # Where activations are rounded to 8 bits, sums in another order may send a token to another expert.
+        assert np.abs(got - want).mean() < (1e-5 if quantization[1] is None else 0.02) * want.std()
+
+
+def test_the_kernels_alone_read_folders_and_files(tmp_path):
+    config, _ = case("mixtral", d_model=32, qkv_bias=False, output_bias=False, ffn_bias=False, tied_head=False)
+    config = config.replace(experts=dataclasses.replace(config.experts, d_expert=32), d_ff=32)
+    weights = random_weights(config)
+    want = ref.forward(config, weights, TOKENS)
+    write_checkpoint(tmp_path / "m", config, weights)
+    write_gguf(tmp_path / "m.gguf", config, weights, "F16")
+    np.testing.assert_allclose(native.load(tmp_path / "m")(TOKENS), want, atol=1e-4)
+    for decoder, limit in (
+        (native.load(tmp_path / "m", dtype="bfloat16"), 0.06),
+        (native.load(tmp_path / "m", dtype="int8"), 0.08),
+        (native.load(tmp_path / "m.gguf"), 0.02),
+    ):
+        assert 0 < np.abs(decoder(TOKENS) - want).mean() < limit * want.std()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -127,12 +127,16 @@ def matrix_names(config: ModelConfig) -> list[str]:
 
 
 def vector_names(config: ModelConfig) -> list[str]:
-    """The vectors of the fast decoder: norms with their biases, sinks, and the tables of positions and token types.
+    """The vectors of the fast decoder: norms with their biases, sinks, routers, and tables of positions and types.
 
     The biases of linear layers belong to their matrices.
     """
     roles = ("norm", "sinks", "positions", "token_types")
-    return [name for name, weight in weight_table(config).items() if weight.part == "norms" or weight.role in roles]
+    return [
+        name
+        for name, weight in weight_table(config).items()
+        if weight.part == "norms" or weight.role in roles or ".router." in name
+    ]
 
 
 def attention_names(config: ModelConfig) -> list[str]:

@@ -51,6 +51,15 @@ struct Layer {
   const float* sinks;                                // (H), scores that have no value, or null
   Linear query, key, value, output, gate, up, down;
   int32_t slides;  // whether it sees the window only, and its heads are rotated by the local angles
+  // Of a mixture of experts, whose shared ones are the network above, or null: (D, n), (n), and (n), added for the choice.
+  const float *router, *router_bias, *correction;
+  const Linear* experts;  // gate, up and down of each
+};
+
+// The mixtures of a model; n: 0 for none. clamp: of gpt-oss's gates, 0 for others.
+struct Experts {
+  int32_t n, per_token, groups, groups_per_token, is_sigmoid, is_normalised;
+  float scale, clamp;
 };
 
 struct Model {
@@ -62,6 +71,7 @@ struct Model {
   const float* slopes;    // (H), ALiBi, or null
   Norm embedding_norm, final_norm;
   const Layer* layers;
+  Experts experts;
 };
 
 // What changes between calls, and all memory that a call may write: several threads may use one model. The rows are new

@@ -67,7 +67,17 @@ class Layer(Structure):
 
     _fields_ = [
         *((name, Norm) for name in NORMS), ("sinks", c_void_p), *((name, Linear) for name in LINEARS),
-        ("slides", c_int32),
+        ("slides", c_int32), ("router", c_void_p), ("router_bias", c_void_p), ("correction", c_void_p),
+        ("experts", POINTER(Linear)),
+    ]  # fmt: skip
+
+
+class Experts(Structure):
+    """The mixtures of experts of a model."""
+
+    _fields_ = [
+        *((name, c_int32) for name in ("n", "per_token", "groups", "groups_per_token", "is_sigmoid", "is_normalised")),
+        ("scale", c_float), ("clamp", c_float),
     ]  # fmt: skip
 
 
@@ -79,7 +89,7 @@ class Model(Structure):
         *((name, c_int32) for name in ("is_rms", "placement", "activation", "window")),
         *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale", "attention_cap", "residual_scale")),
         ("embedding", Linear), ("added", c_void_p), ("slopes", c_void_p),
-        ("embedding_norm", Norm), ("final_norm", Norm), ("layers", POINTER(Layer)),
+        ("embedding_norm", Norm), ("final_norm", Norm), ("layers", POINTER(Layer)), ("experts", Experts),
     ]  # fmt: skip
 
 
@@ -105,7 +115,7 @@ class Rowwise(Structure):
     ]  # fmt: skip
 
 
-STRUCTURES = (Linear, Norm, Layer, Model, Call, Rowwise)
+STRUCTURES = (Linear, Norm, Layer, Experts, Model, Call, Rowwise)
 FUNCTIONS = {  # arguments and result
     "tfguide_abi": ([], c_char_p),
     "tfguide_isa": ([], c_char_p),
@@ -140,7 +150,17 @@ def model(config: ModelConfig, embedding: Linear, layers: Sequence[Layer], **pla
         config.norm == "rms", code("Placement", config.norm_placement), code("Activation", config.activation),
         config.sliding_window or 0, config.norm_eps, config.embedding_scale, config.attention_scale,
         config.attention_softcap or 0, config.residual_scale,
-        embedding, layers=(Layer * len(layers))(*layers), **places,
+        embedding, layers=(Layer * len(layers))(*layers), experts=_experts(config), **places,
+    )  # fmt: skip
+
+
+def _experts(config):
+    if config.experts is None:
+        return Experts()
+    own = config.experts
+    return Experts(
+        own.n_experts, own.per_token, own.n_groups, own.groups_per_token, own.router == "sigmoid", own.normalised,
+        own.scale, own.clamp or 0,
     )  # fmt: skip
 
 

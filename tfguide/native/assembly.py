@@ -18,7 +18,7 @@ from tfguide.native.linear import Matrix
 from tfguide.native.model import ArrayDecoder
 from tfguide.native.stored import matrix_of_blocks
 from tfguide.native.tensors import in_place
-from tfguide.weights import matrix_names, vector_names, weight_table
+from tfguide.weights import vector_names, weight_table
 
 EMBEDDING = "embedding.token.weight"
 
@@ -60,7 +60,14 @@ def from_weights(config: ModelConfig, weights: Mapping[str, Weight], dtype: str,
         rows = aligned(from_float32(numbers if name == EMBEDDING else numbers.T, dtype))
         return _rows(rows, bias)
 
-    matrices = {name.removesuffix(".weight"): matrix(name) for name in matrix_names(config)}
+    def stack(name):
+        weight, bias = weights[name], vector(name.removesuffix("weight") + "bias")
+        numbers = weight.mapped() if weight.dtype == dtype else weight.to_float32(keeps_order=True)
+        for e, own in enumerate(numbers):
+            part = own if weight.dtype == dtype else from_float32(own.T, dtype).T
+            yield f"{name.removesuffix('.weight')}.{e}", _columns(part, None if bias is None else bias[e])
+
+    matrices = _matrices(config, matrix, stack)
     vectors = {name: vector(name) for name in vector_names(config)}
     return ArrayDecoder(config, matrix(EMBEDDING), matrices, vectors, threads, dtype)
 
@@ -79,8 +86,12 @@ def from_quantized(
     for name, weight in quantized_weights(config).items():
         if weight.is_compressed:
             path = name.removesuffix(".weight")
-            packed, scale, *unit = (aligned(arrays[part]) for part in array_names(path, quantization))
-            matrices[path] = Matrix.of_packed(packed, scale, *weight.shape, rounds, vectors.get(f"{path}.bias"), *unit)
+            parts, bias = [arrays[part] for part in array_names(path, quantization)], vectors.get(f"{path}.bias")
+            stacked = zip(*parts, strict=True) if weight.is_routed else [parts]
+            for e, own in enumerate(stacked):
+                packed, scale, *unit = map(aligned, own)
+                key, numbers = (f"{path}.{e}", bias if bias is None else bias[e]) if weight.is_routed else (path, bias)
+                matrices[key] = Matrix.of_packed(packed, scale, *weight.shape[-2:], rounds, numbers, *unit)
     embedding = _rows(aligned(others[EMBEDDING]))
     vectors = {name: vectors[name] for name in vector_names(config)}
     return ArrayDecoder(config, embedding, matrices, vectors, threads, dtype, quantization)
@@ -95,12 +106,35 @@ def from_blocks(config: ModelConfig, arrays: Mapping[str, Blocks | np.ndarray], 
     def matrix(name):
         return matrix_of_blocks(arrays[name], arrays.get(name.removesuffix("weight") + "bias"), threads)
 
+    def stack(name):
+        blocks, bias = arrays[name], arrays.get(name.removesuffix("weight") + "bias")
+        for e, rows in enumerate(blocks.data):
+            own = Blocks(blocks.block_type, blocks.shape[1:], rows)
+            yield (
+                f"{name.removesuffix('.weight')}.{e}",
+                matrix_of_blocks(own, bias if bias is None else bias[e], threads),
+            )
+
+    def vector(name):  # a router is small, and its rows are those of the file
+        return arrays[name].dequantised().T if isinstance(arrays[name], Blocks) else arrays[name]
+
     embedding = matrix(EMBEDDING)
-    matrices = {name.removesuffix(".weight"): matrix(name) for name in matrix_names(config)}
-    vectors = {name: arrays[name] for name in vector_names(config)}
+    matrices = _matrices(config, matrix, stack)
+    vectors = {name: vector(name) for name in vector_names(config)}
     dtype = "float32" if embedding.is_packed else embedding.format.split()[0]
     small = any(each.is_packed for each in (embedding, *matrices.values()))
     return ArrayDecoder(config, embedding, matrices, vectors, threads, dtype, small=small)
+
+
+def _matrices(config, matrix, stack) -> dict[str, Matrix]:
+    """The matrices of linear layers by their paths; `stack` gives those of the experts."""
+    matrices = {}
+    for name, weight in weight_table(config).items():
+        if weight.is_compressed and weight.is_routed:
+            matrices |= stack(name)
+        elif weight.is_compressed:
+            matrices[name.removesuffix(".weight")] = matrix(name)
+    return matrices
 
 
 def to_float32(array: np.ndarray) -> np.ndarray:

@@ -27,8 +27,9 @@ from tfguide.weights import weight_shapes
 class NativeDecoder:
     """A decoder-only model for the C++ kernels.
 
-    embedding: (D, V), in rows or packed; matrices: by canonical name, without ".weight"; vectors: the norms,
-    biases and small tables by canonical name, float32 arrays; threads: default: all cores that the process may use.
+    embedding: (D, V), in rows or packed; matrices: by canonical name, without ".weight", those of expert e with ".e"
+    behind it; vectors: the norms, biases, routers and small tables by canonical name, float32 arrays; threads: default:
+    all cores that the process may use.
     Raises ValueError for a model with T5's relative positions, or not decoder-only, and for weights that are missing or
     of the wrong size; NativeUnavailable.
     """
@@ -133,13 +134,32 @@ class NativeDecoder:
         return abi.model(config, embedding.linear, layers, **places)
 
     def _layer(self, index, matrices):
-        parts = {
-            name: matrices[at].linear for name, at in _linear_names(index).items() if f"{at}.weight" in self._shapes
-        }
+        names = _linear_names(self.config, index)
+        parts = {name: matrices[at].linear for name, at in names.items() if f"{at}.weight" in self._shapes}
         block = f"decoder.layers.{index}"
+        if self.config.has_experts(index):
+            parts |= self._experts(block, matrices)
         parts |= {name: self._norm(f"{block}.{own}") for name, own in abi.NORMS.items()}
         sinks = self._address(f"{block}.self_attention.sinks")
         return abi.Layer(**parts, sinks=sinks, slides=self.config.slides(index))
+
+    def _experts(self, block, matrices):
+        """The router and the experts of a layer."""
+        router = f"{block}.feed_forward.router"
+        linears = [matrices[name].linear if name in matrices else abi.Linear() for name in self._expert_names(block)]
+        experts = (abi.Linear * len(linears))(*linears)
+        self._kept.append(experts)
+        return dict(
+            router=self._address(f"{router}.weight"),
+            router_bias=self._address(f"{router}.bias"),
+            correction=self._address(f"{router}.correction_bias"),
+            experts=experts,
+        )
+
+    def _expert_names(self, block):
+        """Gate, up and down of each expert of a block; without a gate, the first has no weight."""
+        paths = [f"{block}.feed_forward.experts.{part}" for part in ("gate", "up", "down")]
+        return [f"{path}.{expert}" for expert in range(self.config.experts.n_experts) for path in paths]
 
     def _norm(self, name):
         return abi.Norm(self._address(f"{name}.weight"), self._address(f"{name}.bias"))
@@ -171,13 +191,16 @@ class NativeDecoder:
                 f"{(embedding.d_out, embedding.d_in)}"
             )
         for index in range(self.config.n_layers):
-            names = _linear_names(index)
+            names = _linear_names(self.config, index)
             for name in names.values():
                 if f"{name}.weight" in self._shapes:
-                    self._check_matrix(name, matrices.get(name))
+                    self._check_matrix(name, self._shapes[f"{name}.weight"], matrices.get(name))
+            for name in self._expert_names(f"decoder.layers.{index}") if self.config.has_experts(index) else ():
+                stacked = f"{name.rpartition('.')[0]}.weight"
+                if stacked in self._shapes:
+                    self._check_matrix(name, self._shapes[stacked][1:], matrices.get(name))
 
-    def _check_matrix(self, name, matrix):
-        shape = self._shapes[f"{name}.weight"]
+    def _check_matrix(self, name, shape, matrix):
         if matrix is None:
             raise ValueError(f"matrices must hold {name!r} of {shape}, got none")
         if (matrix.d_in, matrix.d_out) != shape:
@@ -216,13 +239,13 @@ def check_decoder(config: ModelConfig) -> None:
 def check(config: ModelConfig) -> None:
     """Raises UnsupportedModel for a model that the kernels do not compute."""
     check_decoder(config)
-    for name in ("latent", "experts"):
-        if getattr(config, name) is not None:
-            raise UnsupportedModel(f"the fast decoder has no {name}={getattr(config, name)!r}")
+    if config.latent is not None:
+        raise UnsupportedModel(f"the fast decoder has no latent={config.latent!r}")
 
 
-def _linear_names(index):
-    """The canonical name, without ".weight", of each matrix of a layer."""
+def _linear_names(config, index):
+    """The canonical name, without ".weight", of each matrix of a layer; of a mixture, those of the shared experts."""
+    network = "feed_forward.shared" if config.has_experts(index) else "feed_forward"
     parts = dict.fromkeys(("query", "key", "value", "output"), "self_attention")
-    parts |= dict.fromkeys(("gate", "up", "down"), "feed_forward")
+    parts |= dict.fromkeys(("gate", "up", "down"), network)
     return {name: f"decoder.layers.{index}.{part}.{name}" for name, part in parts.items()}

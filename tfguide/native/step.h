@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "arranged.h"
+#include "experts.h"
 #include "team.h"
 
 constexpr int64_t FEW_ROWS = 8;  // up to here, every thread prepares all rows for itself
@@ -80,6 +81,8 @@ struct Step {
   int64_t rows;
   bool many;
   float *x, *q, *k, *v, *heads, *gate, *up, *aside;  // shared, (rows, ...); aside: what a sublayer adds, where it is changed
+  // Of mixtures of experts: the inputs of all choices, by expert; what one expert adds, and all; the choices, weights.
+  float *gathered, *added, *mixed, *chosen, *weights;
   float* h;                                  // the normalised rows, shared where there are many
   char* input;                               // and the same rows, prepared for a product
   float* partial;                            // two sets of (COLUMN_ROWS, widest) for each thread
@@ -102,11 +105,15 @@ struct Step {
       follows |= !plan.followed.empty();
     }
     const int64_t D = m.d_model, Hd = int64_t(m.n_heads) * m.d_head, Kd = int64_t(m.n_kv_heads) * m.d_head;
-    widest = std::max({D, Hd, int64_t(m.d_ff)});
+    int64_t hidden = 0;
     bool columns = false;
-    for (const Layer* l = m.layers; l < m.layers + m.n_layers; ++l)
+    for (const Layer* l = m.layers; l < m.layers + m.n_layers; ++l) {
       for (const Linear* w : {&l->query, &l->key, &l->value, &l->output, &l->gate, &l->up, &l->down})
-        columns |= is_columns(*w);
+        columns |= w->weight && is_columns(*w);
+      hidden = std::max({hidden, l->up.out, l->router ? l->experts[1].out : 0});
+      for (int i = 0; l->router && i < 3 * m.experts.n; ++i) columns |= l->experts[i].weight && is_columns(l->experts[i]);
+    }
+    widest = std::max({D, Hd, hidden});
     share = padded(widest / team.size() + LANES, LANES);
 #if defined(HAS_DOT_BFLOAT16)
     const Linear& w = m.layers[0].query;  // where products round their inputs, attention may
@@ -117,15 +124,17 @@ struct Step {
     attention_numbers = AttentionMemory::NUMBERS + (!follows ? 0 : ArrangedBlock<Single>::numbers(m.d_head));
     const int64_t normed = padded(rows * D * 4, 64), rounded = padded(Input::bytes(rows, widest), 64);
     bytes_each = padded((many ? 0 : normed + rounded) + (padded(rows * share, LANES) + attention_numbers) * 4, 64) + 64;
-    const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, m.d_ff, m.d_ff, sets_aside() ? D : 0};
-    float** places[] = {&x, &q, &k, &v, &heads, &gate, &up, &aside};
+    const int64_t own_experts = m.experts.n ? m.experts.per_token : 0, mixes = own_experts ? D : 0;
+    const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, hidden, hidden, sets_aside() ? D : 0,
+                             own_experts * D, mixes, mixes, own_experts, own_experts};
+    float** places[] = {&x, &q, &k, &v, &heads, &gate, &up, &aside, &gathered, &added, &mixed, &chosen, &weights};
     int64_t total = padded(found_numbers, LANES) * 4;
     for (int64_t size : sizes) total += padded(rows * size, LANES) * 4;
     const int64_t partials = columns ? 2 * team.size() * padded(COLUMN_ROWS * widest, LANES) * 4 : 0;
     const int64_t together = many ? normed + rounded : 0;
     memory.resize(total + together + partials + team.size() * bytes_each + 64);
     char* at = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-    for (int i = 0; i < 8; ++i) {
+    for (size_t i = 0; i < std::size(sizes); ++i) {
       *places[i] = reinterpret_cast<float*>(at);
       at += padded(rows * sizes[i], LANES) * 4;
     }

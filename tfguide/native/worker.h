@@ -12,7 +12,7 @@ inline void normalise(const Model& m, const Norm& norm, const float* x, float* y
 
 class Worker {
  public:
-  Worker(Step& step, int id) : s(step), m(step.m), id(id), size(step.team.size()) {
+  Worker(Step& step, int id) : s(step), m(step.m), id(id), size(step.team.size()), rows(step.rows), router(m.experts) {
     products = reinterpret_cast<float*>(s.own + id * s.bytes_each);
     for_attention = products + padded(s.rows * s.share, LANES);
     h = s.many ? s.h : for_attention + s.attention_numbers;
@@ -33,6 +33,8 @@ class Worker {
   float *h, *products, *for_attention;
   void* for_input;
   int set = 0;
+  int64_t rows;  // of a product: all, or those that chose an expert
+  Router router;
 
   float* x(int64_t r) { return s.x + r * m.d_model; }
 
@@ -82,14 +84,14 @@ class Worker {
   // y = input W + b, or y += input W + b where `adds`: this thread's part of the outputs.
   void multiply(const Linear& w, const Input& input, float* y, bool adds) {
     const Part part(w.out, id, size);
-    if (!in_partial_sums(w, s.rows)) {
+    if (!in_partial_sums(w, rows)) {
       const int64_t ld = part.last - part.first;
       if (adds) {
-        product(w, input, s.rows, products - part.first, ld, part);  // output o lies at products - part.first + o
+        product(w, input, rows, products - part.first, ld, part);  // output o lies at products - part.first + o
         add_shares(w, products - part.first, ld, 1, 0, y, part);
       } else {
-        product(w, input, s.rows, y, w.out, part);
-        for (int64_t r = 0; w.bias && r < s.rows; ++r)
+        product(w, input, rows, y, w.out, part);
+        for (int64_t r = 0; w.bias && r < rows; ++r)
           for (int64_t o = part.first; o < part.last; ++o) y[r * w.out + o] += w.bias[o];
       }
       return;
@@ -97,9 +99,9 @@ class Worker {
     const int64_t stride = padded(COLUMN_ROWS * s.widest, LANES);
     float* sums = s.partial + set * size * stride;
     set ^= 1;  // the other threads may still be adding up the partial sums of the product before
-    partial_sums(w, input.x, w.in, s.rows, sums + id * stride, Part(w.in, id, size));
+    partial_sums(w, input.x, w.in, rows, sums + id * stride, Part(w.in, id, size));
     s.team.barrier();
-    for (int64_t r = 0; !adds && r < s.rows; ++r)
+    for (int64_t r = 0; !adds && r < rows; ++r)
       std::memset(y + r * w.out + part.first, 0, (part.last - part.first) * sizeof(float));
     add_shares(w, sums, w.out, size, stride, y, part);
   }
@@ -118,7 +120,7 @@ class Worker {
 
   // y += b and the shares of each row, which lie ld apart, in a thread's part of the outputs.
   void add_shares(const Linear& w, const float* from, int64_t ld, int shares, int64_t stride, float* y, Part part) {
-    for (int64_t r = 0; r < s.rows; ++r) {
+    for (int64_t r = 0; r < rows; ++r) {
       float* to = y + r * w.out;
       for (int share = 0; share < shares; ++share) {
         const float* at = from + share * stride + r * ld;
@@ -130,7 +132,7 @@ class Worker {
 
   // The input, prepared for the format of these weights.
   Input prepared(const Linear& w, const float* x) {
-    Input input(w, x, s.rows, for_input);
+    Input input(w, x, rows, for_input);
     input.prepare(w, own_inputs(w.in));
     if (s.many) s.team.barrier();
     return input;
@@ -173,23 +175,82 @@ class Worker {
   }
 
   void feed_forward(const Layer& layer, const float* from) {
-    const int64_t F = m.d_ff;
-    Input input = prepared(layer.up, from);
-    const bool gated = layer.gate.weight != nullptr;
-    multiply(layer.up, input, s.up, false);
-    if (gated) multiply(layer.gate, prepared_again(layer.gate, layer.up, input), s.gate, false);
+    if (layer.router) return mixture(layer, from);
+    network(layer.gate, layer.up, from, 0);
+    add(layer.down, prepared(layer.down, s.up), layer.feed_forward_post_norm);
+  }
+
+  // The hidden features of a network in s.up: f(from up), or f(from gate) (from up). clamp: see Experts.
+  void network(const Linear& gate_of, const Linear& up_of, const float* from, float clamp) {
+    const int64_t F = up_of.out;
+    Input input = prepared(up_of, from);
+    const bool gated = gate_of.weight != nullptr;
+    multiply(up_of, input, s.up, false);
+    if (gated) multiply(gate_of, prepared_again(gate_of, up_of, input), s.gate, false);
     const Part part(F, id, size);
-    for (int64_t r = 0; r < s.rows; ++r)
+    for (int64_t r = 0; r < rows; ++r)
       for (int64_t o = part.first; o < part.last; o += WIDTH) {
         float *up = s.up + r * F + o, *gate = gated ? s.gate + r * F + o : up;
         const int64_t n = std::min<int64_t>(WIDTH, part.last - o);
         Floats a = {}, b = all(1.0f);
         std::memcpy(&a, gate, n * sizeof(float));
         if (gated) std::memcpy(&b, up, n * sizeof(float));
-        a = activated(m.activation, a) * b;
+        a = clamp > 0 ? clamped(a, b, clamp) : activated(m.activation, a) * b;
         std::memcpy(up, &a, n * sizeof(float));
       }
     s.team.barrier();
-    add(layer.down, prepared(layer.down, s.up), layer.feed_forward_post_norm);
+  }
+
+  static Floats clamped(Floats gate, Floats up, float clamp) {
+    gate = gate > clamp ? all(clamp) : gate;
+    up = up > clamp ? all(clamp) : up < -clamp ? all(-clamp) : up;
+    return gate * sigmoid(1.702f * gate) * (up + 1.0f);
+  }
+
+  // Each expert reads its matrices once, for all the rows that chose it; those that no row chose are not read.
+  void mixture(const Layer& layer, const float* from) {
+    const int64_t D = m.d_model, k = m.experts.per_token;
+    const Part part(D, id, size);  // of the outputs: this thread adds up no others
+    int32_t* chosen = reinterpret_cast<int32_t*>(s.chosen);
+    if (s.many) s.team.barrier();  // the rows are normalised by all threads
+    each_row([&](int64_t r) { router.route(layer, from + r * D, D, chosen + r * k, s.weights + r * k); });
+
+    std::vector<int64_t> begins(m.experts.n + 1), choices(s.rows * k);  // by expert, and by row
+    for (int64_t c = 0; c < s.rows * k; ++c) ++begins[chosen[c] + 1];
+    for (int e = 0; e < m.experts.n; ++e) begins[e + 1] += begins[e];
+    std::vector<int64_t> at(begins.begin(), begins.end() - 1);
+    for (int64_t c = 0; c < s.rows * k; ++c) choices[at[chosen[c]]++] = c;
+    for (int64_t i = 0; i < s.rows * k; ++i) copy(from + choices[i] / k * D, s.gathered + i * D, part);
+
+    if (layer.up.weight) {  // the shared experts
+      network(layer.gate, layer.up, from, m.experts.clamp);
+      multiply(layer.down, prepared(layer.down, s.up), s.mixed, false);
+    } else {
+      for (int64_t r = 0; r < s.rows; ++r) std::fill(s.mixed + r * D + part.first, s.mixed + r * D + part.last, 0.0f);
+    }
+    s.team.barrier();
+    for (int e = 0; e < m.experts.n; ++e) {
+      rows = begins[e + 1] - begins[e];
+      if (rows == 0) continue;
+      const Linear* own = layer.experts + 3 * e;
+      network(own[0], own[1], s.gathered + begins[e] * D, m.experts.clamp);
+      multiply(own[2], prepared(own[2], s.up), s.added, false);
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t choice = choices[begins[e] + i];
+        float* to = s.mixed + choice / k * D;
+        for (int64_t o = part.first; o < part.last; ++o) to[o] += s.weights[choice] * s.added[i * D + o];
+      }
+      s.team.barrier();
+    }
+    rows = s.rows;
+    each_row([&](int64_t r) {
+      float* to = s.mixed + r * D;
+      if (layer.feed_forward_post_norm.weight) normalise(m, layer.feed_forward_post_norm, to, to);
+      for (int64_t i = 0; i < D; ++i) x(r)[i] += m.residual_scale * to[i];
+    });
+  }
+
+  static void copy(const float* from, float* to, Part part) {
+    std::memcpy(to + part.first, from + part.first, (part.last - part.first) * sizeof(float));
   }
 };

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow import TensorSpec
 
 from tfguide import native
+from tfguide.checkpoints import Blocks
 from tfguide.checks.values import check_count
 from tfguide.compress.quantized import quantized_weights
 from tfguide.dtypes import choose_cache_dtype
 from tfguide.frequencies import scaled_by_length
 from tfguide.tensorflow.cache import ArrayStorage, Int4KVCache, KVCache, PromptView, cache_of_type
+from tfguide.tensorflow.experts import StackedLinear
 from tfguide.tensorflow.fast.tree import prompt_tree
-from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear
+from tfguide.tensorflow.gguf import BlockEmbedding, BlockLinear, BlockStack
 from tfguide.tensorflow.inputs import count_tokens, extend, positions_of
 from tfguide.tensorflow.models import Decoder
-from tfguide.tensorflow.quantized import QuantizedLinear
+from tfguide.tensorflow.quantized import QuantizedLinear, QuantizedStack
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.tensorflow.verbs import Generator
 from tfguide.tensorflow.weighted import layer_of
@@ -50,16 +54,17 @@ class FastDecoder(native.NativeGenerator, Generator):
         threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         linear = _linear_layers(model)
-        matrices = {name: _matrix(layer, threads) for name, layer in linear.items()}
+        matrices = {own: matrix for name, layer in linear.items() for own, matrix in _matrices(name, layer, threads)}
         embedding = _table(model.embedding.token, threads)
         super().__init__(model.config, embedding, matrices, vectors, threads)
         self.model, self.quantization, self.compute_dtype = model, model.quantization, model.compute_dtype
         self.has_small_weights = model.has_small_weights
         self._prompt_tree = prompt_tree(model, linear, matrices, threads)
         # The weights of quantised layers, and of those in blocks, are no variables that a graph could take.
-        # A scaling that depends on the length of each row asks the cache for it, which a graph cannot.
+        # A scaling that depends on the length of each row asks the cache for it, which a graph cannot; with experts, a
+        # graph computes more than the layers do.
         plain = self.quantization is None and not model.block_types and not scaled_by_length(self.config.rope_scaling)
-        readers = native.CACHE_TYPES if plain else ()
+        readers = native.CACHE_TYPES if plain and self.config.experts is None else ()
         self._read_first = {dtype: self._prompt_reader(tf.as_dtype(dtype)) for dtype in readers}
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):
@@ -161,14 +166,34 @@ def _linear_layers(model):
     return {path: layer_of(model, path) for path in paths}
 
 
-def _matrix(layer, threads):
-    bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
+def _matrices(name, layer, threads):
+    """The matrix of a linear layer by its name, or those of expert e, with ".e" behind the name."""
+    if not isinstance(layer, (StackedLinear, QuantizedStack, BlockStack)):
+        yield name, _matrix(layer, threads, None if layer.bias is None else to_float32(layer.bias))
+        return
+    biases = itertools.repeat(None) if layer.bias is None else to_float32(layer.bias)
+    for e, (own, bias) in enumerate(zip(_parts(layer), biases, strict=False)):
+        yield f"{name}.{e}", _matrix(own, threads, bias)
+
+
+def _parts(stack):
+    """The weight of each expert: an array (in, out), a layer, or blocks."""
+    if isinstance(stack, QuantizedStack):
+        return stack.layers
+    if isinstance(stack, BlockStack):
+        blocks = stack.blocks
+        return [Blocks(blocks.block_type, blocks.shape[1:], rows) for rows in blocks.data]
+    return _array_of(stack.weight)
+
+
+def _matrix(layer, threads, bias):
+    bias = None if bias is None else np.ascontiguousarray(bias)
     if isinstance(layer, QuantizedLinear):
         rounds = layer.quantization.activation_bits is not None
         return native.Matrix.of_packed(layer.packed, layer.scale, layer.d_in, layer.d_out, rounds, bias, layer.unit)
-    if isinstance(layer, BlockLinear):
-        return native.matrix_of_blocks(layer.blocks, bias, threads)
-    return native.Matrix.of(_array_of(layer.kernel), "columns", bias)
+    if isinstance(layer, (BlockLinear, Blocks)):
+        return native.matrix_of_blocks(layer.blocks if isinstance(layer, BlockLinear) else layer, bias, threads)
+    return native.Matrix.of(layer if isinstance(layer, np.ndarray) else _array_of(layer.kernel), "columns", bias)
 
 
 def _table(layer, threads):

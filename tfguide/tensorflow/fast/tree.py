@@ -6,17 +6,18 @@ between the products and fuses some of it. A call does not change the tree, so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfguide import native
-from tfguide.tensorflow.gguf import BlockLinear
+from tfguide.tensorflow.experts import MixtureOfExperts
+from tfguide.tensorflow.gguf import BlockLinear, BlockStack
 from tfguide.tensorflow.linear import left_out
 from tfguide.tensorflow.models import Decoder, empty_model
-from tfguide.tensorflow.quantized import QuantizedLinear
+from tfguide.tensorflow.quantized import QuantizedLinear, QuantizedStack
 from tfguide.tensorflow.weighted import layer_of
 
 MANY_ROWS = 256  # from this many rows, with 32-bit activations, unpacking the weights is faster (PyTorch: from 32)
@@ -38,11 +39,17 @@ def prompt_tree(
         for name in ("self_attention_norm", "feed_forward_norm", "dropout"):
             if name != "feed_forward_norm" or theirs.placement != "parallel":
                 setattr(ours, name, getattr(theirs, name))
+        if isinstance(theirs.feed_forward, MixtureOfExperts):
+            ours.feed_forward.router = theirs.feed_forward.router
     if model.config.final_norm:
         tree.decoder.final_norm = model.decoder.final_norm
     for name, layer in layers.items():
         parent, _, own = name.rpartition(".")
-        setattr(layer_of(tree, parent), own, _leaf(layer, matrices[name], threads))
+        if isinstance(layer, (QuantizedStack, BlockStack)):
+            leaf = PackedStack([own for key, own in matrices.items() if key.rpartition(".")[0] == name], threads)
+        else:
+            leaf = _leaf(layer, matrices[name], threads)
+        setattr(layer_of(tree, parent), own, leaf)
     return tree
 
 
@@ -101,6 +108,22 @@ class KernelLinear(keras.layers.Layer):
 
     def _product(self, rows):  # eager: (rows, in) to (rows, out), float32
         return tf.constant(native.multiply(self.matrix, rows.numpy(), self._threads))
+
+
+class PackedStack(keras.layers.Layer):
+    """The layers of experts, quantised or in blocks of a GGUF file, whose products are kernels.
+
+    matrices: one for each expert, with its bias.
+    """
+
+    def __init__(self, matrices: Sequence[native.Matrix], threads: int):
+        super().__init__(autocast=False)
+        self.matrices, self._threads, self.built = matrices, threads, True
+
+    def call(self, x, expert):
+        """x: (N, in) to (N, out) by one expert."""
+        rows = tf.cast(x, tf.float32).numpy()
+        return tf.cast(native.multiply(self.matrices[expert], rows, self._threads), x.dtype)
 
 
 def _leaf(layer, matrix, threads):

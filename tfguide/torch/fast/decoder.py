@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tfguide import native
+from tfguide.checkpoints import Blocks
 from tfguide.checks.values import check_count
+from tfguide.torch.experts import Router, StackedLinear
 from tfguide.torch.fast.tree import prompt_tree
-from tfguide.torch.gguf import BlockEmbedding, BlockLinear
+from tfguide.torch.gguf import BlockEmbedding, BlockLinear, BlockStack
 from tfguide.torch.inputs import count_tokens, extend
 from tfguide.torch.models import Decoder
-from tfguide.torch.quantized import QuantizedLinear
+from tfguide.torch.quantized import QuantizedLinear, QuantizedStack
 from tfguide.torch.tensors import to_float32
 from tfguide.torch.verbs import Generator
 from tfguide.weights import vector_names
@@ -43,9 +47,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         native.check(model.config)
         threads = torch.get_num_threads() if threads is None else check_count("threads", threads)
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
-        kinds = nn.Linear, QuantizedLinear, BlockLinear
-        linear = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-        matrices = {name: _matrix(layer, threads) for name, layer in linear.items()}
+        matrices = dict(_matrices(model, threads))
         embedding = _table(model.embedding.token, threads)
         super().__init__(model.config, embedding, matrices, vectors, threads)
         self.model, self.quantization, self.dtype, self.device = model, model.quantization, model.dtype, model.device
@@ -87,14 +89,39 @@ def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
     return FastDecoder(model, threads)
 
 
-def _matrix(layer, threads):
-    bias = None if layer.bias is None else np.ascontiguousarray(to_float32(layer.bias))
+def _matrices(model, threads):
+    """The matrices of the linear layers by their names in the model; those of expert e have ".e" behind the name."""
+    stacks: list[str] = []
+    for name, layer in model.named_modules():
+        if name.startswith(tuple(stacks)):
+            continue
+        if isinstance(layer, (StackedLinear, QuantizedStack, BlockStack)):
+            stacks.append(f"{name}.")
+            biases = itertools.repeat(None) if layer.bias is None else to_float32(layer.bias)
+            for e, (own, bias) in enumerate(zip(_parts(layer), biases, strict=False)):
+                yield f"{name}.{e}", _matrix(own, threads, bias)
+        elif isinstance(layer, (nn.Linear, QuantizedLinear, BlockLinear)) and not isinstance(layer, Router):
+            yield name, _matrix(layer, threads, None if layer.bias is None else to_float32(layer.bias))
+
+
+def _parts(stack):
+    """The weight of each expert: a tensor (out, in), a layer, or blocks."""
+    if isinstance(stack, QuantizedStack):
+        return stack.layers
+    if isinstance(stack, BlockStack):
+        blocks = stack.blocks
+        return [Blocks(blocks.block_type, blocks.shape[1:], rows) for rows in blocks.data]
+    return stack.weight.detach()
+
+
+def _matrix(layer, threads, bias):
+    bias = None if bias is None else np.ascontiguousarray(bias)
     if isinstance(layer, QuantizedLinear):
         rounds = layer.quantization.activation_bits is not None
         return native.Matrix.of_packed(layer.packed, layer.scale, layer.d_in, layer.d_out, rounds, bias, layer.unit)
-    if isinstance(layer, BlockLinear):
-        return native.matrix_of_blocks(layer.blocks, bias, threads)
-    return native.Matrix.of(layer.weight, "rows", bias)
+    if isinstance(layer, (BlockLinear, Blocks)):
+        return native.matrix_of_blocks(layer.blocks if isinstance(layer, BlockLinear) else layer, bias, threads)
+    return native.Matrix.of(layer if isinstance(layer, Tensor) else layer.weight, "rows", bias)
 
 
 def _table(layer, threads):

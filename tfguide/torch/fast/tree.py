@@ -7,7 +7,7 @@ threads may share it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from tfguide import native
 from tfguide.torch.attention import MultiHeadAttention
+from tfguide.torch.experts import Router
 from tfguide.torch.feedforward import FeedForward
-from tfguide.torch.gguf import BlockLinear
+from tfguide.torch.gguf import BlockLinear, BlockStack
 from tfguide.torch.linear import left_out
 from tfguide.torch.models import Decoder, empty_model
 from tfguide.torch.modified import ModifiedAttention
 from tfguide.torch.norms import LayerNorm, RMSNorm
-from tfguide.torch.quantized import QuantizedLinear
+from tfguide.torch.quantized import QuantizedLinear, QuantizedStack
 from tfguide.torch.tensors import to_float32
 
 TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
@@ -35,8 +36,15 @@ def prompt_tree(model: Decoder, matrices: Mapping[str, native.Matrix], threads: 
     """
     tree = empty_model(model.config, model.dtype_name).train(model.training)
     tree.quantization = model.quantization
+    stacks: list[str] = []
     for name, module in model.named_modules():  # a parent comes before its children
-        leaf = _leaf(module, matrices.get(name), threads)
+        if name.startswith(tuple(stacks)):
+            continue
+        if isinstance(module, (QuantizedStack, BlockStack)):
+            stacks.append(f"{name}.")
+            leaf = PackedStack([own for key, own in matrices.items() if key.rpartition(".")[0] == name], threads)
+        else:
+            leaf = _leaf(module, matrices.get(name), threads)
         if leaf is not None:
             parent, _, own = name.rpartition(".")
             setattr(tree.get_submodule(parent), own, leaf)
@@ -205,8 +213,26 @@ class KernelLinear(nn.Module):
         return y.reshape(*x.shape[:-1], -1).to(x.dtype)
 
 
+class PackedStack(nn.Module):
+    """The layers of experts, quantised or in blocks of a GGUF file, whose products are kernels.
+
+    matrices: one for each expert, with its bias.
+    """
+
+    def __init__(self, matrices: Sequence[native.Matrix], threads: int):
+        super().__init__()
+        self.matrices, self._threads = matrices, threads
+
+    def forward(self, x, expert):
+        """x: (N, in) to (N, out) by one expert."""
+        rows = x.detach().float().contiguous().numpy()
+        return torch.from_numpy(native.multiply(self.matrices[expert], rows, self._threads)).to(x.dtype)
+
+
 def _leaf(module, matrix, threads):
     """The replacement of a module: one with kernels, or the module itself; None if its children are replaced."""
+    if isinstance(module, Router):
+        return module
     if isinstance(module, ModifiedAttention):
         return FastModifiedAttention(module, threads)
     if isinstance(module, MultiHeadAttention):

@@ -1,7 +1,6 @@
 """A model for the cost model, by the name of a preset or from the config.json of Hugging Face.
 
 What decides the sizes is read by the families of `tfguide.checkpoints`; what they refuse beside it changes no cost.
-gpt-oss is read here alone.
 """
 
 from __future__ import annotations
@@ -11,30 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfguide.checkpoints import gemma3, llama
+from tfguide.checkpoints import gemma3
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.folder import CONFIG, read_object
 from tfguide.checkpoints.reading import FAMILIES
 from tfguide.checks.values import nearest
 from tfguide.config import ModelConfig
-from tfguide.parts import Experts
 from tfguide.presets import PRESETS
 
-_GPT_OSS = {key: value for key, value in llama.DEFAULTS.items() if key != "mlp_bias"} | dict(
-    vocab_size=201088, hidden_size=2880, intermediate_size=2880, num_hidden_layers=36, num_attention_heads=64,
-    num_key_value_heads=8, head_dim=64, max_position_embeddings=131072, attention_bias=True, sliding_window=128,
-    layer_types=None, num_local_experts=128, num_experts_per_tok=4,
-)  # fmt: skip
-
 #: What each family's class in transformers (5.23) fills in for a key that is absent, of the keys that change a cost.
-DEFAULTS: dict[str, dict[str, Any]] = {name: family.DEFAULTS for name, family in FAMILIES.items()} | {
-    "gpt_oss": _GPT_OSS
-}
+DEFAULTS: dict[str, dict[str, Any]] = {name: family.DEFAULTS for name, family in FAMILIES.items()}
 
 #: Other names of a key, which the class takes as well.
-ALIASES: dict[str, dict[str, str]] = {name: family.ALIASES for name, family in FAMILIES.items()} | {
-    "gpt_oss": dict(num_experts="num_local_experts"),
-}
+ALIASES: dict[str, dict[str, str]] = {name: family.ALIASES for name, family in FAMILIES.items()}
 
 # Version 4 of transformers wrote null for these and took it for false, and for no limit of the positions.
 _NULLABLE = ("max_position_embeddings", "attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window")
@@ -73,16 +61,4 @@ def config_from_keys(keys: Mapping[str, Any], source: str = CONFIG) -> ModelConf
     # Where a file has a key by both of its names, its own name counts.
     fields = Fields({k: v for k, v in keys.items() if aliases.get(k) not in keys}, source, nullable=_NULLABLE)
     with fields.named_errors():
-        if family == "gpt_oss":
-            return ModelConfig(**_gpt_oss(fields))
         return ModelConfig(**FAMILIES[family].sizes(fields))
-
-
-def _gpt_oss(fields):
-    fields.alias("num_experts", "num_local_experts")
-    known = llama.sizes(fields, _GPT_OSS | dict(sliding_window_pattern=2))  # a window in every second layer
-    experts = Experts(
-        n_experts=fields.count("num_local_experts", 128), per_token=fields.count("num_experts_per_tok", 4),
-        d_expert=known["d_ff"], router_bias=True,
-    )  # fmt: skip
-    return known | dict(experts=experts, attention_sinks=True, ffn_bias=True)

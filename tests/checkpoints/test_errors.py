@@ -208,7 +208,7 @@ class TestRope:
         refused(self.change(saved, "low_freq_factor"), "rope_parameters.low_freq_factor must be a finite number")
         for kind in ("linear", "dynamic", "yarn"):
             refused(self.change(saved, "factor", rope_type=kind), "rope_parameters.factor must be a finite number")
-        refused(self.change(saved, rope_type="longrope"), "short_factors must be a tuple of a number for each pair")
+        refused(self.change(saved, rope_type="longrope"), "short_factor must be a list of a number for each pair")
 
     @pytest.mark.parametrize(
         ("changes", "message"),

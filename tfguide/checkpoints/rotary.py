@@ -137,12 +137,19 @@ def _yarn(rope, trained, max_positions):
 
 def _longrope(rope, trained, max_positions):
     return LongRopeScaling(
-        short_factors=tuple(rope.entries("short_factor", None) or ()),
-        long_factors=tuple(rope.entries("long_factor", None) or ()),
+        short_factors=_factors(rope, "short_factor"),
+        long_factors=_factors(rope, "long_factor"),
         original_max_positions=trained,
         factor=_factor(rope, trained, max_positions, absent=True),
         attention_factor=rope.number("attention_factor", None, null=True),
     )
+
+
+def _factors(rope, key):
+    factors = rope.entries(key, None)
+    if not factors:
+        raise ValueError(f"{rope.source}: {key} must be a list of a number for each pair of features, got {factors!r}")
+    return tuple(factors)
 
 
 def _factor(rope, trained, max_positions, absent):

@@ -10,8 +10,8 @@ import pytest
 from tfguide.checkpoints import open_gguf, read_blocks, read_gguf
 from tfguide.checkpoints.gguf.reading import ARCHITECTURES
 from tfguide.checkpoints.gguf.rope import divisors, scaling_of
-from tfguide.frequencies import rotary_frequencies
-from tfguide.scalings import RopeScaling
+from tfguide.frequencies import attention_factor, rotary_frequencies
+from tfguide.scalings import RopeScaling, YarnScaling
 
 pytest.importorskip("gguf")
 write = pytest.importorskip("tests.checkpoints.gguf.made").write
@@ -262,6 +262,18 @@ class TestScaling:
             np.testing.assert_allclose(divisors(6, 500_000.0, config.rope_scaling), factor, rtol=1e-6)
         config, _ = read_gguf(write(file, tensors={"rope_freqs.weight": [1.0, 2.0, 2.0]}, rope__scaling__factor=3.0))
         np.testing.assert_allclose(divisors(6, 500_000.0, config.rope_scaling), [3.0, 6.0, 6.0], rtol=1e-6)
+
+    def test_yarn(self, file):
+        """What `attn_factor` says is beside YaRN's own factor of cosines and sines."""
+        keys = dict(rope__scaling__type="yarn", rope__scaling__factor=4.0)
+        plain = read_gguf(write(file, **keys))[0].rope_scaling
+        assert plain == YarnScaling(factor=4.0, original_max_positions=19)
+        more = dict(rope__scaling__attn_factor=1.5, rope__scaling__original_context_length=7)
+        sharper = read_gguf(write(file, **keys, **more))[0].rope_scaling
+        assert sharper.original_max_positions == 7
+        assert attention_factor(sharper) == pytest.approx(1.5 * attention_factor(plain))
+        write(file, tensors={"rope_freqs.weight": [1.0, 2.0, 4.0]}, **keys)
+        refused(file, "so there must be no tensor 'rope_freqs.weight'")
 
     def test_none(self):
         assert scaling_of(np.ones(5, np.float32), 10_000.0) is None

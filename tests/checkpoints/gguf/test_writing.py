@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support import random_weights, small_config
+from tfguide import DynamicScaling, YarnScaling
 from tfguide.checkpoints import open_gguf, read_gguf, write_gguf
 from tfguide.checkpoints.gguf.quantise import WRITTEN
 
@@ -105,6 +106,10 @@ def test_a_window_is_written_with_a_warning(file):
     assert read_gguf(file)[0] == config
 
 
+DYNAMIC = DynamicScaling(factor=2.0, original_max_positions=67)
+NOT_ROUNDED = YarnScaling(factor=4.0, original_max_positions=32, truncate=False)
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("name", "change", "parts"),
@@ -114,6 +119,8 @@ class TestRefused:
             ("llama", dict(norm="layer"), ("llama: no place for 'decoder.layers.0.self_attention_norm.bias'",)),
             ("llama", dict(max_positions=None), ("llama: max_positions=None (it has 1048576)",)),
             ("llama", dict(eos_token_id=(1, 2, 3, 4)), ("eos_token_id=(1, 2, 3, 4) (it has (1, 2, 3))",)),
+            ("llama", dict(rope_scaling=DYNAMIC), ("llama: rope_scaling=DynamicScaling(", "(it has None)")),
+            ("llama", dict(rope_scaling=NOT_ROUNDED), ("llama: rope_scaling=YarnScaling(", "truncate=True")),
             ("gpt2", dict(activation="gelu"), ("gpt2: activation='gelu' (it has 'gelu_tanh')",)),
             ("gpt2", dict(d_head=3), ("gpt2: ", "attn_qkv")),
         ],

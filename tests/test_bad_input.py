@@ -11,6 +11,9 @@ from tests.support import FRAMEWORKS, load, random_weights, small_config, tensor
 
 IMPLEMENTATIONS = ("reference", *FRAMEWORKS)
 
+ROTARY = dict(d_head=6, positions="rotary")
+LINEAR = tfguide.LinearScaling(factor=2.0)
+DYNAMIC = tfguide.DynamicScaling(factor=2.0, original_max_positions=7)
 LATENT = tfguide.LatentAttention(kv_rank=7, d_nope=2, d_rope=5, d_value=3)
 
 
@@ -52,6 +55,12 @@ def config(**changes):
         (dict(n_encoder_layers=2), ValueError, "n_encoder_layers belongs to kind='encoder-decoder'"),
         (dict(eos_token_id=7), ValueError, "eos_token_id must be below vocab_size=7, got 7"),
         (dict(rope_scaling={"factor": 8}), TypeError, "rope_scaling must be a RopeScaling or None"),
+        (dict(rope_scaling=LINEAR), ValueError, "rope_scaling needs positions='rotary', got positions='none'"),
+        (dict(d_head=6, d_rotary=4), ValueError, "d_rotary needs positions='rotary', got positions='none'"),
+        (dict(ROTARY, d_rotary=3), ValueError, "d_rotary must be even and at most d_head=6, got 3"),
+        (dict(ROTARY, d_rotary=8), ValueError, "d_rotary must be even and at most d_head=6, got 8"),
+        (dict(ROTARY, d_rotary=2.0), TypeError, "d_rotary must be an integer, got 2.0"),
+        (dict(ROTARY, d_rotary=2, rope_scaling=DYNAMIC), ValueError, "at least 4 rotated features"),
         (dict(kind="encoder-decoder", norm_placement="parallel"), ValueError, "no place for cross-attention"),
         (dict(latent=LATENT, d_head=5), ValueError, "d_head must be 7 with latent=LatentAttention"),
         (dict(latent=LATENT, n_kv_heads=1), ValueError, "n_kv_heads must be 3 with latent=LatentAttention"),
@@ -71,6 +80,8 @@ def test_names_that_are_not_known():
         tfguide.ModelConfig.from_dict({**config().to_dict(), "d_modle": 3})
     with pytest.raises(ValueError, match=r"low_freq_factor must be below high_freq_factor, got 4.0 and 1.0"):
         tfguide.RopeScaling(factor=8.0, low_freq_factor=4.0, high_freq_factor=1.0, original_max_positions=64)
+    with pytest.raises(ValueError, match=r"the kind of rope_scaling must be one of .* did you mean 'yarn'"):
+        tfguide.ModelConfig.from_dict({**config().to_dict(), "rope_scaling": {"kind": "yarm", "factor": 8.0}})
 
 
 def test_weights_that_do_not_fit():

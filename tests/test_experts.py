@@ -202,7 +202,8 @@ def test_the_kernels_do_not_read_an_expert_that_no_token_chose(name):
 @pytest.mark.parametrize("quantization", [(8, 8), (4, None)], ids=str)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_kernels_read_packed_experts(name, quantization):
-    config, _ = case("gpt-oss", d_model=24, d_ff=32, d_head=8, tied_head=False)
+    parts = dict(norm_placement="both", qk_norm=True, attention_sinks=True)  # which stay beside packed matrices
+    config, _ = case("gpt-oss", d_model=24, d_ff=32, d_head=8, tied_head=False, **parts)
     config = config.replace(experts=dataclasses.replace(config.experts, d_expert=16))
     model = load(name).from_weights(config, random_weights(config))
     model = load(name).quantize(model, *quantization, group_size=8)

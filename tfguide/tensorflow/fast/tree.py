@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide import native
-from tfguide.tensorflow.experts import MixtureOfExperts
 from tfguide.tensorflow.gguf import BlockLinear, BlockStack
 from tfguide.tensorflow.linear import left_out
 from tfguide.tensorflow.models import Decoder, empty_model
 from tfguide.tensorflow.quantized import QuantizedLinear, QuantizedStack
 from tfguide.tensorflow.weighted import layer_of
+from tfguide.weights import weight_table
 
 MANY_ROWS = 256  # from this many rows, with 32-bit activations, unpacking the weights is faster (PyTorch: from 32)
 
@@ -36,13 +36,11 @@ def prompt_tree(
         tree = empty_model(model.config, model.dtype_name)
     tree.quantization, tree.embedding = model.quantization, model.embedding
     for ours, theirs in zip(tree.decoder.layers, model.decoder.layers, strict=True):
-        for name in ("self_attention_norm", "feed_forward_norm", "dropout"):
-            if name != "feed_forward_norm" or theirs.placement != "parallel":
-                setattr(ours, name, getattr(theirs, name))
-        if isinstance(theirs.feed_forward, MixtureOfExperts):
-            ours.feed_forward.router = theirs.feed_forward.router
-    if model.config.final_norm:
-        tree.decoder.final_norm = model.decoder.final_norm
+        for name in ("dropout",):
+            setattr(ours, name, getattr(theirs, name))
+    for path in _others(model.config, layers):
+        parent, _, own = path.rpartition(".")
+        setattr(layer_of(tree, parent), own, layer_of(model, path))
     for name, layer in layers.items():
         parent, _, own = name.rpartition(".")
         if isinstance(layer, (QuantizedStack, BlockStack)):
@@ -51,6 +49,13 @@ def prompt_tree(
             leaf = _leaf(layer, matrices[name], threads)
         setattr(layer_of(tree, parent), own, leaf)
     return tree
+
+
+def _others(config, layers):
+    """The paths of what has weights in the stack beside `layers`: norms, routers, and attention's own sinks."""
+    names = [name for name in weight_table(config) if name.startswith("decoder.")]
+    paths = dict.fromkeys(name if name.endswith(".sinks") else name.rpartition(".")[0] for name in names)
+    return [path for path in paths if path not in layers]
 
 
 class PackedLinear(keras.layers.Layer):

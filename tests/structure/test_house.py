@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: From the ground up: a part imports from its own floor and from those below.
 FLOORS = [
     {"checks.values", "temporary", "triton"},
-    {"parts", "scalings", "dtypes", "facts", "checks.rotary"},
+    {"parts", "scalings", "dtypes", "facts", "checks.rotary", "checks.combinations"},
     {"presets"},
     {"config"},
     {"checks.shapes", "frequencies"},

@@ -35,9 +35,6 @@ def prompt_tree(
     with left_out(tables=True):
         tree = empty_model(model.config, model.dtype_name)
     tree.quantization, tree.embedding = model.quantization, model.embedding
-    for ours, theirs in zip(tree.decoder.layers, model.decoder.layers, strict=True):
-        for name in ("dropout",):
-            setattr(ours, name, getattr(theirs, name))
     for path in _others(model.config, layers):
         parent, _, own = path.rpartition(".")
         setattr(layer_of(tree, parent), own, layer_of(model, path))
@@ -52,9 +49,10 @@ def prompt_tree(
 
 
 def _others(config, layers):
-    """The paths of what has weights in the stack beside `layers`: norms, routers, and attention's own sinks."""
+    """The paths of what the stack has beside `layers`: norms, routers, dropout, and attention's own sinks."""
     names = [name for name in weight_table(config) if name.startswith("decoder.")]
     paths = dict.fromkeys(name if name.endswith(".sinks") else name.rpartition(".")[0] for name in names)
+    paths |= dict.fromkeys(f"decoder.layers.{layer}.dropout" for layer in range(config.n_layers))
     return [path for path in paths if path not in layers]
 
 

@@ -431,7 +431,9 @@ def test_a_prompt_read_with_kernels_gives_the_logits_of_the_model(changes, dtype
     with no_gradients("torch"):
         got, want = (to_float(m(tokens, cache=fast.new_cache(5, 21))) for m in (fast, model))
     step = {"float32": 2**-20, "bfloat16": 2**-8, "float16": 2**-11}[dtype]
-    assert np.abs(got - want).max() < 8 * step * np.abs(want).max()
+    beyond = np.abs(got - want).max(axis=-1) >= 8 * step * np.abs(want).max()  # (B, T)
+    # A rounding may choose another expert for a token.
+    assert beyond.mean() <= (0.05 if "experts" in changes and dtype != "float32" else 0)
 
 
 def no_gradients(name):

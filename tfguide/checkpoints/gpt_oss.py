@@ -90,7 +90,8 @@ def places(config: ModelConfig) -> dict[str, Place | Packed]:
         result[f"{ours}.self_attention.sinks"] = Place(f"{theirs}.self_attn.sinks")
         ours, theirs, width = f"{ours}.feed_forward", f"{theirs}.mlp", config.experts.d_expert
         for part in ("gate", "up", "down"):
-            del result[f"{ours}.{part}.weight"], result[f"{ours}.{part}.bias"]
+            del result[f"{ours}.{part}.weight"]
+            result.pop(f"{ours}.{part}.bias", None)  # without biases it is another family's model, which is then said
         result |= linear(f"{ours}.router", f"{theirs}.router")
         for part, columns in (("gate", range(0, 2 * width, 2)), ("up", range(1, 2 * width, 2)), ("down", None)):
             name = f"{theirs}.experts.{'down_proj' if columns is None else 'gate_up_proj'}"

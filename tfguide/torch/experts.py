@@ -120,13 +120,15 @@ class MixtureOfExperts(nn.Module):
         check_features("x", tuple(x.shape), self.d_model)
         rows = x.reshape(-1, self.d_model)  # (N, D)
         chosen, weights = self.router(rows)  # (N, k)
-        # A compiler wants shapes that do not depend on the choice: the matrices of few tokens are gathered.
-        gathers = torch.compiler.is_compiling() and chosen.numel() <= self.sizes.n_experts
-        y = (self._gathered if gathers else self._grouped)(rows, chosen, weights)
+        if not torch.compiler.is_compiling():
+            y = self._grouped(rows, chosen, weights)
+        elif chosen.numel() <= self.sizes.n_experts:  # a compiler wants shapes that do not depend on the choice
+            y = self._gathered(rows, chosen, weights)
+        else:
+            y = _sum_of_all(self, rows, chosen, weights)
         y = y.reshape(x.shape).to(torch.float32 if self.wide and x.dtype == torch.float16 else x.dtype)
         return y if self.shared is None else y + self.shared(x)
 
-    @torch.compiler.disable
     def _grouped(self, rows, chosen, weights):
         """The sum of the chosen experts (N, D): each reads its matrices once, for all the rows that chose it."""
         order = chosen.flatten().argsort(stable=True)  # the N k choices by expert, and by row
@@ -150,10 +152,15 @@ def dense_mixture(layer: MixtureOfExperts, x: Tensor) -> Tensor:
 
     Every expert reads every position: the formula, and the oracle of the layer.
     """
-    chosen, weights = layer.router(x)
-    y = torch.zeros_like(x) if layer.shared is None else layer.shared(x)
+    y = _sum_of_all(layer, x, *layer.router(x))
+    return y if layer.shared is None else y + layer.shared(x)
+
+
+def _sum_of_all(layer, x, chosen, weights):
+    """The sum of all experts of x (..., D), those that are not chosen (..., k) with weight 0."""
+    y = torch.zeros_like(x)
     for expert in range(layer.sizes.n_experts):
-        weight = weights.masked_fill(chosen != expert, 0).sum(dim=-1, keepdim=True)  # (B, T, 1)
+        weight = weights.masked_fill(chosen != expert, 0).sum(dim=-1, keepdim=True)
         y = y + (weight * layer.experts(x, expert)).to(y.dtype)
     return y
 

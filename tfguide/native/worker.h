@@ -154,7 +154,8 @@ class Worker {
     const bool scaled = s.call.cache_type == INT8_SCALED;
     const auto attend_to = [&](auto type) {
       using T = decltype(type);
-      attend(Attention<T>{s, m, layer, s.plans[layer.slides], static_cast<T*>(s.call.keys[index]), static_cast<T*>(s.call.values[index]),
+      attend(Attention<T>{s, m, layer, s.plans[layer.slides],
+                          static_cast<T*>(s.call.keys[index]), static_cast<T*>(s.call.values[index]),
                           scaled ? s.call.key_scales[index] : nullptr, scaled ? s.call.value_scales[index] : nullptr,
                           AttentionMemory(for_attention)});
     };

@@ -18,8 +18,8 @@ def load_checkpoint(
 ) -> Encoder | Decoder | EncoderDecoder:
     """The model in a folder with config.json and safetensors, as Hugging Face writes them, or in a GGUF file.
 
-    folder: of a family in `tfguide.checkpoints.reading.FAMILIES`; or a .gguf file, or a folder that holds one and no
-    safetensors, of an architecture in `tfguide.checkpoints.gguf.reading.ARCHITECTURES`.
+    folder: of a family in `FAMILIES` of `tfguide.checkpoints.reading`; or a .gguf file, or a folder that holds one and
+    no safetensors, of an architecture in `ARCHITECTURES` of `tfguide.checkpoints.gguf.reading`.
     ignore: keys of config.json or of the file's metadata that do not matter, to skip with a warning; a key inside
     another is "outer.inner".
     dtype: the type of the weights and activations, as in `from_weights`; default: float32, where the matrices and the

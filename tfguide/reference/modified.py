@@ -100,6 +100,8 @@ class ModifiedAttention(MultiHeadAttention):
 
     def attend(self, x, key, value, visible=None, bias=None, rotation=None):
         """Attend from `x` (B, T, D) to keys and values that are already projected, (B, S, K, d); (B, T, D)."""
+        if self.cap is None and self.sinks is None:
+            return super().attend(x, key, value, visible, bias, rotation)
         query = self.queries(x, rotation)
         heads = modified_attention(query, key, value, visible, bias, self.scale, self.cap, self.sinks)
         return self.output(heads.reshape(*heads.shape[:2], -1))

@@ -54,11 +54,6 @@ LONGROPE = dict(
     long_factor=[1.0, 2.0, 3.0, 5.0, 7.0], original_max_position_embeddings=2, factor=5.0,
 )  # fmt: skip
 
-PARTLY = dict(
-    rope_type="su", rope_theta=100.0, partial_rotary_factor=0.6, short_factor=[1.0, 1.5, 2.0],
-    long_factor=[1.25, 3.0, 7.0], attention_factor=1.25,
-)  # fmt: skip
-
 # The class, its configuration, and more arguments of the class.
 CASES = {
     "bert": ("BertModel", BERT),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,18 +30,6 @@ def sinusoidal(n_positions: int = 64, d_model: int = 64) -> Figure:
         bottom.set_title("Their dot products")
         bottom.set_xlabel("position")
         bottom.set_ylabel("position")
-    return fig
-
-
-def dot_products(offsets: np.ndarray, products: Mapping[str, np.ndarray]) -> Figure:
-    """Dot products of encodings against the offset between their positions, one curve for each name."""
-    with style.style():
-        fig, ax = plt.subplots(figsize=(style.WIDTH, 3.0))
-        for name, values in products.items():
-            ax.plot(offsets, values, label=name)
-        ax.set_xlabel("offset k")
-        ax.set_title("Dot product of the encodings of p and p + k")
-        ax.legend()
     return fig
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tfguide.checkpoints import open_gguf, read_checkpoint, write_checkpoint
+from tfguide.checkpoints import is_gguf, open_gguf, read_blocks, read_checkpoint, read_gguf, write_checkpoint
+from tfguide.checkpoints.reading import open_checkpoint
 from tfguide.compress import Quantization
 from tfguide.compress.quantized import quantized_shapes, quantized_weights
 from tfguide.config import ModelConfig
@@ -37,6 +38,17 @@ def find_model(name: str) -> tuple[ModelConfig, str | None]:
     Raises as `read_checkpoint` for any other name.
     """
     return (MODELS[name], None) if name in MODELS else (read_checkpoint(name)[0], name)
+
+
+def read_model(path: str | os.PathLike) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """The configuration and the float32 weights of a GGUF file or a checkpoint folder. Raises as their readers."""
+    return read_gguf(path) if is_gguf(path) else read_checkpoint(path)
+
+
+def read_config(path: str | os.PathLike) -> ModelConfig:
+    """The configuration alone: the weights of a folder are not read, those of a GGUF file are not dequantised."""
+    config, _ = read_blocks(open_gguf(path)) if is_gguf(path) else open_checkpoint(path)
+    return config
 
 
 def write_model(folder: str | os.PathLike, config: ModelConfig, seed: int = 0) -> None:

@@ -19,10 +19,10 @@ import numpy as np
 
 from tfguide.bench import limits
 from tfguide.bench.llama import LlamaModel, LlamaRows, check_survives, has_llama_cpp
-from tfguide.bench.models import file_size, weights_size
+from tfguide.bench.models import file_size, read_model, weights_size
 from tfguide.bench.ours import OurRows
 from tfguide.bench.timing import machine, show_machine, show_name, take_turns
-from tfguide.checkpoints import is_gguf, read_checkpoint, read_gguf, write_gguf
+from tfguide.checkpoints import is_gguf, write_gguf
 from tfguide.checks.values import check_count
 from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
@@ -68,7 +68,7 @@ def bench_quantization(
     """
     n_new, repeats = check_count("n_new", n_new), check_count("repeats", repeats)
     windows_of(len(tokens), window)  # raises for sizes that do not fit, before anything is loaded
-    config, weights = read_gguf(path) if is_gguf(path) else read_checkpoint(path)
+    config, weights = read_model(path)
     if config.kind != "decoder":
         raise ValueError(f"perplexity is that of a decoder, got a model of kind {config.kind!r}")
     reader = limits.memory_reader()

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfguide.bench.models import read_model
 from tfguide.bench.quality import our_models
 from tfguide.bench.timing import machine, show_name
-from tfguide.checkpoints import is_gguf, read_checkpoint, read_gguf
 from tfguide.loading import load_framework
 
 _ROWS = 32  # texts that are read at once
@@ -30,7 +30,7 @@ def bench_vectors(
     "least_cosine" of a text, and the sizes of `weights_size`. `keep` is given the result after every row. Raises
     ValueError for a model that is no encoder, or without a text.
     """
-    config, weights = read_gguf(path) if is_gguf(path) else read_checkpoint(path)
+    config, weights = read_model(path)
     if config.kind != "encoder":
         raise ValueError(f"the vectors of texts are those of an encoder, got a model of kind {config.kind!r}")
     if np.ndim(tokens) != 2 or not np.size(tokens):
@@ -39,7 +39,7 @@ def bench_vectors(
     result |= {"window": np.shape(tokens)[1], "calibration_tokens": int(np.size(calibration)), "rows": []}
     tg, exact = load_framework(framework), None
     for row, model in our_models(tg, framework, path, config, weights, calibration):
-        vectors = _vectors(framework, model, tokens)
+        vectors = _vectors(tg, framework, model, tokens)
         exact = vectors if exact is None else exact  # float32 comes first
         cosines = (vectors * exact).sum(axis=1)
         result["rows"].append(row | {"cosine": float(cosines.mean()), "least_cosine": float(cosines.min())})
@@ -61,8 +61,8 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _vectors(framework, model, tokens):
-    """The mean hidden state of each text, of length 1: (B, D), float64."""
+def _vectors(tg, framework, model, tokens):
+    """The vectors of the texts, of length 1: (B, D), float64."""
     without_gradients = contextlib.nullcontext
     if framework == "torch":
         from torch import inference_mode as without_gradients
@@ -70,7 +70,5 @@ def _vectors(framework, model, tokens):
     for start in range(0, len(tokens), _ROWS):
         rows = slice(start, start + _ROWS)
         with without_gradients():
-            hidden = np.asarray(model(tokens[rows]), np.float64)  # (B, T, D)
-        means = hidden.mean(axis=1)
-        vectors.append(means / np.linalg.norm(means, axis=1, keepdims=True))
+            vectors.append(np.asarray(tg.sentence_embeddings(model, tokens[rows]), np.float64))
     return np.concatenate(vectors)

@@ -59,14 +59,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _quantization(options, path, keep):
-    from tfguide.checkpoints import is_gguf, read_checkpoint, read_gguf
+    from tfguide.bench.models import read_config
 
     def say(result):
         keep(result)
         print(f"tfguide: measured {len(result['rows'])} types of weights", file=sys.stderr)
 
-    config, _ = read_gguf(path) if is_gguf(path) else read_checkpoint(path)
-    measure = _vectors if config.kind == "encoder" else _perplexities
+    measure = _vectors if read_config(path).kind == "encoder" else _perplexities
     return measure(options, path, say)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from tfguide.config import ModelConfig
 
-PASS = 128  # new positions of a text that the kernels write before they attend
-BLOCK = 512  # positions that the kernels attend to at a time
+# Of the C++ kernels, which compare them when they are loaded.
+PASS_ROWS = 128  # new positions of a text that they write before they attend
+BLOCK = 512  # positions that they attend to at a time
 
 
 def ring_slots(config: ModelConfig, max_length: int | None) -> int | None:
@@ -25,7 +26,7 @@ def ring_slots(config: ModelConfig, max_length: int | None) -> int | None:
     """
     if not config.n_sliding_layers or max_length is None:
         return None
-    slots = -(-(config.sliding_window + PASS - 1) // BLOCK) * BLOCK
+    slots = -(-(config.sliding_window + PASS_ROWS - 1) // BLOCK) * BLOCK
     return slots if slots < max_length else None
 
 

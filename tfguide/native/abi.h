@@ -9,6 +9,7 @@
 
 constexpr int64_t MAX_ROWS = 64;    // rows of a decoding step; more rows are a prompt
 constexpr int64_t PASS_ROWS = 128;  // rows of a prompt that pass through the kernels together
+constexpr int64_t BLOCK = 512;       // positions of a text that a query looks at together
 constexpr int64_t EXACT_ROWS = 4;    // more rows are rounded to bfloat16 where the processor multiplies bfloat16 by it
 constexpr int64_t MANY_TOKENS = 8;    // new tokens of a text from which on the blocks of its cache are arranged for them
 constexpr int ACTIVATION_BLOCK = 32;  // inputs that share a scale of 8-bit activations

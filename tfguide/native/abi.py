@@ -14,14 +14,14 @@ from typing import Any
 from tfguide.compress.packing import LANES
 from tfguide.compress.quantization import ACTIVATION_BLOCK
 from tfguide.config import ACTIVATIONS, PLACEMENTS, ModelConfig
+from tfguide.generation.rings import BLOCK, PASS_ROWS
 
 MAX_ROWS = 64  # rows of a decoding step: the frameworks multiply more rows faster
-PASS_ROWS = 128  # rows of a prompt that pass through the kernels together
 EXACT_ROWS = 4  # more rows are rounded to bfloat16 before they meet bfloat16 weights, where the processor multiplies it
 MANY_TOKENS = 8  # new tokens of a text from which on the blocks of its cache are arranged for them
 LIMITS = {
     "LANES": LANES, "ACTIVATION_BLOCK": ACTIVATION_BLOCK, "MAX_ROWS": MAX_ROWS, "PASS_ROWS": PASS_ROWS,
-    "EXACT_ROWS": EXACT_ROWS, "MANY_TOKENS": MANY_TOKENS,
+    "BLOCK": BLOCK, "EXACT_ROWS": EXACT_ROWS, "MANY_TOKENS": MANY_TOKENS,
 }  # fmt: skip
 
 TYPES = ("float32", "bfloat16", "float16")

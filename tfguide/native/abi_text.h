@@ -30,7 +30,7 @@ inline std::string structure_text(const char* name, size_t size, std::initialize
 
 inline std::string abi_text() {
   std::string text = limit_text("LANES", LANES) + limit_text("ACTIVATION_BLOCK", ACTIVATION_BLOCK) +
-                     limit_text("MAX_ROWS", MAX_ROWS) + limit_text("PASS_ROWS", PASS_ROWS) +
+                     limit_text("MAX_ROWS", MAX_ROWS) + limit_text("PASS_ROWS", PASS_ROWS) + limit_text("BLOCK", BLOCK) +
                      limit_text("EXACT_ROWS", EXACT_ROWS) + limit_text("MANY_TOKENS", MANY_TOKENS);
   text += codes_text("Type", {{"float32", FLOAT32}, {"bfloat16", BFLOAT16}, {"float16", FLOAT16}});
   text += codes_text("CacheType", {{"float32", FLOAT32}, {"bfloat16", BFLOAT16}, {"float16", FLOAT16}, {"int8", INT8_SCALED}});

@@ -31,7 +31,6 @@ struct Pairs {
 };
 #endif
 
-constexpr int64_t BLOCK = 512;  // positions of a text that a query looks at together
 constexpr int64_t LD_BLOCK = BLOCK + LANES;  // no power of two: the words of a key fall into different sets of the cache
 
 // y (R, C registers) = x (R, in) w (in, C registers), in words.

@@ -1,0 +1,107 @@
+"""Steppers: the script shows the frames that Python wrote, and what these say is what the package does."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("IPython")
+pytest.importorskip("matplotlib")
+
+from tests.book.chromium import serving
+from tests.support import numpy, random_weights, small_config
+from tfguide.figures import caching
+from tfguide.figures.steppers import Cell, Frame, Row, cells, frame_html, stepper
+
+STATIC = Path(__file__).parents[2] / "book" / "_static"
+FRAMES = [
+    Frame("First <b> & </script>.", (Row("x < y", cells("a", "b", state="new")), Row("y", cells(1, 2)))),
+    Frame("Second, which is longer, so that it takes more lines than the first one does. " * 4, (Row("x", ()),)),
+    Frame("Third.", (Row("x", (Cell("ĀĠ 中", "read"),)),)),
+]
+LEGEND = {"new": "made now", "read": "read"}
+
+
+def test_a_stepper_says_what_it_cannot_show():
+    with pytest.raises(ValueError, match="two frames or more, got 1"):
+        stepper("one", FRAMES[:1], legend={"new": "made now"})
+    with pytest.raises(ValueError, match=r"expected states among new, .*, got odd"):
+        stepper("odd", [FRAMES[0], Frame("", (Row("x", cells(1, state="odd")),))], legend=LEGEND)
+    with pytest.raises(ValueError, match=r"must explain \['new', 'read'\], it explains \['new'\]"):
+        stepper("short", FRAMES, legend={"new": "made now"})
+
+
+def test_the_page_carries_every_frame_and_shows_the_first():
+    shown = stepper("three", FRAMES, legend=LEGEND).data
+    assert shown.count("</script>") == 1  # the one that ends the data
+    data = json.loads(re.search(r'json">(.*)</script>', shown).group(1))
+    assert [frame["says"] for frame in data] == [frame.says for frame in FRAMES]
+    assert data[2]["rows"][0]["cells"] == [{"text": "ĀĠ 中", "state": "read"}]
+    assert frame_html(FRAMES[0]) in shown and "First &lt;b&gt;" in shown
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_script_shows_what_python_wrote(browser, tmp_path, width):
+    style, script = (STATIC / "steppers.css").read_text(), (STATIC / "steppers.js").read_text()
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><html data-theme='light'><meta charset='utf-8'><style>{style}</style>"
+        f"<script>{script}</script><body>{stepper('three', FRAMES, legend=LEGEND).data}</body></html>",
+        encoding="utf-8",
+    )
+    with serving(tmp_path) as address:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{address}/page.html")
+        frame, where = page.locator(".stepper-frame"), page.locator(".stepper-where")
+        back, on = page.get_by_role("button", name="one step back"), page.get_by_role("button", name="one step on")
+        # What the browser makes of Python's HTML, to compare with what the script makes.
+        parsed = page.evaluate(
+            "all => all.map(one => Object.assign(document.createElement('div'), { innerHTML: one }).innerHTML)",
+            [frame_html(one) for one in FRAMES],
+        )
+        heights = []
+        for k, want in enumerate(parsed):
+            assert frame.inner_html() == want and where.inner_text() == f"{k + 1} of 3"
+            assert back.is_disabled() == (k == 0) and on.is_disabled() == (k == 2)
+            heights.append(frame.bounding_box()["height"])
+            if k < 2:
+                on.press("Enter")
+        assert len(set(heights)) == 1  # what stands below does not jump
+        back.click()
+        assert frame.inner_html() == parsed[1]
+        page.get_by_role("slider").press("Home")
+        assert frame.inner_html() == parsed[0]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") and not errors
+        page.close()
+
+
+PIECES = ["The", " cat", " sat", " on", " the", " mat"]
+
+
+def test_the_growing_cache_counts_what_a_model_computes(tg):
+    """A model writes three tokens after three: what each call takes and finds in the cache is what the frames say."""
+    config = small_config(positions="rotary", n_kv_heads=2)
+    model = tg.from_weights(config, random_weights(config))
+    cache, calls, tokens = model.new_cache(1, 7), [], np.array([[3, 5, 7]])
+    for _ in range(3):
+        calls.append((int(cache.lengths[0]), tokens.shape[1]))
+        tokens = numpy(model(tokens, cache=cache))[:, -1:].argmax(axis=-1)
+    frames = caching.growing_cache(PIECES, 3)
+    seen = []
+    for frame in frames:
+        keys, values = (next(row for row in frame.rows if row.name.startswith(name)) for name in ("keys", "values"))
+        states = [cell.state for cell in keys.cells]
+        assert keys.cells == values.cells and states == sorted(states, reverse=True)  # "read" before "new"
+        seen.append((states.count("read"), states.count("new")))
+    assert seen == calls == [(0, 3), (3, 1), (4, 1)]
+    assert [cell.text for row in frames[-1].rows[:1] for cell in row.cells] == PIECES
+    with_cache, without = caching.positions_computed(3, 3)
+    assert with_cache == sum(new for _, new in calls) and without == sum(old + new for old, new in calls)
+    assert [cell.text for cell in frames[-1].rows[-1].cells] == [f"{with_cache} so far", f"{without} without a cache"]
+    for n_prompt in (0, 6):
+        with pytest.raises(ValueError, match=f"a prompt of 1 to 5 of the 6 tokens, got {n_prompt}"):
+            caching.growing_cache(PIECES, n_prompt)

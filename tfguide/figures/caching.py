@@ -37,13 +37,8 @@ def growing_cache(pieces: Sequence[str], n_prompt: int) -> list[Frame]:
         kept = cells(*range(start), state="read") + cells(*range(start, end), state="new")
         texts = (*cells(*pieces[:start]), *cells(*pieces[start:end], state="new"), Cell(pieces[end], "chosen"))
         counts = cells(f"{computed} so far", f"{again} without a cache")
-        rows = (
-            ("text", texts),
-            ("keys, by position", kept),
-            ("values, by position", kept),
-            ("positions computed", counts),
-        )
-        frames.append(Frame(says, tuple(Row(*row) for row in rows)))
+        rows = {"text": texts, "keys": kept, "values": kept, "positions computed": counts}
+        frames.append(Frame(says, tuple(Row(name, some) for name, some in rows.items())))
     return frames
 
 

@@ -31,6 +31,8 @@
       shown.replaceChildren(...now);
       shown.style.minHeight = `${Math.max(...heights)}px`;
     };
+    // What belongs to one frame of a drawing is a group whose identifier ends in "step-" and the frame's number.
+    const drawn = [...box.querySelectorAll(".stepper-drawing [id*='step-']")].map((group) => [group, +group.id.match(/\d+$/)]);
     const show = (k) => {
       slider.value = k;
       back.disabled = k === 0;
@@ -38,6 +40,7 @@
       where.textContent = `${k + 1} of ${frames.length}`;
       slider.setAttribute("aria-valuetext", where.textContent);
       shown.replaceChildren(...lines(frames[k]));
+      for (const [group, at] of drawn) group.setAttribute("visibility", at === k ? "visible" : "hidden");
     };
     back.addEventListener("click", () => show(+slider.value - 1));
     on.addEventListener("click", () => show(+slider.value + 1));

@@ -12,7 +12,8 @@ pytest.importorskip("matplotlib")
 
 from tests.book.chromium import serving
 from tests.support import numpy, random_weights, small_config
-from tfguide.figures import caching
+from tfguide import ModelConfig, cost
+from tfguide.figures import caching, ceiling, style
 from tfguide.figures.steppers import Cell, Frame, Row, cells, frame_html, stepper
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
@@ -46,9 +47,11 @@ def test_the_page_carries_every_frame_and_shows_the_first():
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_script_shows_what_python_wrote(browser, tmp_path, width):
     style, script = (STATIC / "steppers.css").read_text(), (STATIC / "steppers.js").read_text()
+    drawing = '<svg><g id="f3-step-0"></g><g id="f3-step-2"></g><g id="axis-1"></g></svg>'
+    box = stepper("three", FRAMES, legend=LEGEND, drawing=drawing).data
     (tmp_path / "page.html").write_text(
         f"<!doctype html><html data-theme='light'><meta charset='utf-8'><style>{style}</style>"
-        f"<script>{script}</script><body>{stepper('three', FRAMES, legend=LEGEND).data}</body></html>",
+        f"<script>{script}</script><body>{box}</body></html>",
         encoding="utf-8",
     )
     with serving(tmp_path) as address:
@@ -68,6 +71,8 @@ def test_the_script_shows_what_python_wrote(browser, tmp_path, width):
             assert frame.inner_html() == want and where.inner_text() == f"{k + 1} of 3"
             assert back.is_disabled() == (k == 0) and on.is_disabled() == (k == 2)
             heights.append(frame.bounding_box()["height"])
+            seen = page.evaluate("[...document.querySelectorAll('svg g')].map(g => g.getAttribute('visibility'))")
+            assert seen == ["visible" if k == 0 else "hidden", "visible" if k == 2 else "hidden", None]
             if k < 2:
                 on.press("Enter")
         assert len(set(heights)) == 1  # what stands below does not jump
@@ -105,3 +110,20 @@ def test_the_growing_cache_counts_what_a_model_computes(tg):
     for n_prompt in (0, 6):
         with pytest.raises(ValueError, match=f"a prompt of 1 to 5 of the 6 tokens, got {n_prompt}"):
             caching.growing_cache(PIECES, n_prompt)
+
+
+def test_the_slider_of_the_batch_shows_the_bound_and_its_ceiling():
+    config, chip = ModelConfig.from_preset("llama-3-8b"), cost.CHIPS["h100"]
+    batches, contexts = (1, 64, 4096), (128, 2048)
+    frames = ceiling.batch_frames(config, chip, contexts, batches)
+    limits = [[row.cells[0].state for row in frame.rows] for frame in frames]
+    assert limits == [["read"] * 2, ["read"] * 2, ["new", "read"]]  # 2048 tokens reach arithmetic at no batch
+    at_most = cost.step(config, chip, chips=1, batch=64, context=2048).roofline_s
+    assert [cell.text for cell in frames[1].rows[1].cells][1:] == [
+        f"{1e3 * at_most:.1f} ms", f"{64 / at_most:,.0f} tokens/s", "fits"
+    ]  # fmt: skip
+    assert [row.cells[3].text for row in frames[2].rows] == ["does not fit"] * 2
+    drawing = style.to_svg(ceiling.batch_roofline(config, chip, contexts, batches), alt="points")
+    shown = stepper("batch", frames, legend=ceiling.LEGEND, drawing=drawing).data
+    groups = re.findall(r'<g id="[^"]*step-(\d)"( visibility="hidden")?', shown)
+    assert sorted(groups) == sorted([(str(k), ' visibility="hidden"' if k else "") for k in range(3)] * 2)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -52,10 +53,11 @@ def cells(*texts: object, state: str = "") -> tuple[Cell, ...]:
     return tuple(Cell(str(text), state) for text in texts)
 
 
-def stepper(title: str, frames: Sequence[Frame], *, legend: Mapping[str, str]) -> HTML:
+def stepper(title: str, frames: Sequence[Frame], *, legend: Mapping[str, str], drawing: str = "") -> HTML:
     """The frames as a box with buttons, in a page or in a notebook.
 
-    title: what the box is called, for those who hear the page; legend: what each state that occurs means.
+    title: what the box is called, for those who hear the page; legend: what each state that occurs means; drawing: an
+    SVG of `style.to_svg` over the frames, where an artist with the gid "step-k" is seen in frame k alone.
     Raises ValueError where there are fewer than two frames, where a state is none of `STATES`, and where the legend
     does not explain the states that occur, no more and no less.
     """
@@ -73,6 +75,7 @@ def stepper(title: str, frames: Sequence[Frame], *, legend: Mapping[str, str]) -
     keys = "".join(f'<span class="stepper-cell {state}">{_text(words)}</span>' for state, words in legend.items())
     return HTML(
         f'<div class="stepper" role="group" aria-label="{html.escape(title, quote=True)}">'
+        f'{f"""<div class="stepper-drawing">{_first(drawing)}</div>""" if drawing else ""}'
         f'<div class="stepper-frame" aria-live="polite">{frame_html(frames[0])}</div>'
         f'<div class="stepper-legend">{keys}</div>'
         f'<script type="application/json">{data}</script></div>'
@@ -87,6 +90,11 @@ def frame_html(frame: Frame) -> str:
         for row in frame.rows
     )
     return f'<p class="stepper-says">{_text(frame.says)}</p>{lines}'
+
+
+def _first(drawing):
+    """The drawing with what belongs to later frames hidden; `style` has put a prefix before each identifier."""
+    return re.sub(r'(<g id="[^"]*\bstep-)([1-9]\d*")', r'\1\2 visibility="hidden"', drawing)
 
 
 def _cell(cell):

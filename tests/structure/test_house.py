@@ -21,6 +21,7 @@ FLOORS = [
     {"native", "checkpoints", "text"},
     {"reference", "tasks", "loading", "sharding", "versions"},
     {"cost"},
+    {"exercises"},
     {"torch", "tensorflow"},
     {"bench", "figures"},
     {"cli"},

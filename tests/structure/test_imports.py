@@ -33,6 +33,7 @@ FREE = [
     "tasks",
     "text",
     "cost",
+    "exercises",
     "loading",
     "sharding",
     "temporary",

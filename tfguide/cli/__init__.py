@@ -1,4 +1,4 @@
-"""The command `tfguide`: converse with a model, generate text, time this package, and plan what serving costs."""
+"""The command `tfguide`: converse, generate text, plan what serving costs, time this package, do exercises."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 
-COMMANDS = ("chat", "generate", "plan", "bench", "calibrate")  # the modules, in the order of `tfguide --help`
+# The modules, in the order of `tfguide --help`.
+COMMANDS = ("chat", "generate", "plan", "bench", "calibrate", "exercise")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns 0 for success, 2 for a mistake in the arguments, 130 for an interrupt."""
+    """Run the command line; returns 0 for success, 2 for a mistake in the arguments, 130 for an interrupt.
+
+    `tfguide exercise check` returns 1 where the exercise is not solved yet.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     # A command that has a module of its name needs no other one, and starts sooner.
     named = [name for name in COMMANDS if name in arguments[:1]]

@@ -1,4 +1,4 @@
-"""The command `tfguide`: converse with a model, generate text, time this package, and plan what serving costs."""
+"""The command `tfguide`: converse with a model, generate text, plan what serving costs, train, time this package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 
-COMMANDS = ("chat", "generate", "plan", "bench", "calibrate")  # the modules, in the order of `tfguide --help`
+COMMANDS = ("chat", "generate", "plan", "train", "bench", "calibrate")  # the modules, in the order of `tfguide --help`
 
 
 def main(arguments: list[str] | None = None) -> int:

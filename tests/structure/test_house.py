@@ -19,7 +19,7 @@ FLOORS = [
     {"generation"},
     {"compress"},
     {"native", "checkpoints", "text"},
-    {"reference", "tasks", "loading", "sharding", "versions"},
+    {"reference", "tasks", "loading", "sharding", "versions", "training"},
     {"cost"},
     {"exercises"},
     {"torch", "tensorflow"},
@@ -137,6 +137,7 @@ def test_nothing_is_guessed(path):
 #: Objects whose attributes are set by the function that has just made them, or that ctypes wants declared so.
 MADE_HERE = {
     "tree": "tree.py", "inside": "fields.py", "function": "abi.py", "params": "llama.py", "tokenizer": "vocabulary.py",
+    "bpe": "documentation.py",
 }  # fmt: skip
 
 

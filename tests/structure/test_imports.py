@@ -24,6 +24,7 @@ SHARED = {
     "compress",
     "native",
     "scalings",
+    "training",
     "triton",
 }
 FREE = [

@@ -1,5 +1,6 @@
 """The surroundings of every test: TensorFlow quiet, Keras on TensorFlow, and no network."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -54,3 +55,16 @@ def framework(request):
 def tg(framework):
     """The package's implementation in each framework in turn."""
     return load(framework)
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    """A list of rows for the tests of a module, which names a file of the book as its TABLE.
+
+    A run over all of the module writes them there where TFGUIDE_WRITE_CONFORMANCE is set.
+    """
+    rows = []
+    yield rows
+    if os.environ.get("TFGUIDE_WRITE_CONFORMANCE") and rows:
+        rows.sort(key=lambda row: [str(value) for value in row.values()])
+        request.module.TABLE.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

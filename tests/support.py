@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import tfguide
 
 FRAMEWORKS = ("torch", "tensorflow")
+TABLES = Path(__file__).parents[1] / "book" / "appendices" / "conformance"  # what tests measured, see `table`
 
 
 def load(name):

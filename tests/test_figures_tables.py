@@ -74,7 +74,7 @@ def test_a_group_has_its_name_once_over_its_rows():
 
 
 def test_the_differences_of_the_table_are_those_of_the_file():
-    rows = json.loads((APPENDICES / "conformance.json").read_text())
+    rows = json.loads((APPENDICES / "conformance" / "models.json").read_text())
     above, head, *body = texts(conformance.differences_table(rows, "positions", "kind"))
     assert above == ["positions", "PyTorch", "TensorFlow"]
     assert {row[0] for row in body} == {str(row["positions"]) for row in rows}
@@ -90,6 +90,17 @@ def test_the_differences_of_the_table_are_those_of_the_file():
             assert value == f"{1e6 * max(mine):.1f}"
     heads, *_ = texts(conformance.differences_table(rows, "kv_heads"))
     assert heads == ["kv heads", "PyTorch", "TensorFlow"]
+
+
+def test_each_part_of_a_model_has_its_line():
+    rows = json.loads((APPENDICES / "conformance" / "models.json").read_text())
+    body = [row for row in texts(conformance.parts_table(rows))[1:] if len(row) > 1]
+    assert sorted(row[0] for row in body) == sorted({part for row in rows for part in row["parts"]})
+    for part, torch, tensorflow, models in body:
+        some = [row for row in rows if part in row["parts"]]
+        assert int(models) == len({tuple(map(str, row.values()))[:5] for row in some}) > 0
+        for name, shown in (("torch", torch), ("tensorflow", tensorflow)):
+            assert shown == f"{1e6 * conformance.worst(some, framework=name):.1f}"
 
 
 @pytest.mark.parametrize("machine", ["epyc", "xeon", "zen5", "zen5_avx2"])

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import tfguide.reference as ref
-from tests.conformance.conftest import TABLE
-from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, small_config
+from tests.support import FRAMEWORKS, TABLES, batch, load, numpy, random_weights, small_config
 from tfguide import (
     DynamicScaling,
     Experts,
@@ -25,6 +24,7 @@ from tfguide import (
 )
 from tfguide.config import ACTIVATIONS, KINDS, NORMS, POSITIONS
 
+TABLE = TABLES / "models.json"
 LIMIT = 1e-5
 KV_HEADS = (1, 3, 6)
 PLACEMENTS = {
@@ -48,6 +48,30 @@ SCALINGS = (  # texts of `batch` have 2 to 7 tokens: some are longer than those 
     LinearScaling(factor=3.0),
 )
 CASES = list(itertools.product(KINDS, NORMS, POSITIONS))
+PARTS = {  # what a row is said to have, see `conformance.parts_table`
+    "windows in every layer": lambda config: config.sliding_window and config.sliding_layers is None,
+    "windows by layer": lambda config: config.sliding_layers,
+    "normalised queries and keys": lambda config: config.qk_norm,
+    "sinks in the softmax": lambda config: config.attention_sinks,
+    "capped scores": lambda config: config.attention_softcap,
+    "another scale of the scores": lambda config: config.attention_scale == 0.4,
+    "latent attention": lambda config: config.latent,
+    "softmax router, a shared expert, a dense layer": lambda config: config.experts == EXPERTS[0],
+    "sigmoid router, groups, a correction": lambda config: config.experts == EXPERTS[1],
+    "rotated in part": lambda config: config.latent is None and config.d_rotary != config.d_head,
+    "another base for layers with a window": lambda config: config.local_rope_theta,
+    **{f"{kind} scaling": lambda config, kind=kind: config.rope_scaling and config.rope_scaling.kind == kind
+       for kind in ("linear", "dynamic", "llama3", "yarn", "longrope")},
+    "before each sublayer": lambda config: config.norm_placement == "pre",
+    "after the sum": lambda config: config.norm_placement == "post",
+    "before both sublayers, side by side": lambda config: config.norm_placement == "parallel",
+    "on both sides of a sublayer": lambda config: config.norm_placement == "both",
+    "after the embedding": lambda config: config.embedding_norm,
+    "of the embedding": lambda config: config.embedding_scale != 1,
+    "of what a sublayer adds": lambda config: config.residual_scale != 1,
+    "of the states before the head": lambda config: config.logit_scale != 1,
+    "capped logits": lambda config: config.logit_softcap,
+}  # fmt: skip
 
 
 def configurations(kind, norm, positions):
@@ -137,7 +161,8 @@ def test_frameworks_equal_the_reference(kind, norm, positions, table):
                 difference = max(difference, float(np.abs(output - expected).max()))
             table.append(
                 dict(kind=kind, norm=norm, positions=positions, activation=config.activation,
-                     kv_heads=config.n_kv_heads, framework=name, largest_difference=difference)
+                     kv_heads=config.n_kv_heads, framework=name, largest_difference=difference,
+                     parts=[part for part, has in PARTS.items() if has(config)])
             )  # fmt: skip
             assert difference <= LIMIT, (config, name)
 
@@ -149,3 +174,10 @@ def test_the_table_in_the_book_is_of_these_cases():
     assert {tuple(row[key] for key in keys) for row in rows} == expected
     assert len(rows) == len(expected)
     assert max(row["largest_difference"] for row in rows) <= LIMIT
+    parts = {
+        (*case, config.activation, config.n_kv_heads): [part for part, has in PARTS.items() if has(config)]
+        for case in CASES for config in configurations(*case)
+    }  # fmt: skip
+    assert all(row["parts"] == parts[tuple(row[key] for key in keys[:-1])] for row in rows)
+    for part in PARTS:
+        assert sum(part in some for some in parts.values()) >= 4, part

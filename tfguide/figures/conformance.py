@@ -14,12 +14,30 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfguide.figures.style import BLUE, GOLD, ink, size, style
-from tfguide.figures.tables import Cell, table
+from tfguide.figures.tables import Cell, grouped_table, table
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow"}
+PARTS = {  # as the rows name them, in the order of the table
+    "Attention": (
+        "windows in every layer", "windows by layer", "normalised queries and keys", "sinks in the softmax",
+        "capped scores", "another scale of the scores", "latent attention",
+    ),
+    "Experts": ("softmax router, a shared expert, a dense layer", "sigmoid router, groups, a correction"),
+    "Rotary positions": (
+        "rotated in part", "another base for layers with a window", "linear scaling", "dynamic scaling",
+        "llama3 scaling", "yarn scaling", "longrope scaling",
+    ),
+    "Norms": (
+        "before each sublayer", "after the sum", "before both sublayers, side by side", "on both sides of a sublayer",
+        "after the embedding",
+    ),
+    "Scales and caps": (
+        "of the embedding", "of what a sublayer adds", "of the states before the head", "capped logits",
+    ),
+}  # fmt: skip
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -43,6 +61,17 @@ def differences_table(rows: Rows, down: str, across: str | None = None) -> HTML:
     if across is None:
         return table(frameworks, lines)
     return table(["", *(column[across] for column in columns)], lines, above=frameworks)
+
+
+def parts_table(rows: Rows) -> HTML:
+    """The largest differences of the models that have a part, in units of 1e-6, and how many models those are."""
+    lines = []
+    for group, parts in PARTS.items():
+        for part in parts:
+            some = [row for row in rows if part in row["parts"]]
+            numbers = (f"{worst(some, framework=name) * 1e6:.1f}" for name in FRAMEWORKS)
+            lines.append((group, (part, *numbers, len(some) // len(FRAMEWORKS))))
+    return grouped_table(("part", *FRAMEWORKS.values(), "models"), lines)
 
 
 def _values(rows, key):

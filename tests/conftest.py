@@ -66,5 +66,4 @@ def table(request):
     rows = []
     yield rows
     if os.environ.get("TFGUIDE_WRITE_CONFORMANCE") and rows:
-        rows.sort(key=lambda row: [str(value) for value in row.values()])
         request.module.TABLE.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

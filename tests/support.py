@@ -1,6 +1,7 @@
 """What several tests need: both frameworks by name, weights that hide no bug, and small batches."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -71,3 +72,15 @@ def batch(config, seed=0, size=3, length=7, target=5):
 def refuses(error, message):
     """A block that must raise this error, whose message contains these words."""
     return pytest.raises(error, match=re.escape(message))
+
+
+def check_table(file, expected, limit):
+    """Raises AssertionError unless the rows of a committed table are those that the tests measure, within the limit.
+
+    expected: what names each row, dictionaries in any order; a row has its "difference" beside it, and may have more.
+    """
+    rows = json.loads(file.read_text())
+    committed = [{key: row.get(key) for key in expected[0]} for row in rows]
+    same = sorted(committed, key=str) == sorted(expected, key=str)
+    assert same, f"{file.name} has other rows than the tests: run them with TFGUIDE_WRITE_CONFORMANCE=1"
+    assert all(0 <= row["difference"] <= limit for row in rows)

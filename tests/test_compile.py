@@ -1,6 +1,7 @@
 """Compiled generation gives the tokens of `generate`, and is compiled once."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -9,8 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from tests.support import FRAMEWORKS, load, random_weights, small_config
+from tests.support import FRAMEWORKS, TABLES, load, random_weights, small_config
 
+TABLE = TABLES / "compiled.json"
+ROW = dict(group="Other programs", name="compiled generation", invariant="= layer by layer", proof="test_compile.py",
+           unit="tokens", limit=0.0)  # fmt: skip
 PROMPTS = [[5, 3, 2, 11, 7], [13], [17, 19, 23]]
 VARIANTS = [
     dict(positions="rotary", n_kv_heads=2, norm="rms", activation="swiglu", tied_head=False),
@@ -33,8 +37,11 @@ def graphs():
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
-@pytest.mark.parametrize(("name", "changes"), [*(("tensorflow", v) for v in VARIANTS), ("torch", VARIANTS[0])], ids=str)
-def test_it_generates_the_same(name, changes):
+CASES = [*(("tensorflow", v) for v in VARIANTS), ("torch", VARIANTS[0])]
+
+
+@pytest.mark.parametrize(("name", "changes"), CASES, ids=str)
+def test_it_generates_the_same(name, changes, table):
     module = load(name)
     if name == "torch":  # it compiles one function 8 times in a process: other tests may have
         import torch
@@ -44,7 +51,9 @@ def test_it_generates_the_same(name, changes):
     compiled = module.CompiledDecoder(model, 16, 3)
     before = graphs() if name == "torch" else 0
     full = module.generate(model, PROMPTS, 9, [])
-    assert compiled.generate(PROMPTS, 9, []) == full
+    got = compiled.generate(PROMPTS, 9, [])
+    table.append(ROW | dict(implementation=name, measured=float((np.array(got) != np.array(full)).sum())))
+    assert got == full
     stop = full[0][3]
     assert compiled.generate(PROMPTS, 9, [stop]) == module.generate(model, PROMPTS, 9, [stop])
     others = [[1, 2], [3] * 7, [4]]
@@ -54,6 +63,11 @@ def test_it_generates_the_same(name, changes):
         assert compiled._loop.experimental_get_tracing_count() == 1
     else:
         assert graphs() - before == 1
+
+
+def test_its_rows_in_the_table_of_the_book():
+    expected = [ROW | dict(implementation=name, measured=0.0) for name, _ in CASES]
+    assert json.loads(TABLE.read_text()) == expected
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

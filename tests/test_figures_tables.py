@@ -103,6 +103,47 @@ def test_each_part_of_a_model_has_its_line():
             assert shown == f"{1e6 * conformance.worst(some, framework=name):.1f}"
 
 
+def test_each_optimisation_has_what_was_measured():
+    folder = APPENDICES / "conformance"
+    rows = [row for file in ("optimisations", "compiled") for row in json.loads((folder / f"{file}.json").read_text())]
+    body = [row for row in texts(conformance.optimisations_table(rows))[1:] if len(row) > 1]
+    assert len(body) == len({(row["group"], row["name"]) for row in rows}) > 25
+    shown = {cells[0].partition("<br>")[0]: cells for cells in body}
+    assert shown["speculative, greedy"][1:5] == ["", "equal", "equal", "equal tokens"]
+    for row in rows:
+        place = ("reference", "torch", "tensorflow").index(row["implementation"]) + 1
+        cell = shown[row["name"]][place]
+        if row["unit"] == "":
+            assert cell == (f"{row['measured']:.1e}" if row["measured"] else "0")
+        elif row["unit"] == "bound":
+            assert cell == f"{100 * row['measured']:.0f}% of it" and shown[row["name"]][4] == "its bound"
+    changed = [row | dict(measured=3.0) if row["unit"] == "tokens" else row for row in rows]
+    assert conformance.optimisations_table(changed).data.count("3 differ") == 2 * len(
+        {row["name"] for row in rows if row["unit"] == "tokens"}
+    )
+
+
+def test_each_family_has_its_largest_differences():
+    folder = APPENDICES / "conformance"
+    folders, files, written = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("folders", "gguf", "gguf_written")
+    )
+    body = texts(conformance.families_table(folders, files, written))[2:]
+    assert [row[0] for row in body] == [f"<code>{name}</code>" for name in dict.fromkeys(r["family"] for r in folders)]
+    for family, torch, tensorflow, name, *others in body:
+        for rows, cells in ((folders, (torch, tensorflow)), (files, others)):
+            for framework, cell in zip(("torch", "tensorflow"), cells, strict=True):
+                own = [
+                    row["difference"]
+                    for row in rows
+                    if f"<code>{row['family']}</code>" == family and row["framework"] == framework
+                ]
+                assert cell == (f"{1e6 * max(own):.2g}" if own else "")
+        assert bool(name) == bool(others[0]) and ("read, written" in name) == bool(name)
+    lines = texts(conformance.families_table(folders, files, []))
+    assert not any("written" in cell for line in lines for cell in line)
+
+
 @pytest.mark.parametrize("machine", ["epyc", "xeon", "zen5", "zen5_avx2"])
 def test_the_table_and_the_bars_of_the_benchmark_show_the_same_rows(machine):
     results = predict.read_results(APPENDICES / "benchmarks" / machine)

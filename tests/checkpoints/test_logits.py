@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from tests.support import numpy, tensor
+from tests.support import FRAMEWORKS, TABLES, check_table, numpy, tensor
+from tfguide.checkpoints.reading import FAMILIES
 
 hf = pytest.importorskip("tests.checkpoints.hf")
 transformers = hf.transformers
 
+TABLE = TABLES / "folders.json"
 TOLERANCE = 1e-4
 
 
@@ -20,16 +22,29 @@ def ours(tg, framework, model):
 
 
 @pytest.mark.filterwarnings("ignore:.*pretraining head")
-def test_loaded_and_saved_again(case, framework, tg, tmp_path):
-    _, theirs, folder = case
+def test_loaded_and_saved_again(case, framework, tg, tmp_path, table):
+    name, theirs, folder = case
     model = tg.load_checkpoint(folder)
     received, tokens, masks, real = ours(tg, framework, model)
     expected = hf.outputs(theirs, tokens, masks)
-    assert np.abs(received - expected)[real].max() < TOLERANCE
+    difference = np.abs(received - expected)[real].max()
+    table.append(about(name, framework) | dict(difference=float(difference)))
+    assert difference < TOLERANCE
 
     tg.save_checkpoint(model, tmp_path / "again", family=theirs.config.model_type)
     again = auto_class(model.config.kind).from_pretrained(tmp_path / "again")
     assert np.abs(hf.outputs(again, tokens, masks) - expected)[real].max() < TOLERANCE
+
+
+def about(case, framework):
+    """A row of the book's table: what was read, of which family, and by which framework."""
+    return dict(family=hf.config(case).model_type, case=case, framework=framework)
+
+
+def test_the_table_in_the_book_is_of_these_cases():
+    """Each case, read in both frameworks and written so that transformers reads it, as above."""
+    check_table(TABLE, [about(case, name) for case in hf.CASES for name in FRAMEWORKS], TOLERANCE)
+    assert {about(case, "")["family"] for case in hf.CASES} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "gemma3_text", "deepseek_v3", "t5"])

@@ -74,6 +74,68 @@ def parts_table(rows: Rows) -> HTML:
     return grouped_table(("part", *FRAMEWORKS.values(), "models"), lines)
 
 
+def optimisations_table(rows: Rows) -> HTML:
+    """A line for each optimisation: its invariant, what each implementation measured, and the test file that proves it.
+
+    rows: of `tests/conformance/test_optimisations.py`, with `group`, `name`, `invariant`, `proof`, `implementation`,
+    `limit`, `measured` and `unit`: "" for a difference, "bound" for a share of a bound, or what must be the same.
+    Of rows with the same name and implementation the worst is shown.
+    """
+    groups: dict[str, dict[str, list]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], {}).setdefault(row["name"], []).append(row)
+    lines = []
+    for group, names in groups.items():
+        for name, some in names.items():
+            found = [[row for row in some if row["implementation"] == one] for one in ("reference", *FRAMEWORKS)]
+            cells = (_measured(max(own, key=lambda row: row["measured"])) if own else "" for own in found)
+            first = some[-1]
+            lines.append(
+                (
+                    group,
+                    (Cell(name, below=first["invariant"]), *cells, _limit(some), Cell(first["proof"], is_code=True)),
+                )
+            )
+    return grouped_table(("optimisation", "NumPy", *FRAMEWORKS.values(), "limit", "proof"), lines)
+
+
+def _measured(row):
+    if row["unit"] == "bound":
+        return f"{row['measured']:.0%} of it"
+    if row["unit"]:
+        return "equal" if row["measured"] == 0 else f"{row['measured']:.0f} differ"
+    return f"{row['measured']:.1e}" if row["measured"] else "0"
+
+
+def _limit(rows):
+    """The limit in float32; for what is measured by the reference only, that in float64."""
+    row = max(rows, key=lambda row: row["limit"])
+    return {"": f"{row['limit']:.0e}", "bound": "its bound"}.get(row["unit"], f"equal {row['unit']}")
+
+
+def families_table(folders: Rows, files: Rows, written: Rows) -> HTML:
+    """A line for each family: the largest differences to transformers of folders and of GGUF files, in units of 1e-6.
+
+    folders: rows with `family`, `framework` and `difference` of logits; files: with the name of the `architecture` too,
+    the difference relative to the largest logit; written: of the architectures that are written and come back the same.
+    """
+    back = {row["architecture"] for row in written if row["difference"] == 0}
+    lines = []
+    for family in _values(folders, "family"):
+        own = [row for row in files if row["family"] == family]
+        name = own[0]["architecture"] if own else ""
+        cells = [
+            f"{1e6 * max(row['difference'] for row in some if row['framework'] == framework):.2g}" if some else ""
+            for some in ([row for row in folders if row["family"] == family], own)
+            for framework in FRAMEWORKS
+        ]
+        ways = ("read, written" if name in back else "read") if own else ""
+        lines.append((Cell(family, is_code=True), *cells[:2], Cell(name, below=ways, is_code=bool(name)), *cells[2:]))
+    heads = [Cell(words, columns=2) for words in ("folder", "GGUF")]
+    above = ("", heads[0], "", heads[1])
+    return table(("family", *FRAMEWORKS.values(), "GGUF's name", *FRAMEWORKS.values()), lines, above=above)
+
+
 def _values(rows, key):
     return list(dict.fromkeys(row[key] for row in rows))
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.support import numpy, tensor
+from tests.support import FRAMEWORKS, TABLES, check_table, numpy, tensor
 from tfguide.checkpoints import Blocks, open_gguf, read_blocks, read_gguf
+from tfguide.checkpoints.gguf.reading import ARCHITECTURES
 from tfguide.compress import Quantization
 from tfguide.weights import weight_table
 
@@ -12,6 +13,8 @@ pytest.importorskip("gguf")
 hf = pytest.importorskip("tests.checkpoints.hf")
 peers = pytest.importorskip("tests.checkpoints.gguf.peers")
 
+TABLE = TABLES / "gguf.json"
+TOLERANCE = 2e-5  # of the largest output
 LLAMA = hf.LLAMA | dict(hidden_size=288, intermediate_size=160, num_attention_heads=9, num_key_value_heads=3)
 BERT = hf.BERT | dict(hidden_size=96, intermediate_size=160, vocab_size=41)
 QWEN2 = hf.QWEN2 | dict(hidden_size=96, intermediate_size=160, num_attention_heads=3)
@@ -77,9 +80,24 @@ def compared(tg, framework, model, peer):
     return np.abs(ours - theirs)[real].max() / np.abs(theirs[real]).max()
 
 
-def test_equal_transformers(case, framework, tg):
+def test_equal_transformers(case, framework, tg, table):
     peer, file = case
-    assert compared(tg, framework, tg.load_checkpoint(file), peer) < 2e-5
+    difference = float(compared(tg, framework, tg.load_checkpoint(file), peer))
+    family = peer.config.model_type
+    table.append(about(family, open_gguf(file).architecture, framework) | dict(difference=difference))
+    assert difference < TOLERANCE
+
+
+def about(family, architecture, framework):
+    """A row of the book's table: the family of transformers, the name of its files, and who read one."""
+    return dict(family=family, architecture=architecture, framework=framework)
+
+
+def test_the_table_in_the_book_is_of_these_cases():
+    families = [getattr(hf.transformers, name).config_class.model_type for name, _ in CASES.values()]
+    rows = [about(family, peers.ARCHITECTURES.get(family, family), name) for family in families for name in FRAMEWORKS]
+    check_table(TABLE, rows, TOLERANCE)
+    assert {row["architecture"] for row in rows} == set(ARCHITECTURES)
 
 
 def test_folders_types_and_quantisation(case, framework, tg):

@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from tests.support import random_weights, small_config
+from tests.support import FRAMEWORKS, TABLES, check_table, random_weights, small_config
 from tfguide import DynamicScaling, YarnScaling
 from tfguide.checkpoints import open_gguf, read_gguf, write_gguf
 from tfguide.checkpoints.gguf.quantise import WRITTEN
 
 gguf = pytest.importorskip("gguf")
 made = pytest.importorskip("tests.checkpoints.gguf.made")
+
+TABLE = TABLES / "gguf_written.json"
 
 
 @pytest.fixture(params=made.CONFIGS)
@@ -68,14 +70,24 @@ def test_architectures(name, file):
     assert open_gguf(file).architecture == name.split("-")[0]
 
 
-def test_models_of_both_frameworks(tg, config, file):
+def test_models_of_both_frameworks(tg, framework, config, file, table, request):
     model = tg.from_weights(config, random_weights(config))
     tg.save_gguf(model, file, "F32")
     again = tg.load_checkpoint(file)
     assert again.config == config
-    expected = tg.to_weights(model)
-    for name, array in tg.to_weights(again).items():
+    expected, received = tg.to_weights(model), tg.to_weights(again)
+    difference = max(float(np.abs(array - expected[name]).max()) for name, array in received.items())
+    name = request.node.callspec.params["config"]
+    about = dict(model=name, architecture=open_gguf(file).architecture, framework=framework)
+    table.append(about | dict(difference=difference))
+    for name, array in received.items():
         np.testing.assert_array_equal(array, expected[name])
+
+
+def test_the_table_in_the_book_is_of_these_models():
+    """Each was written by both frameworks and read back, bit for bit."""
+    models = (*made.CONFIGS, "bert")
+    check_table(TABLE, [dict(model=model, framework=name) for model in models for name in FRAMEWORKS], 0)
 
 
 def test_a_quantised_model_is_dequantised(tg, file):
@@ -86,15 +98,17 @@ def test_a_quantised_model_is_dequantised(tg, file):
         np.testing.assert_array_equal(array, tg.to_weights(model)[name])
 
 
-def test_an_encoder(file):
+def test_an_encoder(tg, framework, file, table):
     config = small_config(
         "encoder", norm_placement="post", embedding_norm=True, positions="learned", max_positions=19, n_token_types=2,
         activation="gelu", decoder_start_token_id=None, d_model=24, d_head=4,
     )  # fmt: skip
     weights = random_weights(config)
-    write_gguf(file, config, weights, "F32")
+    tg.save_gguf(tg.from_weights(config, weights), file, "F32")
     found, arrays = read_gguf(file)
     assert found == config
+    difference = max(float(np.abs(arrays[name] - array).max()) for name, array in weights.items())
+    table.append(dict(model="bert", architecture="bert", framework=framework, difference=difference))
     for name, array in weights.items():
         np.testing.assert_array_equal(arrays[name], array)
 

@@ -10,7 +10,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 from matplotlib.colors import to_rgba  # noqa: E402  (after the check for matplotlib)
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle  # noqa: E402
 
-from tfguide.figures import canvas, diagrams, masks, steps, style  # noqa: E402
+from tfguide.figures import canvas, diagrams, masks, steps, style, tokens  # noqa: E402
 
 FIGURES = Path(canvas.__file__).parent
 
@@ -92,10 +92,26 @@ def test_the_masks_of_the_families_show_who_sees_whom():
     plt.close("all")
 
 
+def steps_of_a_tokenizer():
+    split = tokens.Stage("Split", ["hello", ",", "dog"])
+    return tokens.stages("Hello, dog", [split, tokens.Stage("Ids", ["hello", ",", "[PAD]"], [[7592, 1010, 0]], [2])])
+
+
+def test_a_row_of_tokens_fits_or_is_refused():
+    fig = steps_of_a_tokenizer()
+    colours = [patch.get_edgecolor() for patch in fig.axes[0].patches if isinstance(patch, Rectangle)]
+    assert [colour == to_rgba(style.GOLD) for colour in colours] == [False] * 5 + [True]
+    assert {"7592", "1010", "0"} <= {text.get_text() for text in fig.axes[0].texts}
+    plt.close(fig)
+    with pytest.raises(ValueError, match=r"at most 5\.04 inches was expected, 'Split' needs 5\.\d"):
+        tokens.stages("a", [tokens.Stage("Split", ["token"] * 11)])
+    plt.close("all")
+
+
 @pytest.mark.parametrize(
     "draw",
     [diagrams.encoder_family, diagrams.decoder_family, diagrams.encoder_decoder_family, diagrams.block_variants,
-     steps.five_steps],
+     steps.five_steps, steps_of_a_tokenizer],
 )  # fmt: skip
 def test_a_diagram_fits_its_figure_and_a_telephone(draw):
     fig = draw()

@@ -42,6 +42,7 @@ def add_commands(commands: Any) -> None:
     add_tasks(tasks)
 
     _add_caches(tasks)
+    _add_heads(tasks)
 
 
 def _add_caches(tasks):
@@ -77,6 +78,35 @@ def run_caches(options: argparse.Namespace) -> int:
         kind = {"framework": options.framework, "dtype": options.dtype or "as it is", "model": path.name}
         write_json({"task": "caches", "machine": machine(False), **kind, "rows": rows}, options.json)
     print(table(rows))
+    return 0
+
+
+def _add_heads(tasks):
+    about = "steps and caches by the number of key/value heads"
+    one = tasks.add_parser("heads", help=about, description=f"Measure {about}, of model S with random weights.")
+    one.set_defaults(run=run_heads)
+    one.add_argument("--framework", choices=FRAMEWORKS, default="torch")
+    one.add_argument("--dtype", choices=DTYPES, default="int8", help="type of the weights; default: int8")
+    one.add_argument("--kv-heads", type=int, nargs="+", default=[12, 4, 1], help="of 12 query heads; default: 12 4 1")
+    one.add_argument("--lengths", type=int, nargs="+", default=[128, 1024, 4000, 8000])
+    one.add_argument("--new-tokens", type=int, default=8, help="steps of a round; default: 8")
+    one.add_argument("--repeats", type=int, default=5, help="rounds that count, after 2 that do not; default: 5")
+    one.add_argument("--json", metavar="FILE", help="write the result to FILE")
+
+
+def run_heads(options: argparse.Namespace) -> int:
+    """Print the rows of the numbers of key/value heads; returns 0."""
+    from tfguide.bench.heads import bench_heads, table
+    from tfguide.bench.models import SMALL
+    from tfguide.bench.run import write_json
+
+    check_json_file(options.json)
+    result = bench_heads(
+        SMALL, options.framework, options.dtype, options.kv_heads, options.lengths, options.new_tokens, options.repeats
+    )
+    if options.json:
+        write_json(result | {"model": "S"}, options.json)
+    print(table(result))
     return 0
 
 

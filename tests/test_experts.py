@@ -260,8 +260,8 @@ def test_what_counts_experts_is_checked():
     cache, tokens = fast.new_cache(1, 5), np.array([3])
     fast.prefill(tokens[None], cache)
     for error, message, counter in (
-        (TypeError, "must be an int64 array, got dtype('int32')", np.zeros(2, np.int32)),
-        (TypeError, "must be an int64 array, got [0, 0]", [0, 0]),
+        (TypeError, "must be int64, got int32", np.zeros(2, np.int32)),
+        (TypeError, "must be an array, got list", [0, 0]),
         (ValueError, "must be (L,) = (2,), got (3,)", np.zeros(3, np.int64)),
         (ValueError, "contiguous and writable", np.zeros((2, 2), np.int64)[:, 0]),
     ):

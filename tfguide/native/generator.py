@@ -147,8 +147,10 @@ def check_counter(config: ModelConfig, experts_read: np.ndarray | None) -> np.nd
     """What counts the experts that each layer reads, or None. Raises TypeError or ValueError for another array."""
     if experts_read is None:
         return None
-    if not isinstance(experts_read, np.ndarray) or experts_read.dtype != np.int64:
-        raise TypeError(f"experts_read must be an int64 array, got {getattr(experts_read, 'dtype', experts_read)!r}")
+    if not isinstance(experts_read, np.ndarray):
+        raise TypeError(f"experts_read must be an array, got {type(experts_read).__name__}")
+    if experts_read.dtype != np.int64:
+        raise TypeError(f"experts_read must be int64, got {experts_read.dtype}")
     if experts_read.shape != (config.n_layers,):
         raise ValueError(f"experts_read must be (L,) = ({config.n_layers},), got {experts_read.shape}")
     if not (experts_read.flags.c_contiguous and experts_read.flags.writeable):

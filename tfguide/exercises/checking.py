@@ -56,14 +56,23 @@ def check_function(exercise: Exercise, function: Callable[..., Any], framework: 
 
 
 def describe_solution(exercise: Exercise, framework: str) -> str:
-    """The package's own solution: where it stands, and its source. Raises ImportError."""
+    """The package's own solution: where it stands, and its source; then how it is called here. Raises ImportError."""
     shown = exercise.shown(framework)
+    parts = [f"The package's own, {_listing(shown)}"]
+    if exercise.solve is not None and shown is not exercise.oracle:
+        named = exercise.solve.__name__ != "<lambda>"
+        parts.append(f"With the parameters of the exercise, {_listing(exercise.solve if named else exercise.oracle)}")
+    return "\n\n".join(parts)
+
+
+def _listing(shown):
+    """The file, the line and the source of a function or class."""
     lines, first = inspect.getsourcelines(inspect.unwrap(shown))
     file = Path(inspect.getsourcefile(inspect.unwrap(shown))).resolve().relative_to(_ROOT).as_posix()
     more = f"\n    ... and {len(lines) - _MOST_LINES} lines more" if len(lines) > _MOST_LINES else ""
     source = inspect.cleandoc("\n" + "".join(lines[:_MOST_LINES]))
     indented = "\n".join(f"    {line}".rstrip() for line in source.splitlines())
-    return f"The package's own, {file}, line {first}:\n\n{indented}{more}"
+    return f"{file}, line {first}:\n\n{indented}{more}"
 
 
 def explain(error: BaseException, file: str | None, framework: str | None = None) -> str:

@@ -1,6 +1,7 @@
 """Mixtures of experts: the chosen ones alone are read, and the result is the sum over all of them."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -197,6 +198,82 @@ def test_the_kernels_do_not_read_an_expert_that_no_token_chose(name):
     fast = load(name).accelerate(load(name).from_weights(config, weights))
     got = numpy(fast(tensor(name, tokens), cache=fast.new_cache(1, 3)))
     np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def chosen_experts(config, weights, tokens):
+    """The experts (B, T, k) that the router of the reference chose in each layer; None in one without experts."""
+    model, chosen = ref.from_weights(config, weights), [None] * config.n_layers
+    for index, block in enumerate(model.decoder.layers):
+        if config.has_experts(index):
+
+            def watched(x, router=block.feed_forward.router, index=index):
+                chosen[index], weights = router(x)
+                return chosen[index], weights
+
+            block.feed_forward.router = watched
+    model(tokens)
+    return chosen
+
+
+@pytest.mark.parametrize("which", ["qwen3", "deepseek"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_kernels_count_the_experts_that_they_read(name, which):
+    """As many as the router of the reference chose, each once for all the rows that chose it."""
+    config, weights = case(which)
+    fast = load(name).accelerate(load(name).from_weights(config, weights), threads=2)
+    for n in (1, 2, 13):  # rows: of more than 8 each thread prepares a part
+        tokens = np.random.default_rng(n).integers(0, 37, (n, 4))
+        chosen = chosen_experts(config, weights, tokens)
+        cache, counter = fast.new_cache(n, 4), np.zeros(2, np.int64)
+        fast.read_rows(tokens[:, :3].ravel(), np.repeat(np.arange(n), 3), cache, counter)
+        wanted = [0 if one is None else len(np.unique(one[:, :3])) for one in chosen]
+        assert counter.tolist() == wanted
+        fast.decode(tokens[:, 3], cache, counter)  # it is added up
+        more = [0 if one is None else len(np.unique(one[:, 3])) for one in chosen]
+        assert counter.tolist() == np.add(wanted, more).tolist()
+        assert (more[0] == 0) == (which == "qwen3") and more[1] >= config.experts.per_token
+        assert n > 1 or more[1] == config.experts.per_token
+
+
+def test_two_threads_count_by_themselves():
+    config, weights = case("mixtral")
+    fast = load("torch").accelerate(load("torch").from_weights(config, weights), threads=1)
+    prompts = {n: np.random.default_rng(n).integers(0, 37, (n, 2)) for n in (1, 5)}
+
+    def count(n):
+        cache, counter = fast.new_cache(n, 12), np.zeros(2, np.int64)
+        tokens = fast.prefill(prompts[n], cache).argmax(axis=1)
+        for _ in range(10):
+            tokens = fast.decode(tokens, cache, counter).argmax(axis=1)
+        return counter.tolist()
+
+    alone = [count(n) for n in (1, 5)]
+    assert alone[0] == [20, 20] and alone[1] != alone[0]
+    with ThreadPoolExecutor(2) as pool:
+        for found in zip(*[[pool.submit(count, n) for _ in range(3)] for n in (1, 5)], strict=True):
+            assert [one.result() for one in found] == alone
+
+
+def test_what_counts_experts_is_checked():
+    config, weights = case("mixtral")
+    fast = load("torch").accelerate(load("torch").from_weights(config, weights))
+    cache, tokens = fast.new_cache(1, 5), np.array([3])
+    fast.prefill(tokens[None], cache)
+    for error, message, counter in (
+        (TypeError, "must be int64, got int32", np.zeros(2, np.int32)),
+        (TypeError, "must be an array, got list", [0, 0]),
+        (ValueError, "must be (L,) = (2,), got (3,)", np.zeros(3, np.int64)),
+        (ValueError, "contiguous and writable", np.zeros((2, 2), np.int64)[:, 0]),
+    ):
+        with refuses(error, message):
+            fast.decode(tokens, cache, counter)
+        with refuses(error, message):
+            fast.read_rows(tokens, np.array([0]), cache, counter)
+    assert cache.lengths.tolist() == [1]
+    other = fast.new_cache(1, 5, cache_dtype="int4")  # which the framework computes
+    fast.prefill(tokens[None], other)
+    with refuses(ValueError, "experts are counted by the kernels"):
+        fast.decode(tokens, other, np.zeros(2, np.int64))
 
 
 @pytest.mark.parametrize("quantization", [(8, 8), (4, None)], ids=str)

@@ -106,7 +106,7 @@ def test_an_argument_that_is_changed_is_a_fault():
         x += 1
         return result
 
-    assert "The result is right, but `x` was changed in place" in check_function(SPLIT, in_place, "numpy").text
+    assert "The result is right, but `x` was changed in place: copy it" in check_function(SPLIT, in_place, "numpy").text
 
 
 def test_check_prints_and_keeps_a_success(capsys):

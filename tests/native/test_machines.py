@@ -11,7 +11,7 @@ import pytest
 
 import tfguide.reference as ref
 import tfguide.torch
-from tests import test_fast
+from tests import test_experts, test_fast
 from tests.native.exact import (
     SIZES,
     STORED,
@@ -178,6 +178,15 @@ def test_rows_of_a_batch(quantization, kernels, monkeypatch):
 def test_prompts(dtype, kernels, monkeypatch):
     changes = dict(activation="swiglu", norm="rms", positions="rotary", n_kv_heads=3)
     test_fast.test_a_prompt_read_with_kernels_gives_the_logits_of_the_model(changes, dtype, "AuthenticAMD", monkeypatch)
+
+
+@pytest.mark.parametrize("quantization", [(8, 8), (4, None)], ids=str)
+def test_packed_experts(quantization, kernels):
+    test_experts.test_the_kernels_read_packed_experts("torch", quantization)
+
+
+def test_experts_are_counted(kernels):
+    test_experts.test_the_kernels_count_the_experts_that_they_read("torch", "deepseek")
 
 
 def test_nan(kernels):

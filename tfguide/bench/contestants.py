@@ -11,6 +11,7 @@ from importlib import util
 import numpy as np
 
 from tfguide.bench.llama import LlamaCpp, find_gguf, has_llama_cpp
+from tfguide.checkpoints.reading import open_checkpoint
 from tfguide.config import ModelConfig
 from tfguide.loading import load_framework, load_model
 
@@ -67,6 +68,8 @@ class KerasHub:
         load_framework("tensorflow")
         import keras_hub
 
+        if open_checkpoint(folder)[0].experts is not None:
+            raise ValueError("KerasHub is timed by its Llama, which has no experts")
         self.name = "KerasHub"
         self.backbone = keras_hub.models.LlamaBackbone.from_preset(folder, dtype=dtype)
         self.model = keras_hub.models.LlamaCausalLM(backbone=self.backbone, preprocessor=None)

@@ -1,17 +1,32 @@
-"""Both forms of latent attention, timed: keys and values made from the cached vectors, or the matrices absorbed."""
+"""Both forms of latent attention, timed: keys and values made from the cached vectors, or the matrices absorbed.
+
+    python -m tfguide.bench.latent --json latent.json
+
+times a layer with the sizes of DeepSeek-V2-Lite in both frameworks.
+"""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import importlib
+import json
 import statistics
-import time
+import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.checks.values import check_count
 from tfguide.parts import LatentAttention
+from tfguide.temporary import write_file
+
+LITE, HEADS = LatentAttention(kv_rank=512, d_nope=128, d_rope=64, d_value=128), 16
+KEYS, QUERIES = (1024, 4096), (1, 16, 64, 256, 1024)
+TENSORS = {"torch": "from_numpy", "tensorflow": "convert_to_tensor"}
 
 
 def measure_forms(
@@ -27,9 +42,10 @@ def measure_forms(
 
     module: `tfguide.torch` or `tfguide.tensorflow`; as_tensor: makes its tensors of float32 arrays. What is timed lies
     between the projections: from queries, and what a cache keeps of the keys, to the output of the heads, in
-    float32 with random numbers and a batch of 1. "made_seconds" and "absorbed_seconds": the median of `n_runs`;
-    "difference": the largest between the results; "absorbs": what the layers choose. Raises ValueError for more queries
-    than keys and for numbers below 1.
+    float32 with random numbers and a batch of 1. "made_seconds" and "absorbed_seconds": the median of `n_runs`, in
+    which the forms take turns; "speed": how many times as fast absorbing is, the median of the turns; "difference": the
+    largest between the results; "absorbs": what the layers choose. Raises ValueError for more queries than keys and for
+    numbers below 1.
     """
     n_runs, rows, stream = check_count("n_runs", n_runs), [], np.random.default_rng(0)
     for T in n_queries:
@@ -51,9 +67,11 @@ def measure_forms(
                 return np.asarray(module.absorbed_attention(query, *kept, up))
 
             difference = float(np.abs(made() - absorbed()).max())  # and both are ready to be timed
+            seconds = take_turns({"made": made, "absorbed": absorbed}, n_runs, 0)
             rows.append({
-                "n_queries": T, "n_keys": S, "made_seconds": _median(made, n_runs),
-                "absorbed_seconds": _median(absorbed, n_runs), "difference": difference,
+                "n_queries": T, "n_keys": S, "made_seconds": statistics.median(seconds["made"]),
+                "absorbed_seconds": statistics.median(seconds["absorbed"]),
+                "speed": median_ratio(seconds, "made", "absorbed"), "difference": difference,
                 "absorbs": latent.absorbs(T, S),
             })  # fmt: skip
     return rows
@@ -68,10 +86,28 @@ def table(rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def _median(run, n_runs):
-    seconds = []
-    for _ in range(n_runs):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m tfguide.bench.latent", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--framework", nargs="+", choices=TENSORS, default=list(TENSORS), help="default: both")
+    parser.add_argument("--keys", nargs="+", type=int, default=KEYS, help="positions of the text")
+    parser.add_argument("--queries", nargs="+", type=int, default=QUERIES, help="new positions; not more than keys")
+    parser.add_argument("--repeats", type=int, default=7, help="turns of the two forms")
+    parser.add_argument("--json", metavar="FILE", help="write the machine and the rows there")
+    options = parser.parse_args(arguments)
+    about, rows = machine(), []
+    print(f"{about['processor']}, {about['cores']} cores")
+    for name in options.framework:
+        as_tensor = getattr(importlib.import_module(name), TENSORS[name])
+        module = importlib.import_module(f"tfguide.{name}")
+        own = measure_forms(module, as_tensor, LITE, HEADS, options.keys, options.queries, options.repeats)
+        print(f"{name}\n{table(own)}")
+        rows += [{"framework": name, **row} for row in own]
+    if options.json:
+        found = {"machine": about, "latent": dataclasses.asdict(LITE), "n_heads": HEADS, "rows": rows}
+        write_file(options.json, json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

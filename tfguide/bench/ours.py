@@ -31,14 +31,24 @@ class OurRows:
         self.first = greedy(logits)
         return logits
 
-    def steps(self, n: int) -> np.ndarray:
-        """Forget what follows the prompts, and decode n steps greedily: the chosen tokens (n, B)."""
+    def steps(self, n: int, **options: Any) -> np.ndarray:
+        """Forget what follows the prompts, and decode n steps greedily: the chosen tokens (n, B).
+
+        options: further arguments of `decode`.
+        """
         self.cache.rewind(self.prompts.shape[1])
         tokens, chosen = self.first, []
         for _ in range(n):
-            tokens = greedy(self.model.decode(tokens, self.cache))
+            tokens = greedy(self.model.decode(tokens, self.cache, **options))
             chosen.append(tokens)
         return np.array(chosen)
+
+    def experts_read(self, n: int) -> float:
+        """How many experts of a layer one step reads, counted by the kernels: the mean of n steps and all mixtures."""
+        config = self.model.config
+        counter = np.zeros(config.n_layers, np.int64)
+        self.steps(n, experts_read=counter)
+        return counter.sum() / (n * sum(map(config.has_experts, range(config.n_layers))))
 
     def close(self) -> None:
         """Nothing to free."""

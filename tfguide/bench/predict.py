@@ -68,9 +68,9 @@ def predictions(result: Mapping[str, Any], calibration: Iterable[Measured], mode
 def read_results(folder) -> list[dict[str, Any]]:
     """What `tfguide bench --json` wrote into files of a folder, small models first, each with its model's `size`.
 
-    The size is "S" or "M", or the name of the checkpoint folder that was measured.
+    The size is one of `MODELS`, or the name of the checkpoint folder that was measured.
     """
-    sizes = {config.d_model: name for name, config in MODELS.items()}
+    sizes = {config.d_model: name for name, config in MODELS.items() if config.experts is None}
     contents = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(Path(folder).glob("*.json"))]
     results = [
         content | {"size": content["model"] if "model" in content else sizes[content["config"]["d_model"]]}

@@ -1,4 +1,4 @@
-"""`tfguide bench`: time this package, and others in turn with it, at decoding, prompts, many rows and long texts.
+"""`tfguide bench`: time this package, and others in turn with it, at decoding, prompts, many rows, long texts, experts.
 
 What is measured of one model file stands in `bench_files`.
 """
@@ -16,6 +16,7 @@ from tfguide.config import ModelConfig
 from tfguide.dtypes import CACHE_DTYPES
 from tfguide.loading import DTYPES, FRAMEWORKS
 
+_MODELS = "S (125M), S-MoE (S with 2 of 8 experts, 295M), M (1.1B), or a checkpoint folder"
 EXAMPLES = (("time this package", "tfguide bench decode --dtype float32 int8"),)
 
 
@@ -39,10 +40,36 @@ def add_commands(commands: Any) -> None:
     lengths.add_argument("--lengths", type=int, nargs="+", default=[128, 1024, 4000, 8000])
     lengths.add_argument("--cache-dtype", choices=CACHE_DTYPES, nargs="+", help="default: what the model takes")
     lengths.add_argument("--prompt-repeats", type=int, default=1, help="timed rounds of reading; default: 1")
+    _add_experts(tasks)
     add_tasks(tasks)
 
     _add_caches(tasks)
     _add_heads(tasks)
+
+
+def _add_experts(tasks):
+    about = "steps of a mixture by the number of experts that they read"
+    one = tasks.add_parser("experts", help=about, description=f"Measure {about}, from 1 to all, without a framework.")
+    one.set_defaults(run=run_experts, task="experts")
+    one.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"])
+    one.add_argument("--model", default="S-MoE", help=f"{_MODELS}; default: S-MoE")
+    one.add_argument("--new-tokens", type=int, default=16, help="steps of a round; default: 16")
+    one.add_argument("--repeats", type=int, default=9, help="rounds that count, after 2 that do not; default: 9")
+    one.add_argument("--json", metavar="FILE", help="write the result to FILE")
+
+
+def run_experts(options: argparse.Namespace) -> int:
+    """Print a row for each number of experts; returns 0."""
+    from tfguide.bench.experts import bench_experts, table
+    from tfguide.bench.models import find_model
+
+    _check_counts(options)
+    config, folder = find_model(options.model)
+    check_json_file(options.json)
+    print(table(bench_experts(
+        config, options.dtype, options.new_tokens, options.repeats, _keeper(options), folder,
+    )))  # fmt: skip
+    return 0
 
 
 def _add_caches(tasks):
@@ -118,7 +145,7 @@ def _add_task(tasks, task, about, new_tokens):
     one.add_argument("--llama-cpp", metavar="FOLDER", help="a folder with the llama_cpp that is timed, a peer")
     one.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])
     one.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"])
-    one.add_argument("--model", default="S", help="S (125M), M (1.1B), or a checkpoint folder; default: S")
+    one.add_argument("--model", default="S", help=f"{_MODELS}; default: S")
     one.add_argument("--new-tokens", type=int, default=new_tokens, help=f"default: {new_tokens}")
     one.add_argument("--repeats", type=int, default=5, help="rounds that count, after 2 that do not; default: 5")
     one.add_argument("--json", metavar="FILE", help="write the result to FILE")

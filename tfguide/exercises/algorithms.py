@@ -8,7 +8,7 @@ from tfguide import reference
 from tfguide.exercises.concepts import attention_layer, scores, softmax
 from tfguide.exercises.entry import Exercise, Mistake, numbers
 
-PAGE = "03_algorithms"
+PAGE = "03"
 
 
 def split_heads(x, n_heads):

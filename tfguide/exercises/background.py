@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfguide.cost import bandwidth_seconds
 from tfguide.exercises.entry import Exercise, Mistake
 
-PAGE = "01_background"
+PAGE = "01"
 
 
 def tokens_per_second(parameters, bytes_per_parameter, bandwidth, batch):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import linecache
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfguide.exercises.arrays import kind_of, to_array, to_framework
+from tfguide.exercises.arrays import is_array, kind_of, to_array, to_framework
 from tfguide.exercises.compare import difference
 from tfguide.exercises.entry import TITLES, Exercise
 
@@ -43,30 +43,36 @@ def check_function(exercise: Exercise, function: Callable[..., Any], framework: 
             result = function(*given)
         except (Exception, SystemExit) as error:
             return Outcome(False, f"{before}\n{explain(error, _file_of(function), framework)}")
-        with np.errstate(all="ignore"):
-            expected = exercise.oracle(*arguments)
-        found = difference(expected, result)
+        found = difference(_computed(exercise.oracle, arguments), result)
         if found:
-            reason = _recognise(exercise, arguments, expected, result)
-            return Outcome(False, "\n".join(filter(None, [before, found, reason])))
+            others = [case for case in cases if case is not arguments]
+            known = _recognise(exercise, arguments, result, _results(function, others, framework))
+            return Outcome(False, "\n".join(filter(None, [before, found, known or _unusable(result)])))
         changed = _changed(exercise, arguments, given)
         if changed:
-            return Outcome(
-                False, f"{before}\nThe result is right, but {changed} was changed in place: its owner needs it."
-            )
+            return Outcome(False, f"{before}\nThe result is right, but {changed} was changed in place: copy it first.")
     head = f"{exercise.id}: solved in {TITLES[framework]}, on {len(cases)} cases."
     return Outcome(True, f"{head}\n\n{describe_solution(exercise, framework)}")
 
 
 def describe_solution(exercise: Exercise, framework: str) -> str:
-    """The package's own solution: where it stands, and its source. Raises ImportError."""
+    """The package's own solution: where it stands, and its source; then how it is called here. Raises ImportError."""
     shown = exercise.shown(framework)
+    parts = [f"The package's own, {_listing(shown)}"]
+    if exercise.solve is not None and shown is not exercise.oracle:
+        named = exercise.solve.__name__ != "<lambda>"
+        parts.append(f"With the parameters of the exercise, {_listing(exercise.solve if named else exercise.oracle)}")
+    return "\n\n".join(parts)
+
+
+def _listing(shown):
+    """The file, the line and the source of a function or class."""
     lines, first = inspect.getsourcelines(inspect.unwrap(shown))
     file = Path(inspect.getsourcefile(inspect.unwrap(shown))).resolve().relative_to(_ROOT).as_posix()
     more = f"\n    ... and {len(lines) - _MOST_LINES} lines more" if len(lines) > _MOST_LINES else ""
     source = inspect.cleandoc("\n" + "".join(lines[:_MOST_LINES]))
     indented = "\n".join(f"    {line}".rstrip() for line in source.splitlines())
-    return f"The package's own, {file}, line {first}:\n\n{indented}{more}"
+    return f"{file}, line {first}:\n\n{indented}{more}"
 
 
 def explain(error: BaseException, file: str | None, framework: str | None = None) -> str:
@@ -107,20 +113,37 @@ def _summary(value):
     return f"= {text}" if len(text) <= 60 else f"of {len(value)} entries"
 
 
-def _recognise(exercise, arguments, expected, result):
-    """The sentence of the mistake that leads to this result; None if it is not known."""
-    for mistake in exercise.mistakes:
-        with np.errstate(all="ignore"):
-            wrong = mistake.compute(*arguments)
-            if difference(wrong, result) is None and difference(expected, wrong) is not None:
-                return mistake.sentence
-    return _unusable(result)
+def _computed(function, arguments):
+    with np.errstate(all="ignore"):
+        return function(*arguments)
+
+
+def _results(function, cases, framework):
+    """Cases with what a function makes of them, where it makes something."""
+    for arguments in cases:
+        with contextlib.suppress(Exception, SystemExit):
+            yield arguments, function(*to_framework(arguments, framework))
+
+
+def _recognise(exercise, arguments, result, others):
+    """The sentence of the mistake that leads to this wrong result, of several the one that explains most of the others.
+
+    None if no known mistake does.
+    """
+    right = _computed(exercise.oracle, arguments)
+    wrong = [(mistake, _computed(mistake.compute, arguments)) for mistake in exercise.mistakes]
+    likely = [m for m, output in wrong if difference(output, result) is None and difference(right, output) is not None]
+    if len(likely) < 2:
+        return likely[0].sentence if likely else None
+    known = list(others)
+    agreeing = [sum(difference(_computed(m.compute, case), got) is None for case, got in known) for m in likely]
+    return likely[agreeing.index(max(agreeing))].sentence
 
 
 def _unusable(result):
     """What is said of numbers that are NaN or infinite, where no mistake explains them."""
-    for part in result if isinstance(result, tuple) else (result,):
-        array = to_array(part)[0]
+    parts = result if isinstance(result, tuple) else (result,)
+    for array in (to_array(part)[0] for part in parts if is_array(part)):
         if array.dtype.kind == "f" and np.isnan(array).any():
             return "It holds NaN: 0 / 0, infinity minus infinity, or the logarithm or the root of a negative number."
         if array.dtype.kind == "f" and np.isinf(array).any():
@@ -132,13 +155,6 @@ def _changed(exercise, arguments, given):
     """The name of an argument that the function has changed, or None."""
     names = exercise.signature.split("(", 1)[1].rstrip(")").split(", ")
     for name, own, theirs in zip(names, arguments, given, strict=True):
-        if isinstance(own, np.ndarray) and difference(own, theirs) is not None:
-            return f"`{name}`"
-        if isinstance(own, list) and own != theirs:
+        if isinstance(own, (np.ndarray, list, tuple)) and difference(own, theirs) is not None:
             return f"`{name}`"
     return None
-
-
-def show(outcome: Outcome, *more: str) -> None:
-    """Print an outcome and what follows it."""
-    print("\n\n".join([outcome.text, *filter(None, more)]), file=sys.stdout, flush=True)

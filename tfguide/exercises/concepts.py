@@ -9,7 +9,7 @@ from tfguide.config import ModelConfig
 from tfguide.exercises.entry import Exercise, Mistake, numbers
 from tfguide.initialization import init_weights
 
-PAGE = "02_concepts"
+PAGE = "02"
 
 
 def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -34,8 +35,8 @@ class Mistake:
 class Exercise:
     """One exercise that checks itself.
 
-    page: the page of the book at whose end it stands, as "04e_positions"; its number is that of the section. grade: 1
-    to 3. signature: of the function that the reader writes, as "causal_mask(n_queries, n_keys)". statement: what it
+    page: the beginning of the name of the page at whose end it stands, as "04e" of 04e_positions. grade: 1 to 3.
+    signature: of the function that the reader writes, as "causal_mask(n_queries, n_keys)". statement: what it
     computes, with shapes; paragraphs are parted by an empty line. hints: three, each says more than the one before.
 
     inputs: makes the cases, each a tuple of arguments, from a generator of random numbers; arrays become the
@@ -76,8 +77,8 @@ class Exercise:
 
     @property
     def section(self) -> str:
-        """The number of its page: "2", or "6.12" of the page "06l_many_devices"."""
-        chapter, letter = re.match(r"(\d\d)([a-z]?)_", self.page).groups()
+        """The number of its page: "2", or "6.12" of the page 06l_many_devices."""
+        chapter, letter = re.fullmatch(r"(\d\d)([a-z]?)", self.page).groups()
         return f"{int(chapter)}.{ord(letter) - ord('a') + 1}" if letter else str(int(chapter))
 
     @property
@@ -90,13 +91,14 @@ class Exercise:
         return self.inputs(np.random.default_rng(0))
 
     def solved_by(self, framework: str) -> Callable[..., Any]:
-        """The package's solution as a function with the parameters of the exercise. Raises ImportError."""
+        """The package's solution as a function with the parameters of the exercise; the oracle takes NumPy's arrays.
+
+        Raises ImportError where the framework is not installed.
+        """
         package = self._package(framework)
-        if self.solve is not None and package is not None:
-            return lambda *arguments: self.solve(package, *arguments)
-        if self.solve is not None:
-            return self.solve
-        return self.shown(framework)
+        if package is not None:
+            return self.shown(framework) if self.solve is None else partial(self.solve, package)
+        return self.oracle if self.tensors else self.solve or self.shown(framework)
 
     def shown(self, framework: str) -> Any:
         """The function or class of the package that a reader is shown as the solution. Raises ImportError."""

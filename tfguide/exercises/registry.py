@@ -1,15 +1,49 @@
-"""The exercises in the order of the book, one module for each chapter or part of one."""
+"""The exercises in the order of the book: a module holds those of a page, or of a few pages that follow each other."""
 
 from __future__ import annotations
 
 from tfguide.checks.values import nearest
-from tfguide.exercises import algorithms, background, concepts
+from tfguide.exercises import (
+    algorithms,
+    background,
+    building,
+    caching,
+    concepts,
+    costs,
+    decoding,
+    devices,
+    grouping,
+    mathematics,
+    positions,
+    precision,
+    pruning,
+    quantising,
+    speculation,
+    tiles,
+    tokens,
+    training,
+)
 from tfguide.exercises.entry import Exercise
 
 EXERCISES: tuple[Exercise, ...] = (
     *background.EXERCISES,
     *concepts.EXERCISES,
     *algorithms.EXERCISES,
+    *mathematics.EXERCISES,
+    *positions.EXERCISES,
+    *tokens.EXERCISES,
+    *building.EXERCISES,
+    *training.EXERCISES,
+    *costs.EXERCISES,
+    *caching.EXERCISES,
+    *grouping.EXERCISES,
+    *tiles.EXERCISES,
+    *precision.EXERCISES,
+    *quantising.EXERCISES,
+    *pruning.EXERCISES,
+    *decoding.EXERCISES,
+    *speculation.EXERCISES,
+    *devices.EXERCISES,
 )
 
 

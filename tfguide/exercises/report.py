@@ -48,6 +48,21 @@ def next_text(exercise: Exercise, progress: dict[str, dict[str, Any]]) -> str:
     return f"Next: {following.title} ({describe(following)})\n    tfguide exercise start {following.id}"
 
 
+def page_box(page: str) -> str:
+    """The box that names the exercises of a page at its end, as "04e" of 04e_positions; "" where it has none."""
+    own = [exercise for exercise in EXERCISES if exercise.page == page]
+    if not own:
+        return ""
+    this, it = ("this", "it") if len(own) == 1 else ("these", "them")
+    lines = [
+        f"Write {this} as code, and the package checks {it}: in a shell after `tfguide exercise start {own[0].id}`,",
+        f'in a notebook with `check("{own[0].id}", my_function)` from `tfguide.exercises`. [Use it](#use-it-exercises)',
+        "shows how.",
+    ]
+    names = [f"* `{exercise.id}`, grade {exercise.grade}: {exercise.title}" for exercise in own]
+    return "\n".join([":::{admonition} Check yourself", ":class: tip", "", *lines, "", *names, ":::"]) + "\n"
+
+
 def hint_text(exercise: Exercise, number: int) -> str:
     """The hint of this number, from 1; of a number beyond the last one all three, and where the solution is."""
     if number <= len(exercise.hints):

@@ -131,9 +131,8 @@ def families_table(folders: Rows, files: Rows, written: Rows) -> HTML:
         ]
         ways = ("read, written" if name in back else "read") if own else ""
         lines.append((Cell(family, is_code=True), *cells[:2], Cell(name, below=ways, is_code=bool(name)), *cells[2:]))
-    heads = [Cell(words, columns=2) for words in ("folder", "GGUF")]
-    above = ("", heads[0], "", heads[1])
-    return table(("family", *FRAMEWORKS.values(), "GGUF's name", *FRAMEWORKS.values()), lines, above=above)
+    above = ("", Cell("folder", columns=2), Cell("GGUF", columns=3))
+    return table(("family", *FRAMEWORKS.values(), "name there", *FRAMEWORKS.values()), lines, above=above)
 
 
 def _values(rows, key):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
-Curve = Sequence[tuple[int, float, float | None]]  # (rows or positions, what was measured, its bound or None)
+Curve = Sequence[tuple[float, float, float | None]]  # (rows or positions, what was measured, its bound or None)
 _HEIGHT = 2.1  # inches of a panel
 _MARKERS = "osD^v<>PX*"
 
@@ -52,10 +52,11 @@ def prompts_by_length(results: Iterable[Mapping[str, Any]], size: str) -> dict[s
     return _curves(_rows(results, "lengths", size), _with_cache, "prompt", speeds, max)
 
 
-def curves(panels: Mapping[str, Mapping[str, Curve]], x: str, y: str) -> Figure:
+def curves(panels: Mapping[str, Mapping[str, Curve]], x: str, y: str, scale: str = "log") -> Figure:
     """A panel for each type of weights, one below the other: a line for each contestant, and its bound dashed.
 
-    x, y: the words at the axes. Raises ValueError where there is nothing to draw.
+    x, y: the words at the axes; scale: of x, "log" (powers of 2) or "linear". Raises ValueError where there is nothing
+    to draw.
     """
     if not panels:
         raise ValueError("there are no results to draw")
@@ -75,8 +76,8 @@ def curves(panels: Mapping[str, Mapping[str, Curve]], x: str, y: str) -> Figure:
                 if bound:
                     ax.plot(*zip(*bound, strict=True), linestyle=DASHES[1], linewidth=1.1, **look)
             ticks = sorted({at for points in lines.values() for at, _, _ in points})
-            ax.set_xscale("log", base=2)
-            ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            ax.set_xscale(scale, **({"base": 2} if scale == "log" else {}))
+            ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
             ax.xaxis.set_minor_locator(NullLocator())
             ax.set_ylim(bottom=0)
             ax.set_title(kind)

@@ -52,7 +52,7 @@ struct Layer {
   const float* sinks;                                // (H), scores that have no value, or null
   Linear query, key, value, output, gate, up, down;
   int32_t slides;  // whether it sees the window only, and its heads are rotated by the local angles
-  // Of a mixture of experts, whose shared ones are the network above, or null: (D, n), (n), and (n), added for the choice.
+  // Of a mixture of experts, whose shared ones are the network above, or null: (n, D), (n), and (n), added for the choice.
   const float *router, *router_bias, *correction;
   const Linear* experts;  // gate, up and down of each
 };
@@ -87,6 +87,7 @@ struct Call {
   const float* positions;                        // (max_length, D), added by position, or null
   const float *cos, *sin;                        // (max_length, r / 2) for r rotated features, or null
   const float *local_cos, *local_sin;            // those of the layers with a window
+  int64_t* experts_read;                         // (L), to which the experts are added that a layer reads, or null
   int32_t cache_type, by_row;  // by_row: whether the angles are (rows, r / 2), for the rows of this call
 };
 

@@ -101,7 +101,7 @@ class Call(Structure):
         ("max_length", c_int64), ("ring", c_int64),
         *((name, POINTER(c_void_p)) for name in ("keys", "values", "key_scales", "value_scales")),
         *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin", "local_cos", "local_sin")),
-        ("cache_type", c_int32), ("by_row", c_int32),
+        ("experts_read", c_void_p), ("cache_type", c_int32), ("by_row", c_int32),
     ]  # fmt: skip
 
 
@@ -167,11 +167,12 @@ def _experts(config):
 def call(
     rows: tuple[int, int, int, int], n_rows: int, max_length: int, ring: int, keys: Sequence[int],
     values: Sequence[int], cache_type: str, hidden: int, key_scales: Sequence[int] = (),
-    value_scales: Sequence[int] = (), by_row: bool = False, **tables: int,
+    value_scales: Sequence[int] = (), by_row: bool = False, **tables: int | None,
 ) -> Call:  # fmt: skip
     """A call of a model, by addresses. rows: those of tokens, texts, places and many; keys ...: one for each layer.
 
-    tables: those of positions and angles, by their names in Call; by_row: the angles are those of the call's rows.
+    tables: those of positions and angles, and what counts experts, by their names in Call; by_row: the angles are those
+    of the call's rows.
     """
     lists = ((c_void_p * len(x))(*x) if x else None for x in (keys, values, key_scales, value_scales))
     return Call(

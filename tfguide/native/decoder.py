@@ -50,7 +50,7 @@ class NativeDecoder:
         for matrix in {matrix.address: matrix for matrix in matrices.values()}.values():
             use_huge_pages(matrix.address, matrix.n_bytes)
         self._kept: list[Any] = [embedding, dict(matrices)]
-        self._vectors = {name: self._keep(self._check_vector(name, vector)) for name, vector in vectors.items()}
+        self._vectors = {name: self._keep(self._as_read(name, vector)) for name, vector in vectors.items()}
         self._model = self._describe(embedding, [self._layer(i, matrices) for i in range(config.n_layers)])
         self._tables = PositionTables(0, {})
         # No library multiplies integers as fast, so the kernels read prompts of any length with 8-bit activations.
@@ -61,8 +61,9 @@ class NativeDecoder:
         return n_tokens <= self._most
 
     def step(
-        self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache, lengths: np.ndarray | None = None
-    ) -> np.ndarray:
+        self, tokens: np.ndarray, starts: np.ndarray, cache: NativeCache, lengths: np.ndarray | None = None,
+        experts_read: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """The hidden states (B, T, D), float32, of new tokens (B, T) whose rows begin at positions `starts` (B,).
 
         As `step_rows` for the T tokens of each row of the cache; lengths: (B, T).
@@ -71,11 +72,12 @@ class NativeDecoder:
         texts = np.repeat(np.arange(len(tokens)), tokens.shape[1])
         places = (starts[:, None] + np.arange(tokens.shape[1])).reshape(-1)
         lengths = None if lengths is None else lengths.reshape(-1)
-        return self.step_rows(tokens.reshape(-1), texts, places, cache, lengths).reshape(*tokens.shape, -1)
+        hidden = self.step_rows(tokens.reshape(-1), texts, places, cache, lengths, experts_read)
+        return hidden.reshape(*tokens.shape, -1)
 
     def step_rows(
         self, tokens: np.ndarray, texts: np.ndarray, places: np.ndarray, cache: NativeCache,
-        lengths: np.ndarray | None = None,
+        lengths: np.ndarray | None = None, experts_read: np.ndarray | None = None,
     ) -> np.ndarray:  # fmt: skip
         """The hidden states (n, D), float32, of new tokens (n,) at `places` (n,) of the cache's rows `texts` (n,).
 
@@ -86,6 +88,8 @@ class NativeDecoder:
         activations it is equal to the last bit.
 
         lengths: (n,), of the texts, for a scaling of the rotation that depends on them; default: `places` + 1.
+        experts_read: (L,), int64, to which the kernels add how many experts of each layer they read, once in each pass
+        of PASS_ROWS tokens.
 
         A text with at least MANY_TOKENS new tokens attends in another order of sums than one with fewer; and in
         bfloat16, where the processor multiplies it, the weights are quantised or bfloat16 and the cache is not float32.
@@ -97,10 +101,10 @@ class NativeDecoder:
         hidden = np.empty((len(tokens), self.config.d_model), np.float32)
         for at in range(0, len(tokens), abi.PASS_ROWS):
             part = slice(at, at + abi.PASS_ROWS)
-            self._pass([x[part] for x in rows], cache, hidden[part])
+            self._pass([x[part] for x in rows], cache, hidden[part], experts_read)
         return hidden
 
-    def _pass(self, rows, cache, hidden):
+    def _pass(self, rows, cache, hidden, experts_read):
         *rows, lengths = rows
         max_length, by_row = cache.shape[1], scaled_by_length(self.config.rope_scaling)
         # The tables are kept alive here: another thread may replace them.
@@ -108,7 +112,7 @@ class NativeDecoder:
         call = abi.call(
             tuple(x.ctypes.data for x in rows), len(hidden), max_length, cache.ring or max_length, cache.keys,
             cache.values, cache.dtype, hidden.ctypes.data, cache.key_scales, cache.value_scales,
-            **tables.addresses, by_row=by_row,
+            by_row, **tables.addresses, experts_read=None if experts_read is None else experts_read.ctypes.data,
         )  # fmt: skip
         self._library.tfguide_step(self._model, call, self.threads)
 
@@ -174,6 +178,11 @@ class NativeDecoder:
         array = np.ascontiguousarray(array, np.float32)
         self._kept.append(array)
         return array
+
+    def _as_read(self, name, vector):
+        """A vector as the kernels read it: a router has a row for each expert."""
+        vector = self._check_vector(name, vector)
+        return np.transpose(vector) if name.endswith(".router.weight") else vector
 
     def _check_vector(self, name, vector):
         if name not in self._shapes:

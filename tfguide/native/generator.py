@@ -43,17 +43,23 @@ class NativeGenerator(Generator):
         """Tokens (B, T) to logits (B, T, V), as the model's call."""
         return self.logits(self.hidden(tokens, valid, token_types, record, cache))
 
-    def decode(self, tokens: Any, cache: DenseCache) -> np.ndarray:
+    def decode(self, tokens: Any, cache: DenseCache, experts_read: np.ndarray | None = None) -> np.ndarray:
         """Read one more token of each row, (B,), into the cache; the logits (B, V) after it, a float32 array.
 
         No framework code runs between the kernels: streaming the weights evicts that code from the processor's caches,
-        so that each call would have to reload it. Raises ValueError if the cache is full, or empty.
+        so that each call would have to reload it.
+
+        experts_read: (L,), int64, the caller's: to it the kernels add how many experts of each layer they read, the
+        shared ones not counted. Raises ValueError if the cache is full, or empty, and for experts that cannot be
+        counted.
         """
         tokens = np.asarray(tokens)
         if not self.reads(cache, tokens.size):
+            if experts_read is not None:
+                raise ValueError(f"experts are counted by the kernels, which do not read {tokens.size} tokens here")
             return super().decode(tokens, cache)
         check_step(self.config, cache, tokens)
-        hidden = self.run_kernels(tokens[:, None], cache)
+        hidden = self.run_kernels(tokens[:, None], cache, check_counter(self.config, experts_read))
         cache.advance(1)
         return self.multiply_head(hidden[:, 0])
 
@@ -65,12 +71,12 @@ class NativeGenerator(Generator):
         """Whether the kernels can read and write this cache."""
         return cache is not None and cache.dense and cache.storage.addressable
 
-    def run_kernels(self, tokens: np.ndarray, cache: DenseCache) -> np.ndarray:
+    def run_kernels(self, tokens: np.ndarray, cache: DenseCache, experts_read: np.ndarray | None = None) -> np.ndarray:
         """The hidden states (B, T, D), float32, of checked tokens (B, T) that are not yet counted as filled."""
         lengths = None
         if scaled_by_length(self.config.rope_scaling):
             lengths = cache.text_lengths(cache.lengths[:, None] + np.arange(tokens.shape[1]))
-        return self._decoder.step(tokens, cache.lengths, self._native(cache), lengths)
+        return self._decoder.step(tokens, cache.lengths, self._native(cache), lengths, experts_read)
 
     def run_valid(self, tokens: np.ndarray, valid: np.ndarray, cache: DenseCache) -> np.ndarray:
         """The hidden states (B, T, D), float32, of checked tokens (B, T), which are then counted.
@@ -82,12 +88,15 @@ class NativeGenerator(Generator):
         hidden[valid] = self.read_rows(tokens[valid], valid.nonzero()[0], cache)
         return hidden
 
-    def read_rows(self, tokens: np.ndarray, rows: np.ndarray, cache: DenseCache) -> np.ndarray:
+    def read_rows(
+        self, tokens: np.ndarray, rows: np.ndarray, cache: DenseCache, experts_read: np.ndarray | None = None
+    ) -> np.ndarray:
         """Read new tokens (n,) into the rows (n,) of a cache, each after the last one of its row: hidden states (n, D).
 
-        A row may have any number of them, also none. Raises TypeError for tokens or rows that are not integers,
-        ValueError for tokens or rows that do not exist, if a row has no room, and for a cache that the kernels do not
-        read.
+        A row may have any number of them, also none. experts_read: as in `decode`; of more than PASS_ROWS tokens, an
+        expert counts in each pass that reads it. Raises TypeError for tokens or rows that are not integers, ValueError
+        for tokens or rows that do not exist, if a row has no room, for a cache that the kernels do not read, and as
+        `decode` for what counts experts.
         """
         tokens, rows = np.asarray(tokens), np.asarray(rows)
         if not self.shares(cache):
@@ -106,9 +115,11 @@ class NativeGenerator(Generator):
         first = np.cumsum(counts) - counts
         places = cache.lengths[rows[order]] + np.arange(len(rows)) - first[rows[order]]
         hidden = np.empty((len(rows), self.config.d_model), np.float32)
+        check_counter(self.config, experts_read)
         cache.begin(counts, only_empty=True)
         lengths = cache.text_lengths(places, rows[order])
-        hidden[order] = self._decoder.step_rows(tokens[order], rows[order], places, self._native(cache), lengths)
+        native = self._native(cache)
+        hidden[order] = self._decoder.step_rows(tokens[order], rows[order], places, native, lengths, experts_read)
         cache.advance(counts)
         return hidden
 
@@ -130,3 +141,18 @@ class NativeGenerator(Generator):
             cap = np.float32(self.config.logit_softcap)
             np.multiply(np.tanh(logits / cap, out=logits), cap, out=logits)
         return logits
+
+
+def check_counter(config: ModelConfig, experts_read: np.ndarray | None) -> np.ndarray | None:
+    """What counts the experts that each layer reads, or None. Raises TypeError or ValueError for another array."""
+    if experts_read is None:
+        return None
+    if not isinstance(experts_read, np.ndarray):
+        raise TypeError(f"experts_read must be an array, got {type(experts_read).__name__}")
+    if experts_read.dtype != np.int64:
+        raise TypeError(f"experts_read must be int64, got {experts_read.dtype}")
+    if experts_read.shape != (config.n_layers,):
+        raise ValueError(f"experts_read must be (L,) = ({config.n_layers},), got {experts_read.shape}")
+    if not (experts_read.flags.c_contiguous and experts_read.flags.writeable):
+        raise ValueError("experts_read must be contiguous and writable")
+    return experts_read

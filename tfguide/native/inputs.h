@@ -101,13 +101,14 @@ static_assert(ACTIVATION_BLOCK == 2 * LANES, "a part of the inputs is whole bloc
 // `in_bfloat16` x is rounded: one register of each row of a tile for weights in rows, else two numbers of each row.
 struct Input {
   const float* x;
+  void* memory;      // of all that is arranged
   int64_t rows, ld;  // ld: of `tiles`
   Rounded rounded;   // for A8
   float* tiles;      // for the others, in the same memory; x itself where that is the same
 
   static int64_t bytes(int64_t rows, int64_t in) { return rows * padded(in, 2 * LANES) * 5 + 64; }
   Input(const Linear& m, const float* from, int64_t rows, void* memory)
-      : x(from), rows(rows), ld(padded(m.in, 2 * LANES)), rounded(memory, rows, m.in),
+      : x(from), memory(memory), rows(rows), ld(padded(m.in, 2 * LANES)), rounded(memory, rows, m.in),
         tiles(is_arranged(m) ? static_cast<float*>(memory) : const_cast<float*>(from)) {}
 
   bool is_arranged(const Linear& m) const { return (rows > 1 && !in_partial_sums(m, rows)) || m.format == BF16_ROWS; }

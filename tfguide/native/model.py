@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,19 @@ class ArrayDecoder(NativeGenerator):
         small: bool = False,
     ):
         super().__init__(config, embedding, matrices, vectors, threads)
+        self._weights = embedding, matrices, vectors
         self.compute_dtype, self.quantization, self._small = dtype, quantization, small or quantization is not None
+
+    def with_experts(self, per_token: int) -> ArrayDecoder:
+        """A decoder with the same weights, not copied, that sends each token to `per_token` experts.
+
+        Raises ValueError for a model without experts, and for more than it has.
+        """
+        if self.config.experts is None:
+            raise ValueError("a model without experts sends no token to one: config.experts is None")
+        config = self.config.replace(experts=dataclasses.replace(self.config.experts, per_token=per_token))
+        how = self.threads, self.compute_dtype, self.quantization, self._small
+        return ArrayDecoder(config, *self._weights, *how)
 
     def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> DenseCache:
         """An empty cache for the model.

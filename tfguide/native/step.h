@@ -81,21 +81,21 @@ struct Step {
   int64_t rows;
   bool many;
   float *x, *q, *k, *v, *heads, *gate, *up, *aside;  // shared, (rows, ...); aside: what a sublayer adds, where it is changed
-  // Of mixtures of experts: the inputs of all choices, by expert; what one expert adds, and all; the choices, weights.
-  float *gathered, *added, *mixed, *chosen, *weights;
-  float* h;                                  // the normalised rows, shared where there are many
-  char* input;                               // and the same rows, prepared for a product
+  float *logits, *added, *mixed;  // of mixtures of experts: the router's numbers; what one network adds, and all
+  float *h, *mixture;                        // the normalised rows, and a MixtureMemory, shared where there are many
+  char* input;                               // and rows that are prepared for a product
   float* partial;                            // two sets of (COLUMN_ROWS, widest) for each thread
   int64_t widest, share;  // the most outputs of any layer, and of one thread
   char* own;              // bytes_each for each thread
-  int64_t bytes_each, attention_numbers;
+  int64_t bytes_each, attention_numbers, normed;  // normed: numbers of the normalised rows
+  MixtureSizes mixtures;
 
   Plan plans[2];  // of the layers that see all positions, and of those with a window
   bool in_pairs;  // whether tiles that are followed multiply bfloat16 by bfloat16
   float* found_memory;
 
-  Step(const Model& model, const Call& c, Team& t, std::vector<char>& memory) : m(model), call(c), team(t) {
-    rows = call.rows;
+  Step(const Model& model, const Call& c, Team& t, std::vector<char>& memory)
+      : m(model), call(c), team(t), rows(c.rows), mixtures(model, c.rows) {
     many = rows > FEW_ROWS;
     int64_t found_numbers = 0;
     bool follows = false;
@@ -122,16 +122,17 @@ struct Step {
     in_pairs = false;
 #endif
     attention_numbers = AttentionMemory::NUMBERS + (!follows ? 0 : ArrangedBlock<Single>::numbers(m.d_head));
-    const int64_t normed = padded(rows * D * 4, 64), rounded = padded(Input::bytes(rows, widest), 64);
-    bytes_each = padded((many ? 0 : normed + rounded) + (padded(rows * share, LANES) + attention_numbers) * 4, 64) + 64;
-    const int64_t own_experts = m.experts.n ? m.experts.per_token : 0, mixes = own_experts ? D : 0;
-    const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, hidden, hidden, sets_aside() ? D : 0,
-                             own_experts * D, mixes, mixes, own_experts, own_experts};
-    float** places[] = {&x, &q, &k, &v, &heads, &gate, &up, &aside, &gathered, &added, &mixed, &chosen, &weights};
+    normed = padded(rows * D, LANES);
+    const int64_t prepared = (normed + mixtures.numbers(D)) * 4 + std::max(padded(Input::bytes(rows, widest), 64), mixtures.prepared);
+    bytes_each = padded((many ? 0 : prepared) + (padded(rows * share, LANES) + attention_numbers) * 4, 64) + 64;
+    const int64_t mixes = m.experts.n ? D : 0;
+    const int64_t sizes[] = {D, Hd, Kd, Kd, Hd, hidden, std::max(hidden, mixtures.features), sets_aside() ? D : 0,
+                             m.experts.n, mixes, mixes};
+    float** places[] = {&x, &q, &k, &v, &heads, &gate, &up, &aside, &logits, &added, &mixed};
     int64_t total = padded(found_numbers, LANES) * 4;
     for (int64_t size : sizes) total += padded(rows * size, LANES) * 4;
     const int64_t partials = columns ? 2 * team.size() * padded(COLUMN_ROWS * widest, LANES) * 4 : 0;
-    const int64_t together = many ? normed + rounded : 0;
+    const int64_t together = many ? prepared : 0;
     memory.resize(total + together + partials + team.size() * bytes_each + 64);
     char* at = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
     for (size_t i = 0; i < std::size(sizes); ++i) {
@@ -141,7 +142,8 @@ struct Step {
     found_memory = reinterpret_cast<float*>(at);
     at += padded(found_numbers, LANES) * 4;
     h = reinterpret_cast<float*>(at);
-    input = at + normed;
+    mixture = h + normed;
+    input = reinterpret_cast<char*>(mixture + mixtures.numbers(D));
     at += together;
     partial = reinterpret_cast<float*>(at);
     own = at + partials;

@@ -16,7 +16,7 @@ class Worker {
     products = reinterpret_cast<float*>(s.own + id * s.bytes_each);
     for_attention = products + padded(s.rows * s.share, LANES);
     h = s.many ? s.h : for_attention + s.attention_numbers;
-    for_input = s.many ? static_cast<void*>(s.input) : h + s.rows * m.d_model;
+    for_input = s.many ? static_cast<void*>(s.input) : h + s.normed + s.mixtures.numbers(m.d_model);
   }
 
   void run() {
@@ -61,7 +61,7 @@ class Worker {
     if (m.placement == POST) after(layer.attention_norm);
     // Parallel: both sublayers read the same h, which belongs to this thread and has not changed.
     if (m.placement != PARALLEL) input = normalised(layer.feed_forward_norm);
-    feed_forward(layer, input);
+    feed_forward(layer, index, input);
     if (m.placement == POST) after(layer.feed_forward_norm);
   }
 
@@ -131,8 +131,9 @@ class Worker {
   }
 
   // The input, prepared for the format of these weights.
-  Input prepared(const Linear& w, const float* x) {
-    Input input(w, x, rows, for_input);
+  Input prepared(const Linear& w, const float* x) { return prepared(w, x, for_input); }
+  Input prepared(const Linear& w, const float* x, void* memory) {
+    Input input(w, x, rows, memory);
     input.prepare(w, own_inputs(w.in));
     if (s.many) s.team.barrier();
     return input;
@@ -142,7 +143,7 @@ class Worker {
   const Input& prepared_again(const Linear& w, const Linear& before, Input& input) {
     if (w.format == before.format || (is_a8(w) && is_a8(before))) return input;
     if (s.many) s.team.barrier();  // the others may still read the rows prepared before
-    return input = prepared(w, input.x);
+    return input = prepared(w, input.x, input.memory);
   }
 
   void attention(const Layer& layer, int index, const float* from) {
@@ -175,23 +176,24 @@ class Worker {
     cache.finish(id, size);
   }
 
-  void feed_forward(const Layer& layer, const float* from) {
-    if (layer.router) return mixture(layer, from);
-    network(layer.gate, layer.up, from, 0);
+  void feed_forward(const Layer& layer, int index, const float* from) {
+    if (layer.router) return mixture(layer, index, from);
+    Input input = prepared(layer.up, from);
+    features(layer.gate, layer.up, input, s.up, 0);
+    s.team.barrier();
     add(layer.down, prepared(layer.down, s.up), layer.feed_forward_post_norm);
   }
 
-  // The hidden features of a network in s.up: f(from up), or f(from gate) (from up). clamp: see Experts.
-  void network(const Linear& gate_of, const Linear& up_of, const float* from, float clamp) {
+  // This thread's part of the hidden features of a network: f(from up), or f(from gate) (from up). clamp: see Experts.
+  void features(const Linear& gate_of, const Linear& up_of, Input& input, float* to, float clamp) {
     const int64_t F = up_of.out;
-    Input input = prepared(up_of, from);
     const bool gated = gate_of.weight != nullptr;
-    multiply(up_of, input, s.up, false);
+    multiply(up_of, input, to, false);
     if (gated) multiply(gate_of, prepared_again(gate_of, up_of, input), s.gate, false);
     const Part part(F, id, size);
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t o = part.first; o < part.last; o += WIDTH) {
-        float *up = s.up + r * F + o, *gate = gated ? s.gate + r * F + o : up;
+        float *up = to + r * F + o, *gate = gated ? s.gate + r * F + o : up;
         const int64_t n = std::min<int64_t>(WIDTH, part.last - o);
         Floats a = {}, b = all(1.0f);
         std::memcpy(&a, gate, n * sizeof(float));
@@ -199,7 +201,6 @@ class Worker {
         a = clamp > 0 ? clamped(a, b, clamp) : activated(m.activation, a) * b;
         std::memcpy(up, &a, n * sizeof(float));
       }
-    s.team.barrier();
   }
 
   static Floats clamped(Floats gate, Floats up, float clamp) {
@@ -208,47 +209,84 @@ class Worker {
     return gate * sigmoid(1.702f * gate) * (up + 1.0f);
   }
 
-  // Each expert reads its matrices once, for all the rows that chose it; those that no row chose are not read.
-  void mixture(const Layer& layer, const float* from) {
-    const int64_t D = m.d_model, k = m.experts.per_token;
+  // Each expert reads its matrices once, for all the rows that chose it; those that no row chose are not read. All
+  // networks compute their hidden features before one of them adds to x: so the threads wait for each other as rarely
+  // as in a layer with one network.
+  void mixture(const Layer& layer, int index, const float* from) {
+    const int64_t D = m.d_model;
     const Part part(D, id, size);  // of the outputs: this thread adds up no others
-    int32_t* chosen = reinterpret_cast<int32_t*>(s.chosen);
+    MixtureMemory memory(s.many ? s.mixture : h + s.normed, s.mixtures, D);
+    choose(layer, from, memory);
+    const Choices choices(layer, m.experts, s.rows, memory.chosen, memory.weights);
+    const float* inputs = gathered(choices, from, memory.gathered);
+
+    with_inputs(choices, &Network::up, inputs, [&](const Network& network, Input& input) {
+      features(*network.gate, *network.up, input, s.up + network.hidden, m.experts.clamp);
+      if (id == 0 && s.call.experts_read && !network.is_shared) ++s.call.experts_read[index];
+    });
+    s.team.barrier();
+    for (int64_t r = 0; r < s.rows; ++r) std::fill(s.mixed + r * D + part.first, s.mixed + r * D + part.last, 0.0f);
+    with_inputs(choices, &Network::down, s.up, [&](const Network& network, Input& input) {
+      multiply(*network.down, input, s.added, false);
+      for (int64_t i = 0; i < rows; ++i) {
+        float* to = s.mixed + choices.row[network.first + i] * D;
+        const float weight = choices.weight[network.first + i];
+        for (int64_t o = part.first; o < part.last; ++o) to[o] += weight * s.added[i * D + o];
+      }
+    });
+    if (layer.feed_forward_post_norm.weight) {
+      s.team.barrier();
+      return each_row([&](int64_t r) {
+        float* to = s.mixed + r * D;
+        normalise(m, layer.feed_forward_post_norm, to, to);
+        for (int64_t i = 0; i < D; ++i) x(r)[i] += m.residual_scale * to[i];
+      });
+    }
+    for (int64_t r = 0; r < s.rows; ++r)
+      for (int64_t o = part.first; o < part.last; ++o) x(r)[o] += m.residual_scale * s.mixed[r * D + o];
+    s.team.barrier();
+  }
+
+  // The experts of all rows. Whatever the number of rows, each is multiplied with the router alone, so that its choice
+  // does not depend on the others.
+  void choose(const Layer& layer, const float* from, MixtureMemory& memory) {
+    const int64_t D = m.d_model, n = m.experts.n, k = m.experts.per_token, products = s.rows * n;
     if (s.many) s.team.barrier();  // the rows are normalised by all threads
-    each_row([&](int64_t r) { router.route(layer, from + r * D, D, chosen + r * k, s.weights + r * k); });
-
-    std::vector<int64_t> begins(m.experts.n + 1), choices(s.rows * k);  // by expert, and by row
-    for (int64_t c = 0; c < s.rows * k; ++c) ++begins[chosen[c] + 1];
-    for (int e = 0; e < m.experts.n; ++e) begins[e + 1] += begins[e];
-    std::vector<int64_t> at(begins.begin(), begins.end() - 1);
-    for (int64_t c = 0; c < s.rows * k; ++c) choices[at[chosen[c]]++] = c;
-    for (int64_t i = 0; i < s.rows * k; ++i) copy(from + choices[i] / k * D, s.gathered + i * D, part);
-
-    if (layer.up.weight) {  // the shared experts
-      network(layer.gate, layer.up, from, m.experts.clamp);
-      multiply(layer.down, prepared(layer.down, s.up), s.mixed, false);
-    } else {
-      for (int64_t r = 0; r < s.rows; ++r) std::fill(s.mixed + r * D + part.first, s.mixed + r * D + part.last, 0.0f);
+    for (int64_t i = products * id / size; i < products * (id + 1) / size; ++i) {
+      const float* row = from + i / n * D;
+      s.logits[i] = dot_row(layer.router + i % n * D, D, row, row);
     }
     s.team.barrier();
-    for (int e = 0; e < m.experts.n; ++e) {
-      rows = begins[e + 1] - begins[e];
-      if (rows == 0) continue;
-      const Linear* own = layer.experts + 3 * e;
-      network(own[0], own[1], s.gathered + begins[e] * D, m.experts.clamp);
-      multiply(own[2], prepared(own[2], s.up), s.added, false);
-      for (int64_t i = 0; i < rows; ++i) {
-        const int64_t choice = choices[begins[e] + i];
-        float* to = s.mixed + choice / k * D;
-        for (int64_t o = part.first; o < part.last; ++o) to[o] += s.weights[choice] * s.added[i * D + o];
-      }
-      s.team.barrier();
+    const auto act = [&](int64_t r) { router.choose(layer, s.logits + r * n, memory.chosen + r * k, memory.weights + r * k); };
+    if (s.many) return each_row(act);
+    for (int64_t r = 0; r < s.rows; ++r) act(r);
+  }
+
+  // The inputs of all choices, side by side. Each thread copies what it prepares for the first products.
+  const float* gathered(const Choices& choices, const float* from, float* to) {
+    const int64_t D = m.d_model;
+    const Part part = own_inputs(D);
+    for (size_t i = 0; i < choices.row.size(); ++i) copy(from + choices.row[i] * D, to + i * D, part);
+    return to;
+  }
+
+  // Calls act(network, input) for each network, once the inputs of one of its matrices are prepared for all networks.
+  template <class F>
+  void with_inputs(const Choices& choices, const Linear* Network::*matrix, const float* from, F&& act) {
+    std::vector<Input> inputs;
+    char* at = static_cast<char*>(for_input);
+    for (const Network& network : choices.networks) {
+      const Linear& w = *(network.*matrix);
+      inputs.emplace_back(w, from, network.rows, at).prepare(w, own_inputs(w.in));
+      from += network.rows * w.in;
+      at += padded(Input::bytes(network.rows, w.in), 64);
+    }
+    if (s.many) s.team.barrier();
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      rows = choices.networks[i].rows;
+      act(choices.networks[i], inputs[i]);
     }
     rows = s.rows;
-    each_row([&](int64_t r) {
-      float* to = s.mixed + r * D;
-      if (layer.feed_forward_post_norm.weight) normalise(m, layer.feed_forward_post_norm, to, to);
-      for (int64_t i = 0; i < D; ++i) x(r)[i] += m.residual_scale * to[i];
-    });
   }
 
   static void copy(const float* from, float* to, Part part) {

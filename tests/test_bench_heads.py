@@ -15,8 +15,7 @@ def test_a_row_for_each_number_of_heads_and_each_length(name, small_limits, tmp_
     from tfguide.bench import models
 
     small = SMALL.replace(d_model=96, n_layers=2, d_ff=64, vocab_size=67, n_heads=6, n_kv_heads=3, d_head=32)
-    monkeypatch.setattr(models, "SMALL", small)
-    monkeypatch.setattr("tfguide.bench.limits.matrix_flops", lambda dtype: 1e11)
+    monkeypatch.setitem(models.MODELS, "S", small)
     file = tmp_path / "heads.json"
     command = f"bench heads --framework {name} --kv-heads 6 1 --lengths 11 5 --new-tokens 2 --repeats 2 --json {file}"
     assert main(command.split()) == 0

@@ -110,11 +110,12 @@ def run_caches(options: argparse.Namespace) -> int:
 
 def _add_heads(tasks):
     about = "steps and caches by the number of key/value heads"
-    one = tasks.add_parser("heads", help=about, description=f"Measure {about}, of model S with random weights.")
+    one = tasks.add_parser("heads", help=about, description=f"Measure {about}, with random weights.")
     one.set_defaults(run=run_heads)
     one.add_argument("--framework", choices=FRAMEWORKS, default="torch")
     one.add_argument("--dtype", choices=DTYPES, default="int8", help="type of the weights; default: int8")
-    one.add_argument("--kv-heads", type=int, nargs="+", default=[12, 4, 1], help="of 12 query heads; default: 12 4 1")
+    one.add_argument("--model", default="S", help="whose sizes are taken: S, M, or a checkpoint folder; default: S")
+    one.add_argument("--kv-heads", type=int, nargs="+", help="default: as many as query heads, the model's own, and 1")
     one.add_argument("--lengths", type=int, nargs="+", default=[128, 1024, 4000, 8000])
     one.add_argument("--new-tokens", type=int, default=8, help="steps of a round; default: 8")
     one.add_argument("--repeats", type=int, default=5, help="rounds that count, after 2 that do not; default: 5")
@@ -124,15 +125,17 @@ def _add_heads(tasks):
 def run_heads(options: argparse.Namespace) -> int:
     """Print the rows of the numbers of key/value heads; returns 0."""
     from tfguide.bench.heads import bench_heads, table
-    from tfguide.bench.models import SMALL
+    from tfguide.bench.models import find_model
     from tfguide.bench.run import write_json
 
     check_json_file(options.json)
+    config, _ = find_model(options.model)
+    kv_heads = options.kv_heads or [config.n_heads, config.n_kv_heads, 1]
     result = bench_heads(
-        SMALL, options.framework, options.dtype, options.kv_heads, options.lengths, options.new_tokens, options.repeats
+        config, options.framework, options.dtype, kv_heads, options.lengths, options.new_tokens, options.repeats
     )
     if options.json:
-        write_json(result | {"model": "S"}, options.json)
+        write_json(result | {"model": os.path.basename(os.path.normpath(options.model))}, options.json)
     print(table(result))
     return 0
 

@@ -1,9 +1,8 @@
-"""Fill the cache of Jupyter Book: laboratories with their stored outputs, pages by executing several at a time.
+"""Fill the cache of Jupyter Book: laboratories with their stored outputs, pages by executing two at a time.
 
-Jupyter Book executes one page after another. Most of a page's time one core imports frameworks, so the others wait.
+Jupyter Book executes one page after another. Most of a page's time one core imports frameworks, so the other waits.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.executors.utils import single_nb_execution
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
 
+AT_ONCE = 2  # pages: each holds two frameworks in memory, and some a model
 FEW = 3  # as many pages are left to Jupyter Book, which says what failed
 
 
@@ -34,11 +34,11 @@ def fill(cache_folder: Path, root: Path, stored: bool) -> None:
             todo.append((path, notebook))
     if len(todo) <= FEW:
         return
-    print(f"{len(todo)} pages are executed, {os.cpu_count()} at a time", flush=True)
+    print(f"{len(todo)} pages are executed, {AT_ONCE} at a time", flush=True)
     todo.sort(key=lambda item: -sum(cell.cell_type == "code" for cell in item[1].cells))  # the longest ones first
     seconds = yaml.safe_load((root / "_config.yml").read_text())["execute"]["timeout"]
     paths, found = zip(*todo, strict=True)
-    with ProcessPoolExecutor() as processes:
+    with ProcessPoolExecutor(AT_ONCE) as processes:
         for path, result in zip(paths, processes.map(execute, paths, found, [seconds] * len(todo)), strict=True):
             if result is not None:
                 keep(cache, path, *result)

@@ -59,8 +59,8 @@ triton: $(STAMP) ## install triton into a folder of .venv, for the tests of the 
 	@$(PY) -c 'import triton' 2>/dev/null || test -d $(VENV)/triton \
 	    || $(PY) -m pip install --quiet --no-deps --target $(VENV)/triton $(PINS) triton
 
-book: $(STAMP) ## execute the notebooks and build the HTML
-	@$(PY) tools/build_book.py
+book: $(STAMP) ## execute the pages and build the HTML (FRESH=1: execute the laboratories as well)
+	@$(PY) tools/build_book.py $(if $(FRESH),--fresh)
 
 serve: book ## serve the HTML on 127.0.0.1:8000 (PORT=... for another port)
 	@echo "http://127.0.0.1:$(PORT)/"

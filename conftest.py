@@ -47,8 +47,24 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         signal.signal(signal.SIGCHLD, before)
 
 
+# What takes longest begins first, or one core works at it at the end while the others have nothing left.
+LONGEST = (
+    ".ipynb", "test_import_orders.py", "test_machines.py", "test_compilers.py", "test_stuck_pages.py",
+    "test_browser.py",
+)  # fmt: skip
+
+
 class _EachOnce(LoadFileScheduling):
-    """Where a worker dies in a test, another one goes on behind it. pytest-xdist's own would die there again."""
+    """The longest files first, then those with the most tests, as pytest-xdist orders them.
+
+    Where a worker dies in a test, another one goes on behind it. pytest-xdist's own would die there again.
+    """
+
+    def _assign_work_unit(self, node):
+        longest = next((scope for scope in self.workqueue if scope.endswith(LONGEST)), None)
+        if longest is not None:
+            self.workqueue.move_to_end(longest, last=False)
+        super()._assign_work_unit(node)
 
     def remove_node(self, node):
         workload, self.assigned_work[node] = self.assigned_work[node], {}

@@ -2,9 +2,11 @@
 
     python tools/build_book.py              what `make book` runs
     python tools/build_book.py --if-stale   the same, but return at once where the HTML is current (the tests do this)
+    python tools/build_book.py --fresh      execute the laboratories too, and every page (`make book FRESH=1`)
 
 Jupyter Book caches the execution of a page by the code in the page. It does not know that the page imports `tfguide`,
-so the cache is dropped here whenever a source of the package or a pinned version has changed.
+so the cache is dropped here whenever a source of the package or a pinned version has changed. A laboratory is shown
+with the outputs that it was saved with, which the tests compare with those of an execution.
 """
 
 import argparse
@@ -17,11 +19,12 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
+from execute_pages import fill
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
-HTML = BUILD / "html"
+HTML, CACHE = BUILD / "html", BUILD / ".jupyter_cache"
 START = HTML / "index.html"
 COMMAND = [str(Path(sysconfig.get_path("scripts")) / "jupyter-book"), "build", ".", "-n", "-W", "--keep-going"]
 
@@ -61,7 +64,7 @@ def drop_what_is_stale(html: str) -> None:
     execution, shell = digest(EXECUTION), digest(SHELL)
     if recorded("execution") != execution:
         print("tfguide or its pins have changed: every page is executed again", flush=True)
-        shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
+        shutil.rmtree(CACHE, ignore_errors=True)
     if recorded("html") != html:
         # A page that Sphinx does not read again is not executed again, does not repeat its warnings, and loses its
         # entries in the index, and the search with them.
@@ -72,12 +75,17 @@ def drop_what_is_stale(html: str) -> None:
     record("shell", shell)
 
 
-def build() -> int:
-    """Run Jupyter Book and return its exit status."""
+def build(fresh: bool) -> int:
+    """Run Jupyter Book and return its exit status. fresh: execute everything, the laboratories too."""
     html = digest(EXECUTION + SHELL + PAGES)
     drop_what_is_stale(html)
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    status = subprocess.run(COMMAND, cwd=ROOT, env=environment, check=False).returncode
+    if fresh:
+        shutil.rmtree(CACHE, ignore_errors=True)
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+    # Pages that share the cores must not spin while they wait for their threads.
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "OMP_WAIT_POLICY": "passive"}
+    fill(CACHE, ROOT, stored=not fresh)
+    status = subprocess.run(COMMAND, cwd=ROOT, check=False).returncode
     if status:
         (BUILD / "html.sha256").unlink(missing_ok=True)  # so that the next build reads every page
         for report in sorted(HTML.glob("reports/**/*.log")):
@@ -91,11 +99,12 @@ def build() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--if-stale", action="store_true", help="return at once where the HTML is current")
+    parser.add_argument("--fresh", action="store_true", help="execute the laboratories too, and every page")
     arguments = parser.parse_args()
     BUILD.mkdir(exist_ok=True)
     with FileLock(BUILD / "book.lock"):
         current = START.exists() and recorded("html") == digest(EXECUTION + SHELL + PAGES)
-        status = 0 if arguments.if_stale and current else build()
+        status = 0 if arguments.if_stale and current else build(arguments.fresh)
     if status == 0:
         print(f"\nThe book is built. Open {START}")
     return status

@@ -46,7 +46,7 @@ def test_from_the_start_to_the_next(desk, capsys):
     assert status == 0 and out.startswith("The causal mask (chapter 2, grade 2 of 3") and file.name in out
     solve(file, RIGHT["numpy"].replace("<=", "<"))
     status, out, _ = run(capsys, "check causal-mask")  # the framework is the one of the start
-    assert status == 1 and "Case 1 of 3: n_queries = 3, n_keys = 3" in out
+    assert status == 1 and "Case 1 of 3:\n    n_queries = 3, n_keys = 3\n" in out
     assert "The first is at index (0, 0): expected True, got False." in out
     assert "A query does not see itself here" in out
     file.write_text(file.read_text().replace(" < ", " <= "))
@@ -129,6 +129,31 @@ def test_a_file_without_the_function(desk):
     )
 
 
+def test_a_file_may_hold_more_than_the_function(desk):
+    """A dataclass, a module beside it, a thread that does not end, and prints."""
+    (desk / "beside.py").write_text("HELP = 1\n")
+    code = f"""
+from __future__ import annotations
+import threading, time
+from dataclasses import dataclass
+import numpy as np
+from beside import HELP
+
+@dataclass
+class Mask:
+    n_queries: int
+
+threading.Thread(target=time.sleep, args=(600,)).start()
+
+def causal_mask(n_queries, n_keys):
+    {RIGHT["numpy"]}
+"""
+    (desk / "mine.py").write_text(code)
+    start = time.monotonic()
+    assert check_file(MASK, desk / "mine.py", "numpy").passed
+    assert time.monotonic() - start < 60
+
+
 def test_watch_checks_again_when_the_file_changes_and_ends_with_success(desk, capsys):
     run(capsys, "start causal-mask --framework numpy")
     file = desk / "causal_mask_numpy.py"
@@ -151,5 +176,6 @@ def read_and_mend(process, file: Path):
         yield line
         if line.startswith("Waiting for a change"):
             time.sleep(0.05)
-            file.unlink()  # as an editor that replaces a file
-            file.write_text("import numpy as np\n\n\ndef causal_mask(n_queries, n_keys):\n    " + RIGHT["numpy"] + "\n")
+            new = file.with_suffix(".new")  # as an editor that replaces a file
+            new.write_text("import numpy as np\n\n\ndef causal_mask(n_queries, n_keys):\n    " + RIGHT["numpy"] + "\n")
+            os.replace(new, file)

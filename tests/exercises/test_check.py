@@ -5,6 +5,7 @@ import pytest
 
 from tfguide import reference
 from tfguide.exercises import check, find
+from tfguide.exercises.arrays import framework_of
 from tfguide.exercises.checking import check_function
 from tfguide.exercises.compare import difference
 
@@ -26,7 +27,7 @@ def own_progress(tmp_path, monkeypatch):
         (np.zeros(3), np.zeros(3, int), "must hold floating-point numbers, got int64: the shape is right."),
         (np.ones(3, bool), np.ones(3), "must hold booleans, got float64: the shape is right."),
         (np.zeros((2, 3)), np.array([[0, 0, 0], [0, 2e-9, 1]]),
-         "2 of 6 numbers differ. The first is at index (1, 1): expected 0, got 2e-09."),
+         "2 of 6 numbers differ.\nThe first is at index (1, 1): expected 0, got 2e-09."),
         (np.zeros(2), np.array([0, np.nan]), "The first is at index (1,): expected 0, got nan."),
         (np.array([np.inf]), np.array([1e300]), "expected inf, got 1e+300."),
         (7, 8, "The result is 8, expected 7."),
@@ -68,7 +69,7 @@ def test_a_result_of_the_wrong_shape_says_which_case_it_was(framework):
     if framework != "numpy":
         pytest.importorskip(framework)
     text = check_function(SPLIT, lambda x, n_heads: x, framework).text
-    assert "Case 1 of 2: x of shape (1, 3, 10), n_heads = 2" in text
+    assert "Case 1 of 2:\n    x of shape (1, 3, 10), n_heads = 2\n" in text
     assert "The result has shape (1, 3, 10), expected (1, 3, 2, 5)." in text
 
 
@@ -134,8 +135,30 @@ def test_the_framework_is_the_one_that_the_code_names(capsys):
     check("split-heads", lambda x, n: seen.append(type(x)) or x)
     check("split-heads", lambda x, n: seen.append(type(x)) or x, framework="torch")
     assert seen[0] is seen[3] is torch.Tensor and issubclass(seen[1], tf.Tensor) and seen[2] is np.ndarray
+    assert "so its arguments are arrays of NumPy; framework= chooses others." in capsys.readouterr().out
     with pytest.raises(ValueError, match="names PyTorch and TensorFlow"):
         check("split-heads", lambda x, n: torch.zeros(1) + tf.zeros(1))
+
+
+def test_a_framework_is_named_in_many_ways():
+    pytest.importorskip("torch")
+    import torch.nn.functional as F
+    from torch import einsum
+
+    import tfguide.torch as tg
+
+    def helper(x):
+        return F.relu(x)
+
+    def imports(x):
+        import torch
+
+        return torch.relu(x)
+
+    functions = [helper, imports, lambda x: helper(x), lambda x: einsum("i", x), lambda x: tg.softcap(x, 1.0)]
+    functions += [lambda x: [F.relu(part) for part in x], lambda x: (lambda y: F.relu(y))(x)]
+    assert [framework_of(function) for function in functions] == ["torch"] * 7
+    assert [framework_of(function) for function in (lambda x: np.abs(x), reference.causal_mask, len)] == [None] * 3
 
 
 def test_a_success_that_cannot_be_kept_is_still_one(monkeypatch, tmp_path, capsys):

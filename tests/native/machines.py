@@ -27,27 +27,25 @@ class Machine:
     runner: tuple[str, ...] = ()
 
     @contextlib.contextmanager
-    def kernels(self, folder):
+    def kernels(self):
         """The kernels of this machine, which the package uses meanwhile. Skips the test if something is missing."""
         if self.compilers and not any(map(shutil.which, self.compilers)):
             pytest.skip(f"{self.compilers[0]} is not installed")
         if self.runner and not shutil.which(self.runner[0]):
             pytest.skip(f"{self.runner[0]} is not installed")
-        with pytest.MonkeyPatch.context() as patch, self._kernels(folder, patch) as kernels:
+        with pytest.MonkeyPatch.context() as patch, self._kernels(patch) as kernels:
             for name in USERS:
                 patch.setattr(importlib.import_module(f"tfguide.native.{name}"), "library", lambda: kernels)
             yield kernels
 
     @contextlib.contextmanager
-    def _kernels(self, folder, patch):
+    def _kernels(self, patch):
         if not self.compilers:
             patch.setenv("TFGUIDE_MARCH", *self.options)
             yield library.library.__wrapped__()
             return
         words = [next(filter(None, map(shutil.which, self.compilers))), *self.options]
-        message = compile_program(words, folder / "kernels")
-        assert message == ""
-        remote = Remote([*self.runner, str(folder / "kernels")])
+        remote = Remote([*self.runner, str(compile_program(words))])
         yield remote
         remote.close()
 

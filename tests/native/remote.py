@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.native.kept import kept
 from tfguide.native import abi, compiler
 from tfguide.native.library import FOLDER
 
@@ -26,11 +27,17 @@ FRAMES = 6  # how far up the callers of a function the arrays are looked for
 POINTERS = (ctypes.c_void_p, ctypes._Pointer)
 
 
-def compile_program(words: list[str], to: Path) -> str:
-    """Compile remote.cpp; return the compiler's message if it fails. words: the compiler and the machine's options."""
-    command = [*words, *compiler.FLAGS, "-static", f"-I{FOLDER}", str(SOURCE), "-o", str(to)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stderr if done.returncode else ""
+def compile_program(words: list[str]) -> Path:
+    """The program of remote.cpp. words: the compiler and the machine's options."""
+
+    def build(folder):
+        program = folder / "kernels"
+        command = [*words, *compiler.FLAGS, "-static", f"-I{FOLDER}", str(SOURCE), "-o", str(program)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return program
+
+    return kept(build, words, SOURCE)
 
 
 class Remote:

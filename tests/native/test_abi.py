@@ -10,7 +10,7 @@ import pytest
 
 from tfguide import native
 from tfguide.dtypes import CACHE_DTYPES
-from tfguide.native import abi
+from tfguide.native import abi, compiler
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="there is no C++ compiler")
 FOLDER = Path(abi.__file__).parent
@@ -102,9 +102,10 @@ def test_a_structure_that_contains_the_changed_one_is_named_too(tmp_path):
 
 
 def test_python_and_cpp_that_differ_do_not_load_and_do_not_fall_back(tmp_path, monkeypatch):
-    """The whole way: a changed header, compiled as the kernels are."""
+    """The whole way: a changed header, compiled as the kernels are, but for the optimisation, which takes 15 s."""
     copy_sources(tmp_path, ("abi.h", "MAX_ROWS = 64;", "MAX_ROWS = 12;"))
     monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(compiler, "FLAGS", ["-O0" if flag == "-O3" else flag for flag in compiler.FLAGS])
     monkeypatch.setenv("TFGUIDE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(RuntimeError, match="limit MAX_ROWS: Python has 64; C\\+\\+ has 12"):
         library.library.__wrapped__()

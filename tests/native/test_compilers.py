@@ -11,8 +11,8 @@ pytestmark = [pytest.mark.skipif(not native.is_available(), reason="there is no 
 
 
 @pytest.mark.parametrize("name", COMPILERS)
-def test_the_kernels_are_right_from_each_compiler(name, tmp_path):
-    with COMPILERS[name].kernels(tmp_path):
+def test_the_kernels_are_right_from_each_compiler(name):
+    with COMPILERS[name].kernels():
         for form in native.FORMATS:
             check_products(form, rows=(1, 2, 5, 8, 17))
         for changes in (

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.native.kept import kept
 from tfguide.native import abi
 
+LEVEL = "armv8.2-a+dotprod"
 FOLDER = Path(__file__).parents[2] / "tools" / "instructions"
-spec = importlib.util.spec_from_file_location("count_instructions", FOLDER / "count.py")
+SCRIPT = FOLDER / "count.py"
+spec = importlib.util.spec_from_file_location("count_instructions", SCRIPT)
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 pytestmark = [
@@ -22,7 +25,9 @@ pytestmark = [
 
 def test_the_instructions_of_our_kernels_are_counted(tmp_path, monkeypatch):
     plugin = tool.build_plugin(tmp_path)
-    program = tool.build_ours("armv8.2-a+dotprod", tmp_path)
+    program = kept(
+        lambda folder: tool.build_ours(LEVEL, folder), [tool.COMPILER, f"-march={LEVEL}"], FOLDER / "ours.cpp", SCRIPT
+    )
     counts = {}
     for form in ("float32 rows", "int8 a8"):
         kind = abi.code("Format", form)

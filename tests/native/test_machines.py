@@ -32,9 +32,9 @@ STEP = {"float32": 2**-21, "bfloat16": 2**-8, "float16": 2**-11}  # the rounding
 
 
 @pytest.fixture(scope="module", params=MACHINES)
-def kernels(request, tmp_path_factory):
+def kernels(request):
     """The kernels of each machine in turn, which the package uses meanwhile."""
-    with MACHINES[request.param].kernels(tmp_path_factory.mktemp("machine")) as kernels:
+    with MACHINES[request.param].kernels() as kernels:
         yield kernels
 
 

@@ -1,7 +1,8 @@
 """Whichever framework is imported first, by us or by the reader, the other one works, with triton installed.
 
-Each order runs in a process of its own, since what is imported stays. triton comes with PyTorch's CUDA build; beside
-the CPU build, `make triton` puts it into a folder of the environment.
+Each order runs in a process of its own, since what is imported stays: a fork of the process that has imported the
+order's beginning. triton comes with PyTorch's CUDA build; beside the CPU build, `make triton` puts it into a folder of
+the environment.
 """
 
 import importlib.util
@@ -52,6 +53,40 @@ x = tf.ones((3, 3))
 np.testing.assert_allclose(tf.function(tf.nn.softmax, jit_compile=True)(x @ x), 1 / 3, atol=1e-6)
 """
 
+#: Runs `USE` after each order that begins with the module `first`: every import and every use in a fork. What `USE` has
+#: imported is written to a file that is named for the order.
+TREE = """
+import os, sys, traceback
+def in_a_fork(work, *arguments):
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            print(*arguments, "ends with", status, file=sys.stderr)
+        return
+    try:
+        work(*arguments)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+def grow(order):
+    __import__(order[-1])
+    if order in orders:
+        in_a_fork(use, order)
+    for name in {other[len(order)] for other in orders if other[: len(order)] == order != other}:
+        in_a_fork(grow, (*order, name))
+
+def use(order):
+    exec(code, {})
+    with open(" ".join(order), "w") as file:
+        print(*sys.modules, file=file)
+
+in_a_fork(grow, (first,))
+"""
+
 #: triton's own compiler, all the way to a GPU's instructions, for which no GPU is needed.
 KERNEL = """
 import triton
@@ -76,10 +111,11 @@ def python():
     if not installed and not FOLDER.is_dir():
         pytest.skip("no triton here: PyTorch's CUDA build brings it, beside the CPU build `make triton` installs it")
 
-    def run(code, *arguments, **variables):
+    def run(code, *arguments, folder=None, **variables):
         path = os.pathsep.join([str(ROOT), *([] if installed else [str(FOLDER)]), os.environ.get("PYTHONPATH", "")])
         return subprocess.run(
             [sys.executable, *(arguments or ("-c", code))],
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": path.strip(os.pathsep), **variables},
             capture_output=True,
             text=True,
@@ -94,8 +130,11 @@ def succeeds(run):
     return run.stdout
 
 
-def imports(order):
-    return "".join(f"import {name}\n" for name in order)
+@pytest.fixture(scope="module", params=MODULES)
+def trees(request, python, tmp_path_factory):
+    """The orders that begin with each module in turn: the folder of what `TREE` writes, and its errors."""
+    folder = tmp_path_factory.mktemp("orders")
+    return folder, python(f"orders, first, code = {ORDERS!r}, {request.param!r}, {USE!r}\n{TREE}", folder=folder).stderr
 
 
 def test_the_two_cannot_meet_without_help(python):
@@ -103,9 +142,14 @@ def test_the_two_cannot_meet_without_help(python):
     assert python("import tensorflow, triton").returncode < 0
 
 
-@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
-def test_every_order(python, order):
-    assert "triton" in succeeds(python(imports(order) + USE + "print(*sys.modules)")).split()
+@pytest.mark.parametrize(
+    ("trees", "order"), [(order[0], order) for order in ORDERS], ids=map(" ".join, ORDERS), indirect=["trees"]
+)
+def test_every_order(trees, order):
+    folder, errors = trees
+    modules = folder / " ".join(order)
+    assert modules.exists(), errors
+    assert "triton" in modules.read_text().split()
 
 
 @pytest.mark.parametrize("first", ["keras", "keras_hub"])
@@ -194,24 +238,25 @@ def test_a_missing_triton_is_no_error(python, package):
     succeeds(python(f"import sys; sys.modules['triton'] = None\nimport {package}"))
 
 
-@pytest.mark.parametrize("kind", ["encoder", "decoder", "encoder-decoder"])
-def test_building_and_running_a_model_imports_no_compiler(kind):
+def test_building_and_running_a_model_imports_no_compiler():
     """TensorFlow is hidden, since with it triton is imported for its sake."""
-    code = f"""
+    code = """
 import sys
 sys.modules["tensorflow"] = None
 import tfguide, tfguide.torch as tg
 from tests.support import batch, small_config
-for options in ({{}}, {{"positions": "relative"}}, {{"positions": "rotary", "norm": "rms", "activation": "swiglu"}}):
-    config = small_config({kind!r}, **options)
-    weights = tfguide.init_weights(config)
-    model = tg.from_weights(config, weights)
-    inputs, masks = batch(config)
-    model(*inputs, **masks)
-    if {kind!r} == "decoder":
-        tg.generate(model, [[1, 2, 3], [4]], 5)
-        tg.generate(tg.quantize(model), [[1, 2, 3], [4]], 5)
-print(*[name for name in ("torch._dynamo", "torch._inductor", "triton", "sympy") if name in sys.modules])
+for kind in ("encoder", "decoder", "encoder-decoder"):
+    for options in ({}, {"positions": "relative"}, {"positions": "rotary", "norm": "rms", "activation": "swiglu"}):
+        config = small_config(kind, **options)
+        weights = tfguide.init_weights(config)
+        model = tg.from_weights(config, weights)
+        inputs, masks = batch(config)
+        model(*inputs, **masks)
+        if kind == "decoder":
+            tg.generate(model, [[1, 2, 3], [4]], 5)
+            tg.generate(tg.quantize(model), [[1, 2, 3], [4]], 5)
+    found = [name for name in ("torch._dynamo", "torch._inductor", "triton", "sympy") if name in sys.modules]
+    print(f"{kind}: {found}")
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=500)
-    assert succeeds(run).split() == []
+    assert succeeds(run).split("\n") == ["encoder: []", "decoder: []", "encoder-decoder: []", ""]

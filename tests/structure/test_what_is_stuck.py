@@ -45,48 +45,66 @@ def test_the_limits_are_minutes(pytestconfig):
     assert pytestconfig.getini("faulthandler_exit_on_timeout")
 
 
-def test_kernels_that_die_and_cells_that_hang(tmp_path):
-    write_notebook(tmp_path / "exits.ipynb", "import os", "os._exit(3)", "print(1)")
-    write_notebook(tmp_path / "crashes.ipynb", "import ctypes", "ctypes.string_at(0)", "print(1)")
-    write_notebook(tmp_path / "hangs.ipynb", "x = 1", FOREVER, "print(1)")
-    write_notebook(tmp_path / "hangs_in_c.ipynb", "x = 1", FOREVER_IN_C, "print(1)")
-    write_notebook(tmp_path / "works.ipynb", "x = 1", "print(x)")
-    done = run(tmp_path, "--nbval-cell-timeout=10")
-    failed = re.findall(r"^FAILED \S*?(\w+).ipynb::Cell (\d)", done.stdout, re.MULTILINE)
-    assert sorted(failed) == [("crashes", "1"), ("exits", "1"), ("hangs", "1"), ("hangs_in_c", "1")], done.stdout
-    assert "The kernel died: exit status 3." in done.stdout
-    assert "The kernel died: SIGSEGV." in done.stdout
-    assert len(re.findall("Timeout of 10 seconds exceeded", done.stdout)) == 2
-    assert "4 failed" in done.stdout
+LOG = "import os, sys; os.write(2, b'I0000 from C'); print('from Python', file=sys.stderr); print(1)"
 
 
-def test_a_kernel_that_dies_later_is_found_as_well(tmp_path):
+@pytest.fixture(scope="module")
+def notebooks(tmp_path_factory):
+    """What pytest prints about notebooks that die, hang, differ and work."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    write_notebook(folder / "exits.ipynb", "import os", "os._exit(3)", "print(1)")
+    write_notebook(folder / "crashes.ipynb", "import ctypes", "ctypes.string_at(0)", "print(1)")
+    write_notebook(folder / "hangs.ipynb", "x = 1", FOREVER, "print(1)")
+    write_notebook(folder / "hangs_in_c.ipynb", "x = 1", FOREVER_IN_C, "print(1)")
     write_notebook(
-        tmp_path / "later.ipynb", "import os, threading", "threading.Timer(1, os._exit, (3,)).start()", FOREVER
+        folder / "later.ipynb", "import os, threading", "threading.Timer(1, os._exit, (3,)).start()", FOREVER
     )
-    done = run(tmp_path, "--nbval-cell-timeout=60")
-    assert "later.ipynb::Cell 2" in done.stdout
-    assert "The kernel died: exit status 3." in done.stdout
+    write_notebook(folder / "logs.ipynb", LOG)
+    write_notebook(folder / "differs.ipynb", LOG, output="2\n")
+    write_notebook(folder / "works.ipynb", "x = 1", "print(x)")
+    return run(folder, "--nbval-cell-timeout=10").stdout
 
 
-def test_stderr_is_not_compared_and_stdout_is(tmp_path):
-    log = "import os, sys; os.write(2, b'I0000 from C'); print('from Python', file=sys.stderr); print(1)"
-    write_notebook(tmp_path / "logs.ipynb", log)
-    write_notebook(tmp_path / "differs.ipynb", log, output="2\n")
-    done = run(tmp_path)
-    assert re.findall(r"^FAILED \S*?(\w+).ipynb", done.stdout, re.MULTILINE) == ["differs"], done.stdout
+def says(printed, message, cell, source):
+    """Whether the failure of a cell with this number and this source begins with a message."""
+    return re.search(rf"^Cell {cell}: {re.escape(message)}.*\n\nInput:\n{re.escape(source)}\n", printed, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("stuck", "says"), [(FOREVER, "from pytest-timeout"), (FOREVER_IN_C, "crashed while running")])
-def test_a_test_that_hangs(tmp_path, stuck, says):
-    (tmp_path / "test_it.py").write_text(
-        f"def test_before(): pass\ndef test_stuck(): {stuck}\ndef test_after(): pass\n"
-    )
+def test_kernels_that_die_and_cells_that_hang(notebooks):
+    failed = re.findall(r"^FAILED \S*?(\w+).ipynb::Cell (\d)", notebooks, re.MULTILINE)
+    failed = [(name, cell) for name, cell in failed if name not in ("later", "differs")]
+    assert sorted(failed) == [("crashes", "1"), ("exits", "1"), ("hangs", "1"), ("hangs_in_c", "1")], notebooks
+    assert says(notebooks, "The kernel died: exit status 3.", 1, "os._exit(3)")
+    assert says(notebooks, "The kernel died: SIGSEGV.", 1, "ctypes.string_at(0)")
+    for source in (FOREVER, FOREVER_IN_C):
+        assert says(notebooks, "Timeout of 10 seconds exceeded", 1, source)
+    assert len(re.findall("Timeout of 10 seconds exceeded", notebooks)) == 2
+    assert "6 failed" in notebooks  # those of the next two tests as well
+
+
+def test_a_kernel_that_dies_later_is_found_as_well(notebooks):
+    assert "later.ipynb::Cell 2" in notebooks
+    assert says(notebooks, "The kernel died: exit status 3.", 2, FOREVER)
+
+
+def test_stderr_is_not_compared_and_stdout_is(notebooks):
+    failed = re.findall(r"^FAILED \S*?(\w+).ipynb", notebooks, re.MULTILINE)
+    assert "differs" in failed and not {"logs", "works"} & set(failed), notebooks
+    assert says(notebooks, "Cell outputs differ", 0, LOG)
+
+
+def test_tests_that_hang(tmp_path):
+    for name, stuck in (("python", FOREVER), ("c", FOREVER_IN_C)):
+        (tmp_path / f"test_{name}.py").write_text(
+            f"def test_before(): pass\ndef test_stuck(): {stuck}\ndef test_after(): pass\n"
+        )
     done = run(tmp_path, "--timeout=5", "-o", "faulthandler_timeout=10")
     assert done.returncode == 1
-    assert re.findall(r"^FAILED \S*::(\w+)", done.stdout, re.MULTILINE) == ["test_stuck"], done.stdout + done.stderr
-    assert says in done.stdout
-    assert "1 failed, 2 passed" in done.stdout
+    failed = re.findall(r"^FAILED \S*test_(\w+)\.py::(\w+)", done.stdout, re.MULTILINE)
+    assert sorted(failed) == [("c", "test_stuck"), ("python", "test_stuck")], done.stdout + done.stderr
+    assert re.search(r"from pytest-timeout\.\s+\S*test_python\.py:2: Failed", done.stdout), done.stdout
+    assert re.search(r"crashed while running '\S*test_c\.py::test_stuck'", done.stdout), done.stdout
+    assert "2 failed, 4 passed" in done.stdout
 
 
 def test_a_test_that_hangs_in_c_is_named_without_workers(tmp_path):

@@ -76,15 +76,17 @@ def save_gguf(
     tokenizer: str | os.PathLike | None = None,
     embedding_type: str | None = None,
     overwrite: bool = False,
+    architecture: str | None = None,
 ) -> None:
     """Write a model to a GGUF file, which llama.cpp and `load_checkpoint` read.
 
-    block_type: "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1" or "Q4_K", for the matrices. tokenizer: the GGUF file, the
-    tokenizer.json or the folder to take a tokeniser and a chat template from; without one, llama.cpp makes no text.
-    embedding_type: of the embedding and the head; default: Q8_0 where `block_type` has 4 bits, else `block_type`.
-    overwrite: replace a file that is there.
+    block_type: "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1" or "Q4_K", for the matrices; "MXFP4" for those of experts.
+    tokenizer: the GGUF file, the tokenizer.json or the folder to take a tokeniser and a chat template from; without
+    one, llama.cpp makes no text. embedding_type: of the embedding and the head; default: Q8_0 where `block_type` has 4
+    bits, else `block_type`. overwrite: replace a file that is there. architecture: its name in llama.cpp, such as
+    "phi3"; default: the first that can express the model.
 
     A quantised model, or one in blocks, is dequantised first. Raises ValueError for a model that none of the
     architectures can express, FileExistsError; see `tfguide.checkpoints.write_gguf`.
     """
-    write_gguf(path, model.config, model.to_weights(), block_type, tokenizer, embedding_type, overwrite)
+    write_gguf(path, model.config, model.to_weights(), block_type, tokenizer, embedding_type, overwrite, architecture)

@@ -12,8 +12,11 @@ import numpy as np
 
 from tfguide.exercises.entry import FRAMEWORKS, TITLES
 
-#: The modules by which code names a framework.
-_MODULES = {"torch": "torch", "tensorflow": "tensorflow", "keras": "tensorflow"}
+#: The modules by which code names a framework; what stands inside them counts as well.
+_MODULES = {
+    "torch": "torch", "tensorflow": "tensorflow", "keras": "tensorflow",
+    "tfguide.torch": "torch", "tfguide.tensorflow": "tensorflow",
+}  # fmt: skip
 
 
 def to_framework(value: Any, framework: str) -> Any:
@@ -59,23 +62,48 @@ def is_array(value: Any) -> bool:
     return tensorflow is not None and isinstance(value, (tensorflow.Tensor, tensorflow.Variable))
 
 
-def framework_of(function: Callable[..., Any]) -> str:
-    """What a function is written in: the framework that its code names, else "numpy".
+def framework_of(function: Callable[..., Any]) -> str | None:
+    """What a function is written in: the framework that its code names, or that of the functions beside it.
 
-    Raises ValueError where it names both, since its arguments would have to be of one.
+    None where it names neither. Raises ValueError where it names both, since its arguments would have to be of one.
     """
-    if not inspect.isfunction(function):
-        return "numpy"
-    used = inspect.getclosurevars(function)
-    modules = [value for value in [*used.globals.values(), *used.nonlocals.values()] if inspect.ismodule(value)]
-    found = {_MODULES.get(module.__name__.split(".")[0]) for module in modules} - {None}
+    found = _frameworks_in(function, set()) if inspect.isfunction(function) else set()
     if len(found) > 1:
         raise ValueError(
             f"{function.__name__} names PyTorch and TensorFlow: say what its arguments shall be, with framework= one "
-            "of "
-            f"{', '.join(map(repr, FRAMEWORKS))}"
+            f"of {', '.join(map(repr, FRAMEWORKS))}"
         )
-    return found.pop() if found else "numpy"
+    return found.pop() if found else None
+
+
+def _frameworks_in(function, seen):
+    """The frameworks that the code of a function names; seen: the functions that were looked at, which grow."""
+    seen.add(function)
+    names = set(_names(function.__code__))
+    values = [function.__globals__[name] for name in names if name in function.__globals__]
+    values += inspect.getclosurevars(function).nonlocals.values()
+    found = {_MODULES[name] for name in names if name in _MODULES and name not in function.__globals__}
+    for value in values:
+        if inspect.isfunction(value) and value.__module__ == function.__module__ and value not in seen:
+            found |= _frameworks_in(value, seen)
+        home = f"{_home(value)}."
+        found |= {framework for name, framework in _MODULES.items() if home.startswith(f"{name}.")}
+    return found
+
+
+def _home(value):
+    """The name of a module, or of the one in which a function, a class or a value's class stands."""
+    if inspect.ismodule(value):
+        return value.__name__
+    return value.__module__ if inspect.isroutine(value) or inspect.isclass(value) else type(value).__module__
+
+
+def _names(code):
+    """The names that code uses beside its own variables, those of functions inside it among them."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            yield from _names(constant)
 
 
 def kind_of(framework: str) -> str:

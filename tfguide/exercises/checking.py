@@ -38,7 +38,7 @@ def check_function(exercise: Exercise, function: Callable[..., Any], framework: 
     cases = exercise.cases()
     for number, arguments in enumerate(cases, start=1):
         given = to_framework(arguments, framework)
-        before = f"{exercise.id}: not yet. Case {number} of {len(cases)}: {_call(exercise, arguments)}"
+        before = f"{exercise.id}: not yet. Case {number} of {len(cases)}:\n    {_call(exercise, arguments)}"
         try:
             result = function(*given)
         except (Exception, SystemExit) as error:

@@ -14,6 +14,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from tfguide.exercises.checking import Outcome, check_function, explain
 from tfguide.exercises.entry import Exercise
@@ -43,7 +44,9 @@ def main(file: str, id: str, framework: str, outcome_file: str, trace_file: str,
 def run_file(exercise: Exercise, file: str, framework: str) -> Outcome:
     """Run a file from its first line, and check the function that the exercise asks for."""
     sys.path.insert(0, str(Path(file).resolve().parent))
-    names = {"__name__": "exercise", "__file__": file}
+    module = sys.modules["exercise"] = ModuleType("exercise")  # where dataclasses and the like look for it
+    names = vars(module)
+    names["__file__"] = file
     try:
         exec(compile(Path(file).read_bytes(), file, "exec"), names)
     except (Exception, SystemExit) as error:

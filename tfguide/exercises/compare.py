@@ -79,9 +79,10 @@ def _array(expected, got, dtype, what):
     one, other = _number(expected[place]), _number(got[place])
     if not expected.shape:
         return f"{what} is {other}, expected {one}."
-    found = f"{what} has the right shape, {_shape(expected.shape)}, and {wrong.sum()} of {wrong.size} numbers differ"
-    found += f". The first is at index {_shape(place)}: expected {one}, got {other}."
-    return found
+    return (
+        f"{what} has the right shape, {_shape(expected.shape)}, and {wrong.sum()} of {wrong.size} numbers differ.\n"
+        f"The first is at index {_shape(place)}: expected {one}, got {other}."
+    )
 
 
 def _wrong(expected, got, tolerance):

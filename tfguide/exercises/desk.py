@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfguide.checks.values import check_choice
-from tfguide.exercises.arrays import framework_of
+from tfguide.exercises.arrays import framework_of, kind_of
 from tfguide.exercises.checking import Outcome, check_function
 from tfguide.exercises.entry import FRAMEWORKS, TITLES, Exercise
 from tfguide.exercises.progress import changing, read_progress
@@ -23,16 +23,21 @@ def check(id: str, function: Callable[..., Any], framework: str | None = None) -
     """Check a function that solves an exercise, print what there is to say, and return whether it is right.
 
     id: as on the pages of the book and in `tfguide exercise status`. framework: what the arguments of the function are,
-    "numpy", "torch" or "tensorflow"; default: the one that the function's code names. A success is kept in the
-    progress. What the function raises is printed. Raises ValueError for an unknown id or framework, and for a function
-    that names two; TypeError for what cannot be called; ImportError where the framework is not installed.
+    "numpy", "torch" or "tensorflow"; default: the one that the function's code names, else NumPy. A success is kept
+    in the progress. What the function raises is printed.
+
+    Raises ValueError for an unknown id or framework, and for a function that names two; TypeError for what cannot be
+    called; ImportError where the framework is not installed.
     """
     exercise = find(id)
     if not callable(function):
         raise TypeError(f"check takes the function itself: expected something to call, got {function!r}")
-    framework = choose_framework(exercise, framework or framework_of(function))
-    outcome = check_function(exercise, function, framework)
-    print(told(exercise, framework, outcome))
+    found = framework or framework_of(function)
+    chosen = choose_framework(exercise, found or FRAMEWORKS[0])
+    outcome = check_function(exercise, function, chosen)
+    print(told(exercise, chosen, outcome))
+    if not outcome.passed and found is None and exercise.tensors:
+        print(f"Its code names no framework, so its arguments are {kind_of(chosen)}; framework= chooses others.")
     return outcome.passed
 
 

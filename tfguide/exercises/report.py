@@ -22,7 +22,7 @@ def status_text(progress: dict[str, dict[str, Any]]) -> str:
         lines = [f"Chapter {chapter}, {title}: {solved} of {len(own)} solved"]
         lines += [_row(exercise, progress.get(exercise.id, {})) for exercise in own]
         parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "[x] is solved, [.] is started; the stars are the grade."])
 
 
 def _row(exercise, entry):

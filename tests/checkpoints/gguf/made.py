@@ -1,13 +1,14 @@
 """Models, files and tokenisers that the tests of GGUF files make."""
 
 import json
+import math
 
 import gguf
 import numpy as np
 
 from tests.support import small_config
 from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS
-from tfguide.parts import Experts
+from tfguide.parts import Experts, LatentAttention
 from tfguide.scalings import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 
 LLAMA = dict(
@@ -21,6 +22,19 @@ GEMMA3 = LLAMA | dict(
     sliding_window=5, sliding_layers=(0, 2), rope_theta=53.0, local_rope_theta=7.0,
 )  # fmt: skip
 PHI3 = LLAMA | dict(d_model=30, n_kv_heads=5, rope_theta=100.0, d_rotary=4)
+DEEPSEEK2 = LLAMA | dict(
+    tied_head=False, n_kv_heads=None, d_head=None, n_layers=3, rope_theta=100.0,
+    latent=LatentAttention(kv_rank=13, d_nope=5, d_rope=4, d_value=3, query_rank=11),
+    experts=Experts(n_experts=6, per_token=2, d_expert=13, n_shared=2, n_dense_layers=1, router="sigmoid", scale=2.5,
+                    correction_bias=True, n_groups=3, groups_per_token=2),
+    rope_scaling=YarnScaling(factor=4.0, original_max_positions=16, mscale=1.0, mscale_all_dim=1.0),
+    attention_scale=(0.1 * math.log(4.0) + 1.0) ** 2 / 3.0,
+)  # fmt: skip
+GPT_OSS = LLAMA | dict(
+    tied_head=False, qkv_bias=True, output_bias=True, ffn_bias=True, attention_sinks=True, n_layers=3, d_ff=13,
+    sliding_window=5, sliding_layers=(0, 2),
+    experts=Experts(n_experts=5, per_token=2, d_expert=13, router_bias=True, clamp=7.0),
+)  # fmt: skip
 SCALING = RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=32)
 CONFIGS = {
     "llama": LLAMA,
@@ -34,6 +48,7 @@ CONFIGS = {
     "gemma3": GEMMA3,
     "gemma3-untied-full": GEMMA3
     | dict(tied_head=False, logit_softcap=3.0, sliding_window=None, sliding_layers=None, local_rope_theta=None),
+    "gemma3-layers": GEMMA3 | dict(sliding_layers=(0, 1, 3)),
     "gemma3-all": GEMMA3 | dict(sliding_layers=None),
     "llama-linear": LLAMA | dict(rope_theta=100.0, rope_scaling=LinearScaling(factor=2.5)),
     "qwen2-yarn": LLAMA
@@ -57,6 +72,19 @@ CONFIGS = {
             attention_factor=1.25,
         )
     ),
+    "deepseek2": DEEPSEEK2,
+    "deepseek2-softmax": DEEPSEEK2
+    | dict(
+        latent=LatentAttention(kv_rank=13, d_nope=5, d_rope=4, d_value=3),
+        experts=Experts(n_experts=5, per_token=2, d_expert=13, n_shared=1, normalised=False),
+        rope_scaling=YarnScaling(factor=4.0, original_max_positions=16, attention_factor=1.25, beta_fast=4.0),
+        attention_scale=None,
+    ),
+    "deepseek2-dense": DEEPSEEK2 | dict(experts=None, rope_scaling=None, attention_scale=None),
+    "gpt_oss": GPT_OSS
+    | dict(rope_theta=100.0, rope_scaling=YarnScaling(factor=4.0, original_max_positions=16, truncate=False)),
+    "gpt_oss-layers": GPT_OSS | dict(n_layers=5, sliding_layers=(1, 2, 4), qkv_bias=False),
+    "gpt_oss-full": GPT_OSS | dict(sliding_window=None, sliding_layers=None),
     "gpt2": GPT2,
     "gpt2-untied": GPT2 | dict(tied_head=False, bos_token_id=36, eos_token_id=36),
 }
@@ -151,6 +179,10 @@ def random_blocks(stream, block_type, shape):
         numbers = stream.normal(0, 0.05, shape).astype(np.float16 if block_type == "F16" else "<f4")
         return numbers.view("<u2")[:, 1::2].copy().view(np.uint8) if block_type == "BF16" else numbers.view(np.uint8)
     block = BLOCK_TYPES[NUMBERS[block_type]]
+    if block_type == "MXFP4":
+        data = stream.integers(0, 256, (rows, d_in // block.size, block.n_bytes), dtype=np.uint8)
+        data[..., 0] = stream.integers(120, 124, data.shape[:-1])
+        return data.reshape(rows, -1)
     data = stream.integers(0, 256, (rows * d_in // block.size, block.n_bytes), dtype=np.uint8)
     largest = {"Q4_0": 8, "Q4_1": 15, "Q5_0": 16, "Q8_0": 127, "Q4_K": 15 * 63, "Q5_K": 31 * 63, "Q6_K": 32 * 127}
     for at in HALVES[block_type]:

@@ -5,9 +5,13 @@ import numpy as np
 import torch
 
 from tests.checkpoints.gguf.made import random_blocks
+from tests.checkpoints.gguf.parts import fitting, tensors_of
 from tfguide.checkpoints.gguf.quantise import quantise
 
-ARCHITECTURES = {"gemma3_text": "gemma3", "mixtral": "llama", "qwen3_moe": "qwen3moe"}
+ARCHITECTURES = {
+    "gemma3_text": "gemma3", "mixtral": "llama", "qwen3_moe": "qwen3moe", "deepseek_v3": "deepseek2",
+    "gpt_oss": "gpt-oss", "roberta": "bert", "distilbert": "bert",
+}  # fmt: skip
 # A type for each kind of tensor in turn, so that every file has several.
 TYPES = ("Q8_0", "F16", "Q4_1", "F32", "Q5_0", "BF16", "Q4_0")
 
@@ -26,11 +30,16 @@ def write(model, file, types=TYPES, **more):
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
         if value is not None:
             add.get(type(value), writer.add_array)(key, value)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], model.config.num_hidden_layers)
+    kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(kinds[arch], model.config.num_hidden_layers)
     for i, (name, parameter) in enumerate(model.named_parameters()):
-        if ".mlp.experts." in name or ".mlp.gate." in name:
-            add_experts(writer, name, parameter, gguf.GGMLQuantizationType[types[i % len(types)]])
+        kind = gguf.GGMLQuantizationType[types[i % len(types)]]
+        parts = tensors_of(model.config, name, parameter.detach().numpy())
+        if parts is not None:
+            found = [added(writer, own, rows, kind) for own, rows in parts[0].items()]
+            parameter.data = torch.tensor(np.ascontiguousarray(parts[1](*found)))
             continue
+        name = f"{name}.weight" if name.endswith("sinks") else name  # as the converter
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if theirs is None:
             assert "pooler" in name  # as the converter leaves it out
@@ -43,12 +52,7 @@ def write(model, file, types=TYPES, **more):
         heads = heads_of(model.config, theirs) if arch == "llama" else 0
         if heads:  # the converter's permutation
             rows = rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
-        kind = gguf.GGMLQuantizationType[types[i % len(types)]]
-        if rows.ndim == 1 or rows.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:
-            kind = gguf.GGMLQuantizationType.F32
-        data = quantised(np.ascontiguousarray(rows), kind)
-        writer.add_tensor(theirs, data, raw_dtype=kind)
-        rows = gguf.quants.dequantize(data, kind)
+        rows = added(writer, theirs, rows, kind)
         if heads:
             rows = rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
         parameter.data = torch.tensor(rows.T if conv else rows - one)
@@ -61,18 +65,12 @@ def write(model, file, types=TYPES, **more):
     return file
 
 
-def add_experts(writer, name, parameter, kind):
-    """Write a router, in float32, or stacked matrices of experts, which transformers fuses; as `write`."""
-    layer, own = name.split(".")[2], name.split(".")[-1]
-    parts = {"gate_up_proj": ("gate_exps", "up_exps"), "down_proj": ("down_exps",), "weight": ("gate_inp",)}[own]
-    found = []
-    for part, rows in zip(parts, np.split(parameter.detach().numpy(), len(parts), axis=-2), strict=True):
-        plain = own == "weight" or rows.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]
-        used = gguf.GGMLQuantizationType.F32 if plain else kind
-        data = quantised(np.ascontiguousarray(rows), used)
-        writer.add_tensor(f"blk.{layer}.ffn_{part}.weight", data, raw_dtype=used)
-        found.append(gguf.quants.dequantize(data, used))
-    parameter.data = torch.tensor(np.concatenate(found, axis=-2))
+def added(writer, name, rows, kind):
+    """Write a tensor in a type, or in float32 where that does not fit; returns its numbers, dequantised."""
+    used = fitting(kind, name, rows)
+    data = quantised(np.ascontiguousarray(rows), used)
+    writer.add_tensor(name, data, raw_dtype=used)
+    return gguf.quants.dequantize(data, used)
 
 
 def quantised(rows, kind):
@@ -103,7 +101,10 @@ def heads_of(config, name):
 
 
 def extra_tensors(model):
-    """The divisors of Llama 3's frequencies, from the frequencies that transformers computes."""
+    """The divisors of Llama 3's frequencies, from those that transformers computes; DeepSeek's biases of the choice."""
+    biases = {name: buffer for name, buffer in model.named_buffers() if name.endswith("e_score_correction_bias")}
+    if biases:
+        return {f"blk.{name.split('.')[2]}.exp_probs_b.bias": buffer.numpy() for name, buffer in biases.items()}
     rope = getattr(model.config, "rope_parameters", None) or {}
     if rope.get("rope_type") != "llama3":
         return {}
@@ -141,12 +142,41 @@ def _gpt2(config):
 
 
 def _bert(config):
+    first = config.pad_token_id + 1 if config.model_type == "roberta" else 0
     return {
-        "context_length": config.max_position_embeddings, "embedding_length": config.hidden_size,
-        "block_count": config.num_hidden_layers, "feed_forward_length": config.intermediate_size,
-        "attention.head_count": config.num_attention_heads, "attention.causal": False,
-        "attention.layer_norm_epsilon": config.layer_norm_eps, "pooling_type": 1,
+        "context_length": config.max_position_embeddings - first, "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers, "attention.causal": False, "pooling_type": 1,
+        "feed_forward_length": getattr(config, "hidden_dim", 0) or config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.layer_norm_epsilon": getattr(config, "layer_norm_eps", 1e-12),
     }  # fmt: skip
+
+
+def _deepseek2(config):
+    rank, rotated = config.kv_lora_rank, config.qk_rope_head_dim
+    keys = _llama(config) | {
+        "attention.head_count_kv": 1, "attention.key_length": rank + rotated, "attention.value_length": rank,
+        "attention.key_length_mla": config.qk_head_dim, "attention.value_length_mla": config.v_head_dim,
+        "attention.kv_lora_rank": rank, "attention.q_lora_rank": config.q_lora_rank,
+        "leading_dense_block_count": config.first_k_dense_replace, "rope.dimension_count": rotated,
+        "expert_feed_forward_length": config.moe_intermediate_size, "expert_count": config.n_routed_experts,
+        "expert_used_count": config.num_experts_per_tok, "expert_shared_count": config.n_shared_experts,
+        "expert_group_count": config.n_group, "expert_group_used_count": config.topk_group,
+        "expert_weights_scale": config.routed_scaling_factor, "expert_weights_norm": config.norm_topk_prob,
+        "expert_gating_func": 2,
+    }  # fmt: skip
+    return keys | _yarn(config.rope_parameters) | {"rope.scaling.yarn_log_multiplier": 0.1}
+
+
+def _gpt_oss(config):
+    more = {"attention.sliding_window": config.sliding_window, "expert_feed_forward_length": config.intermediate_size}
+    return _llama(config) | _yarn(config.rope_parameters) | more
+
+
+def _yarn(rope):
+    """The keys of YaRN; those of `yarn_attn_factor` and `yarn_ext_factor` are absent in published models."""
+    names = {"rope_type": "type", "factor": "factor", "original_max_position_embeddings": "original_context_length"}
+    return {f"rope.scaling.{name}": rope[key] for key, name in names.items()}
 
 
 def _gemma3(config):
@@ -166,6 +196,8 @@ KEYS = {
     "phi3": _llama,
     "qwen3moe": _llama,
     "gemma3": _gemma3,
+    "deepseek2": _deepseek2,
+    "gpt-oss": _gpt_oss,
     "gpt2": _gpt2,
     "bert": _bert,
 }

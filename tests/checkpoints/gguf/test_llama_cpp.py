@@ -1,5 +1,6 @@
 """llama.cpp on the files that are written: it loads each, and computes and says what this package does."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import random_weights
-from tfguide import reference
+from tfguide import YarnScaling, reference
 from tfguide.bench.llama import load_llama_cpp
 from tfguide.checkpoints import open_gguf, read_gguf, write_gguf
 from tfguide.checkpoints.gguf.quantise import WRITTEN
@@ -20,8 +21,8 @@ WIDE = dict(d_model=256, d_ff=512, n_heads=8)  # rows that every type of blocks 
 
 
 def logits(file, tokens):
-    """llama.cpp's logits (T, V)."""
-    llm = load_llama_cpp().Llama(str(file), n_ctx=256, verbose=False, logits_all=True)
+    """llama.cpp's logits (T, V), with keys and values in float32."""
+    llm = load_llama_cpp().Llama(str(file), n_ctx=256, verbose=False, logits_all=True, type_k=0, type_v=0)
     llm.eval(tokens)
     return np.array(llm.scores[: len(tokens)])
 
@@ -33,13 +34,47 @@ def difference(file, config, weights):
     return np.linalg.norm(logits(file, tokens.tolist()) - ours) / np.linalg.norm(ours)
 
 
+def as_there(config):
+    """What llama.cpp computes in place of a configuration: its norms of latents add what the others add."""
+    latent = config.latent and dataclasses.replace(config.latent, norm_eps=config.norm_eps)
+    return config.replace(latent=latent)
+
+
 @pytest.mark.parametrize("name", made.CONFIGS)
 def test_every_family(name, tmp_path):
-    """Keys and values are float16 there: they round by 2^-11."""
+    """GELU is a table of float16 there; all else is float32."""
     config = made.config_of(name)
     weights = random_weights(config)
     write_gguf(tmp_path / "model.gguf", config, weights, "F32")
-    assert difference(tmp_path / "model.gguf", config, weights) < 5e-3
+    limit = 2e-3 if "gelu" in config.activation or "geglu" in config.activation else 5e-6
+    assert difference(tmp_path / "model.gguf", as_there(config), weights) < limit
+
+
+def test_one_model_in_two_architectures(tmp_path):
+    config = made.config_of("llama-mixtral", experts=None, d_model=30)
+    weights = random_weights(config)
+    for name in ("llama", "phi3"):
+        write_gguf(tmp_path / name, config, weights, "F32", architecture=name)
+        assert difference(tmp_path / name, config, weights) < 5e-6
+
+
+def test_the_limits_of_yarn(tmp_path):
+    """Of gpt-oss they are fractions of a pair; llama.cpp rounds them, as it must in other models."""
+    scaling = YarnScaling(factor=4.0, original_max_positions=64, truncate=False)
+    config = made.config_of("gpt_oss", rope_scaling=scaling)
+    weights = random_weights(config)
+    write_gguf(tmp_path / "model.gguf", config, weights, "F32")
+    rounded = config.replace(rope_scaling=dataclasses.replace(scaling, truncate=True))
+    assert difference(tmp_path / "model.gguf", rounded, weights) < 5e-6
+    assert difference(tmp_path / "model.gguf", config, weights) > 1e-3
+
+
+def test_experts_in_mxfp4(tmp_path):
+    """llama.cpp rounds the activations to 8 bits before it multiplies by blocks."""
+    config = made.config_of("gpt_oss", d_model=64, experts=dataclasses.replace(made.GPT_OSS["experts"], d_expert=96))
+    write_gguf(tmp_path / "model.gguf", config, random_weights(config), "MXFP4")
+    found, weights = read_gguf(tmp_path / "model.gguf")
+    assert found == config and difference(tmp_path / "model.gguf", config, weights) < 5e-2
 
 
 @pytest.mark.parametrize("block_type", WRITTEN)

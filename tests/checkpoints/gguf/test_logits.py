@@ -24,6 +24,15 @@ GEMMA3 = hf.GEMMA3 | dict(
 )  # fmt: skip
 PHI3 = hf.PHI3 | dict(hidden_size=288, intermediate_size=160, num_attention_heads=9, num_key_value_heads=3)
 MOE = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=64, norm_topk_prob=True)
+YARN = dict(rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=64)
+DEEPSEEK_V3 = hf.DEEPSEEK_V3 | dict(
+    hidden_size=96, intermediate_size=160, moe_intermediate_size=64, num_attention_heads=3, num_key_value_heads=3,
+    kv_lora_rank=64, q_lora_rank=32, qk_nope_head_dim=32, routed_scaling_factor=1.3,
+    rope_parameters=YARN | dict(mscale=1.0, mscale_all_dim=1.0),
+)  # fmt: skip
+GPT_OSS = hf.GPT_OSS | dict(
+    hidden_size=288, intermediate_size=160, swiglu_limit=7.0, rope_parameters=YARN | dict(truncate=False)
+)
 GPT2 = hf.GPT2 | dict(n_embd=96, n_head=3, n_inner=224)
 CASES = {
     "llama-grouped": ("LlamaForCausalLM", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=53.0))),
@@ -44,10 +53,21 @@ CASES = {
     "qwen3_moe": ("Qwen3MoeForCausalLM", LLAMA | MOE),
     "gemma3": ("Gemma3ForCausalLM", GEMMA3 | dict(final_logit_softcapping=3.0)),
     "phi3": ("Phi3ForCausalLM", PHI3),
+    "deepseek_v3": ("DeepseekV3ForCausalLM", DEEPSEEK_V3),
+    "gpt_oss": ("GptOssForCausalLM", GPT_OSS),
     "gpt2": ("GPT2LMHeadModel", GPT2),
     "gpt2-untied": ("GPT2LMHeadModel", GPT2 | dict(tie_word_embeddings=False, n_head=4, n_inner=None)),
     "bert": ("BertModel", BERT | dict(num_attention_heads=3)),
     "bert-one-type": ("BertModel", BERT | dict(num_attention_heads=4, type_vocab_size=1)),
+    "roberta": ("RobertaModel", BERT | dict(type_vocab_size=1)),
+    "distilbert": ("DistilBertModel", hf.DISTILBERT | dict(dim=96, hidden_dim=160)),
+}
+
+
+# Weights whose rows, or in the last case columns, have another order in the file.
+TURNED = {
+    "llama": ("query.weight", "key.weight"),
+    "deepseek2": ("query_up.weight", "key_value_down.weight", "key_value_up.weight"),
 }
 
 
@@ -64,7 +84,8 @@ def make(case):
 def case(request, tmp_path_factory):
     """Every model of CASES in turn, with the weights of its file, and the file."""
     model = make(request.param)
-    return model, peers.write(model, tmp_path_factory.mktemp(request.param) / "model.gguf")
+    types = ["MXFP4" if kind == "Q4_1" and request.param == "gpt_oss" else kind for kind in peers.TYPES]
+    return model, peers.write(model, tmp_path_factory.mktemp(request.param) / "model.gguf", types)
 
 
 def compared(tg, framework, model, peer):
@@ -129,15 +150,18 @@ def test_blocks_are_those_of_the_file(case):
             assert array.shape == rows.shape and array.data.shape[0] == rows.shape[0]
             np.testing.assert_array_equal(array.dequantised(), rows)
             own = any(np.shares_memory(array.data, tensor.data) for tensor in opened.tensors.values())
-            turned = opened.architecture == "llama" and name.endswith(("query.weight", "key.weight"))
+            turned = name.endswith(TURNED.get(opened.architecture, ()))
             assert own != turned, name
             mapped += own
         else:
             assert array.dtype == np.float32 and array.shape == table[name].shape
-    assert mapped > 5 and len({tensor.block_type for tensor in opened.tensors.values()}) >= 5
+    types = {tensor.block_type for tensor in opened.tensors.values()}
+    assert mapped > 5 and len(types) >= 5 and ("MXFP4" in types) == (opened.architecture == "gpt-oss")
 
 
 def size_of_heads(config):
+    if config.model_type == "deepseek_v3":
+        return config.qk_head_dim
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
@@ -145,10 +169,11 @@ def test_configurations(case):
     peer, file = case
     config, _ = read_gguf(file)
     assert config.n_layers == 2 and config.vocab_size == peer.config.vocab_size
-    assert config.max_positions == peer.config.max_position_embeddings
+    left_out = peer.config.pad_token_id + 1 if peer.config.model_type == "roberta" else 0  # rows that no token has
+    assert config.max_positions == peer.config.max_position_embeddings - left_out
     assert config.tied_head == (config.kind == "encoder" or peer.config.tie_word_embeddings)
-    assert config.norm_eps in (getattr(peer.config, name, None) for name in
-                               ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"))  # fmt: skip
+    names = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps")
+    assert config.norm_eps == next((getattr(peer.config, name) for name in names if hasattr(peer.config, name)), 1e-12)
     if config.positions == "rotary":
         rope = peer.config.rope_parameters
         rope = rope.get("full_attention", rope)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from tfguide.checkpoints import open_gguf, read_blocks, read_gguf
+from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.gguf.reading import ARCHITECTURES
 from tfguide.checkpoints.gguf.rope import divisors, scaling_of
+from tfguide.checkpoints.gguf.windows import windows
 from tfguide.frequencies import attention_factor, rotary_frequencies
+from tfguide.parts import LatentAttention
 from tfguide.scalings import RopeScaling, YarnScaling
 
 pytest.importorskip("gguf")
@@ -21,6 +24,24 @@ def refused(file, *parts, error=ValueError, **options):
     """Check that reading fails, and that the message names the file and has every part, in this order."""
     with pytest.raises(error, match="(?s)" + ".*".join(map(re.escape, (str(file), *parts)))):
         read_gguf(file, **options)
+
+
+def write_deepseek2(file, tensors=None, **keys):
+    """A small file of the architecture "deepseek2": 3 heads of 3 + 2 features and values of 4, a latent of 5."""
+    sizes = dict(
+        attention__kv_lora_rank=5, attention__key_length=7, attention__value_length=5, attention__key_length_mla=5,
+        attention__value_length_mla=4, rope__dimension_count=2, expert_count=4, expert_used_count=2,
+        expert_feed_forward_length=9, expert_shared_count=1, expert_gating_func=2,
+    )  # fmt: skip
+    shapes = {f"blk.0.{part}.weight": None for part in ("attn_k", "attn_v", "ffn_gate", "ffn_up", "ffn_down")}
+    shapes |= {
+        "attn_q": (15, 12), "attn_kv_a_mqa": (7, 12), "attn_kv_a_norm": (5,), "attn_k_b": (3, 5, 3),
+        "attn_v_b": (3, 4, 5), "attn_output": (12, 12), "ffn_gate_inp": (4, 12), "ffn_gate_exps": (4, 9, 12),
+        "ffn_up_exps": (4, 9, 12), "ffn_down_exps": (4, 12, 9), "ffn_gate_shexp": (9, 12), "ffn_up_shexp": (9, 12),
+        "ffn_down_shexp": (12, 9),
+    }  # fmt: skip
+    shapes = {name if "blk" in name else f"blk.0.{name}.weight": shape for name, shape in shapes.items()}
+    return write(file, tensors=shapes | (tensors or {}), arch="deepseek2", **sizes | keys)
 
 
 @pytest.fixture
@@ -56,6 +77,38 @@ class TestRead:
     def test_a_window(self, file):
         assert read_gguf(write(file, attention__sliding_window=5))[0].sliding_window == 5
         assert read_gguf(write(file, attention__sliding_window=0))[0].sliding_window is None
+
+    @pytest.mark.parametrize("arch", ["gemma3", "gpt-oss"])
+    def test_windows_by_layer(self, arch):
+        """A number of layers of which the last sees everything, or true for each layer with a window."""
+        for said, sliding in (
+            (3, (0, 1, 3)), (0, (0, 1, 2, 3)), (1, ()), ([True, False, False, True], (0, 3)), (True, (0, 1, 2, 3)),
+        ):  # fmt: skip
+            keys = {f"{arch}.attention.sliding_window": 5, f"{arch}.attention.sliding_window_pattern": said}
+            found = windows(Fields(keys), arch, 4, period=2)
+            assert found["sliding_window"] == (5 if sliding else None)
+            assert (found["sliding_layers"] or tuple(range(4))) == (sliding or tuple(range(4))), said
+        with pytest.raises(
+            ValueError, match=r"pattern must be a number, or true or false for each of 3 layers, got \["
+        ):
+            windows(Fields(keys | {f"{arch}.attention.sliding_window_pattern": [True, False]}), arch, 3, period=2)
+
+    def test_latent_attention(self, file, tmp_path):
+        """What makes keys and values lies in two tensors, the first of them turned; in old files, in one."""
+        config, weights = read_gguf(write_deepseek2(file))
+        assert config.latent == LatentAttention(kv_rank=5, d_nope=3, d_rope=2, d_value=4)
+        assert config.experts.router == "sigmoid" and config.rope_scaling is None and not config.experts.normalised
+        tensors = {name: tensor.dequantised() for name, tensor in open_gguf(file).tensors.items()}
+        up = weights["decoder.layers.0.self_attention.key_value_up.weight"].reshape(5, 3, 7)  # (R, H, d_nope + d_value)
+        np.testing.assert_array_equal(up[:, 2, 1], tensors["blk.0.attn_k_b.weight"][2, :, 1])
+        np.testing.assert_array_equal(up[:, 2, 3 + 1], tensors["blk.0.attn_v_b.weight"][2, 1])
+        left_out = {"blk.0.attn_k_b.weight": None, "blk.0.attn_v_b.weight": None, "blk.0.attn_kv_b.weight": (21, 5)}
+        keys = dict(attention__key_length=5, attention__value_length=4, attention__head_count_kv=3)
+        mla = dict.fromkeys(("attention__key_length_mla", "attention__value_length_mla", "expert_gating_func"))
+        old, arrays = read_gguf(write_deepseek2(tmp_path / "old.gguf", left_out, **keys, **mla))
+        assert old.latent == config.latent and old.experts.router == "softmax"
+        whole = open_gguf(tmp_path / "old.gguf").tensors["blk.0.attn_kv_b.weight"].dequantised()
+        np.testing.assert_array_equal(arrays["decoder.layers.0.self_attention.key_value_up.weight"], whole.T)
 
     def test_special_tokens(self, file):
         tokens = {f"tokenizer.ggml.{name}_token_id": i for i, name in enumerate(("bos", "eos", "padding"), 3)}
@@ -130,6 +183,25 @@ class TestRefused:
             fused = {"blk.0.attn_qkv.weight": (30, 12)} if arch == "phi3" else {}
             write(file, tensors=fused, arch=arch, **{key.replace(".", "__"): value})
             refused(file, f"{arch}.{key}={value!r} is not supported", supported)
+
+    @pytest.mark.parametrize(
+        ("keys", "message"),
+        [
+            (dict(nextn_predict_layers=1), ("deepseek2.nextn_predict_layers=1", "no module that drafts tokens")),
+            (dict(attention__temperature_scale=0.5), ("attention.temperature_scale=0.5", "expected 0")),
+            (dict(attention__kv_lora_rank=None), ("no deepseek2.attention.kv_lora_rank",)),
+            (dict(attention__kv_lora_rank=3), ("'blk.0.attn_kv_a_mqa.weight' must have 5 rows", "got 7")),
+            (dict(attention__key_length_mla=7), ("'blk.0.attn_q.weight' must have 21 rows", "got 15")),
+            (dict(attention__key_length_mla=2), ("key_length_mla and value_length_mla must be", "got 2 and 4")),
+            (dict(expert_gating_func=3), ("deepseek2.expert_gating_func=3", "or 2, a sigmoid")),
+            (dict(expert_gating_func=1, expert_group_count=2), ("expert_gating_func=1", "a softmax without groups")),
+            (dict(expert_count=0), ("n_experts must be at least 1, got 0",)),
+            (dict(rope__scaling__type="linear", rope__scaling__factor=2.0), ("type must be 'yarn'", "LinearScaling(")),
+            (dict(rope__scaling__type="yarn", rope__scaling__factor=2.0), ("yarn_log_multiplier not 0", "and 0.0")),
+        ],
+    )
+    def test_keys_of_deepseek(self, file, keys, message):
+        refused(write_deepseek2(file, **keys), *message)
 
     def test_no_scaling_is_no_scaling(self, file):
         for keys in (dict(rope__scaling__type="none", rope__scaling__factor=8.0), dict(rope__scale_linear=0.0)):

@@ -1,12 +1,13 @@
 """GGUF files that are written: read back, by this package and by the package `gguf`, with the tokeniser of others."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from tests.support import FRAMEWORKS, TABLES, check_table, random_weights, small_config
-from tfguide import DynamicScaling, YarnScaling
+from tfguide import DynamicScaling, LinearScaling, YarnScaling
 from tfguide.checkpoints import open_gguf, read_gguf, write_gguf
 from tfguide.checkpoints.gguf.quantise import WRITTEN
 
@@ -67,7 +68,47 @@ def test_the_type_of_the_embedding(file):
 @pytest.mark.parametrize("name", made.CONFIGS)
 def test_architectures(name, file):
     write_gguf(file, made.config_of(name), random_weights(made.config_of(name)))
-    assert open_gguf(file).architecture == name.split("-")[0]
+    assert open_gguf(file).architecture == name.split("-")[0].replace("_", "-")
+
+
+class TestArchitectures:
+    """The architecture that a caller asks for."""
+
+    def test_one_of_several(self, tg, file):
+        """A model of Phi-3 without parts of its own is Llama's too; its logits are the same in both files."""
+        config = made.config_of("phi3", rope_scaling=None, d_rotary=None)
+        weights = random_weights(config)
+        for name in (None, "llama", "phi3"):
+            tg.save_gguf(tg.from_weights(config, weights), file, "F32", overwrite=True, architecture=name)
+            assert open_gguf(file).architecture == (name or "llama")
+            found, arrays = read_gguf(file)
+            assert found == config and all((arrays[key] == array).all() for key, array in weights.items())
+
+    def test_what_keeps_it(self, file):
+        config = made.config_of("qwen3")
+        with pytest.raises(
+            ValueError, match=r"the architecture 'llama' of .* cannot express .*\n  llama: qk_norm=True"
+        ):
+            write_gguf(file, config, random_weights(config), architecture="llama")
+        with pytest.raises(ValueError, match=r"architecture must be one of 'qwen2', .* got 'falcon'"):
+            write_gguf(file, config, random_weights(config), architecture="falcon")
+
+
+def test_mxfp4_of_experts(file):
+    """Other matrices are Q8_0; numbers that are in MXFP4 come back as they were."""
+    config = made.config_of("gpt_oss", d_model=64, experts=dataclasses.replace(made.GPT_OSS["experts"], d_expert=96))
+    weights = random_weights(config)
+    write_gguf(file, config, weights, "MXFP4")
+    types = {name: tensor.block_type for name, tensor in open_gguf(file).tensors.items()}
+    assert types["blk.2.ffn_gate_exps.weight"] == types["blk.0.ffn_down_exps.weight"] == "MXFP4"
+    assert types["blk.1.attn_q.weight"] == types["output.weight"] == types["token_embd.weight"] == "Q8_0"
+    assert types["blk.1.ffn_gate_inp.weight"] == types["blk.1.ffn_up_exps.bias"] == "F32"
+    once = read_gguf(file)[1]
+    write_gguf(file, config, once, "MXFP4", overwrite=True)
+    for name, array in read_gguf(file)[1].items():
+        if ".experts." in name:
+            np.testing.assert_array_equal(array, once[name])
+            assert np.abs(array - weights[name]).max() <= 0.25 * np.abs(weights[name]).max()  # between 4 and 6
 
 
 def test_models_of_both_frameworks(tg, framework, config, file, table, request):
@@ -86,7 +127,7 @@ def test_models_of_both_frameworks(tg, framework, config, file, table, request):
 
 def test_the_table_in_the_book_is_of_these_models():
     """Each was written by both frameworks and read back, bit for bit."""
-    models = (*made.CONFIGS, "bert")
+    models = (*made.CONFIGS, *ENCODERS)
     check_table(TABLE, [dict(model=model, framework=name) for model in models for name in FRAMEWORKS], 0)
 
 
@@ -98,17 +139,23 @@ def test_a_quantised_model_is_dequantised(tg, file):
         np.testing.assert_array_equal(array, tg.to_weights(model)[name])
 
 
-def test_an_encoder(tg, framework, file, table):
+ENCODERS = {"bert": dict(n_token_types=2), "distilbert": {}, "roberta": dict(n_token_types=1, position_offset=3)}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders(name, tg, framework, file, table):
+    """RoBERTa's first rows of positions no token has: they are left out."""
     config = small_config(
-        "encoder", norm_placement="post", embedding_norm=True, positions="learned", max_positions=19, n_token_types=2,
-        activation="gelu", decoder_start_token_id=None, d_model=24, d_head=4,
+        "encoder", norm_placement="post", embedding_norm=True, positions="learned", max_positions=19,
+        activation="gelu", decoder_start_token_id=None, d_model=24, d_head=4, **ENCODERS[name],
     )  # fmt: skip
     weights = random_weights(config)
     tg.save_gguf(tg.from_weights(config, weights), file, "F32")
     found, arrays = read_gguf(file)
-    assert found == config
-    difference = max(float(np.abs(arrays[name] - array).max()) for name, array in weights.items())
-    table.append(dict(model="bert", architecture="bert", framework=framework, difference=difference))
+    assert found == config.replace(position_offset=0)
+    weights["embedding.position.weight"] = weights["embedding.position.weight"][config.position_offset :]
+    difference = max(float(np.abs(arrays[key] - array).max()) for key, array in weights.items())
+    table.append(dict(model=name, architecture="bert", framework=framework, difference=difference))
     for name, array in weights.items():
         np.testing.assert_array_equal(arrays[name], array)
 
@@ -122,6 +169,13 @@ def test_a_window_is_written_with_a_warning(file):
 
 DYNAMIC = DynamicScaling(factor=2.0, original_max_positions=67)
 NOT_ROUNDED = YarnScaling(factor=4.0, original_max_positions=32, truncate=False)
+
+LINEAR = LinearScaling(factor=2.0)
+UNSHARED, UNGROUPED = (
+    dict(experts=dataclasses.replace(made.DEEPSEEK2["experts"], **change))
+    for change in (dict(n_shared=0), dict(groups_per_token=3))
+)
+GATED = dict(experts=dataclasses.replace(made.GPT_OSS["experts"], clamp=6.0))
 
 
 class TestRefused:
@@ -137,6 +191,12 @@ class TestRefused:
             ("llama", dict(rope_scaling=NOT_ROUNDED), ("llama: rope_scaling=YarnScaling(", "truncate=True")),
             ("gpt2", dict(activation="gelu"), ("gpt2: activation='gelu' (it has 'gelu_tanh')",)),
             ("gpt2", dict(d_head=3), ("gpt2: ", "attn_qkv")),
+            ("gpt_oss", dict(tied_head=True), ("gpt-oss: tied_head=True, and llama.cpp wants a head of its own",)),
+            ("gpt_oss", GATED, ("clamp=6.0", "(it has Experts(", "clamp=7.0")),
+            ("deepseek2", dict(rope_scaling=LINEAR), ("deepseek2: deepseek2.rope.scaling.type must be 'yarn'",)),
+            ("deepseek2", dict(n_layers=27), ("llama.cpp reads no query_rank where n_layers is 27, got 11",)),
+            ("deepseek2", UNSHARED, ("n_shared=0, and llama.cpp wants a shared expert",)),
+            ("deepseek2", UNGROUPED, ("llama.cpp wants fewer groups_per_token than n_groups=3",)),
         ],
     )
     def test_configurations(self, name, change, parts, file):
@@ -158,10 +218,12 @@ class TestRefused:
 
     def test_types(self, file):
         config = made.config_of("llama")
-        with pytest.raises(ValueError, match=r"block_type must be one of F32, F16, .*Q4_K, got 'Q6_K'"):
+        with pytest.raises(ValueError, match=r"block_type must be one of F32, F16, .*Q4_K, MXFP4, got 'Q6_K'"):
             write_gguf(file, config, random_weights(config), "Q6_K")
         with pytest.raises(ValueError, match="embedding_type must be one of"):
             write_gguf(file, config, random_weights(config), "F16", embedding_type="q8_0")
+        with pytest.raises(ValueError, match="block_type='MXFP4' is for matrices of experts, and this model has none"):
+            write_gguf(file, config, random_weights(config), "MXFP4")
 
     def test_places(self, file, tmp_path):
         config, weights = made.config_of("llama"), random_weights(made.config_of("llama"))

@@ -61,7 +61,7 @@ def metadata(config: ModelConfig) -> dict[str, Any]:
         "bert.attention.head_count": config.n_heads,
         "bert.attention.layer_norm_epsilon": config.norm_eps,
         "bert.attention.causal": False,
-        _TYPES: config.n_token_types,
+        _TYPES: config.n_token_types or 1,  # llama.cpp wants one, and does without the table
     }
 
 
@@ -79,7 +79,7 @@ def _token_types(fields, file):
     tensor = file.tensors.get("token_types.weight")
     rows = 0 if tensor is None else tensor.shape[0]
     said = file.metadata.get(_TYPES, rows)
-    if said != rows:
+    if said != (rows or 1) and said != rows:
         raise ValueError(f"{fields.source}: {_TYPES} is {said!r}, but the tensor 'token_types.weight' has {rows} rows")
     return rows
 

@@ -51,6 +51,7 @@ BLOCK_TYPES = {
     30: BlockType("BF16", 1, 2),
     34: BlockType("TQ1_0", 256, 54),
     35: BlockType("TQ2_0", 256, 66),
+    39: BlockType("MXFP4", 32, 17),
 }
 _PLAIN = {"F32": "<f4", "F16": "<f2"}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+_TWICE = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)  # MXFP4's numbers
 HALF, SUB, SUPER = 16, 32, 256  # numbers: of half a block, of a sub-block, of a super-block
 
 
@@ -67,6 +68,13 @@ def dequantise_q6_k(blocks: np.ndarray) -> np.ndarray:
     return q.reshape(len(blocks), SUPER)
 
 
+def dequantise_mxfp4(blocks: np.ndarray) -> np.ndarray:
+    """2^(e - 127) * v: 1 byte of e, 16 bytes of the numbers v of 4 bits, see `tfguide.checkpoints.mxfp4`."""
+    numbers = _TWICE.take(_nibbles(blocks[:, 1:]))
+    numbers *= np.ldexp(np.float32(1), blocks[:, :1].astype(np.int32) - 128)
+    return numbers
+
+
 DEQUANTISE = {
     "Q4_0": dequantise_q4_0,
     "Q4_1": dequantise_q4_1,
@@ -75,6 +83,7 @@ DEQUANTISE = {
     "Q4_K": dequantise_q4_k,
     "Q5_K": dequantise_q5_k,
     "Q6_K": dequantise_q6_k,
+    "MXFP4": dequantise_mxfp4,
 }
 
 

@@ -16,6 +16,7 @@ from tfguide.checkpoints.gguf import llama
 from tfguide.checkpoints.gguf.container import GgufFile
 from tfguide.checkpoints.gguf.keys import required
 from tfguide.checkpoints.gguf.layout import Place
+from tfguide.checkpoints.gguf.windows import window_keys, windows
 from tfguide.config import ModelConfig
 
 ARCHITECTURE = "gemma3"
@@ -28,8 +29,6 @@ _SCALED_BY_WIDTH = 62  # layers of the 27B model, whose scores are divided by sq
 def config_from_gguf(fields: Fields, file: GgufFile) -> ModelConfig:
     """The configuration in the metadata; the tensors tell whether the head is tied."""
     d_model = fields.look("gemma3.embedding_length", None)
-    window = fields.count("gemma3.attention.sliding_window", 0, least=0)
-    period = fields.count("gemma3.attention.sliding_window_pattern", 6, least=2)
     local = fields.number("gemma3.rope.freq_base_swa", 10_000.0)
     n_layers = required(fields, "gemma3.block_count")
     cap = fields.number("gemma3.final_logit_softcapping", 0.0)
@@ -37,20 +36,17 @@ def config_from_gguf(fields: Fields, file: GgufFile) -> ModelConfig:
         qkv_bias=False, output_bias=False, ffn_bias=False, qk_norm=True, norm_placement="both",
         activation="geglu_tanh", embedding_scale=math.sqrt(d_model), logit_softcap=cap or None,
     )  # fmt: skip
-    sliding = tuple(layer for layer in range(n_layers) if (layer + 1) % period)
-    if window and sliding:
-        more |= dict(sliding_window=window, sliding_layers=sliding, local_rope_theta=local)
+    more |= windows(fields, ARCHITECTURE, n_layers, period=6)
+    if more["sliding_window"] is not None:
+        more["local_rope_theta"] = local
     config = llama.decoder(fields, file, n_layers=n_layers, **more)
     return config.replace(attention_scale=_scale(config))
 
 
 def metadata(config: ModelConfig) -> dict[str, Any]:
     """The keys of a configuration; what the architecture cannot express is not in them."""
-    keys = llama.keys(config, ARCHITECTURE)
+    keys = llama.keys(config, ARCHITECTURE) | window_keys(config, ARCHITECTURE)
     if config.sliding_window is not None:
-        first = next((layer for layer in range(config.n_layers) if not config.slides(layer)), config.n_layers)
-        keys["gemma3.attention.sliding_window"] = config.sliding_window
-        keys["gemma3.attention.sliding_window_pattern"] = first + 1
         keys["gemma3.rope.freq_base_swa"] = config.rope(slides=True)[0]
     if config.logit_softcap is not None:
         keys["gemma3.final_logit_softcapping"] = config.logit_softcap

@@ -20,28 +20,72 @@ class Place:
 
     heads: the rows are those of so many heads, each with the features (2i, 2i + 1) of a rotated pair side by side, as
     llama.cpp turns them; canonical weights have the pairs at (i, i + d / 2). 0: the rows have the canonical order.
+    first: so many features of a head come before the rotated ones.
     rows, height: the weight is these of the `height` rows of a tensor that several weights share.
     """
 
     name: str
     heads: int = 0
+    first: int = 0
     rows: range | None = None
     height: int | None = None
 
-    def shape(self, weight: Weight) -> tuple[int, ...]:
-        """The shape of the whole tensor."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a file may hold."""
+        return (self.name,)
+
+    def shapes(self, weight: Weight) -> dict[str, tuple[int, ...]]:
+        """The shape of the whole tensor, by its name."""
         first, *rest = rows_shape(weight)
-        return (first if self.height is None else self.height, *rest)
+        return {self.name: (first if self.height is None else self.height, *rest)}
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The rows of the canonical weight, in their order, from the rows of the tensor: a view, or a copy of heads."""
         if self.rows is not None:
             rows = rows[self.rows.start : self.rows.stop]
-        return _turned(rows, self.heads, (-1, 2)) if self.heads else rows
+        return _turned(rows, self.heads, (-1, 2), self.first) if self.heads else rows
 
-    def put(self, rows: np.ndarray) -> np.ndarray:
+    def put(self, rows: np.ndarray, name: str) -> np.ndarray:
         """The rows of the tensor, from those of the canonical weight: what `take` undoes."""
-        return _turned(rows, self.heads, (2, -1)) if self.heads else rows
+        return _turned(rows, self.heads, (2, -1), self.first) if self.heads else rows
+
+
+@dataclass(frozen=True)
+class Absorbed:
+    """Where the matrix lies that makes keys and values of latents: as llama.cpp multiplies by it, in two tensors.
+
+    key: the name of (heads, R, d_nope), which queries are multiplied by; value: of (heads, d_value, R). The rows of the
+    matrix (heads (d_nope + d_value), R) are those of a head's key, then those of its value. whole: the name under which
+    old files hold the matrix itself.
+    """
+
+    key: str
+    value: str
+    whole: str
+    heads: int
+    d_nope: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a file may hold."""
+        return self.key, self.value, self.whole
+
+    def shapes(self, weight: Weight) -> dict[str, tuple[int, ...]]:
+        """The shapes of both tensors, by their names."""
+        height, rank = rows_shape(weight)
+        d_value = height // self.heads - self.d_nope
+        return {self.key: (self.heads, rank, self.d_nope), self.value: (self.heads, d_value, rank)}
+
+    def joined(self, key: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """The rows of the canonical weight, from the numbers of both tensors."""
+        rows = np.concatenate([key.swapaxes(1, 2), value], axis=1)
+        return rows.reshape(-1, rows.shape[-1])
+
+    def put(self, rows: np.ndarray, name: str) -> np.ndarray:
+        """The numbers of one of the tensors, from the rows of the canonical weight: what `joined` undoes."""
+        by_head = rows.reshape(self.heads, -1, rows.shape[-1])
+        return by_head[:, : self.d_nope].swapaxes(1, 2) if name == self.key else by_head[:, self.d_nope :]
 
 
 def linear(ours: str, theirs: str, bias: bool = True, **place) -> Iterator[tuple[str, Place]]:
@@ -74,47 +118,58 @@ def read_arrays(config: ModelConfig, architecture: ModuleType, file: GgufFile) -
     shapes = weight_shapes(config)
     table = weight_table(config)
     places = architecture.places(config)
-    expected = {place.name for place in places.values()} | architecture.BESIDE
+    expected = {name for place in places.values() for name in place.names} | architecture.BESIDE
     for name in file.tensors:
         if name not in expected and not architecture.SKIPPED.fullmatch(name):
             raise ValueError(
                 f"{file.path}: unexpected tensor {name!r}: {architecture.READS}; the configuration has no such weight"
             )
-    tensors = {name: _tensor(name, places[name], table[name], file) for name in shapes}
-    return {name: _array(places[name], table[name], tensor) for name, tensor in tensors.items()}
+    tensors = {name: _tensors(name, places[name], table[name], file) for name in shapes}
+    return {name: _array(places[name], table[name], *found) for name, found in tensors.items()}
 
 
 def gguf_tensors(config: ModelConfig, architecture: ModuleType) -> dict[str, tuple[tuple[int, ...], list[str]]]:
     """The tensors to write: by name, the shape of each and the canonical weights that it is made of, in order."""
     places, table, tensors = architecture.places(config), weight_table(config), {}
     for name in weight_shapes(config):
-        place = places[name]
-        tensors.setdefault(place.name, (place.shape(table[name]), []))[1].append(name)
+        for tensor, shape in places[name].shapes(table[name]).items():
+            tensors.setdefault(tensor, (shape, []))[1].append(name)
     return tensors
 
 
 def gguf_array(
-    config: ModelConfig, places: Mapping[str, Place], weights: Mapping[str, np.ndarray], names: list[str]
+    config: ModelConfig,
+    places: Mapping[str, Place | Absorbed],
+    weights: Mapping[str, np.ndarray],
+    tensor: str,
+    names: list[str],
 ) -> np.ndarray:
-    """A tensor to write from its canonical weights: float32, contiguous."""
+    """A tensor to write, by its name, from its canonical weights: float32, contiguous."""
     table = weight_table(config)
-    rows = [
-        places[name].put(weights[name].swapaxes(-2, -1) if table[name].is_matrix else weights[name]) for name in names
-    ]
+    rows = [weights[name].swapaxes(-2, -1) if table[name].is_matrix else weights[name] for name in names]
+    rows = [places[name].put(array, tensor) for name, array in zip(names, rows, strict=True)]
     return np.ascontiguousarray(rows[0] if len(rows) == 1 else np.concatenate(rows), np.float32)
 
 
-def _tensor(ours, place, weight, file) -> GgufTensor:
-    shape = place.shape(weight)
-    if place.name not in file.tensors:
-        raise ValueError(f"{file.path}: missing tensor {place.name!r} of shape {shape} ({ours})")
-    tensor = file.tensors[place.name]
-    if tensor.shape != shape:
-        raise ValueError(f"{file.path}: tensor {place.name!r} must have shape {shape}, got {tensor.shape}")
-    return tensor
+def _tensors(ours, place, weight, file) -> list[GgufTensor]:
+    """The tensors that hold a weight, in the order of the place; checked."""
+    shapes = place.shapes(weight)
+    if isinstance(place, Absorbed) and place.whole in file.tensors:
+        shapes = {place.whole: rows_shape(weight)}
+    for name, shape in shapes.items():
+        if name not in file.tensors:
+            raise ValueError(f"{file.path}: missing tensor {name!r} of shape {shape} ({ours})")
+        if file.tensors[name].shape != shape:
+            raise ValueError(f"{file.path}: tensor {name!r} must have shape {shape}, got {file.tensors[name].shape}")
+    return [file.tensors[name] for name in shapes]
 
 
-def _array(place, weight, tensor):
+def _array(place, weight, tensor, *more):
+    if more:  # the rows of one become columns, which blocks cannot
+        rows = place.joined(tensor.dequantised(), more[0].dequantised())
+        return Blocks("F32", rows.shape, rows.view(np.uint8))
+    if isinstance(place, Absorbed):
+        return Blocks(tensor.block_type, tensor.shape, tensor.data)
     if weight.is_matrix or weight.role == "embedding":
         return Blocks(tensor.block_type, rows_shape(weight), place.take(tensor.data))
     if len(tensor.shape) == 1:
@@ -122,7 +177,9 @@ def _array(place, weight, tensor):
     return dequantise(place.take(tensor.data), tensor.block_type)
 
 
-def _turned(rows, heads, pairs):
-    """Rows of heads whose two axes, named by the sizes `pairs` (one of them 2), are exchanged."""
-    rows = np.asarray(rows)  # the copy is no view of a file, and no np.memmap
-    return rows.reshape(heads, *pairs, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+def _turned(rows, heads, pairs, first):
+    """Rows of heads whose two axes, named by the sizes `pairs` (one of them 2), are exchanged behind the first rows."""
+    turned = np.array(rows).reshape(heads, -1, *rows.shape[1:])  # a copy, no view of a file, and no np.memmap
+    rotated = turned[:, first:]
+    rotated[:] = rotated.reshape(heads, *pairs, *rows.shape[1:]).swapaxes(1, 2).reshape(rotated.shape)
+    return turned.reshape(rows.shape)

@@ -55,8 +55,9 @@ def decoder(
     d_ff = required(fields, f"{name}.feed_forward_length")
     experts = _experts(fields, name, width, d_ff)
     fields.fixed(f"{name}.attention.causal", True, "a decoder that sees what came before")
-    d_model, n_heads = required(fields, f"{name}.embedding_length"), required(fields, f"{name}.attention.head_count")
-    d_head = _head_size(fields, file, d_model, n_heads, query)
+    d_model = required(fields, f"{name}.embedding_length")
+    n_heads = more.get("n_heads") or required(fields, f"{name}.attention.head_count")
+    d_head = more.get("d_head") or _head_size(fields, file, d_model, n_heads, query)
     fields.fixed(f"{name}.attention.value_length", d_head, "values of the size of keys")
     if "d_rotary" not in more:
         fields.fixed(f"{name}.rope.dimension_count", d_head, "all features of a head are rotated")

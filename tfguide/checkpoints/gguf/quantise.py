@@ -8,9 +8,10 @@ from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS, import_gguf
 from tfguide.checkpoints.gguf.q4_k import quantise_q4_k
 
 WRITTEN = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K")
+OF_EXPERTS = "MXFP4"  # written for matrices of experts only, as in the files of gpt-oss
 
 # What takes the place of a type whose blocks do not divide a row, as in llama.cpp.
-_INSTEAD = {"Q4_K": "Q5_0", "Q8_0": "F16", "Q5_0": "F16", "Q4_1": "F16", "Q4_0": "F16"}
+_INSTEAD = {"MXFP4": "Q8_0", "Q4_K": "Q5_0", "Q8_0": "F16", "Q5_0": "F16", "Q4_1": "F16", "Q4_0": "F16"}
 
 
 def fitting_type(block_type: str, row: int) -> str:
@@ -33,7 +34,9 @@ def quantise(rows: np.ndarray, block_type: str) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise ValueError("must be finite to be written to a GGUF file")
     largest = np.abs(rows).max()
-    if block_type not in ("F32", "BF16") and largest >= 65520.0:  # float16, of numbers or scales, rounds it to infinity
+    if (
+        block_type not in ("F32", "BF16", "MXFP4") and largest >= 65520.0
+    ):  # float16, of numbers or scales, rounds it to infinity
         raise ValueError(f"must be at most 65504 in type {block_type}, got {largest}")
     if block_type == "Q4_K":
         return quantise_q4_k(rows)

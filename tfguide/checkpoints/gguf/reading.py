@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 
 from tfguide.checkpoints.fields import as_keys
-from tfguide.checkpoints.gguf import bert, gemma3, gpt2, llama, phi3, qwen2, qwen3, qwen3moe
+from tfguide.checkpoints.gguf import bert, deepseek2, gemma3, gpt2, gpt_oss, llama, phi3, qwen2, qwen3, qwen3moe
 from tfguide.checkpoints.gguf.blocks import Blocks
 from tfguide.checkpoints.gguf.container import GgufFile, open_gguf
 from tfguide.checkpoints.gguf.keys import fields_of
@@ -18,7 +18,8 @@ from tfguide.config import ModelConfig
 from tfguide.weights import weight_table
 
 ARCHITECTURES: dict[str, ModuleType] = {
-    module.ARCHITECTURE: module for module in (qwen2, qwen3, qwen3moe, gemma3, llama, phi3, gpt2, bert)
+    module.ARCHITECTURE: module
+    for module in (qwen2, qwen3, qwen3moe, gemma3, llama, phi3, deepseek2, gpt_oss, gpt2, bert)
 }
 
 

@@ -16,26 +16,28 @@ from typing import Any
 import numpy as np
 
 from tfguide.checkpoints.differences import differences
-from tfguide.checkpoints.gguf import gemma3
+from tfguide.checkpoints.gguf import gemma3, gpt_oss
 from tfguide.checkpoints.gguf.blocks import BLOCK_TYPES, NUMBERS, import_gguf
 from tfguide.checkpoints.gguf.container import GgufFile, GgufTensor
 from tfguide.checkpoints.gguf.keys import EMBEDDING, fields_of
 from tfguide.checkpoints.gguf.layout import gguf_array, gguf_tensors
-from tfguide.checkpoints.gguf.quantise import WRITTEN, fitting_type, quantise
+from tfguide.checkpoints.gguf.quantise import OF_EXPERTS, WRITTEN, fitting_type, quantise
 from tfguide.checkpoints.gguf.reading import ARCHITECTURES
 from tfguide.checkpoints.gguf.tokenizer import special_token_keys, tokenizer_keys
 from tfguide.checks.shapes import check_config
+from tfguide.checks.values import check_choice
 from tfguide.config import ModelConfig
-from tfguide.scalings import RopeScaling
+from tfguide.frequencies import attention_factor
+from tfguide.scalings import RopeScaling, YarnScaling
 from tfguide.temporary import hidden_folder, remove_orphans, sync
 from tfguide.weights import check_weights
 
 _HEAD = "output.weight"
-_FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K")
+_FOUR_BITS = ("Q4_0", "Q4_1", "Q4_K", OF_EXPERTS)
 _TABLES = ("position_embd.weight", "token_types.weight")  # small, and rounded nowhere
 _ROUTER = ".ffn_gate_inp.weight"  # likewise
 # llama.cpp's numbers for what most tensors of a file are.
-_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q4_K": 14, "BF16": 32}
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q4_K": 14, "BF16": 32, OF_EXPERTS: 38}
 
 
 def write_gguf(
@@ -46,31 +48,36 @@ def write_gguf(
     tokenizer: str | os.PathLike | None = None,
     embedding_type: str | None = None,
     overwrite: bool = False,
+    architecture: str | None = None,
 ) -> None:
-    """Write a GGUF file that llama.cpp loads, of the architecture that the configuration has.
+    """Write a GGUF file that llama.cpp loads, of an architecture that can express the configuration.
 
     weights: canonical, of any floating type. block_type: of the matrices, "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"
-    or "Q4_K"; a matrix whose rows are no multiple of a block is Q5_0 instead of Q4_K, or F16. Norms, biases and the
-    tables of positions and token types stay float32.
+    or "Q4_K"; a matrix whose rows are no multiple of a block is Q5_0 instead of Q4_K, or F16. "MXFP4": of the matrices
+    of experts, all others are Q8_0. Norms, biases, routers and the tables of positions and token types stay float32.
     tokenizer: a GGUF file, a tokenizer.json or a folder that holds one of them, whose tokeniser and chat template are
     written as well; default: none, and llama.cpp takes and gives token numbers only.
     embedding_type: of the embedding of tokens and of the head; default: Q8_0 where `block_type` has 4 bits, else
     `block_type`. overwrite: replace a file that is there.
+    architecture: the name of one in `ARCHITECTURES`; default: the first that can express the configuration, so that
+    a model read from a file of "phi3" becomes one of "llama", unless it has parts of its own.
 
-    The file is written under a temporary name beside its place and then renamed. Warns of a sliding window, which
-    `read_gguf` applies and llama.cpp does not. Raises ValueError where no architecture can express the configuration,
-    for weights that do not fit it or are not finite, and for a tokeniser that does not; FileExistsError;
-    IsADirectoryError; ImportError where the package `gguf` is missing.
+    The file is written under a temporary name beside its place and then renamed. Rows of a table of positions that no
+    token has (RoBERTa) are left out, as llama.cpp wants it. Warns of a sliding window, which `read_gguf` applies and
+    llama.cpp does not. Raises ValueError where no architecture, or not the one that was asked for, can express the
+    configuration, saying what keeps each from it, for weights that do not fit it or are not finite, and for a tokeniser
+    that does not; FileExistsError; IsADirectoryError; ImportError where the package `gguf` is missing.
     """
     path = _free(path, overwrite)
     check_config(config)
     check_weights(config, weights)
-    types = _block_types(block_type, embedding_type)
-    architecture = choose_architecture(config)
-    if config.sliding_window is not None and architecture is not gemma3:
+    types = _block_types(block_type, embedding_type, config)
+    config, weights = _without_unread_positions(config, weights)
+    module = choose_architecture(config, architecture)
+    if config.sliding_window is not None and module not in (gemma3, gpt_oss):
         limit = f"its logits are others after the first {config.sliding_window} tokens"
         warnings.warn(f"llama.cpp does not apply the sliding window of this architecture: {limit}", stacklevel=2)
-    keys = _metadata(config, architecture, block_type)
+    keys = _metadata(config, module, block_type)
     if tokenizer is not None:
         keys |= tokenizer_keys(tokenizer, config)
     keys |= special_token_keys(config)
@@ -78,22 +85,28 @@ def write_gguf(
     remove_orphans(path.parent, path.name)
     with hidden_folder(path.parent, path.name) as folder:
         written = folder / path.name
-        _write(written, config, architecture, weights, keys, types)
+        _write(written, config, module, weights, keys, types)
         if _free(path, overwrite).exists():
             shutil.copymode(path, written)
         sync(written)
         os.replace(written, path)
 
 
-def choose_architecture(config: ModelConfig) -> ModuleType:
-    """The architecture whose metadata, read back, is this configuration. Raises ValueError where there is none."""
+def choose_architecture(config: ModelConfig, name: str | None = None) -> ModuleType:
+    """The architecture whose metadata, read back, is this configuration: the one of a name, or the first.
+
+    Raises ValueError where there is none.
+    """
+    if name is not None:
+        check_choice("architecture", name, tuple(ARCHITECTURES))
     reasons = []
-    for name, architecture in ARCHITECTURES.items():
-        obstacles = _obstacles(config, architecture)
+    for own in ARCHITECTURES if name is None else [name]:
+        obstacles = _obstacles(config, ARCHITECTURES[own])
         if not obstacles:
-            return architecture
-        reasons.append(f"{name}: {', '.join(obstacles)}")
-    raise ValueError("no architecture of GGUF files can express this configuration:\n  " + "\n  ".join(reasons))
+            return ARCHITECTURES[own]
+        reasons.append(f"{own}: {', '.join(obstacles)}")
+    who = "no architecture of GGUF files can" if name is None else f"the architecture {name!r} of GGUF files cannot"
+    raise ValueError(f"{who} express this configuration:\n  " + "\n  ".join(reasons))
 
 
 def _obstacles(config, architecture) -> list[str]:
@@ -101,17 +114,26 @@ def _obstacles(config, architecture) -> list[str]:
     # Dropout belongs to training and the start token to encoder-decoders: neither has a key, nor an effect here.
     config = dataclasses.replace(config, dropout=0.0, decoder_start_token_id=None)
     try:
+        keys = architecture.metadata(config) | special_token_keys(config)  # raises where a part has no place
         tensors = {name: _empty(name, shape) for name, (shape, _) in gguf_tensors(config, architecture).items()}
         tensors |= {name: _empty(name, array.shape, array) for name, array in architecture.beside(config).items()}
-        keys = architecture.metadata(config) | special_token_keys(config)
         file = GgufFile(Path("GGUF"), architecture.ARCHITECTURE, keys, tensors)
         nearest = architecture.config_from_gguf(fields_of(file), file)
     except (KeyError, ValueError) as error:
         return [f"no place for {error}" if isinstance(error, KeyError) else str(error).removeprefix("GGUF: ")]
-    if isinstance(config.rope_scaling, RopeScaling) and nearest.rope_scaling is not None:
-        # The tensor has what it does, not its numbers.
+    if _does_the_same(config.rope_scaling, nearest.rope_scaling):
         nearest = dataclasses.replace(nearest, rope_scaling=config.rope_scaling)
     return differences(config, nearest, tolerance=1e-6)
+
+
+def _does_the_same(scaling, nearest) -> bool:
+    """Whether a scaling that comes back with other numbers is another one: a file may hold only what it does."""
+    if not (isinstance(scaling, YarnScaling) and isinstance(nearest, YarnScaling)):
+        return isinstance(scaling, RopeScaling) and nearest is not None
+    if not math.isclose(attention_factor(scaling), attention_factor(nearest), rel_tol=1e-6):
+        return False
+    same = dict(attention_factor=None, mscale=None, mscale_all_dim=None)
+    return dataclasses.replace(scaling, **same) == dataclasses.replace(nearest, **same)
 
 
 def _empty(name, shape, array=None) -> GgufTensor:
@@ -135,13 +157,25 @@ def _free(path, overwrite) -> Path:
     return path
 
 
-def _block_types(block_type, embedding_type) -> tuple[str, str]:
+def _without_unread_positions(config, weights):
+    """The configuration and weights without the rows of the table of positions before that of the first token."""
+    if not config.position_offset:
+        return config, weights
+    table = "embedding.position.weight"
+    return config.replace(position_offset=0), dict(weights) | {table: weights[table][config.position_offset :]}
+
+
+def _block_types(block_type, embedding_type, config) -> tuple[str, str]:
     """The types of the matrices, and of the embedding and the head."""
     if embedding_type is None:
         embedding_type = "Q8_0" if block_type in _FOUR_BITS else block_type
-    for name, value in (("block_type", block_type), ("embedding_type", embedding_type)):
-        if value not in WRITTEN:
-            raise ValueError(f"{name} must be one of {', '.join(WRITTEN)}, got {value!r}")
+    for name, value, known in (
+        ("block_type", block_type, (*WRITTEN, OF_EXPERTS)), ("embedding_type", embedding_type, WRITTEN),
+    ):  # fmt: skip
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if block_type == OF_EXPERTS and config.experts is None:
+        raise ValueError(f"block_type={OF_EXPERTS!r} is for matrices of experts, and this model has none")
     return block_type, embedding_type
 
 
@@ -178,16 +212,18 @@ def _write(file, config, architecture, weights, keys, types) -> None:
         places = architecture.places(config)
         for name, (_, ours) in tensors.items():
             try:
-                writer.write_tensor_data(quantise(gguf_array(config, places, weights, ours), kinds[name]))
+                writer.write_tensor_data(quantise(gguf_array(config, places, weights, name, ours), kinds[name]))
             except ValueError as error:
                 raise ValueError(f"weight {ours[0]!r} {error}") from error
 
 
 def _type_of(name, shape, types) -> str:
     """The type of a tensor, given those of the matrices and of the embedding."""
-    if len(shape) == 1 or name in _TABLES or name.endswith(_ROUTER):
+    if len(shape) == 1 or name in _TABLES or name.endswith((_ROUTER, ".bias")):
         return "F32"
-    return fitting_type(types[name in (EMBEDDING, _HEAD)], shape[-1])
+    kind = types[name in (EMBEDDING, _HEAD)]
+    kind = "Q8_0" if kind == OF_EXPERTS and "_exps." not in name else kind
+    return fitting_type(kind, shape[-1])
 
 
 def _add(writer, key, value) -> None:

@@ -88,6 +88,15 @@ CONFIGS = {
     "gpt2": GPT2,
     "gpt2-untied": GPT2 | dict(tied_head=False, bos_token_id=36, eos_token_id=36),
 }
+ENCODERS = {"bert": dict(n_token_types=2), "distilbert": {}, "roberta": dict(n_token_types=1, position_offset=3)}
+
+
+def encoder(name):
+    """A small configuration of one of ENCODERS."""
+    return small_config(
+        "encoder", norm_placement="post", embedding_norm=True, positions="learned", max_positions=19,
+        activation="gelu", decoder_start_token_id=None, d_model=24, d_head=4, **ENCODERS[name],
+    )  # fmt: skip
 
 
 def config_of(name, **changes):

@@ -50,6 +50,23 @@ def test_every_family(name, tmp_path):
     assert difference(tmp_path / "model.gguf", as_there(config), weights) < limit
 
 
+@pytest.mark.parametrize("name", made.ENCODERS)
+def test_encoders(name, tmp_path):
+    """The hidden states of every token, without pooling."""
+    config = made.encoder(name)
+    weights = random_weights(config)
+    write_gguf(tmp_path / "model.gguf", config, weights, "F32")
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, 17)
+    library = load_llama_cpp()
+    llm = library.Llama(str(tmp_path / "model.gguf"), n_ctx=32, verbose=False, embedding=True, pooling_type=0)
+    llm._batch.reset()  # its public functions take texts only
+    llm._batch.add_sequence(tokens.tolist(), 0, True)
+    llm._ctx.decode(llm._batch)
+    theirs = [library.llama_get_embeddings_ith(llm._ctx.ctx, i)[: config.d_model] for i in range(len(tokens))]
+    ours = reference.forward(config, weights, tokens[None])[0]
+    assert np.linalg.norm(theirs - ours) / np.linalg.norm(ours) < 2e-3
+
+
 def test_one_model_in_two_architectures(tmp_path):
     config = made.config_of("llama-mixtral", experts=None, d_model=30)
     weights = random_weights(config)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.support import FRAMEWORKS, TABLES, check_table, random_weights, small_config
+from tests.support import FRAMEWORKS, TABLES, check_table, random_weights
 from tfguide import DynamicScaling, LinearScaling, YarnScaling
 from tfguide.checkpoints import open_gguf, read_gguf, write_gguf
 from tfguide.checkpoints.gguf.quantise import WRITTEN
@@ -127,7 +127,7 @@ def test_models_of_both_frameworks(tg, framework, config, file, table, request):
 
 def test_the_table_in_the_book_is_of_these_models():
     """Each was written by both frameworks and read back, bit for bit."""
-    models = (*made.CONFIGS, *ENCODERS)
+    models = (*made.CONFIGS, *made.ENCODERS)
     check_table(TABLE, [dict(model=model, framework=name) for model in models for name in FRAMEWORKS], 0)
 
 
@@ -139,16 +139,10 @@ def test_a_quantised_model_is_dequantised(tg, file):
         np.testing.assert_array_equal(array, tg.to_weights(model)[name])
 
 
-ENCODERS = {"bert": dict(n_token_types=2), "distilbert": {}, "roberta": dict(n_token_types=1, position_offset=3)}
-
-
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", made.ENCODERS)
 def test_encoders(name, tg, framework, file, table):
     """RoBERTa's first rows of positions no token has: they are left out."""
-    config = small_config(
-        "encoder", norm_placement="post", embedding_norm=True, positions="learned", max_positions=19,
-        activation="gelu", decoder_start_token_id=None, d_model=24, d_head=4, **ENCODERS[name],
-    )  # fmt: skip
+    config = made.encoder(name)
     weights = random_weights(config)
     tg.save_gguf(tg.from_weights(config, weights), file, "F32")
     found, arrays = read_gguf(file)

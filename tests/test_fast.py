@@ -21,6 +21,7 @@ TOKENS = np.random.default_rng(0).integers(0, 37, (2, 23))
 SPLITS = ((0, 4), (4, 5), (5, 23))  # few tokens, one of each row, and many
 SCALING = tfguide.RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=24)
 EXPERTS = tfguide.Experts(n_experts=5, per_token=2, d_expert=24, n_shared=1, n_dense_layers=1, router_bias=True)
+LATENT = tfguide.LatentAttention(kv_rank=40, d_nope=5, d_rope=6, d_value=12, query_rank=24, norm_eps=1e-3)
 VARIANTS = [
     dict(experts=EXPERTS, activation="geglu", norm_placement="post"),
     *(dict(positions=positions) for positions in POSITIONS if positions != "relative"),
@@ -39,11 +40,14 @@ VARIANTS = [
     dict(attention_sinks=True, residual_scale=0.7, n_kv_heads=3, sliding_window=5, sliding_layers=(0,)),
     dict(norm_placement="parallel", residual_scale=0.7, qk_norm=True, attention_sinks=True),
     dict(positions="rotary", rope_scaling=tfguide.YarnScaling(factor=4.0, original_max_positions=90), d_rotary=6),
+    dict(
+        latent=LATENT, d_head=None, positions="rotary", norm="rms", sliding_window=5, sliding_layers=(1,),
+        rope_scaling=tfguide.YarnScaling(factor=4.0, original_max_positions=90, attention_factor=1.2),
+    ),
     dict(d_model=96, d_ff=160, d_head=32, attention_scale=0.3, positions="rotary", rope_theta=500.0),
 ]  # fmt: skip
 
 SIZES = {"kind", "d_model", "n_layers", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # of `small_config`
-REFUSED = {"latent"}  # by `native.check`, see test_latent
 ELSEWHERE = {"n_encoder_layers", "pooler", "relative_buckets", "relative_max_distance"}  # in no model of the kernels
 NO_EFFECT = {"dropout", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # on the logits
 
@@ -52,7 +56,7 @@ def test_every_field_is_tried():
     """The kernels pass over a field that they do not know: a new one is tried above, or refused by `native.check`."""
     tried = set().union(*VARIANTS)
     fields = {field.name for field in dataclasses.fields(tfguide.ModelConfig)}
-    assert fields == tried | SIZES | REFUSED | ELSEWHERE | NO_EFFECT
+    assert fields == tried | SIZES | ELSEWHERE | NO_EFFECT
 
 
 def make(name, dtype="float32", quantization=None, **changes):

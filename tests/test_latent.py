@@ -8,7 +8,7 @@ import pytest
 import tfguide
 import tfguide.reference as ref
 from tests.support import FRAMEWORKS, batch, load, numpy, random_weights, refuses, small_config, tensor
-from tfguide import LatentAttention, cost, native
+from tfguide import LatentAttention, cost
 from tfguide.compress import heads, pruning
 
 LATENT = LatentAttention(kv_rank=17, d_nope=3, d_rope=4, d_value=5, query_rank=13, norm_eps=1e-4)
@@ -266,8 +266,64 @@ def test_heads_are_pruned_by_their_importance_and_not_pooled():
         heads.pool_kv_heads(config, weights, 3)
 
 
+@pytest.mark.parametrize(
+    ("latent", "changes"),
+    [(LATENT, dict(sliding_window=4, sliding_layers=(1,))), (PLAIN, dict(positions="alibi", qkv_bias=False))],
+    ids=["query_rank", "plain"],
+)
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_the_kernels_refuse_by_name(name):
-    model, _ = make(name)
-    with pytest.raises(native.UnsupportedModel, match="latent"):
-        load(name).accelerate(model)
+def test_the_kernels_keep_latents_in_every_type_of_cache(name, latent, changes):
+    """In any split of the text, and any number of threads; a cache of 4 bits goes by the model."""
+    model, reference = make(name, latent=latent, **changes)
+    whole = reference(TOKENS)
+    limits = {"float32": 1e-5, "bfloat16": 0.01, "float16": 0.001, "int8": 0.02, "int4": 0.2}
+    for (dtype, limit), split, threads in zip(limits.items(), (*SPLITS, SPLITS[2]), (1, 2, 3, 2, 1), strict=True):
+        fast = load(name).accelerate(model, threads=threads)
+        for each in (split, SPLITS[2]):
+            cache = fast.new_cache(3, 19, dtype)
+            np.testing.assert_allclose(read(name, fast, cache, each), whole, atol=limit)
+            assert cache.nbytes == cost.cache_bytes(model.config, 3, 19, dtype)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_kernels_generate_the_same_tokens(name):
+    """Prompts of unequal lengths in one batch, beams, and several tokens that a draft proposes."""
+    module, (model, _) = load(name), make(name, tied_head=False, embedding_scale=50.0)
+    fast = module.accelerate(model)
+    alone = module.generate(model, PROMPTS, 9, [])
+    assert module.generate(fast, PROMPTS, 9, []) == alone
+    assert module.speculative_generate(fast, fast, PROMPTS, 9, 3, []).tokens == alone
+    assert [list(beams[0].tokens) for beams in module.beam_search(fast, PROMPTS, 1, 9, [])] == alone
+
+
+KINDS = ["bfloat16", "float16", (8, None), (4, 8)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_kernels_multiply_weights_of_every_type(name, kind):
+    """Heads begin within a register of packed outputs. Few rows, and more than the kernels take, which may absorb."""
+    sizes = dict(latent=replace(LATENT, kv_rank=40, query_rank=32, d_value=8), d_model=24, d_ff=40)
+    model, _ = make(name, kind if isinstance(kind, str) else "float32", **sizes)
+    if not isinstance(kind, str):
+        model = load(name).quantize(model, *kind, group_size=8)
+    fast, many = load(name).accelerate(model, threads=2), np.concatenate([TOKENS] * 7)
+    # The form that makes keys rounds latents to 8 bits where activations are rounded, the other does not.
+    limit = {"bfloat16": 2**-5, "float16": 2**-8}.get(kind, 1e-5 if kind[1] is None else 0.04)
+    for tokens, split in ((TOKENS, (1, 4, 1, 9, 2)), (many, (13, 4))):
+        parts = [read(name, one, one.new_cache(len(tokens), 17, "float32"), split, tokens) for one in (fast, model)]
+        np.testing.assert_allclose(*parts, atol=limit * np.abs(parts[1]).max())
+
+
+@pytest.mark.parametrize("quantization", [None, (8, 8)], ids=str)
+def test_the_kernels_read_texts_of_many_blocks(quantization):
+    """More than two blocks of 512 positions, in a ring and not, by steps and by prompts."""
+    latent, tokens = replace(LATENT, kv_rank=24, query_rank=None, d_value=8), np.random.default_rng(5)
+    changes = dict(latent=latent, d_model=24, d_ff=40, sliding_window=9, sliding_layers=(1,), max_positions=1200)
+    model, _ = make("torch", **changes)
+    model = model if quantization is None else load("torch").quantize(model, *quantization, group_size=8)
+    fast, tokens = load("torch").accelerate(model, threads=2), tokens.integers(0, 37, (1, 1130))
+    split = (1000, 1, 40, 3, 9, 1, 64, 12)
+    with load("torch").models.torch.inference_mode():
+        got, want = (read("torch", one, one.new_cache(1, 1130, "float32"), split, tokens) for one in (fast, model))
+    np.testing.assert_allclose(got, want, atol=(2e-5 if quantization is None else 0.04) * np.abs(want).max())

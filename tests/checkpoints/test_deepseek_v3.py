@@ -16,17 +16,18 @@ CASE = "deepseek_v3"
 @pytest.mark.parametrize("case", [CASE, "deepseek_v3-dense-biases", "deepseek_v3-yarn"])
 @pytest.mark.parametrize("name", ["torch", "tensorflow"])
 def test_a_cache_gives_what_transformers_computes_at_once(name, case, tmp_path):
-    """Calls of one new position, of a few, and of more than absorb the matrices."""
+    """Calls of one new position, of a few, and of more than absorb the matrices; by the layers, and by the kernels."""
     theirs = hf.make(case)
     model = load(name).load_checkpoint(hf.save(theirs, tmp_path / case))
     tokens = np.random.default_rng(2).integers(0, 37, (2, 23))
     with torch.no_grad():
         expected = theirs(torch.tensor(tokens)).logits.numpy()
-    cache, parts = model.new_cache(2, 23), []
-    for first, end in [(0, 4), (4, 5), (5, 7), (7, 21), (21, 22), (22, 23)]:
-        parts.append(numpy(model(tensor(name, tokens[:, first:end]), cache=cache)))
-    assert np.abs(np.concatenate(parts, axis=1) - expected).max() < 1e-4
-    assert cache.nbytes == 2 * 23 * cost.kv_bytes_per_token(model.config, "float32") == 2 * 23 * 2 * (11 + 4) * 4
+    for one in (model, load(name).accelerate(model)):
+        cache, parts = one.new_cache(2, 23), []
+        for first, end in [(0, 4), (4, 5), (5, 7), (7, 21), (21, 22), (22, 23)]:
+            parts.append(numpy(one(tensor(name, tokens[:, first:end]), cache=cache)))
+        assert np.abs(np.concatenate(parts, axis=1) - expected).max() < 1e-4
+        assert cache.nbytes == 2 * 23 * cost.kv_bytes_per_token(model.config, "float32") == 2 * 23 * 2 * (11 + 4) * 4
 
 
 def test_written_again_every_tensor_is_the_same(tmp_path, saved):
@@ -75,6 +76,14 @@ def test_the_module_that_drafts_tokens_is_passed_over(saved):
         read_checkpoint(folder)
 
 
-def test_the_kernels_refuse_a_folder_by_name(saved):
-    with pytest.raises(native.UnsupportedModel, match="latent"):
-        native.load(saved("deepseek_v3-dense-biases"))
+@pytest.mark.parametrize("case", [CASE, "deepseek_v3-dense-biases", "deepseek_v3-yarn"])
+def test_the_kernels_read_a_folder_alone(case, tmp_path):
+    """Latent attention with groups of experts, shared ones and a dense first layer, or with yarn."""
+    theirs = hf.make(case)
+    model = native.load(hf.save(theirs, tmp_path / case), threads=2)
+    tokens = np.random.default_rng(2).integers(0, 37, (2, 23))
+    with torch.no_grad():
+        expected = theirs(torch.tensor(tokens)).logits.numpy()
+    cache = model.new_cache(2, 23)
+    parts = [model(tokens[:, first:end], cache=cache) for first, end in [(0, 1), (1, 20), (20, 23)]]
+    assert np.abs(np.concatenate(parts, axis=1) - expected).max() < 1e-4

@@ -11,7 +11,7 @@ import pytest
 
 import tfguide.reference as ref
 import tfguide.torch
-from tests import test_experts, test_fast
+from tests import test_experts, test_fast, test_latent
 from tests.native.exact import (
     SIZES,
     STORED,
@@ -153,6 +153,11 @@ def test_models_of_16_bits(dtype, kernels):
 )
 def test_packed_models(bits, tied_head, kernels):
     test_fast.test_packed_weights_give_what_the_dequantised_ones_give("torch", tied_head, bits)
+
+
+@pytest.mark.parametrize("kind", test_latent.KINDS, ids=str)
+def test_latent_attention(kind, kernels):
+    test_latent.test_the_kernels_multiply_weights_of_every_type("torch", kind)
 
 
 @pytest.mark.parametrize("quantization", [(8, 8), (4, 8)])

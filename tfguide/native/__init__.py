@@ -3,7 +3,7 @@
 from tfguide.native.abi import CACHE_TYPES, EXACT_ROWS, FORMATS, MANY_TOKENS, MAX_ROWS
 from tfguide.native.blocks import BLOCK_TYPES
 from tfguide.native.cache import NativeCache
-from tfguide.native.decoder import NativeDecoder, UnsupportedModel, check, check_decoder
+from tfguide.native.decoder import NativeDecoder, UnsupportedModel, check
 from tfguide.native.generator import HEAD_ROWS, NativeGenerator
 from tfguide.native.level import level
 from tfguide.native.library import NativeUnavailable, is_available, is_built, library
@@ -20,7 +20,7 @@ from tfguide.native.tensors import address_of
 __all__ = [
     "BLOCK_TYPES", "CACHE_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MANY_TOKENS", "MAX_ROWS", "ArrayDecoder",
     "ArrayStorage", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator",
-    "NativeUnavailable", "UnsupportedModel", "activate", "address_of", "check", "check_decoder", "cores",
+    "NativeUnavailable", "UnsupportedModel", "activate", "address_of", "check", "cores",
     "empty_arrays", "is_available", "is_built", "level", "library", "load", "matrix_of_blocks", "multiply", "normalise",
     "processor_vendor", "rotate", "unpack", "use_huge_pages",
 ]  # fmt: skip

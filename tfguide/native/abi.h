@@ -48,9 +48,11 @@ struct Norm { const float *weight, *bias; };  // null weight: no norm
 struct Layer {
   Norm attention_norm, feed_forward_norm;
   Norm attention_post_norm, feed_forward_post_norm;  // of what the sublayers add
-  Norm query_norm, key_norm;                         // (d), of each head
+  Norm query_norm, key_norm;                         // (d), of each head; see Latent
+  Norm key_value_norm;                               // see Latent
   const float* sinks;                                // (H), scores that have no value, or null
   Linear query, key, value, output, gate, up, down;
+  Linear query_down, query_up, key_value_down, key_value_up;  // see Latent
   int32_t slides;  // whether it sees the window only, and its heads are rotated by the local angles
   // Of a mixture of experts, whose shared ones are the network above, or null: (n, D), (n), and (n), added for the choice.
   const float *router, *router_bias, *correction;
@@ -63,6 +65,15 @@ struct Experts {
   float scale, clamp;
 };
 
+// Latent attention; kv_rank: 0 for none. A position keeps `kv_rank` numbers, the latent, and `d_rope` more, the rotated
+// part of the keys: `key_value_down` makes both, `key_value_norm` normalises the latent. `key_value_up` would make from a
+// latent, for each head, `d_nope` features of a key and `d_value` of a value. `query`, or `query_up` from the vector that
+// `query_down` makes and `query_norm` normalises, gives queries of `d_nope` + `d_rope` features. eps: of both norms.
+struct Latent {
+  int32_t kv_rank, d_nope, d_rope, d_value;
+  float eps;
+};
+
 struct Model {
   int32_t n_layers, d_model, n_heads, n_kv_heads, d_head, d_rotary, d_ff;  // d_rotary: of d_head are rotated
   int32_t is_rms, placement, activation, window;  // window: 0 for none
@@ -73,6 +84,7 @@ struct Model {
   Norm embedding_norm, final_norm;
   const Layer* layers;
   Experts experts;
+  Latent latent;
 };
 
 // What changes between calls, and all memory that a call may write: several threads may use one model. The rows are new
@@ -81,7 +93,7 @@ struct Call {
   const int64_t *tokens, *texts, *places;  // (rows): the token, the row of the cache, the position in it
   const uint8_t* many;  // (rows): whether the text of this row has MANY_TOKENS new tokens, in this call and the next ones
   int64_t rows, max_length, ring;  // ring: the slots of a layer with a window
-  void *const *keys, *const *values;             // L caches (B, max_length or ring, K, d)
+  void *const *keys, *const *values;  // L caches (B, max_length or ring, K, d), or with K = 1 the rotated parts, the latents
   float *const *key_scales, *const *value_scales;  // (B, max_length or ring, K) each, of an 8-bit cache
   float* hidden;                                 // (rows, D), the result
   const float* positions;                        // (max_length, D), added by position, or null

@@ -43,8 +43,12 @@ NORMS = {
     "attention_norm": "self_attention_norm", "feed_forward_norm": "feed_forward_norm",
     "attention_post_norm": "self_attention_post_norm", "feed_forward_post_norm": "feed_forward_post_norm",
     "query_norm": "self_attention.query_norm", "key_norm": "self_attention.key_norm",
+    "key_value_norm": "self_attention.key_value_norm",
 }  # fmt: skip
-LINEARS = ("query", "key", "value", "output", "gate", "up", "down")  # the matrices of a layer
+# The matrices of a layer: of its attention, and of its network.
+ATTENTION = ("query", "key", "value", "output")
+NETWORK = ("gate", "up", "down")
+LATENT = ("query_down", "query_up", "key_value_down", "key_value_up")  # beside those of attention
 
 
 class Linear(Structure):
@@ -66,7 +70,8 @@ class Layer(Structure):
     """The norms and the matrices of a block; a norm or a matrix without a weight is absent."""
 
     _fields_ = [
-        *((name, Norm) for name in NORMS), ("sinks", c_void_p), *((name, Linear) for name in LINEARS),
+        *((name, Norm) for name in NORMS), ("sinks", c_void_p), 
+        *((name, Linear) for name in (*ATTENTION, *NETWORK, *LATENT)),
         ("slides", c_int32), ("router", c_void_p), ("router_bias", c_void_p), ("correction", c_void_p),
         ("experts", POINTER(Linear)),
     ]  # fmt: skip
@@ -81,6 +86,12 @@ class Experts(Structure):
     ]  # fmt: skip
 
 
+class Latent(Structure):
+    """The sizes of latent attention."""
+
+    _fields_ = [*((name, c_int32) for name in ("kv_rank", "d_nope", "d_rope", "d_value")), ("eps", c_float)]
+
+
 class Model(Structure):
     """The sizes and the weights of a model."""
 
@@ -90,6 +101,7 @@ class Model(Structure):
         *((name, c_float) for name in ("eps", "embedding_scale", "attention_scale", "attention_cap", "residual_scale")),
         ("embedding", Linear), ("added", c_void_p), ("slopes", c_void_p),
         ("embedding_norm", Norm), ("final_norm", Norm), ("layers", POINTER(Layer)), ("experts", Experts),
+        ("latent", Latent),
     ]  # fmt: skip
 
 
@@ -115,7 +127,7 @@ class Rowwise(Structure):
     ]  # fmt: skip
 
 
-STRUCTURES = (Linear, Norm, Layer, Experts, Model, Call, Rowwise)
+STRUCTURES = (Linear, Norm, Layer, Experts, Latent, Model, Call, Rowwise)
 FUNCTIONS = {  # arguments and result
     "tfguide_abi": ([], c_char_p),
     "tfguide_isa": ([], c_char_p),
@@ -150,7 +162,8 @@ def model(config: ModelConfig, embedding: Linear, layers: Sequence[Layer], **pla
         config.norm == "rms", code("Placement", config.norm_placement), code("Activation", config.activation),
         config.sliding_window or 0, config.norm_eps, config.embedding_scale, config.attention_scale,
         config.attention_softcap or 0, config.residual_scale,
-        embedding, layers=(Layer * len(layers))(*layers), experts=_experts(config), **places,
+        embedding, layers=(Layer * len(layers))(*layers), experts=_experts(config),
+        latent=_latent(config), **places,
     )  # fmt: skip
 
 
@@ -162,6 +175,11 @@ def _experts(config):
         own.n_experts, own.per_token, own.n_groups, own.groups_per_token, own.router == "sigmoid", own.normalised,
         own.scale, own.clamp or 0,
     )  # fmt: skip
+
+
+def _latent(config):
+    own = config.latent
+    return Latent() if own is None else Latent(own.kv_rank, own.d_nope, own.d_rope, own.d_value, own.norm_eps)
 
 
 def call(

@@ -52,13 +52,18 @@ inline std::string abi_text() {
   text += structure_text("Norm", sizeof(Norm), {FIELD(Norm, weight), FIELD(Norm, bias)});
   text += structure_text("Layer", sizeof(Layer), {
       FIELD(Layer, attention_norm), FIELD(Layer, feed_forward_norm), FIELD(Layer, attention_post_norm),
-      FIELD(Layer, feed_forward_post_norm), FIELD(Layer, query_norm), FIELD(Layer, key_norm), FIELD(Layer, sinks),
+      FIELD(Layer, feed_forward_post_norm), FIELD(Layer, query_norm), FIELD(Layer, key_norm),
+      FIELD(Layer, key_value_norm), FIELD(Layer, sinks),
       FIELD(Layer, query), FIELD(Layer, key), FIELD(Layer, value), FIELD(Layer, output), FIELD(Layer, gate),
-      FIELD(Layer, up), FIELD(Layer, down), FIELD(Layer, slides), FIELD(Layer, router), FIELD(Layer, router_bias),
+      FIELD(Layer, up), FIELD(Layer, down), FIELD(Layer, query_down), FIELD(Layer, query_up),
+      FIELD(Layer, key_value_down), FIELD(Layer, key_value_up), FIELD(Layer, slides),
+      FIELD(Layer, router), FIELD(Layer, router_bias),
       FIELD(Layer, correction), FIELD(Layer, experts)});
   text += structure_text("Experts", sizeof(Experts), {
       FIELD(Experts, n), FIELD(Experts, per_token), FIELD(Experts, groups), FIELD(Experts, groups_per_token),
       FIELD(Experts, is_sigmoid), FIELD(Experts, is_normalised), FIELD(Experts, scale), FIELD(Experts, clamp)});
+  text += structure_text("Latent", sizeof(Latent), {
+      FIELD(Latent, kv_rank), FIELD(Latent, d_nope), FIELD(Latent, d_rope), FIELD(Latent, d_value), FIELD(Latent, eps)});
   text += structure_text("Model", sizeof(Model), {
       FIELD(Model, n_layers), FIELD(Model, d_model), FIELD(Model, n_heads), FIELD(Model, n_kv_heads),
       FIELD(Model, d_head), FIELD(Model, d_rotary), FIELD(Model, d_ff), FIELD(Model, is_rms), FIELD(Model, placement),
@@ -66,7 +71,7 @@ inline std::string abi_text() {
       FIELD(Model, embedding_scale), FIELD(Model, attention_scale), FIELD(Model, attention_cap),
       FIELD(Model, residual_scale), FIELD(Model, embedding), FIELD(Model, added),
       FIELD(Model, slopes), FIELD(Model, embedding_norm), FIELD(Model, final_norm), FIELD(Model, layers),
-      FIELD(Model, experts)});
+      FIELD(Model, experts), FIELD(Model, latent)});
   text += structure_text("Call", sizeof(Call), {
       FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, many), FIELD(Call, rows),
       FIELD(Call, max_length), FIELD(Call, ring), FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),

@@ -50,10 +50,13 @@ template <class A, int C, int R>
     for (int c = 0; c < C; ++c) write(y + r * ldy + c * WIDTH, acc[r][c]);
 }
 
-// The keys and values of one head in one block, and memory for TILE_R queries.
+// The keys and values of one head in one block, and memory for TILE_R queries. Where `is_shared`, what the cache has as
+// a value is also the first part of the key.
 template <class A>
 struct ArrangedBlock {
-  int64_t d, wide, words;  // wide: d in whole groups; words: of a key
+  int64_t d, d_value;      // of a query and a key, and of a value, which is no longer
+  int64_t wide, words;     // wide: d in whole groups; words: of a key
+  bool is_shared;
   uint32_t *keys;          // (words, LD_BLOCK): a column is a key
   uint32_t *values;        // (BLOCK / NUMBERS, wide): a word holds the same number of NUMBERS values
   uint32_t *query;         // (TILE_R, wide)
@@ -64,7 +67,8 @@ struct ArrangedBlock {
     const int64_t wide = padded(d, LANES);
     return wide * (LD_BLOCK + BLOCK + 2 * TILE_R) + TILE_R * LD_BLOCK;
   }
-  ArrangedBlock(int64_t d, float* memory) : d(d), wide(padded(d, LANES)), words((d + A::NUMBERS - 1) / A::NUMBERS) {
+  ArrangedBlock(int64_t d, int64_t d_value, bool is_shared, float* memory)
+      : d(d), d_value(d_value), wide(padded(d, LANES)), words((d + A::NUMBERS - 1) / A::NUMBERS), is_shared(is_shared) {
     keys = reinterpret_cast<uint32_t*>(memory);
     values = keys + wide * LD_BLOCK;
     query = values + wide * BLOCK;
@@ -77,24 +81,26 @@ struct ArrangedBlock {
   [[gnu::noinline]] void take(const T* key, const T* value, const float* key_scale, const float* value_scale, int64_t K,
                               int64_t n) {
     float *low = sums, *high = low + wide;  // free until there are weights
-    const auto read = [&](const T* from, const float* scales, int64_t p, float* to) {
-      fetch_position(from + (p + POSITIONS_AHEAD) * K * d, d);
-      load_row(from + p * K * d, d, to);
-      for (int64_t j = 0; scales && j < d; ++j) to[j] *= scales[p * K];
+    const auto read = [&](const T* from, int64_t n, const float* scales, int64_t p, float* to) {
+      fetch_position(from + (p + POSITIONS_AHEAD) * K * n, n);
+      load_row(from + p * K * n, n, to);
+      for (int64_t j = 0; scales && j < n; ++j) to[j] *= scales[p * K];
     };
+    const int64_t before = is_shared ? d_value : 0;
     for (int64_t p = 0; p < n; ++p) {
-      read(key, key_scale, p, low);
+      if (is_shared) read(value, d_value, value_scale, p, low);
+      read(key, d - before, key_scale, p, low + before);
       A::round(low, d, query);
       for (int64_t i = 0; i < words; ++i) keys[i * LD_BLOCK + p] = query[i];
     }
     std::memset(low, 0, 2 * wide * sizeof(float));
     Floats broken = {};  // NaN if a value is NaN or infinite
     for (int64_t p = 0; p < n; p += A::NUMBERS) {
-      read(value, value_scale, p, low);
+      read(value, d_value, value_scale, p, low);
       if (p + 1 < n) {
-        read(value, value_scale, p + 1, high);
+        read(value, d_value, value_scale, p + 1, high);
       } else {
-        std::memset(high, 0, d * sizeof(float));
+        std::memset(high, 0, d_value * sizeof(float));
       }
       for (int64_t j = 0; j < wide; j += WIDTH) {
         const Floats a = load(low + j), b = load(high + j);
@@ -120,9 +126,10 @@ struct ArrangedBlock {
     constexpr int C = COLUMN_C;
     const int64_t from = first / A::NUMBERS, n = (last + A::NUMBERS - 1) / A::NUMBERS - from;
     const uint32_t *weights = reinterpret_cast<const uint32_t*>(scores) + from, *value = values + from * wide;
+    const int64_t most = padded(d_value, LANES);
     int64_t j = 0;
-    for (; j + C * WIDTH <= wide; j += C * WIDTH)
+    for (; j + C * WIDTH <= most; j += C * WIDTH)
       block_product<A, C, R>(value + j, wide, n, weights, LD_BLOCK, sums + j, wide);
-    for (; j < wide; j += WIDTH) block_product<A, 1, R>(value + j, wide, n, weights, LD_BLOCK, sums + j, wide);
+    for (; j < most; j += WIDTH) block_product<A, 1, R>(value + j, wide, n, weights, LD_BLOCK, sums + j, wide);
   }
 };

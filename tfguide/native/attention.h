@@ -35,45 +35,52 @@ struct Attention {
   const Model& m;
   const Layer& layer;
   const Plan& plan;
-  T *keys, *values;                  // (B, slots, K, d)
+  T *keys, *values;                  // (B, slots, K, d), or see Heads
   float *key_scales, *value_scales;  // (B, slots, K), of an 8-bit cache
   AttentionMemory own;  // of this thread
+  const Heads& n = s.shape;
 
-  int64_t group() const { return m.n_heads / m.n_kv_heads; }
   int64_t place(int64_t r, int64_t p, int64_t kv) const {
     const int64_t slots = layer.slides ? s.call.ring : s.call.max_length;  // whole blocks: none is torn apart
-    return (s.call.texts[r] * slots + p % slots) * m.n_kv_heads + kv;
+    return (s.call.texts[r] * slots + p % slots) * n.kv + kv;
   }
 
   // Normalises a head of row r, where its model does, and rotates it to the place of that row.
   void place_head(const Norm& norm, int64_t r, float* head) const {
-    const int64_t at = (s.call.by_row ? r : s.call.places[r]) * (m.d_rotary / 2);
-    const float *cos = layer.slides ? s.call.local_cos : s.call.cos, *sin = layer.slides ? s.call.local_sin : s.call.sin;
     if (norm.weight) normalise(norm, m.d_head, true, m.eps, head, head, 0, m.d_head);
-    if (cos) rotate(head, m.d_rotary, cos + at, sin + at, head);
+    s.turn(layer, r, head);
   }
 
   // Writes the key and the value of head kv of row r into the cache, and places the queries that read it.
   [[gnu::noinline]] void append(int64_t r, int64_t kv) {
     const int64_t d = m.d_head, p = s.call.places[r], at = place(r, p, kv);
-    float* key = s.k + (r * m.n_kv_heads + kv) * d;
+    if (n.is_latent) return append_latent(r, at);
+    float* key = s.k + (r * n.kv + kv) * d;
     place_head(layer.key_norm, r, key);
-    keep(key, keys + at * d, key_scales, at);
-    keep(s.v + (r * m.n_kv_heads + kv) * d, values + at * d, value_scales, at);
-    for (int64_t h = kv * group(); h < (kv + 1) * group(); ++h)
-      place_head(layer.query_norm, r, s.q + (r * m.n_heads + h) * d);
+    keep(key, d, keys + at * d, key_scales, at);
+    keep(s.v + (r * n.kv + kv) * d, d, values + at * d, value_scales, at);
+    for (int64_t h = kv * n.group(); h < (kv + 1) * n.group(); ++h)
+      place_head(layer.query_norm, r, s.q + (r * n.n + h) * d);
   }
 
-  void keep(const float* from, T* to, float* scales, int64_t at) const {
+  void append_latent(int64_t r, int64_t at) {
+    float *latent = s.k + r * n.d_query, *rope = latent + n.d_value;
+    normalise(layer.key_value_norm, n.d_value, true, m.latent.eps, latent, latent, 0, n.d_value);
+    s.turn(layer, r, rope);
+    keep(rope, n.d_key, keys + at * n.d_key, key_scales, at);
+    keep(latent, n.d_value, values + at * n.d_value, value_scales, at);
+  }
+
+  void keep(const float* from, int64_t d, T* to, float* scales, int64_t at) const {
     if constexpr (HAS_SCALES) {  // by division, as the frameworks' caches
       float most = 0, broken = 0;  // NaN if a number is NaN or infinite
-      for (int64_t i = 0; i < m.d_head; ++i) most = std::max(most, std::fabs(from[i])), broken += 0 * from[i];
+      for (int64_t i = 0; i < d; ++i) most = std::max(most, std::fabs(from[i])), broken += 0 * from[i];
       scales[at] = most / 127.0f + broken;
-      for (int64_t i = 0; i < m.d_head; ++i) to[i] = int8_t(rounded(all(most > 0 ? from[i] / scales[at] : 0.0f))[0]);
+      for (int64_t i = 0; i < d; ++i) to[i] = int8_t(rounded(all(most > 0 ? from[i] / scales[at] : 0.0f))[0]);
     } else {
-      store_row(from, m.d_head, to);
+      store_row(from, d, to);
       if constexpr (std::is_same_v<T, Float16>)  // infinity would hide a position without an error
-        for (int64_t i = 0; i < m.d_head; ++i)
+        for (int64_t i = 0; i < d; ++i)
           if (std::fabs(from[i]) >= 65520.0f) to[i] = Float16{0x7e00};
     }
   }
@@ -85,50 +92,57 @@ struct Attention {
     if (s.in_pairs) follow<Pairs>(id, size);
 #endif
     if (!s.in_pairs) follow<Single>(id, size);
-    const int64_t n = plan.spread.size(), parts = n < 2 * size ? m.n_kv_heads : 1, heads = m.n_kv_heads / parts;
-    for (int64_t u = n * parts * id / size; u < n * parts * (id + 1) / size; ++u) {
+    // Where few blocks are spread, heads are divided, too, and so are the queries of one key that take several turns.
+    const int64_t units = plan.spread.size(), turns = (n.group() + MOST_QUERIES - 1) / MOST_QUERIES;
+    const int64_t parts = units < 2 * size ? n.kv * turns : 1, each = n.kv * turns / parts;
+    for (int64_t u = units * parts * id / size; u < units * parts * (id + 1) / size; ++u) {
       const TileBlock& unit = plan.spread[u / parts];
-      for (int64_t kv = u % parts * heads; kv < (u % parts + 1) * heads; ++kv)
-        each_group<MOST_QUERIES>(unit.tile, kv, [&](auto Q, const Query* queries) {
+      for (int64_t i = u % parts * each; i < (u % parts + 1) * each; ++i) {
+        const int64_t kv = i / turns;
+        each_group<MOST_QUERIES>(unit.tile, kv, [&](auto Q, const Query* queries, int64_t turn) {
+          if (turn != i % turns) return;
           Found found[Q()];
           for (int q = 0; q < Q(); ++q) found[q] = s.found(plan, queries[q].row, queries[q].head, unit.block);
           look<Q()>(queries, kv, unit.block, found);
         });
+      }
     }
   }
 
   // After all have arrived: what was found in the blocks, combined, and divided by the sum of the weights.
   void finish(int id, int size) {
-    const int64_t d = m.d_head, H = m.n_heads;
+    const int64_t d = n.d_value, H = n.n;
     for (int64_t u = id; u < s.rows * H; u += size) {
+      float* to = n.is_latent ? s.q + u * n.d_query : s.heads + u * d;  // a mean of latents takes the place of its query
       const int64_t r = u / H, head = u % H;
       const Found found = s.found(plan, r, head, plan.first[r]);
       for (int64_t b = plan.first[r] + 1; b <= plan.last[r]; ++b)
         combine(found, s.found(plan, r, head, b), d);
       const float sink = layer.sinks ? std::exp(layer.sinks[head] - *found.most) : 0;
       const float factor = 1.0f / (*found.total + sink);
-      for (int64_t j = 0; j < d; ++j) s.heads[u * d + j] = found.values[j] * factor;
+      for (int64_t j = 0; j < d; ++j) to[j] = found.values[j] * factor;
     }
   }
 
  private:
   struct Query { int64_t row, head; };
 
-  // The queries of a tile that read head kv, at most MOST at a time.
+  // The queries of a tile that read head kv, at most MOST in a turn.
   template <int MOST, class F>
   void each_group(const Tile& tile, int64_t kv, F&& act) {
     Query queries[MOST];
-    in_tiles<MOST>(tile.n * group(), [&](auto Q, int64_t first) {
+    int64_t turn = 0;
+    in_tiles<MOST>(tile.n * n.group(), [&](auto Q, int64_t first) {
       for (int q = 0; q < Q(); ++q)
-        queries[q] = {tile.row + (first + q) / group(), kv * group() + (first + q) % group()};
-      act(Q, queries);
+        queries[q] = {tile.row + (first + q) / n.group(), kv * n.group() + (first + q) % n.group()};
+      act(Q, queries, turn++);
     });
   }
 
   template <class A>
   void follow(int id, int size) {
-    ArrangedBlock<A> block(m.d_head, own.arranged);
-    for (int64_t kv = 0; kv < m.n_kv_heads; ++kv)
+    ArrangedBlock<A> block(n.d_query, n.d_value, n.is_latent, own.arranged);
+    for (int64_t kv = 0; kv < n.kv; ++kv)
       for (int64_t b = 0; b < plan.n_blocks; ++b) {
         int64_t text = -1;  // whose block is arranged
         for (size_t t = id; t < plan.followed.size(); t += size) {
@@ -136,11 +150,13 @@ struct Attention {
           if (b < plan.first[tile.row] || b > Plan::last_block(s.call, tile.row + tile.n - 1)) continue;
           if (text != s.call.texts[tile.row]) {
             text = s.call.texts[tile.row];
-            const int64_t at = place(tile.row, b * BLOCK, kv), d = m.d_head;
-            block.take(keys + at * d, values + at * d, HAS_SCALES ? key_scales + at : nullptr,
-                       HAS_SCALES ? value_scales + at : nullptr, m.n_kv_heads, std::min(BLOCK, tile.end - b * BLOCK));
+            const int64_t at = place(tile.row, b * BLOCK, kv);
+            block.take(keys + at * n.d_key, values + at * n.d_value, HAS_SCALES ? key_scales + at : nullptr,
+                       HAS_SCALES ? value_scales + at : nullptr, n.kv, std::min(BLOCK, tile.end - b * BLOCK));
           }
-          each_group<TILE_R>(tile, kv, [&](auto Q, const Query* queries) { look_arranged<Q()>(queries, kv, b, block); });
+          each_group<TILE_R>(tile, kv, [&](auto Q, const Query* queries, int64_t) {
+            look_arranged<Q()>(queries, kv, b, block);
+          });
         }
       }
   }
@@ -158,12 +174,12 @@ struct Attention {
   // Q queries and block b, added to what they found before.
   template <int Q, class A>
   [[gnu::noinline]] void look_arranged(const Query* queries, int64_t kv, int64_t b, ArrangedBlock<A>& block) {
-    const int64_t d = m.d_head;
+    const int64_t d = n.d_query;
     int64_t low = BLOCK, high = 0;
     for (int q = 0; q < Q; ++q) {
       const Seen seen(*this, queries[q].row, b);
       low = std::min(low, seen.low), high = std::max(high, seen.high);
-      A::round(s.q + (queries[q].row * m.n_heads + queries[q].head) * d, d, block.query + q * block.wide);
+      A::round(s.q + (queries[q].row * n.n + queries[q].head) * d, d, block.query + q * block.wide);
     }
     low = low / WIDTH * WIDTH;
     if (block.finite) {
@@ -180,23 +196,24 @@ struct Attention {
       if (!block.finite) look<1>(queries + q, kv, b, &found);
       const int64_t row = queries[q].row, first = plan.first[row];
       const Found before = s.found(plan, row, queries[q].head, first);
-      b > first ? combine(before, found, d) : assign(before, found, d);
+      b > first ? combine(before, found, n.d_value) : assign(before, found, n.d_value);
     }
   }
 
   // Q queries of one text and the positions of block b, as they are in the cache: found[q], from nothing.
   template <int Q>
   void look(const Query* queries, int64_t kv, int64_t b, Found* found) {
-    const int64_t d = m.d_head, K = m.n_kv_heads, ld = K * d, at = place(queries[0].row, b * BLOCK, kv);
+    const int64_t d = n.d_value, K = n.kv, ld = K * d, at = place(queries[0].row, b * BLOCK, kv);
     int64_t lows[Q], highs[Q], low = BLOCK, high = 0, all_low = 0, all_high = BLOCK;
-    const float* query[Q];
+    const float *query[Q], *rotated[Q];
     float *scores[Q], *to[Q];
     for (int q = 0; q < Q; ++q) {
       const Seen seen(*this, queries[q].row, b);
       lows[q] = seen.low, highs[q] = seen.high;
       low = std::min(low, lows[q]), high = std::max(high, highs[q]);
       all_low = std::max(all_low, lows[q]), all_high = std::min(all_high, highs[q]);
-      query[q] = s.q + (queries[q].row * m.n_heads + queries[q].head) * d;
+      query[q] = s.q + (queries[q].row * n.n + queries[q].head) * n.d_query;
+      rotated[q] = query[q] + n.d_value;
       scores[q] = own.scores + q * BLOCK;
       to[q] = found[q].values;
       std::memset(to[q], 0, d * sizeof(float));
@@ -206,18 +223,22 @@ struct Attention {
       own.key_scales[i] = key_scales[at + i * K];
       own.value_scales[i] = value_scales[at + i * K];
     }
+    const T* front = n.is_latent ? values : keys;  // what the scores read at first: all of a key, or its latent
     for (int64_t i = low; i < high; i += WIDTH) {
       Floats some[Q];
-      const int64_t ahead = i + POSITIONS_AHEAD;  // after the keys come the values
-      const T* then = ahead < high ? keys + at * d + ahead * ld : values + at * d + (low + ahead - high) * ld;
-      score<Q>(query, keys + at * d + i * ld, ld, std::min<int64_t>(WIDTH, high - i), d, then, some);
+      const int64_t ahead = i + POSITIONS_AHEAD, count = std::min<int64_t>(WIDTH, high - i);
+      // After the keys come the values.
+      const T* then = ahead < high ? front + at * d + ahead * ld : values + at * d + (low + ahead - high) * ld;
+      score<Q>(query, front + at * d + i * ld, ld, count, d, then, some);
+      if (n.is_latent) add_rotated<Q>(rotated, keys + (at + i) * n.d_key, count, i, some);
       for (int q = 0; q < Q; ++q) write(scores[q] + i, some[q]);
     }
     for (int q = 0; q < Q; ++q)
-      weigh(queries[q], b, scores[q], low, high, HAS_SCALES ? own.key_scales : nullptr, own.value_scales, found[q]);
+      weigh(queries[q], b, scores[q], low, high, HAS_SCALES && !n.is_latent ? own.key_scales : nullptr,
+            HAS_SCALES ? own.value_scales : nullptr, found[q]);
     // In the order of the positions: those that only some of the queries see, those that all see, and the rest.
     if (all_high < all_low) all_high = all_low;
-    const T *value = values + at * d, *next = keys + at * d + (kv + 1 < K ? d : (BLOCK - 1) * ld + d);
+    const T *value = values + at * d, *next = front + at * d + (kv + 1 < K ? d : (BLOCK - 1) * ld + d);
     const auto alone = [&](int q, int64_t first, int64_t last) {
       const float* from = scores[q] + first;
       if (first < last) add_all<1>(value + first * ld, ld, last - first, d, next, &from, to + q);
@@ -227,6 +248,15 @@ struct Attention {
     for (int q = 0; q < Q; ++q) from[q] = scores[q] + all_low;
     if (all_low < all_high) add_all<Q>(value + all_low * ld, ld, all_high - all_low, d, next, from, to);
     for (int q = 0; q < Q; ++q) alone(q, std::max(all_high, lows[q]), highs[q]);
+  }
+
+  // Adds the rotated part of latent attention to the products with the latents at positions i and following.
+  template <int Q>
+  void add_rotated(const float* const* query, const T* key, int64_t count, int64_t i, Floats* to) const {
+    Floats some[Q];
+    score<Q>(query, key, n.d_key, count, n.d_key, key + POSITIONS_AHEAD * n.d_key, some);
+    for (int q = 0; q < Q; ++q)
+      to[q] = HAS_SCALES ? to[q] * load(own.value_scales + i) + some[q] * load(own.key_scales + i) : to[q] + some[q];
   }
 
   static Ints inside(Floats index, int64_t low, int64_t high) { return (index >= float(low)) & (index < float(high)); }
@@ -253,7 +283,7 @@ struct Attention {
       Floats e = exponential(load(x + i) - largest);
       if (i < seen.low || i + WIDTH > seen.high) e = inside(counting() + float(i), seen.low, seen.high) ? e : Floats{};
       total += e;
-      if (key_scales) {  // a position that is not there has no scale
+      if (value_scales) {  // a position that is not there has no scale
         const Floats scaled = e * load(value_scales + i);
         e = e == 0.0f ? e : scaled;
       }

@@ -16,9 +16,10 @@ from tfguide.native.tensors import describe_layout, dtype_of, find_other
 class NativeCache:
     """The addresses of the keys and values of each layer, and the tensors, which keep the memory alive.
 
-    shape: (B, max_length, K, d); dtype: one of CACHE_TYPES; key_scales, value_scales: the addresses
-    of the scales of an int8 cache, float32 (B, max_length, K), of each layer; else empty. ring: the slots of a layer
-    with a window, instead of max_length; 0: all layers have the same.
+    Of latent attention the keys are the rotated parts, and the values the latents. shape: (B, max_length), and that of
+    the keys, (K, d); dtype: one of CACHE_TYPES; key_scales, value_scales: the addresses of the scales of an int8 cache,
+    float32 (B, max_length, K), of each layer; else empty. ring: the slots of a layer with a window, instead of
+    max_length; 0: all layers have the same.
     """
 
     keys: Sequence[int]
@@ -61,13 +62,17 @@ class NativeCache:
         shape, slots = tuple(keys[0].shape), None
         if max_length is not None and len(shape) == 4:
             shape, slots = (shape[0], max_length, *shape[2:]), layer_slots(config, max_length)
-        B, K, d = batch_size, config.n_kv_heads, config.d_head
+        B, (K, d), of_value = batch_size, *config.cached.values()
         if len(shape) != 4 or (shape[0], *shape[2:]) != (B, K, d):
             raise ValueError(f"the cache must hold (B, S, K, d) = ({B}, S, {K}, {d}), got {shape}")
         if dtype_of(keys[0]) != dtype:
             raise ValueError(f"the cache must be of the type that is named, {dtype}, got {dtype_of(keys[0])}")
         tensors = (*keys, *values)
-        check_layers("keys and values", tensors, dtype, shape, slots)
+        if of_value == (K, d):
+            check_layers("keys and values", tensors, dtype, shape, slots)
+        else:
+            for name, own in zip(config.cached, (keys, values), strict=True):
+                check_layers(f"{name!r}", own, dtype, (*shape[:2], *config.cached[name]), slots)
         places = [address(key) for key in keys], [address(value) for value in values]
         if scales is None:
             return cls(*places, shape, dtype, tensors, ring=0 if slots is None else min(slots))
@@ -89,7 +94,7 @@ def check_layers(
     slots: of each layer, where they differ: shape[1] otherwise.
     """
     if slots is not None and len(set(slots)) > 1:
-        by_layer = [*slots, *slots]  # the tensors are two of each layer
+        by_layer = [*slots] * (len(tensors) // len(slots))  # the tensors are one or two of each layer
         for n in set(slots):
             some = [tensor for tensor, own in zip(tensors, by_layer, strict=True) if own == n]
             check_layers(what, some, dtype, (shape[0], n, *shape[2:]))

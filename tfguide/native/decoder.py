@@ -220,7 +220,7 @@ class NativeDecoder:
             raise TypeError(f"tokens and starts must be integers, got {tokens.dtype} and {starts.dtype}")
         if tokens.ndim != 2 or 0 in tokens.shape or starts.shape != tokens.shape[:1]:
             raise ValueError(f"tokens must be (B, T) and starts (B,), got {tokens.shape} and {starts.shape}")
-        expected = (len(tokens), cache.shape[1], self.config.n_kv_heads, self.config.d_head)
+        expected = (len(tokens), cache.shape[1], *next(iter(self.config.cached.values())))
         L = self.config.n_layers
         if cache.shape != expected or len(cache.keys) != L:
             raise ValueError(f"the cache must hold {L} layers of {expected}, got {len(cache.keys)} of {cache.shape}")
@@ -237,24 +237,16 @@ class UnsupportedModel(ValueError):
         )
 
 
-def check_decoder(config: ModelConfig) -> None:
-    """Raises UnsupportedModel for a model that is no decoder, or has relative positions."""
+def check(config: ModelConfig) -> None:
+    """Raises UnsupportedModel for a model that is no decoder, or has relative positions: no kernel computes those."""
     if config.kind != "decoder":
         raise UnsupportedModel(f"the fast decoder is for kind='decoder', got kind={config.kind!r}")
     if config.positions == "relative":
         raise UnsupportedModel("the fast decoder has no relative positions (T5's bias)")
 
 
-def check(config: ModelConfig) -> None:
-    """Raises UnsupportedModel for a model that the kernels do not compute."""
-    check_decoder(config)
-    if config.latent is not None:
-        raise UnsupportedModel(f"the fast decoder has no latent={config.latent!r}")
-
-
 def _linear_names(config, index):
     """The canonical name, without ".weight", of each matrix of a layer; of a mixture, those of the shared experts."""
     network = "feed_forward.shared" if config.has_experts(index) else "feed_forward"
-    parts = dict.fromkeys(("query", "key", "value", "output"), "self_attention")
-    parts |= dict.fromkeys(("gate", "up", "down"), network)
+    parts = dict.fromkeys((*abi.ATTENTION, *abi.LATENT), "self_attention") | dict.fromkeys(abi.NETWORK, network)
     return {name: f"decoder.layers.{index}.{part}.{name}" for name, part in parts.items()}

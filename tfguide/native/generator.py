@@ -129,8 +129,9 @@ class NativeGenerator(Generator):
         Looked up in every step, which takes microseconds: reordering a cache replaces its tensors, and a new cache of
         other sizes may reuse the addresses of a freed one.
         """
-        keys, values = cache.keys, cache.values
-        scales = None if cache.key_scales is None else (cache.key_scales, cache.value_scales)
+        tensors, names = cache.storage.tensors, self.config.cached  # keys and values, or rotated parts and latents
+        keys, values = (tensors[name] for name in names)
+        scales = tuple(tensors[f"{name}_scale"] for name in names) if f"{next(iter(names))}_scale" in tensors else None
         most = None if cache.ring is None else cache.max_length
         return NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]), scales, most)
 

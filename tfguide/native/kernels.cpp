@@ -157,9 +157,10 @@ void tfguide_try() {
     for (const int type : {FLOAT32, BFLOAT16, FLOAT16})
       if (format >= INT8) tfguide_unpack(&linear, y.data(), type, 1);
     Layer layer{};
-    for (Linear* matrix : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down})
+    for (Linear* matrix : {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down,
+                           &layer.key_value_down, &layer.key_value_up})
       *matrix = {zeros, zeros, zeros, zeros, SIZE, SIZE, format, scaling, ACTIVATION_BLOCK};
-    layer.attention_norm = layer.feed_forward_norm = {zeros, zeros};
+    layer.attention_norm = layer.feed_forward_norm = layer.key_value_norm = {zeros, zeros};
     Model model{};
     model.n_layers = 1;
     model.d_model = model.d_ff = SIZE;
@@ -169,6 +170,15 @@ void tfguide_try() {
     model.eps = model.residual_scale = 1;
     model.embedding = {zeros, zeros, zeros, nullptr, SIZE, SIZE, F32_ROWS, PER_OUTPUT, 0};
     model.layers = &layer;
+    constexpr int32_t RANK = ACTIVATION_BLOCK, HALF = SIZE / HEADS / 2;
+    Layer of_latent = layer;
+    of_latent.key_value_down.out = RANK + HALF;
+    of_latent.key_value_up.in = RANK;
+    of_latent.output.in = HEADS * HALF;
+    Model with_latent = model;
+    with_latent.latent = {RANK, HALF, HALF, HALF, 1};
+    with_latent.d_rotary = HALF;
+    with_latent.layers = &of_latent;
     int64_t zero[LENGTH] = {}, places[LENGTH];
     uint8_t many[LENGTH] = {};
     std::iota(places, places + LENGTH, 0);
@@ -181,9 +191,11 @@ void tfguide_try() {
       model.embedding.format = type <= FLOAT16 ? F32_ROWS + type : INT4;
       model.embedding.scaling = HALVES;
       model.embedding.group = ACTIVATION_BLOCK;
+      with_latent.embedding = model.embedding;
       for (const bool all : {false, true}) {
         std::fill(many, many + LENGTH, all);
         tfguide_step(&model, &call, 1);
+        tfguide_step(&with_latent, &call, 1);
       }
     }
   }

@@ -3,21 +3,17 @@
 // Activations are float32, but for what products round (see inputs.h).
 #pragma once
 #include "attention.h"
-#include "linear.h"
+#include "latent.h"
+#include "products.h"
 #include "unpack.h"
 
 inline void normalise(const Model& m, const Norm& norm, const float* x, float* y) {
   normalise(norm, m.d_model, m.is_rms, m.eps, x, y, 0, m.d_model);
 }
 
-class Worker {
+class Worker : private Products {
  public:
-  Worker(Step& step, int id) : s(step), m(step.m), id(id), size(step.team.size()), rows(step.rows), router(m.experts) {
-    products = reinterpret_cast<float*>(s.own + id * s.bytes_each);
-    for_attention = products + padded(s.rows * s.share, LANES);
-    h = s.many ? s.h : for_attention + s.attention_numbers;
-    for_input = s.many ? static_cast<void*>(s.input) : h + s.normed + s.mixtures.numbers(m.d_model);
-  }
+  Worker(Step& step, int id) : Products(step, id), router(m.experts) {}
 
   void run() {
     embed();
@@ -27,22 +23,9 @@ class Worker {
   }
 
  private:
-  Step& s;
-  const Model& m;
-  const int id, size;
-  float *h, *products, *for_attention;
-  void* for_input;
-  int set = 0;
-  int64_t rows;  // of a product: all, or those that chose an expert
   Router router;
 
   float* x(int64_t r) { return s.x + r * m.d_model; }
-
-  template <class F>
-  void each_row(F&& act) {
-    for (int64_t r = id; r < s.rows; r += size) act(r);
-    s.team.barrier();
-  }
 
   void embed() {
     each_row([&](int64_t r) {
@@ -65,9 +48,6 @@ class Worker {
     if (m.placement == POST) after(layer.feed_forward_norm);
   }
 
-  // The inputs of a product that this thread prepares: all of them, or where there are many rows, its share.
-  Part own_inputs(int64_t n) const { return s.many ? inputs_of(n, id, size) : Part(n, 0, 1); }
-
   // What a sublayer reads.
   const float* normalised(const Norm& norm) {
     if (m.placement == POST) return s.x;
@@ -79,31 +59,6 @@ class Worker {
 
   void after(const Norm& norm) {
     each_row([&](int64_t r) { normalise(m, norm, x(r), x(r)); });
-  }
-
-  // y = input W + b, or y += input W + b where `adds`: this thread's part of the outputs.
-  void multiply(const Linear& w, const Input& input, float* y, bool adds) {
-    const Part part(w.out, id, size);
-    if (!in_partial_sums(w, rows)) {
-      const int64_t ld = part.last - part.first;
-      if (adds) {
-        product(w, input, rows, products - part.first, ld, part);  // output o lies at products - part.first + o
-        add_shares(w, products - part.first, ld, 1, 0, y, part);
-      } else {
-        product(w, input, rows, y, w.out, part);
-        for (int64_t r = 0; w.bias && r < rows; ++r)
-          for (int64_t o = part.first; o < part.last; ++o) y[r * w.out + o] += w.bias[o];
-      }
-      return;
-    }
-    const int64_t stride = padded(COLUMN_ROWS * s.widest, LANES);
-    float* sums = s.partial + set * size * stride;
-    set ^= 1;  // the other threads may still be adding up the partial sums of the product before
-    partial_sums(w, input.x, w.in, rows, sums + id * stride, Part(w.in, id, size));
-    s.team.barrier();
-    for (int64_t r = 0; !adds && r < rows; ++r)
-      std::memset(y + r * w.out + part.first, 0, (part.last - part.first) * sizeof(float));
-    add_shares(w, sums, w.out, size, stride, y, part);
   }
 
   // Adds the output of a sublayer, its last product, to x.
@@ -118,40 +73,8 @@ class Worker {
     });
   }
 
-  // y += b and the shares of each row, which lie ld apart, in a thread's part of the outputs.
-  void add_shares(const Linear& w, const float* from, int64_t ld, int shares, int64_t stride, float* y, Part part) {
-    for (int64_t r = 0; r < rows; ++r) {
-      float* to = y + r * w.out;
-      for (int share = 0; share < shares; ++share) {
-        const float* at = from + share * stride + r * ld;
-        for (int64_t o = part.first; o < part.last; ++o) to[o] += at[o];
-      }
-      for (int64_t o = part.first; w.bias && o < part.last; ++o) to[o] += w.bias[o];
-    }
-  }
-
-  // The input, prepared for the format of these weights.
-  Input prepared(const Linear& w, const float* x) { return prepared(w, x, for_input); }
-  Input prepared(const Linear& w, const float* x, void* memory) {
-    Input input(w, x, rows, memory);
-    input.prepare(w, own_inputs(w.in));
-    if (s.many) s.team.barrier();
-    return input;
-  }
-
-  // The same for the next matrix that reads these rows: a file may keep the matrices of a layer in several formats.
-  const Input& prepared_again(const Linear& w, const Linear& before, Input& input) {
-    if (w.format == before.format || (is_a8(w) && is_a8(before))) return input;
-    if (s.many) s.team.barrier();  // the others may still read the rows prepared before
-    return input = prepared(w, input.x, input.memory);
-  }
-
   void attention(const Layer& layer, int index, const float* from) {
-    Input input = prepared(layer.query, from);
-    multiply(layer.query, input, s.q, false);
-    multiply(layer.key, prepared_again(layer.key, layer.query, input), s.k, false);
-    multiply(layer.value, prepared_again(layer.value, layer.key, input), s.v, false);
-    s.team.barrier();
+    s.shape.is_latent ? project_latent(layer, from) : project(layer, from);
     const bool scaled = s.call.cache_type == INT8_SCALED;
     const auto attend_to = [&](auto type) {
       using T = decltype(type);
@@ -162,14 +85,44 @@ class Worker {
     };
     scaled ? attend_to(int8_t{}) : with_type(s.call.cache_type, attend_to);
     s.team.barrier();
+    if (s.shape.is_latent) {
+      LatentHeads{s, layer, id, size, for_attention}.project();
+      s.team.barrier();
+    }
     add(layer.output, prepared(layer.output, s.heads), layer.attention_post_norm);
+  }
+
+  void project(const Layer& layer, const float* from) {
+    Input input = prepared(layer.query, from);
+    multiply(layer.query, input, s.q, false);
+    multiply(layer.key, prepared_again(layer.key, layer.query, input), s.k, false);
+    multiply(layer.value, prepared_again(layer.value, layer.key, input), s.v, false);
+    s.team.barrier();
+  }
+
+  // Queries and latents, and the queries as they meet the latents: see LatentHeads.
+  void project_latent(const Layer& layer, const float* from) {
+    const bool narrows = layer.query_down.weight != nullptr;
+    const Linear& first = narrows ? layer.query_down : layer.query;
+    Input input = prepared(first, from);
+    multiply(first, input, narrows ? s.narrow : s.raw, false);
+    multiply(layer.key_value_down, prepared_again(layer.key_value_down, first, input), s.k, false);
+    s.team.barrier();
+    if (narrows) {
+      each_row([&](int64_t r) {
+        float* row = s.narrow + r * first.out;
+        normalise(layer.query_norm, first.out, true, m.latent.eps, row, row, 0, first.out);
+      });
+      multiply(layer.query_up, prepared(layer.query_up, s.narrow), s.raw, false);
+      s.team.barrier();
+    }
+    LatentHeads{s, layer, id, size, for_attention}.absorb();
   }
 
   template <class T>
   void attend(Attention<T> cache) {
-    const int64_t units = s.rows * m.n_kv_heads;
-    for (int64_t u = units * id / size; u < units * (id + 1) / size; ++u)
-      cache.append(u / m.n_kv_heads, u % m.n_kv_heads);
+    const int64_t K = s.shape.kv, units = s.rows * K;
+    for (int64_t u = units * id / size; u < units * (id + 1) / size; ++u) cache.append(u / K, u % K);
     s.team.barrier();
     cache.attend(id, size);
     s.team.barrier();

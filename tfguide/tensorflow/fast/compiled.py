@@ -33,7 +33,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
     """
 
     def __init__(self, model: Decoder, max_length: int, batch_size: int = 1):
-        native.check_decoder(model.config)
+        native.check(model.config)
         super().__init__(model, max_length, batch_size)
         self.compute_dtype = model.compute_dtype
         self._step = tf.function(self._plain_step, jit_compile=True)

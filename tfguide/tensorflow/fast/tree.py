@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfguide import native
 from tfguide.tensorflow.gguf import BlockLinear, BlockStack
+from tfguide.tensorflow.latent import MultiHeadLatentAttention
 from tfguide.tensorflow.linear import left_out
 from tfguide.tensorflow.models import Decoder, empty_model
 from tfguide.tensorflow.quantized import QuantizedLinear, QuantizedStack
@@ -35,6 +36,9 @@ def prompt_tree(
     with left_out(tables=True):
         tree = empty_model(model.config, model.dtype_name)
     tree.quantization, tree.embedding = model.quantization, model.embedding
+    for layer in range(0 if model.config.latent is None else model.config.n_layers):
+        parent, own = f"decoder.layers.{layer}", "self_attention"
+        setattr(layer_of(tree, parent), own, FastLatentAttention(layer_of(model, f"{parent}.{own}")))
     for path in _others(model.config, layers):
         parent, _, own = path.rpartition(".")
         setattr(layer_of(tree, parent), own, layer_of(model, path))
@@ -54,6 +58,25 @@ def _others(config, layers):
     paths = dict.fromkeys(name if name.endswith(".sinks") else name.rpartition(".")[0] for name in names)
     paths |= dict.fromkeys(f"decoder.layers.{layer}.dropout" for layer in range(config.n_layers))
     return [path for path in paths if path not in layers]
+
+
+class FastLatentAttention(MultiHeadLatentAttention):
+    """`MultiHeadLatentAttention` whose absorbed matrix is that of the model: leaves with kernels only multiply.
+
+    Its layers have no weights until `prompt_tree` replaces them.
+    """
+
+    def __init__(self, attention: MultiHeadLatentAttention):
+        with left_out():
+            super().__init__(
+                attention.d_model, attention.n_heads, attention.latent, scale=attention.scale,
+                attention=attention.attention,
+            )  # fmt: skip
+        self._up_of_model = attention.up_by_head
+
+    def up_by_head(self, dtype):
+        """The matrix of `key_value_up` as (R, H, d_nope + d_v), in this type."""
+        return self._up_of_model(dtype)
 
 
 class PackedLinear(keras.layers.Layer):

@@ -30,7 +30,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
     """
 
     def __init__(self, model: Decoder, max_length: int, batch_size: int = 1):
-        native.check_decoder(model.config)
+        native.check(model.config)
         super().__init__(model, max_length, batch_size)
         self.dtype, self.device = model.dtype, model.device
         self._step = torch.compile(self._plain_step, dynamic=False)

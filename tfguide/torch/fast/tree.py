@@ -18,6 +18,7 @@ from tfguide.torch.attention import MultiHeadAttention
 from tfguide.torch.experts import Router
 from tfguide.torch.feedforward import FeedForward
 from tfguide.torch.gguf import BlockLinear, BlockStack
+from tfguide.torch.latent import MultiHeadLatentAttention
 from tfguide.torch.linear import left_out
 from tfguide.torch.models import Decoder, empty_model
 from tfguide.torch.modified import ModifiedAttention
@@ -102,6 +103,25 @@ class FastModifiedAttention(FastRotation, ModifiedAttention):
                 norm_eps=norm_eps, cap=attention.cap,
             )  # fmt: skip
         self._threads, self.sinks = threads, attention.sinks
+
+
+class FastLatentAttention(MultiHeadLatentAttention):
+    """`MultiHeadLatentAttention` whose absorbed matrix is that of the model: leaves with kernels only multiply.
+
+    Its layers have no weights until `prompt_tree` replaces them.
+    """
+
+    def __init__(self, attention: MultiHeadLatentAttention):
+        with left_out():
+            super().__init__(
+                attention.d_model, attention.n_heads, attention.latent, scale=attention.scale,
+                attention=attention.attention,
+            )  # fmt: skip
+        self._up_of_model = attention.up_by_head
+
+    def up_by_head(self, dtype):
+        """The matrix of `key_value_up` as (R, H, d_nope + d_v), in this type."""
+        return self._up_of_model(dtype)
 
 
 class FastFeedForward(FeedForward):
@@ -237,6 +257,8 @@ def _leaf(module, matrix, threads):
         return FastModifiedAttention(module, threads)
     if isinstance(module, MultiHeadAttention):
         return FastAttention(module, threads)
+    if isinstance(module, MultiHeadLatentAttention):
+        return FastLatentAttention(module)
     if isinstance(module, FeedForward):
         return FastFeedForward(module, threads)
     if isinstance(module, (LayerNorm, RMSNorm)):

@@ -135,7 +135,7 @@ def test_the_framework_is_the_one_that_the_code_names(capsys):
     check("split-heads", lambda x, n: seen.append(type(x)) or x)
     check("split-heads", lambda x, n: seen.append(type(x)) or x, framework="torch")
     assert seen[0] is seen[3] is torch.Tensor and issubclass(seen[1], tf.Tensor) and seen[2] is np.ndarray
-    assert "so its arguments are arrays of NumPy; framework= chooses others." in capsys.readouterr().out
+    assert "so it got arrays of NumPy; `framework=` chooses others." in capsys.readouterr().out
     with pytest.raises(ValueError, match="names PyTorch and TensorFlow"):
         check("split-heads", lambda x, n: torch.zeros(1) + tf.zeros(1))
 
@@ -157,7 +157,8 @@ def test_a_framework_is_named_in_many_ways():
 
     functions = [helper, imports, lambda x: helper(x), lambda x: einsum("i", x), lambda x: tg.softcap(x, 1.0)]
     functions += [lambda x: [F.relu(part) for part in x], lambda x: (lambda y: F.relu(y))(x)]
-    assert [framework_of(function) for function in functions] == ["torch"] * 7
+    functions += [tg.RMSNorm(3), tg.RMSNorm(3).forward]
+    assert [framework_of(function) for function in functions] == ["torch"] * 9
     assert [framework_of(function) for function in (lambda x: np.abs(x), reference.causal_mask, len)] == [None] * 3
 
 

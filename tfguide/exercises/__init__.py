@@ -1,5 +1,7 @@
 """Exercises that check themselves: starters, hints, checks against the NumPy reference, and known mistakes.
 
+In a notebook:
+
     from tfguide.exercises import check
     check("causal-mask", my_function)
 

@@ -67,10 +67,15 @@ def framework_of(function: Callable[..., Any]) -> str | None:
 
     None where it names neither. Raises ValueError where it names both, since its arguments would have to be of one.
     """
-    found = _frameworks_in(function, set()) if inspect.isfunction(function) else set()
+    if inspect.ismethod(function):
+        function = function.__func__
+    if inspect.isfunction(function):
+        found = _frameworks_in(function, set())
+    else:  # a layer of one of the frameworks, say
+        found = set().union(*(_frameworks_of(part.__module__) for part in type(function).__mro__))
     if len(found) > 1:
         raise ValueError(
-            f"{function.__name__} names PyTorch and TensorFlow: say what its arguments shall be, with framework= one "
+            f"{function!r} names PyTorch and TensorFlow: say what its arguments shall be, with framework= one "
             f"of {', '.join(map(repr, FRAMEWORKS))}"
         )
     return found.pop() if found else None
@@ -86,9 +91,13 @@ def _frameworks_in(function, seen):
     for value in values:
         if inspect.isfunction(value) and value.__module__ == function.__module__ and value not in seen:
             found |= _frameworks_in(value, seen)
-        home = f"{_home(value)}."
-        found |= {framework for name, framework in _MODULES.items() if home.startswith(f"{name}.")}
+        found |= _frameworks_of(_home(value))
     return found
+
+
+def _frameworks_of(module):
+    """The framework to which a module belongs by its name, as a set of none or one."""
+    return {framework for name, framework in _MODULES.items() if f"{module}.".startswith(f"{name}.")}
 
 
 def _home(value):

@@ -37,7 +37,7 @@ def check(id: str, function: Callable[..., Any], framework: str | None = None) -
     outcome = check_function(exercise, function, chosen)
     print(told(exercise, chosen, outcome))
     if not outcome.passed and found is None and exercise.tensors:
-        print(f"Its code names no framework, so its arguments are {kind_of(chosen)}; framework= chooses others.")
+        print(f"(Its code names no framework, so it got {kind_of(chosen)}; `framework=` chooses others.)")
     return outcome.passed
 
 

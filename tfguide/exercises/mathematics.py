@@ -1,6 +1,8 @@
-"""Exercises of chapter 4: softmax that does not overflow, a gated network, norms."""
+"""Exercises of sections 4.1 to 4.3: softmax and its gradient, the heads as a sum, activations."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -8,12 +10,26 @@ from tfguide import reference
 from tfguide.exercises.concepts import softmax
 from tfguide.exercises.entry import Exercise, Mistake, numbers
 
-_ROOTS = {"numpy": ".mean, np.sqrt", "torch": ".mean, torch.sqrt", "tensorflow": "tf.reduce_mean, tf.sqrt"}
-
 
 def swiglu(x, w_gate, w_up, w_down):
     """The gated network of Llama: the gate through x sigmoid(x), times the other half, and back to D."""
     return reference.activate("swiglu", x @ w_up, x @ w_gate) @ w_down
+
+
+def softmax_gradient(weights, upstream):
+    """The gradient of a loss with respect to scores, from that with respect to their softmax."""
+    return weights * (upstream - (weights * upstream).sum(axis=-1, keepdims=True))
+
+
+def sum_of_heads(heads, w_output):
+    """The product of the joined heads (B, T, H, d) and w_output (H d, D), as a sum over the heads."""
+    H, d = heads.shape[2:]
+    return np.einsum("bthd,hdm->btm", heads, w_output.reshape(H, d, -1))
+
+
+def gelu(x):
+    """The exact GELU, x times the probability that a standard normal variable is below it."""
+    return reference.activate("gelu", x)
 
 
 def _naive_softmax(x):
@@ -31,6 +47,10 @@ def _solve_softmax(package, x):
     return package.attention_weights(key[:, :1] * 0 + 1, key, scale=1.0)[:, 0, 0]
 
 
+def _solve_gelu(package, x):
+    return package.activate("gelu", x)
+
+
 def _solve_swiglu(package, x, w_gate, w_up, w_down):
     return package.activate("swiglu", x @ w_up, x @ w_gate) @ w_down
 
@@ -39,12 +59,8 @@ def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def _centred(x, axis=-1):
-    return x - x.mean(axis=axis, keepdims=True)
-
-
-def _mean(x, axis=-1):
-    return x.mean(axis=axis, keepdims=True)
+def _float32(x):
+    return x.astype(np.float32).astype(np.float64)
 
 
 EXERCISES = (
@@ -83,6 +99,116 @@ EXERCISES = (
             "torch": "torch.exp, .amax(dim=-1, keepdim=True)",
             "tensorflow": "tf.exp, tf.reduce_max(..., axis=-1, keepdims=True)",
         },
+    ),
+    Exercise(
+        id="softmax-gradient",
+        page="04a",
+        grade=3,
+        title="The gradient of softmax",
+        signature="softmax_gradient(weights, upstream)",
+        statement="weights (T, S) is a softmax over the last axis, and upstream (T, S) the gradient of a loss with "
+        "respect to these weights. Return the gradient of the loss with respect to the scores, (T, S), without "
+        "automatic differentiation.",
+        hints=(
+            "d weight_j / d score_i is weight_j ((i = j) - weight_i).",
+            "Summed over j this is weight_i times (upstream_i minus something that is the same for the whole row).",
+            "weights * (upstream - sum of weights * upstream over the last axis, with the axis kept).",
+        ),
+        inputs=lambda rng: [(_float32(softmax(numbers(rng, T, S))), numbers(rng, T, S)) for T, S in ((2, 3), (5, 7))],
+        oracle=softmax_gradient,
+        mistakes=(
+            Mistake(
+                "Only the diagonal is there, as if each weight depended on its own score alone.",
+                lambda weights, upstream: weights * (1 - weights) * upstream,
+            ),
+            Mistake(
+                "The sum is not weighted: it is that of weights * upstream.",
+                lambda weights, upstream: weights * (upstream - upstream.sum(axis=-1, keepdims=True)),
+            ),
+            Mistake(
+                "The factor `weights` in front is missing.",
+                lambda weights, upstream: upstream - (weights * upstream).sum(axis=-1, keepdims=True),
+            ),
+            Mistake(
+                "The sum runs over the queries: each row has its own.",
+                lambda weights, upstream: weights * (upstream - (weights * upstream).sum(axis=0)),
+            ),
+        ),
+        tools={
+            "numpy": ".sum(axis=-1, keepdims=True)",
+            "torch": ".sum(dim=-1, keepdim=True)",
+            "tensorflow": "tf.reduce_sum",
+        },
+    ),
+    Exercise(
+        id="sum-of-heads",
+        page="04b",
+        grade=2,
+        title="The output matrix by heads",
+        signature="sum_of_heads(heads, w_output)",
+        statement="Return the concatenation of the heads (B, T, H, d) times w_output (H d, D), of shape (B, T, D), "
+        "without concatenating: as the sum over the heads of each one times its own rows of the matrix.",
+        hints=(
+            "Head h reads the rows h d to (h + 1) d - 1.",
+            "A reshape makes (H, d, D) of the matrix.",
+            "einsum 'bthd,hdm->btm' of the heads and the reshaped matrix.",
+        ),
+        inputs=lambda rng: [
+            (numbers(rng, B, T, H, d), numbers(rng, H * d, D)) for B, T, H, d, D in ((1, 2, 3, 2, 5), (2, 3, 2, 5, 7))
+        ],
+        oracle=sum_of_heads,
+        mistakes=(
+            Mistake(
+                "The heads are added before the product, and all read the same rows: each has its own.",
+                lambda heads, w: heads.sum(axis=2) @ w[: heads.shape[-1]],
+            ),
+            Mistake(
+                "A head has every H-th row here: its rows are neighbours.",
+                lambda heads, w: sum_of_heads(heads.swapaxes(2, 3), w),
+            ),
+            Mistake(
+                "This is the mean over the heads: it is their sum.",
+                lambda heads, w: sum_of_heads(heads, w) / heads.shape[2],
+            ),
+        ),
+        tools={"numpy": "np.einsum", "torch": "torch.einsum", "tensorflow": "tf.einsum"},
+    ),
+    Exercise(
+        id="gelu",
+        page="04c",
+        grade=1,
+        title="A smooth activation",
+        signature="gelu(x)",
+        statement="Return the exact GELU of x (B, T, F), without the framework's own function: each number times the "
+        "probability that a standard normal variable is below it, (1 + erf(x / sqrt(2))) / 2.",
+        hints=(
+            "Large positive numbers stay as they are, large negative ones become 0.",
+            "The probability is a factor of x.",
+            "x * (1 + erf(x / sqrt(2))) / 2.",
+        ),
+        inputs=lambda rng: [(numbers(rng, 1, 3, 5) * 2,), (numbers(rng, 2, 3, 7),)],
+        oracle=gelu,
+        mistakes=(
+            Mistake(
+                "This is the approximation with tanh: the exact one is asked for.",
+                lambda x: reference.activate("gelu_tanh", x),
+            ),
+            Mistake(
+                "This is x sigmoid(1.702 x), another approximation: the exact one is asked for.",
+                lambda x: x * _sigmoid(1.702 * x),
+            ),
+            Mistake(
+                "This is the probability alone: it multiplies x.",
+                lambda x: (1 + np.vectorize(math.erf)(x / 2**0.5)) / 2,
+            ),
+            Mistake(
+                "The root of 2 is missing: this is x (1 + erf(x)) / 2.",
+                lambda x: x * (1 + np.vectorize(math.erf)(x)) / 2,
+            ),
+        ),
+        solution="activate",
+        solve=_solve_gelu,
+        tools={"numpy": "np.vectorize(math.erf)", "torch": "torch.erf", "tensorflow": "tf.math.erf"},
     ),
     Exercise(
         id="swiglu",
@@ -124,83 +250,5 @@ EXERCISES = (
         solution="activate",
         solve=_solve_swiglu,
         tools={"numpy": "@, np.exp", "torch": "@, torch.sigmoid", "tensorflow": "@, tf.sigmoid"},
-    ),
-    Exercise(
-        id="layer-norm",
-        page="04d",
-        grade=1,
-        title="Layer normalisation",
-        signature="layer_norm(x, weight, bias, eps)",
-        statement="Return layer normalisation over the last axis of x (B, T, D): subtract the mean of the D features, "
-        "divide by sqrt(variance + eps), multiply by `weight` (D,) and add `bias` (D,). The variance is the mean of "
-        "the squares of what is left after the mean is subtracted.",
-        hints=(
-            "Each position has its own mean and variance, over its D features.",
-            "The variance divides by D. Does the function that you call do so?",
-            "c = x - mean; c / sqrt(mean of c * c + eps) * weight + bias, with the last axis kept.",
-        ),
-        inputs=lambda rng: [
-            (numbers(rng, 1, 3, 5), numbers(rng, 5), numbers(rng, 5), 0.125),
-            (numbers(rng, 2, 3, 7), numbers(rng, 7), numbers(rng, 7), 1e-5),
-        ],
-        oracle=reference.layer_norm,
-        mistakes=(
-            Mistake(
-                "The variance divides by D - 1: the mean of the squares divides by D.",
-                lambda x, w, b, eps: _centred(x) / np.sqrt(x.var(axis=-1, ddof=1, keepdims=True) + eps) * w + b,
-            ),
-            Mistake(
-                "eps is added to the root: it belongs inside, to the variance.",
-                lambda x, w, b, eps: _centred(x) / (x.std(axis=-1, keepdims=True) + eps) * w + b,
-            ),
-            Mistake(
-                "The mean is not subtracted.",
-                lambda x, w, b, eps: x / np.sqrt(x.var(axis=-1, keepdims=True) + eps) * w + b,
-            ),
-            Mistake(
-                "Mean and variance are those of a feature over the positions: they are those of a position.",
-                lambda x, w, b, eps: _centred(x, 1) / np.sqrt(x.var(axis=1, keepdims=True) + eps) * w + b,
-            ),
-        ),
-        solution="layer_norm",
-        tools=_ROOTS,
-    ),
-    Exercise(
-        id="rms-norm",
-        page="04d",
-        grade=2,
-        title="A norm without a mean",
-        signature="rms_norm(x, weight, eps)",
-        statement="Return root mean square normalisation over the last axis of x (B, T, D): divide by the root of "
-        "the mean of the squares plus eps, and multiply by `weight` (D,).",
-        hints=(
-            "Nothing is subtracted.",
-            "The root is that of a mean, not of a sum, and eps stands under it.",
-            "x / sqrt(mean of x * x + eps) * weight, with the last axis kept.",
-        ),
-        inputs=lambda rng: [
-            (numbers(rng, 1, 3, 5), numbers(rng, 5), 0.125),
-            (numbers(rng, 2, 3, 7), numbers(rng, 7), 1e-6),
-        ],
-        oracle=reference.rms_norm,
-        mistakes=(
-            Mistake(
-                "This is layer normalisation: the mean is not subtracted here.",
-                lambda x, w, eps: reference.layer_norm(x, w, None, eps),
-            ),
-            Mistake(
-                "This divides by the length of the vector: the squares are averaged, not summed.",
-                lambda x, w, eps: x / np.sqrt((x**2).sum(axis=-1, keepdims=True) + eps) * w,
-            ),
-            Mistake(
-                "eps is added to the root: it belongs inside, to the mean of the squares.",
-                lambda x, w, eps: x / (np.sqrt(_mean(x**2)) + eps) * w,
-            ),
-            Mistake(
-                "The root is missing: this divides by the mean square.", lambda x, w, eps: x / (_mean(x**2) + eps) * w
-            ),
-        ),
-        solution="rms_norm",
-        tools=_ROOTS,
     ),
 )

@@ -31,6 +31,7 @@ def own_progress(tmp_path, monkeypatch):
         (np.zeros(2), np.array([0, np.nan]), "The first is at index (1,): expected 0, got nan."),
         (np.array([np.inf]), np.array([1e300]), "expected inf, got 1e+300."),
         (7, 8, "The result is 8, expected 7."),
+        (7.0, 7.00000002, "The result is 7.00000002, expected 7."),
         (7, 7.0, "must hold integers, got float64: the shape is right."),
         (7.0, "7", "The result must be a number, got the string '7'."),
         ((1, 2), 1, "2 results are expected, got one a value of type int: `return a, b` returns two."),
@@ -56,6 +57,19 @@ def test_a_difference_is_said(expected, got, said):
 )  # fmt: skip
 def test_what_is_as_good_is_accepted(expected, got):
     assert difference(expected, got) is None
+
+
+def test_a_number_from_a_framework_is_as_good_as_float32():
+    """`.item()` of a float32 is a Python number, with 16 digits of which 7 are right."""
+    torch = pytest.importorskip("torch")
+    perplexity = find("perplexity")
+
+    def mine(logits, tokens):
+        return torch.nn.functional.cross_entropy(logits[:-1], tokens[1:]).exp().item()
+
+    assert check_function(perplexity, mine, "torch").passed
+    near = check_function(perplexity, lambda logits, tokens: 1.001 * mine(logits, tokens), "torch").text
+    assert "The result is " in near
 
 
 def test_the_type_decides_the_tolerance():

@@ -91,7 +91,7 @@ EXERCISES = (
                 lambda logits, prompt, n, stop: greedy_loop(logits, prompt, 1, stop) * n,
             ),
         ),
-        solution="tfguide.generation.generate",
+        solution="tfguide.generation:generate",
         solve=greedy_loop,
         tensors=False,
     ),

@@ -175,7 +175,7 @@ EXERCISES = (
                 lambda lengths, n: np.maximum(lengths[:, None] - n + np.arange(n), -1),
             ),
         ),
-        solution="tfguide.generation.rings.ring_positions",
+        solution="tfguide.generation.rings:ring_positions",
         tensors=False,
     ),
 )

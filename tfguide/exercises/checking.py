@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfguide.exercises.arrays import is_array, kind_of, to_array, to_framework
-from tfguide.exercises.compare import difference
+from tfguide.exercises.compare import TOLERANCES, difference
 from tfguide.exercises.entry import TITLES, Exercise
 
 _MOST_LINES = 70  # of a solution that is printed; of a longer one the first
@@ -43,10 +43,10 @@ def check_function(exercise: Exercise, function: Callable[..., Any], framework: 
             result = function(*given)
         except (Exception, SystemExit) as error:
             return Outcome(False, f"{before}\n{explain(error, _file_of(function), framework)}")
-        found = difference(_computed(exercise.oracle, arguments), result)
+        found = difference(_computed(exercise.oracle, arguments), result, least=_tolerance(framework))
         if found:
             others = [case for case in cases if case is not arguments]
-            known = _recognise(exercise, arguments, result, _results(function, others, framework))
+            known = _recognise(exercise, framework, arguments, result, _results(function, others, framework))
             return Outcome(False, "\n".join(filter(None, [before, found, known or _unusable(result)])))
         changed = _changed(exercise, arguments, given)
         if changed:
@@ -113,6 +113,11 @@ def _summary(value):
     return f"= {text}" if len(text) <= 60 else f"of {len(value)} entries"
 
 
+def _tolerance(framework):
+    """A framework is given float32: a result is no better, whatever its type is."""
+    return 0.0 if framework == "numpy" else TOLERANCES["float32"]
+
+
 def _computed(function, arguments):
     with np.errstate(all="ignore"):
         return function(*arguments)
@@ -125,18 +130,22 @@ def _results(function, cases, framework):
             yield arguments, function(*to_framework(arguments, framework))
 
 
-def _recognise(exercise, arguments, result, others):
+def _recognise(exercise, framework, arguments, result, others):
     """The sentence of the mistake that leads to this wrong result, of several the one that explains most of the others.
 
     None if no known mistake does.
     """
+
+    def equal(one, other):
+        return difference(one, other, least=_tolerance(framework)) is None
+
     right = _computed(exercise.oracle, arguments)
     wrong = [(mistake, _computed(mistake.compute, arguments)) for mistake in exercise.mistakes]
-    likely = [m for m, output in wrong if difference(output, result) is None and difference(right, output) is not None]
+    likely = [mistake for mistake, output in wrong if equal(output, result) and not equal(right, output)]
     if len(likely) < 2:
         return likely[0].sentence if likely else None
     known = list(others)
-    agreeing = [sum(difference(_computed(m.compute, case), got) is None for case, got in known) for m in likely]
+    agreeing = [sum(equal(_computed(mistake.compute, case), got) for case, got in known) for mistake in likely]
     return likely[agreeing.index(max(agreeing))].sentence
 
 

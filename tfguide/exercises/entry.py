@@ -43,8 +43,8 @@ class Exercise:
     framework's tensors. oracle: computes the right result in NumPy. mistakes: those that are recognised.
 
     solution: the name of a function or class of the package: in exercises with tensors the name that `tfguide.torch`,
-    `tfguide.tensorflow` and `tfguide.reference` share, else one with its module, "tfguide.cost.kv_bytes". Default: the
-    oracle itself. solve: the result of the package, where its parameters are not those of the exercise: takes the
+    `tfguide.tensorflow` and `tfguide.reference` share, else one behind its module, "tfguide.cost:kv_bytes". Default:
+    the oracle itself. solve: the result of the package, where its parameters are not those of the exercise: takes the
     package (with tensors) and the arguments; default: a call of the solution. tensors: whether it is written in a
     framework; arithmetic on Python's numbers and NumPy's arrays has one starter for all. tools: what is of use, by
     framework.
@@ -107,7 +107,7 @@ class Exercise:
             return _find(package, self.solution)
         if self.solution is None or self.tensors:
             return self.oracle
-        module, _, name = self.solution.rpartition(".")
+        module, _, name = self.solution.partition(":")
         return _find(import_module(module), name)
 
     def _package(self, framework: str) -> ModuleType | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tfguide import reference
+from tfguide.compress.heads import pool_kv_heads
+from tfguide.config import ModelConfig
 from tfguide.exercises.entry import Exercise, Mistake, numbers
+from tfguide.initialization import init_weights
 
 
 def kv_head_of(n_heads, n_kv_heads):
@@ -17,6 +20,16 @@ def pool_heads(w_key, n_heads, n_kv_heads):
     """The columns of a key matrix (D, H d) with the mean of each group of neighbouring heads, (D, K d)."""
     D = len(w_key)
     return w_key.reshape(D, n_kv_heads, n_heads // n_kv_heads, -1).mean(axis=2).reshape(D, -1)
+
+
+def _solve_pool(w_key, n_heads, n_kv_heads):
+    config = ModelConfig(
+        kind="encoder", d_model=len(w_key), n_layers=1, n_heads=n_heads, d_head=w_key.shape[1] // n_heads, d_ff=2,
+        vocab_size=2, positions="learned", max_positions=2,
+    )  # fmt: skip
+    name = "encoder.layers.0.self_attention.key.weight"
+    _, smaller = pool_kv_heads(config, init_weights(config) | {name: w_key}, n_kv_heads)
+    return smaller[name]
 
 
 def _group_cases(rng):
@@ -122,8 +135,8 @@ EXERCISES = (
                 lambda w, h, k: w.reshape(len(w), -1, h // k).mean(axis=2),
             ),
         ),
-        solution="tfguide.compress.heads.pool_kv_heads",
-        solve=pool_heads,
+        solution="tfguide.compress.heads:pool_kv_heads",
+        solve=_solve_pool,
         tensors=False,
     ),
 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfguide.compress import pruning
+from tfguide.config import ModelConfig
 from tfguide.exercises.entry import Exercise, Mistake, numbers
+from tfguide.initialization import init_weights
 
 
 def two_four(weight):
@@ -69,6 +72,40 @@ def _head_cases(rng):
         )
 
 
+def _model_with(weight):
+    """An encoder whose feed-forward network has this matrix, as a configuration and weights, and the matrix's name."""
+    config = ModelConfig(
+        kind="encoder", d_model=len(weight), n_layers=1, n_heads=1, d_ff=weight.shape[1], vocab_size=2,
+        positions="learned", max_positions=2,
+    )  # fmt: skip
+    name = "encoder.layers.0.feed_forward.up.weight"
+    return config, init_weights(config) | {name: weight}, name
+
+
+def _solve_two_four(weight):
+    config, weights, name = _model_with(weight)
+    return pruning.prune_two_four(config, weights)[name]
+
+
+def _solve_magnitude(weight, sparsity):
+    config, weights, name = _model_with(weight)
+    return pruning.prune_magnitude(config, weights, sparsity)[name]
+
+
+def _solve_heads(w_value, w_output, n_heads, n_kept):
+    """The heads whose rows of the output matrix the package keeps."""
+    D, d = len(w_value), w_value.shape[1] // n_heads
+    config = ModelConfig(
+        kind="encoder", d_model=D, n_layers=1, n_heads=n_heads, d_head=d, d_ff=2, vocab_size=2,
+        positions="learned", max_positions=2,
+    )  # fmt: skip
+    name = "encoder.layers.0.self_attention"
+    weights = init_weights(config) | {f"{name}.value.weight": w_value, f"{name}.output.weight": w_output}
+    _, smaller = pruning.prune_heads(config, weights, n_kept)
+    kept = smaller[f"{name}.output.weight"].reshape(n_kept, d, D)
+    return [h for h in range(n_heads) if (kept == w_output[h * d : (h + 1) * d]).all(axis=(1, 2)).any()]
+
+
 EXERCISES = (
     Exercise(
         id="two-four",
@@ -94,8 +131,8 @@ EXERCISES = (
             ),
             Mistake("Half of each column is 0: of every four inputs exactly two are.", _half_of_column),
         ),
-        solution="tfguide.compress.pruning.prune_two_four",
-        solve=two_four,
+        solution="tfguide.compress.pruning:prune_two_four",
+        solve=_solve_two_four,
         tensors=False,
     ),
     Exercise(
@@ -131,8 +168,8 @@ EXERCISES = (
                 lambda w, s: np.stack([prune_magnitude(row, s) for row in w]),
             ),
         ),
-        solution="tfguide.compress.pruning.prune_magnitude",
-        solve=prune_magnitude,
+        solution="tfguide.compress.pruning:prune_magnitude",
+        solve=_solve_magnitude,
         tensors=False,
     ),
     Exercise(
@@ -163,8 +200,8 @@ EXERCISES = (
                 ),
             ),
         ),
-        solution="tfguide.compress.pruning.prune_heads",
-        solve=keep_heads,
+        solution="tfguide.compress.pruning:prune_heads",
+        solve=_solve_heads,
         tensors=False,
     ),
 )

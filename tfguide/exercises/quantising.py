@@ -111,7 +111,7 @@ EXERCISES = (
                 "The sign is not taken off: the largest magnitude may be that of a negative number.", _without_sign
             ),
         ),
-        solution="tfguide.compress.quantize_int8",
+        solution="tfguide.compress:quantize_int8",
         tensors=False,
     ),
     Exercise(
@@ -158,7 +158,7 @@ EXERCISES = (
             Mistake("A row has one scale: an outlier then costs all its neighbours their precision.", _of_the_row),
             Mistake("Rows share their scales: each row is quantised by itself.", _of_the_column),
         ),
-        solution="tfguide.compress.quantize_activations",
+        solution="tfguide.compress:quantize_activations",
         tensors=False,
     ),
 )

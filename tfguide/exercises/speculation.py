@@ -77,7 +77,7 @@ EXERCISES = (
             ),
             Mistake("The last drafted token is missing.", lambda a, g: cost.speculative_tokens(a, g - 1)),
         ),
-        solution="tfguide.cost.speculative_tokens",
+        solution="tfguide.cost:speculative_tokens",
         tensors=False,
     ),
     Exercise(
@@ -150,7 +150,7 @@ EXERCISES = (
                 "Where all are accepted, the target's own token comes as well: the pass has computed it.", _no_bonus
             ),
         ),
-        solution="tfguide.generation.accept",
+        solution="tfguide.generation:accept",
         tensors=False,
     ),
 )

@@ -8,27 +8,25 @@ import numpy as np
 
 from tfguide.exercises.entry import Exercise, Mistake, numbers
 from tfguide.generation.choose import log_softmax
+from tfguide.generation.perplexity import text_log_probability
+from tfguide.training import Recipe
 
 PAGE = "05c"
 
 
-def learning_rate(step, warm_up, total, peak, least):
-    """A linear rise to the peak in `warm_up` steps, then half a cosine down to `least` at step `total`."""
-    if step < warm_up:
-        return peak * (step + 1) / warm_up
-    done = min(1.0, (step - warm_up) / (total - warm_up))
-    return least + (peak - least) * (1 + math.cos(math.pi * done)) / 2
+def learning_rate(step, steps, warmup, peak, floor):
+    """The rate of learning at a step: a line up to the peak, then half a cosine down to a share of it."""
+    return Recipe(steps=steps, warmup=warmup, learning_rate=peak, floor=floor).rate_of(step)
 
 
-def next_token_loss(logits, tokens, valid):
-    """The mean of minus log p(next token) over the places whose next token is real."""
-    chosen = np.take_along_axis(log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]  # (B, T - 1)
-    return -chosen[valid[:, 1:]].mean()
+def next_token_loss(logits, tokens):
+    """The mean of minus log p(next token), in nats."""
+    return _losses(logits[:, :-1], tokens[:, 1:]).mean()
 
 
 def perplexity(logits, tokens):
     """exp of the mean of minus log p(next token) in one text."""
-    return np.exp(next_token_loss(logits[None], tokens[None], np.ones((1, len(tokens)), bool)))
+    return np.exp(next_token_loss(logits[None], tokens[None]))
 
 
 def clip_gradients(gradients, most):
@@ -45,10 +43,23 @@ def _clip_each(gradients, most):
     return tuple(clip_gradients((g,), most)[0] for g in gradients)
 
 
-def _texts(rng):
-    for T, V, lengths in ((5, 3, [3, 5]), (7, 5, [2, 7, 4])):
-        B, valid = len(lengths), np.arange(T) < np.array(lengths)[:, None]
-        yield numbers(rng, B, T, V) * 2, rng.integers(0, V, (B, T)), valid
+def _cosine(done):
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def _solve_loss(package, logits, tokens):
+    return package.next_token_loss(logits[:, :-1], tokens[:, 1:])
+
+
+def _solve_perplexity(package, logits, tokens):
+    """What `perplexity` does with the logits of a window: the package sums in NumPy, whatever computed them."""
+    logits, tokens = np.asarray(logits), np.asarray(tokens)
+    return np.exp(-text_log_probability(logits[:-1], tokens[1:]) / (len(tokens) - 1))
+
+
+def _solve_clip(package, gradients, most):
+    clipped, _ = package.clip_gradients(list(gradients), most)
+    return tuple(clipped)
 
 
 EXERCISES = (
@@ -57,51 +68,49 @@ EXERCISES = (
         page=PAGE,
         grade=1,
         title="Warm-up and cosine",
-        signature="learning_rate(step, warm_up, total, peak, least)",
-        statement="Return the rate of learning at a step, counted from 0. In the first `warm_up` steps it rises in "
-        "equal parts and is `peak` at the last of them. From step `warm_up` on it follows half a cosine, from `peak` "
-        "at that step to `least` at step `total`, and stays there.",
+        signature="learning_rate(step, steps, warmup, peak, floor)",
+        statement="Return the rate of learning at a step of `steps`, counted from 0. In the first `warmup` steps it "
+        "rises in equal parts and is `peak` at the last of them. From step `warmup` on it follows half a cosine: it "
+        "is `peak` at that step, and peak * floor at the last step, `steps` - 1.",
         hints=(
-            "Two cases: step < warm_up, and the rest.",
-            "At step 0 the rate is peak / warm_up, not 0. Then: which part of the way from warm_up to total is done?",
-            "least + (peak - least) * (1 + cos(pi * done)) / 2, with done at most 1.",
+            "Two cases: step < warmup, and the rest.",
+            "At step 0 the rate is peak / warmup, not 0. Then: which part of the way from warmup to steps - 1 is done?",
+            "peak * (floor + (1 - floor) * (1 + cos(pi * done)) / 2), with done from 0 to 1.",
         ),
-        inputs=lambda rng: [(step, 7, 101, 3e-3, 1e-4) for step in (0, 3, 6, 7, 53, 101, 211)],
+        inputs=lambda rng: [(step, 101, 7, 3e-3, 0.125) for step in (0, 3, 6, 7, 53, 100)],
         oracle=learning_rate,
         mistakes=(
             Mistake(
                 "The rate is 0 at the first step: nothing is learnt there.",
-                lambda step, w, t, peak, least: peak * step / w if step < w else learning_rate(step, w, t, peak, least),
+                lambda step, n, w, peak, floor: peak * step / w if step < w else learning_rate(step, n, w, peak, floor),
             ),
             Mistake(
                 "The cosine begins at step 0 and not where the warm-up ends.",
-                lambda step, w, t, peak, least: (
-                    learning_rate(step, w, t, peak, least)
+                lambda step, n, w, peak, floor: (
+                    learning_rate(step, n, w, peak, floor)
                     if step < w
-                    else learning_rate(step + 1, 1, t + 1, peak, least)
+                    else peak * (floor + (1 - floor) * _cosine(step / (n - 1)))
                 ),
             ),
             Mistake(
                 "It falls in a straight line: the cosine is flat at both ends.",
-                lambda step, w, t, peak, least: (
-                    learning_rate(step, w, t, peak, least)
+                lambda step, n, w, peak, floor: (
+                    learning_rate(step, n, w, peak, floor)
                     if step < w
-                    else peak + (least - peak) * min(1.0, (step - w) / (t - w))
+                    else peak * (1 - (1 - floor) * (step - w) / (n - 1 - w))
                 ),
             ),
             Mistake(
-                "Behind `total` it rises again: the cosine must stop at its lowest point.",
-                lambda step, w, t, peak, least: (
-                    learning_rate(step, w, t, peak, least)
-                    if step <= t
-                    else least + (peak - least) * (1 + math.cos(math.pi * (step - w) / (t - w))) / 2
-                ),
+                "It would reach its end one step too late: the last step is `steps` - 1.",
+                lambda step, n, w, peak, floor: learning_rate(step, n + (step >= w), w, peak, floor),
             ),
             Mistake(
-                "It falls to 0: the lowest rate is `least`.",
-                lambda step, w, t, peak, least: learning_rate(step, w, t, peak, 0.0),
+                "It falls to 0: it ends at peak * floor.",
+                lambda step, n, w, peak, floor: learning_rate(step, n, w, peak, 0.0 if step >= w else floor),
             ),
         ),
+        solution="tfguide.training:Recipe.rate_of",
+        solve=learning_rate,
         tensors=False,
     ),
     Exercise(
@@ -109,44 +118,49 @@ EXERCISES = (
         page=PAGE,
         grade=2,
         title="The loss of a language model",
-        signature="next_token_loss(logits, tokens, valid)",
-        statement="Return the mean cross-entropy, in nats, of the next tokens: logits (B, T, V) at place t predict "
-        "the token at place t + 1. tokens: integers (B, T); valid: booleans (B, T), True at real tokens. A place "
-        "counts if the token that it predicts is real. The result is one number.",
+        signature="next_token_loss(logits, tokens)",
+        statement="Return the mean cross-entropy, in nats, of the next tokens of texts without padding: the logits "
+        "(B, T, V) at place t predict the token at place t + 1 of tokens (B, T), integers. The result is one number.",
         hints=(
             "The last place predicts nothing that is known, and the first token is predicted by nobody.",
-            "logits[:, :-1] belong to tokens[:, 1:], and so does valid[:, 1:].",
-            "log softmax, take the entry of each next token, negate, and divide the sum by the number of places that "
-            "count.",
+            "logits[:, :-1] belong to tokens[:, 1:].",
+            "log softmax of the logits, the entry of each next token, the mean of all, and a minus.",
         ),
-        inputs=lambda rng: list(_texts(rng)),
+        inputs=lambda rng: [
+            (numbers(rng, B, T, V) * 2, rng.integers(0, V, (B, T))) for B, T, V in ((1, 5, 3), (3, 7, 5))
+        ],
         oracle=next_token_loss,
         mistakes=(
             Mistake(
                 "Labels are not shifted: place t is compared with the token that stands there.",
-                lambda logits, tokens, valid: _losses(logits, tokens)[valid].mean(),
+                lambda logits, tokens: _losses(logits, tokens).mean(),
             ),
             Mistake(
                 "Labels are shifted the wrong way: place t predicts t + 1, not t - 1.",
-                lambda logits, tokens, valid: _losses(logits[:, 1:], tokens[:, :-1])[valid[:, 1:]].mean(),
+                lambda logits, tokens: _losses(logits[:, 1:], tokens[:, :-1]).mean(),
             ),
             Mistake(
-                "Padding is counted: only places whose next token is real count.",
-                lambda logits, tokens, valid: _losses(logits[:, :-1], tokens[:, 1:]).mean(),
+                "This is a sum: divide by the number of predictions.",
+                lambda logits, tokens: _losses(logits[:, :-1], tokens[:, 1:]).sum(),
             ),
             Mistake(
-                "This divides by the number of all places: divide by the number of those that count.",
-                lambda logits, tokens, valid: (_losses(logits[:, :-1], tokens[:, 1:]) * valid[:, 1:]).mean(),
+                "This divides by the number of tokens: there is one prediction fewer in each text.",
+                lambda logits, tokens: _losses(logits[:, :-1], tokens[:, 1:]).sum() / tokens.size,
             ),
             Mistake(
-                "A place counts here if its own token is real: the token that it predicts must be.",
-                lambda logits, tokens, valid: _losses(logits[:, :-1], tokens[:, 1:])[valid[:, :-1]].mean(),
+                "The minus is missing: a loss is positive.", lambda logits, tokens: -next_token_loss(logits, tokens)
+            ),
+            Mistake(
+                "This is in bits: the logarithm is the natural one.",
+                lambda logits, tokens: next_token_loss(logits, tokens) / math.log(2),
             ),
         ),
+        solution="next_token_loss",
+        solve=_solve_loss,
         tools={
             "numpy": "np.take_along_axis",
             "torch": "torch.nn.functional.cross_entropy",
-            "tensorflow": "tf.nn.sparse_softmax_cross_entropy_with_logits, tf.boolean_mask",
+            "tensorflow": "tf.nn.sparse_softmax_cross_entropy_with_logits",
         },
     ),
     Exercise(
@@ -183,7 +197,7 @@ EXERCISES = (
             ),
         ),
         solution="perplexity",
-        solve=lambda package, logits, tokens: perplexity(np.asarray(logits, np.float64), np.asarray(tokens)),
+        solve=_solve_perplexity,
         tools={
             "numpy": "np.exp, np.log",
             "torch": "torch.log_softmax",
@@ -221,6 +235,8 @@ EXERCISES = (
                 ),
             ),
         ),
+        solution="clip_gradients",
+        solve=_solve_clip,
         tools={"numpy": "np.sqrt", "torch": "torch.sqrt", "tensorflow": "tf.sqrt, tf.reduce_sum"},
     ),
 )

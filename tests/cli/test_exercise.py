@@ -1,6 +1,7 @@
 """`tfguide exercise` from the start to the next exercise, and what it says of files that do not end well."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -157,10 +158,7 @@ def causal_mask(n_queries, n_keys):
 def test_watch_checks_again_when_the_file_changes_and_ends_with_success(desk, capsys):
     run(capsys, "start causal-mask --framework numpy")
     file = desk / "causal_mask_numpy.py"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tfguide", "exercise", "check", "causal-mask", "--watch"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = watch()
     seen = []
     reader = threading.Thread(target=lambda: seen.extend(read_and_mend(process, file)))
     reader.start()
@@ -169,6 +167,21 @@ def test_watch_checks_again_when_the_file_changes_and_ends_with_success(desk, ca
     assert [line for line in seen if "not written yet" in line or "solved in NumPy" in line] == [
         "It is not written yet: write causal_mask here.\n", "causal-mask: solved in NumPy, on 3 cases.\n",
     ]  # fmt: skip
+
+
+def watch():
+    command = [sys.executable, "-m", "tfguide", "exercise", "check", "causal-mask", "--watch"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups there")
+def test_an_interrupt_ends_the_watch(desk, capsys):
+    run(capsys, "start causal-mask --framework numpy")
+    process = watch()
+    for line in process.stdout:
+        if line.startswith("Waiting for a change of causal_mask_numpy.py; Ctrl-C ends."):
+            os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130 and process.stderr.read() == "\n"
 
 
 def read_and_mend(process, file: Path):

@@ -96,5 +96,6 @@ def _broken(file, why):
 def _locked(file):
     with open(file, "a") as lock:
         if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield  # the lock ends where the file is closed, however the process ends

@@ -32,7 +32,7 @@ def own_progress(tmp_path, monkeypatch):
         (np.array([np.inf]), np.array([1e300]), "expected inf, got 1e+300."),
         (7, 8, "The result is 8, expected 7."),
         (7.0, 7.00000002, "The result is 7.00000002, expected 7."),
-        (7, 7.0, "must hold integers, got float64: the shape is right."),
+        (7, 7.0, "The result must be one of the integers, got 7.0, float64."),
         (7.0, "7", "The result must be a number, got the string '7'."),
         ((1, 2), 1, "2 results are expected, got one a value of type int: `return a, b` returns two."),
         ((1, 2), (1, 2, 3), "2 results are expected, got 3."),

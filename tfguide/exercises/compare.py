@@ -72,6 +72,8 @@ def _array(expected, got, dtype, what, least):
     kind, wanted = got.dtype.kind, expected.dtype.kind
     whole = kind == "i" and wanted == "f" and not expected.shape  # a Python number: 3 is as good as 3.0
     if _KINDS.get(kind) != _KINDS[wanted] and not whole:
+        if not expected.shape:
+            return f"{what} must be one of the {_KINDS[wanted]}, got {got.item()!r}, {dtype}."
         return f"{what} must hold {_KINDS[wanted]}, got {dtype}: the shape is right."
     wrong = _wrong(expected, got, max(least, TOLERANCES.get(dtype, 0.0)))
     if not wrong.any():

@@ -119,7 +119,7 @@ def test_mistakes_of_a_caller(capsys):
 def test_a_file_that_does_not_end_well(desk, body, said):
     file = desk / "mine.py"
     file.write_text(f"# a comment\ndef causal_mask(n_queries, n_keys):\n    {body}\n")
-    outcome = check_file(MASK, file, "numpy", seconds=1.0)
+    outcome = check_file(MASK, file, "numpy", seconds=1.0 if "while" in body else 30.0)
     assert not outcome.passed and said in outcome.text, outcome.text
 
 

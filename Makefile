@@ -80,7 +80,7 @@ test: $(STAMP) ## build the book, then run every test: pytest, doctests, and str
 
 # One file of every folder of tests, each with one framework hidden, and two notebooks: for another Python or another build.
 SOME := tests/structure/test_import_orders.py tests/test_single.py tests/test_layers.py tests/checkpoints/test_logits.py \
-    tests/checkpoints/gguf/test_logits.py tests/conformance/test_models.py tests/compress tests/cost/test_cost.py tests/exercises/test_check.py tests/generation tests/sharding tests/native tests/text tests/cli/test_main.py tests/book/test_chinese.py \
+    tests/checkpoints/gguf/test_logits.py tests/conformance/test_models.py tests/compress tests/cost/test_cost.py tests/exercises/test_check.py tests/generation tests/sharding tests/native tests/tasks tests/training tests/text tests/cli/test_main.py tests/book/test_chinese.py \
     notebooks/03a_attention.ipynb notebooks/04_mathematics.ipynb
 
 test-some: $(STAMP) ## run some tests of every folder, the import orders and two notebooks

@@ -1,9 +1,12 @@
 """The text of the book's model: the documents of Python, how they are divided, and their tokens."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tests.support import refuses
+from tests.support import FRAMEWORKS, load, refuses
 from tfguide.tasks import documentation
 
 pytest.importorskip("tokenizers")
@@ -64,3 +67,21 @@ def test_texts_of_your_own(tmp_path):
         documentation.documents(tmp_path / "empty")
     with pytest.raises(FileNotFoundError):
         documentation.documents(tmp_path / "nothing.txt")
+
+
+def test_the_model_that_comes_with_the_package():
+    """Both frameworks give the perplexity that its run ended with, whatever version of Python reads it."""
+    run = json.loads((Path(__file__).parents[2] / "book" / "appendices" / "training_torch.json").read_text())
+    tokenizer = documentation.tokenizer()
+    ids = tokenizer.encode(documentation.held_out()).ids
+    assert len(ids) == run["tokens"]["held_out"] and ids[-1] == tokenizer.token_to_id(documentation.END)
+    assert sum(path.stat().st_size for path in documentation.folder().iterdir()) < 20_000_000
+    found = {}
+    for name in FRAMEWORKS:
+        pytest.importorskip(name)
+        model = load(name).load_checkpoint(documentation.folder())
+        assert model.config == documentation.model_config()
+        found[name] = load(name).perplexity(model, ids[:1000], 256, 255)
+    assert found["torch"] == pytest.approx(found["tensorflow"], rel=1e-4)
+    whole = load("torch").perplexity(load("torch").load_checkpoint(documentation.folder()), ids, 256, 255)
+    assert whole == pytest.approx(run["perplexity"][-1][1], rel=1e-3)  # of weights that are rounded to float16

@@ -113,7 +113,7 @@ def tokenizer():
 
 
 def held_out() -> str:
-    """The text on which the trained model is measured: the held-out documents of Python 3.11, with END between them."""
+    """The text on which the trained model is measured: the held-out documents of Python 3.11, each followed by END."""
     return (_FOLDER / "held_out.txt").read_text(encoding="utf-8")
 
 

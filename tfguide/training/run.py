@@ -50,7 +50,7 @@ def train_folder(
     tokenizer = read_tokenizer(folder) if resume else documentation.train_tokenizer(learned.values())
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "tokenizer.json", tokenizer.to_str())
-    write_file(folder / "held_out.txt", documentation.END.join(held_out.values()))
+    write_file(folder / "held_out.txt", "".join(text + documentation.END for text in held_out.values()))
     tokens, measured = (documentation.encode(tokenizer, part.values()) for part in (learned, held_out))
     config = documentation.model_config(tokenizer.get_vocab_size())
     trainer = package.Trainer(package.from_weights(config, init_weights(config, recipe.seed)), recipe)

@@ -30,6 +30,12 @@ def test_a_run_is_resumed_in_the_other_framework(tmp_path, capsys):
     curve = json.loads((tmp_path / "out" / "curve.json").read_text())
     assert len(curve["loss"]) == 4 and [step for step, _ in curve["perplexity"]] == [2, 4]
     assert curve["recipe"]["rows"] == 2 and curve["framework"] == "torch" and curve["versions"]["numpy"]
+    names = {path.name: path.stat().st_mode for path in (tmp_path / "out").iterdir()}
+    assert names.keys() == {
+        "config.json", "curve.json", "generation_config.json", "held_out.txt", "model.safetensors", "tokenizer.json",
+        "training.safetensors",
+    }  # fmt: skip
+    assert names["model.safetensors"] == names["config.json"]
     tokenizer = read_tokenizer(out)
     for name in FRAMEWORKS:
         package = load_framework(name)

@@ -15,7 +15,7 @@ from tfguide.checkpoints import write_checkpoint
 from tfguide.initialization import init_weights
 from tfguide.loading import load_framework
 from tfguide.tasks import documentation
-from tfguide.temporary import write_file
+from tfguide.temporary import hidden_folder, write_file
 from tfguide.text import read_tokenizer
 from tfguide.training.loop import Record, train
 from tfguide.training.recipe import Recipe
@@ -84,11 +84,11 @@ def _bytes(texts):
 
 def _write_model(folder, config, weights):
     """A folder as Hugging Face writes it, with weights in float16, which are half as large."""
-    hidden = folder / "model"
-    write_checkpoint(hidden, config, weights)
-    for name in ("config.json", "generation_config.json"):
-        os.replace(hidden / name, folder / name)
-    arrays = {name: array.astype(np.float16) for name, array in load_file(hidden / "model.safetensors").items()}
-    save_file(arrays, folder / "model.safetensors", {"format": "pt"})
-    (hidden / "model.safetensors").unlink()
-    hidden.rmdir()
+    with hidden_folder(folder, "model") as hidden:
+        written = hidden / "model"
+        write_checkpoint(written, config, weights)
+        arrays = {name: array.astype(np.float16) for name, array in load_file(written / "model.safetensors").items()}
+        save_file(arrays, written / "model.safetensors", {"format": "pt"})
+        (written / "model.safetensors").chmod((written / "config.json").stat().st_mode)
+        for file in written.iterdir():
+            os.replace(file, folder / file.name)

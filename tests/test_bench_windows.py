@@ -62,6 +62,9 @@ def test_the_page_shows_what_was_measured():
         "the whole text", "the newest only", "the newest, 1 sink", "the newest, 4 sinks",
         "a window in every second layer",
     ]  # fmt: skip
+    by = {(row["size"], row["sinks"], row["layers"]): row["perplexity"] for row in rows}  # what the page says of them
+    assert by[256, 1, "all"] < by[1024, 0, "all"] and by[256, 4, "all"] > 0.99 * by[256, 1, "all"]
+    assert by[256, 0, "every second"] > 0.95 * by[256, 0, "all"]
     figure = tiles.losses_by_position(found, 256)
     curves = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
     assert curves["the whole text"] == rows[0]["parts"]

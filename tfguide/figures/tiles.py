@@ -103,7 +103,8 @@ def losses_by_position(result: Mapping[str, Any], positions: int) -> Figure:
             look = {"color": PALETTE[k], "linestyle": DASHES[k % len(DASHES)], "marker": "os^Dv"[k % 5]}
             ax.plot(at, row["parts"], label=_kept(row, whole), markersize=4, **look)
         ax.axvline(positions, linewidth=0.8, linestyle=DASHES[2], color=PALETTE[-1])
-        ax.set(xlabel="position in the text", ylabel=f"perplexity of {part} tokens", yscale="log")
+        ax.set(xlabel="position in the text", ylabel=f"perplexity of {part} tokens")
+        ax.set_ylim(bottom=0)
         fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 

@@ -13,7 +13,8 @@ pytest.importorskip("matplotlib")
 from tests.book.chromium import serving
 from tests.support import numpy, random_weights, small_config
 from tfguide import ModelConfig, cost
-from tfguide.figures import caching, ceiling, style
+from tfguide import reference as ref
+from tfguide.figures import caching, ceiling, style, tiles
 from tfguide.figures.steppers import Cell, Frame, Row, cells, frame_html, stepper
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
@@ -127,3 +128,24 @@ def test_the_slider_of_the_batch_shows_the_bound_and_its_ceiling():
     shown = stepper("batch", frames, legend=ceiling.LEGEND, drawing=drawing).data
     groups = re.findall(r'<g id="[^"]*step-(\d)"( visibility="hidden")?', shown)
     assert sorted(groups) == sorted([(str(k), ' visibility="hidden"' if k else "") for k in range(3)] * 2)
+
+
+def test_softmax_over_tiles_carries_what_attention_over_the_keys_so_far_has():
+    scores, values = np.array([0.3, 1.2, -0.5, 2.1, 0.4, 1.6, 0.9]), np.array([1.0, -2.0, 0.5, 3.0, -1.0, 2.0, 0.0])
+    frames = tiles.online_softmax(scores, values, 3)
+    query, key, value = np.ones((1, 1, 1, 1)), scores.reshape(1, 7, 1, 1), values.reshape(1, 7, 1, 1)
+    for end, frame in zip((3, 6, 7, 7), frames, strict=True):
+        mean = ref.scaled_dot_product_attention(query, key[:, :end], value[:, :end], scale=1.0).item()
+        m, total = scores[:end].max(), np.exp(scores[:end] - scores[:end].max()).sum()
+        rows = {row.name: [cell.text for cell in row.cells] for row in frame.rows}
+        assert rows["m, l, o"] == [f"m = {m:.1f}", f"l = {total:.3f}", f"o = {mean * total:.3f}"]
+        if end < 7:
+            assert len(rows["exp(score \u2212 m)"]) == 3
+    assert rows["o / l"] == [f"{mean:.3f}"]
+    assert "rises from 1.2 to 2.1" in frames[1].says and f"= {np.exp(1.2 - 2.1):.2f}." in frames[1].says
+    assert "stays as it is" in frames[2].says
+    states = [[cell.state for cell in frame.rows[0].cells] for frame in frames]
+    assert states == [["gone"] * start + ["new"] * (end - start) + [""] * (7 - end)
+                      for start, end in ((0, 3), (3, 6), (6, 7), (7, 7))]  # fmt: skip
+    with pytest.raises(ValueError, match="a tile of 1 to 6 of the 7 keys, got 7"):
+        tiles.online_softmax(scores, values, 7)

@@ -3,6 +3,7 @@
 Jupyter Book executes one page after another. Most of a page's time one core imports frameworks, so the other waits.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -38,7 +39,7 @@ def fill(cache_folder: Path, root: Path, stored: bool) -> None:
     todo.sort(key=lambda item: -sum(cell.cell_type == "code" for cell in item[1].cells))  # the longest ones first
     seconds = yaml.safe_load((root / "_config.yml").read_text())["execute"]["timeout"]
     paths, found = zip(*todo, strict=True)
-    with ProcessPoolExecutor(AT_ONCE) as processes:
+    with ProcessPoolExecutor(AT_ONCE, initializer=silence) as processes:
         for path, result in zip(paths, processes.map(execute, paths, found, [seconds] * len(todo)), strict=True):
             if result is not None:
                 keep(cache, path, *result)
@@ -69,6 +70,11 @@ def is_cached(cache: JupyterCacheAbstract, notebook: nbformat.NotebookNode) -> b
 
 def keep(cache: JupyterCacheAbstract, path: Path, notebook: nbformat.NotebookNode, data: dict) -> None:
     cache.cache_notebook_bundle(CacheBundleIn(notebook, str(path), data=data), check_validity=False, overwrite=True)
+
+
+def silence() -> None:
+    """Drop what kernels write to stderr: each one warns of its own port. Who fails here is executed again, aloud."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def execute(path: Path, notebook: nbformat.NotebookNode, seconds: int) -> tuple[nbformat.NotebookNode, dict] | None:

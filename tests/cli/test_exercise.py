@@ -171,7 +171,10 @@ def test_watch_checks_again_when_the_file_changes_and_ends_with_success(desk, ca
 
 def watch():
     command = [sys.executable, "-m", "tfguide", "exercise", "check", "causal-mask", "--watch"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell starts what runs in the background with interrupts ignored, and every child inherits that.
+    heeds = None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=heeds, **pipes)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no process groups there")

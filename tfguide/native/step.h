@@ -153,10 +153,10 @@ struct Step {
     normed = padded(rows * D, LANES);
     const int64_t prepared = (normed + mixtures.numbers(D)) * 4 + std::max(padded(Input::bytes(rows, widest), 64), mixtures.prepared);
     bytes_each = padded((many ? 0 : prepared) + (padded(rows * share, LANES) + attention_numbers) * 4, 64) + 64;
-    const int64_t mixes = m.experts.n ? D : 0;
-    const int64_t sizes[] = {D, H * shape.d_query, k_numbers, shape.is_latent ? 0 : k_numbers, H * shape.d_output, hidden,
-                             std::max(hidden, mixtures.features), sets_aside() ? D : 0, rank,
-                             shape.is_latent ? H * m.d_head : 0, m.experts.n, mixes, mixes};
+    const int64_t mixes = m.experts.n ? D : 0, features = std::max(hidden, mixtures.features);
+    const int64_t sizes[] = {D, H * shape.d_query, k_numbers, shape.is_latent ? 0 : k_numbers, H * shape.d_output, features,
+                             features, sets_aside() ? D : 0, rank, shape.is_latent ? H * m.d_head : 0, m.experts.n, mixes,
+                             mixes};
     float** places[] = {&x, &q, &k, &v, &heads, &gate, &up, &aside, &narrow, &raw, &logits, &added, &mixed};
     int64_t total = padded(found_numbers, LANES) * 4;
     for (int64_t size : sizes) total += padded(rows * size, LANES) * 4;

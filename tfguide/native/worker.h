@@ -132,21 +132,23 @@ class Worker : private Products {
   void feed_forward(const Layer& layer, int index, const float* from) {
     if (layer.router) return mixture(layer, index, from);
     Input input = prepared(layer.up, from);
-    features(layer.gate, layer.up, input, s.up, 0);
+    features(layer.gate, layer.up, input, 0, 0);
     s.team.barrier();
     add(layer.down, prepared(layer.down, s.up), layer.feed_forward_post_norm);
   }
 
-  // This thread's part of the hidden features of a network: f(from up), or f(from gate) (from up). clamp: see Experts.
-  void features(const Linear& gate_of, const Linear& up_of, Input& input, float* to, float clamp) {
+  // This thread's part of the hidden features of a network: f(from up), or f(from gate) (from up). at: where those of the
+  // network begin, up and gate alike: another thread may be at another network, whose parts lie elsewhere. clamp: see
+  // Experts.
+  void features(const Linear& gate_of, const Linear& up_of, Input& input, int64_t at, float clamp) {
     const int64_t F = up_of.out;
     const bool gated = gate_of.weight != nullptr;
-    multiply(up_of, input, to, false);
-    if (gated) multiply(gate_of, prepared_again(gate_of, up_of, input), s.gate, false);
+    multiply(up_of, input, s.up + at, false);
+    if (gated) multiply(gate_of, prepared_again(gate_of, up_of, input), s.gate + at, false);
     const Part part(F, id, size);
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t o = part.first; o < part.last; o += WIDTH) {
-        float *up = to + r * F + o, *gate = gated ? s.gate + r * F + o : up;
+        float *up = s.up + at + r * F + o, *gate = gated ? s.gate + at + r * F + o : up;
         const int64_t n = std::min<int64_t>(WIDTH, part.last - o);
         Floats a = {}, b = all(1.0f);
         std::memcpy(&a, gate, n * sizeof(float));
@@ -174,7 +176,7 @@ class Worker : private Products {
     const float* inputs = gathered(choices, from, memory.gathered);
 
     with_inputs(choices, &Network::up, inputs, [&](const Network& network, Input& input) {
-      features(*network.gate, *network.up, input, s.up + network.hidden, m.experts.clamp);
+      features(*network.gate, *network.up, input, network.hidden, m.experts.clamp);
       if (id == 0 && s.call.experts_read && !network.is_shared) ++s.call.experts_read[index];
     });
     s.team.barrier();

@@ -53,7 +53,7 @@ def batch_roofline(config: ModelConfig, chip: cost.Chip, contexts: Sequence[int]
     peak, memory = chip.peak_flops / 1e12, chip.hbm_bandwidth / 1e12
     x = np.geomspace(0.7, 3 * chip.critical_intensity, 200)
     with style():
-        fig, ax = plt.subplots(figsize=size(0.62))
+        fig, ax = plt.subplots(figsize=size(0.65, 4.9))
         ax.loglog(x, np.minimum(peak, memory * x), color=ink(), linewidth=1.4, linestyle="-")
         for index, context in enumerate(contexts):
             colour, ceiling = PALETTE[index], cost.intensity_ceiling(config, context)

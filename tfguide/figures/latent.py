@@ -37,7 +37,7 @@ def forms_table(result: Mapping[str, Any]) -> HTML:
         chosen = "absorbed" if row["absorbs"] else "made"
         cells = (f"{row['speed']:.2f}\u00a0x", *times, chosen, f"{row['n_queries']:,}", f"{row['n_keys']:,}")
         lines.append((FRAMEWORKS[row["framework"]], cells))
-    return grouped_table(("absorbed is", "absorbed, ms", "made, ms", "chosen", "new", "visible"), lines)
+    return grouped_table(("absorbed is", "absorbed", "made", "chosen", "new", "visible"), lines)
 
 
 def forms(result: Mapping[str, Any]) -> Figure:

@@ -36,8 +36,8 @@ def adamw(
     gradient: Tensor,
     mean: Tensor,
     square: Tensor,
-    update: int,
-    rate: float,
+    update: int | Tensor,
+    rate: float | Tensor,
     decay: float,
     recipe: Recipe,
 ) -> None:

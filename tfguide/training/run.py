@@ -33,7 +33,7 @@ def train_folder(
 ) -> Iterator[Record]:
     """Train the book's decoder on texts and write it to a folder; yields a record after each step.
 
-    text: as `path` of `tfguide.tasks.documentation.documents`. The state is saved at every measurement, so that
+    text: as `path` of `documents` in `tfguide.tasks.documentation`. The state is saved at every measurement, so that
     `resume` goes on from the last one, in either framework. At the end the folder has what `load_checkpoint` and
     `read_tokenizer` read, with weights in float16; held_out.txt; and curve.json, with `command`, the versions and the
     machine.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ import numpy as np
 from tfguide.checks.values import check_count
 from tfguide.dtypes import CACHE_DTYPES
 from tfguide.generation.checks import check_text_tokens
-from tfguide.generation.perplexity import text_log_probability
+from tfguide.generation.perplexity import token_log_probabilities
+from tfguide.tasks.text import topics
+from tfguide.text import read_tokenizer
 
 CHUNK = 32  # tokens read at a time: those before them are read from the cache
 
@@ -32,19 +35,36 @@ def measure_caches(
     rows: list[dict] = []
     for kind in cache_dtypes:
         cache = model.new_cache(1, n + n_new, kind)
-        start, total = time.perf_counter(), 0.0
-        for at in range(0, n, CHUNK):
-            end = min(at + CHUNK, n)
-            total -= text_log_probability(model.score(tokens[None, at:end], cache)[0], tokens[at + 1 : end + 1])
+        start = time.perf_counter()
+        losses = losses_through(model, cache, tokens)
         read = time.perf_counter()
         seconds = [_seconds_of_step(model, tokens[-1:], cache) for _ in range(n_new)]
-        perplexity = math.exp(total / n)
+        perplexity = math.exp(losses.mean())
         rows.append({
             "cache_dtype": kind, "positions": n, "perplexity": perplexity,
             "over": perplexity / rows[0]["perplexity"] - 1 if rows else 0.0, "bytes": cache.nbytes,
             "read_seconds": read - start, "step_seconds": statistics.median(seconds),
         })  # fmt: skip
     return rows
+
+
+def losses_through(model: Any, cache: Any, tokens: np.ndarray) -> np.ndarray:
+    """The negative log probability of each of the tokens (n,) but the first, (n - 1,), all before it in the cache.
+
+    The first n - 1 are read into the cache, CHUNK at a time. Raises ValueError as `score`.
+    """
+    read = [(at, min(at + CHUNK, len(tokens) - 1)) for at in range(0, len(tokens) - 1, CHUNK)]
+    parts = [
+        token_log_probabilities(model.score(tokens[None, at:end], cache)[0], tokens[at + 1 : end + 1])
+        for at, end in read
+    ]
+    return -np.concatenate(parts)
+
+
+def read_documentation(path: str | os.PathLike, positions: int) -> list[int]:
+    """The first `positions` + 1 tokens of Python's documentation, by the tokenizer of a checkpoint."""
+    text = topics()[: 16 * positions]  # more than enough: a token has four letters on average
+    return read_tokenizer(path).encode(text).ids[: positions + 1]
 
 
 def table(rows: Sequence[dict]) -> str:

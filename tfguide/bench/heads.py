@@ -57,15 +57,8 @@ def bench_heads(
                 "over_bytes": over_bytes(times[K], times["memory"], n_new * needed, reader.n_bytes),
                 "read_bytes_per_second": reader.n_bytes / statistics.median(times["memory"]),
             })  # fmt: skip
-    about = {"framework": framework, "dtype": dtype, "cache_dtype": cache_dtype(dtype), "n_heads": config.n_heads}
-    return {
-        "task": "heads",
-        "machine": machine(False),
-        "config": config.to_dict(),
-        "limits": found,
-        **about,
-        "rows": rows,
-    }
+    about = {"machine": machine(False), "config": config.to_dict(), "limits": found, "framework": framework}
+    return {"task": "heads", **about, "dtype": dtype, "cache_dtype": cache_dtype(dtype), "rows": rows}
 
 
 def table(result: dict) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -19,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from tfguide.bench.run import write_json
 from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.checks.values import check_count
 from tfguide.parts import LatentAttention
-from tfguide.temporary import write_file
 
 LITE, HEADS = LatentAttention(kv_rank=512, d_nope=128, d_rope=64, d_value=128), 16
 KEYS, QUERIES = (1024, 4096), (1, 16, 64, 256, 1024)
@@ -105,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows += [{"framework": name, **row} for row in own]
     if options.json:
         found = {"machine": about, "latent": dataclasses.asdict(LITE), "n_heads": HEADS, "rows": rows}
-        write_file(options.json, json.dumps(found, indent=1))
+        write_json(found, options.json)
     return 0
 
 

@@ -7,7 +7,6 @@ newest. Beside them stands a window in every second layer only, and the whole te
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -15,17 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from tfguide.bench.caches import CHUNK
+from tfguide.bench.caches import losses_through, read_documentation
 from tfguide.bench.models import read_model
+from tfguide.bench.run import write_json
 from tfguide.bench.timing import machine
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_text_tokens
-from tfguide.generation.perplexity import text_log_probability
 from tfguide.loading import FRAMEWORKS, find_checkpoint, load_framework, try_accelerate
-from tfguide.tasks.text import topics
-from tfguide.temporary import write_file
-from tfguide.text import read_tokenizer
 
 SIZES, SINKS = (64, 256, 1024), (0, 1, 4)
 PART = 256  # positions of a part of the text
@@ -66,14 +62,10 @@ def measure_windows(
 
 def _row(model, cache, tokens, **about):
     """The text read through one cache."""
-    n, losses = len(tokens) - 1, []
-    for at in range(0, n, CHUNK):
-        end = min(at + CHUNK, n)
-        logits = np.asarray(model.score(tokens[None, at:end], cache))[0]
-        losses += [-text_log_probability(logits[i : i + 1], tokens[at + i + 1 : at + i + 2]) for i in range(end - at)]
+    losses = losses_through(model, cache, tokens)
     return about | {
-        "perplexity": math.exp(sum(losses) / n),
-        "parts": [math.exp(float(np.mean(losses[at : at + PART]))) for at in range(0, n, PART)],
+        "perplexity": math.exp(losses.mean()),
+        "parts": [math.exp(losses[at : at + PART].mean()) for at in range(0, len(losses), PART)],
         "bytes": cache.nbytes,
     }
 
@@ -99,12 +91,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     path = find_checkpoint(options.model)
     config, weights = read_model(path)
-    tokens = read_tokenizer(path).encode(topics()[: 16 * options.positions]).ids[: options.positions + 1]
+    tokens = read_documentation(path, options.positions)
     rows = measure_windows(load_framework(options.framework), config, weights, tokens, options.sizes, options.sinks)
     print(table(rows))
     if options.json:
         about = {"framework": options.framework, "model": path.name, "positions": len(tokens) - 1, "part": PART}
-        write_file(options.json, json.dumps({"task": "windows", "machine": machine(), **about, "rows": rows}, indent=1))
+        write_json({"task": "windows", "machine": machine(), **about, "rows": rows}, options.json)
     return 0
 
 

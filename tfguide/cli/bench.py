@@ -86,18 +86,16 @@ def _add_caches(tasks):
 
 def run_caches(options: argparse.Namespace) -> int:
     """Print the rows of the types of cache; returns 0."""
-    from tfguide.bench.caches import measure_caches, table
+    from tfguide.bench.caches import measure_caches, read_documentation, table
     from tfguide.bench.run import write_json
     from tfguide.bench.timing import machine
     from tfguide.loading import find_checkpoint, load_framework, load_model
-    from tfguide.tasks.text import topics
-    from tfguide.text import read_tokenizer
 
     if options.positions < 1:
         raise ValueError(f"--positions must be at least 1, got {options.positions}")
     check_json_file(options.json)
     path = find_checkpoint(options.model)
-    tokens = read_tokenizer(path).encode(topics()[: 16 * options.positions]).ids[: options.positions + 1]
+    tokens = read_documentation(path, options.positions)
     tg = load_framework(options.framework)
     model = tg.accelerate(load_model(tg, path, options.dtype))
     rows = measure_caches(model, tokens, options.cache_dtype)

@@ -69,7 +69,16 @@ def text_log_probability(logits: np.ndarray, tokens: np.ndarray) -> float:
 
     Raises ValueError if a logit is NaN.
     """
-    total = 0.0
+    return sum((float(some.sum()) for some in _log_probabilities(logits, tokens)), 0.0)
+
+
+def token_log_probabilities(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The log probability of each token (n,) under its logits (n, V), float64 (n,). Raises ValueError if one is NaN."""
+    return np.concatenate([np.empty(0), *_log_probabilities(logits, tokens)])
+
+
+def _log_probabilities(logits, tokens):
+    """Those of the tokens, some rows at a time."""
     for start in range(0, len(tokens), _ROWS):
         rows = np.asarray(logits[start : start + _ROWS])
         chosen = np.take_along_axis(rows, tokens[start : start + _ROWS, None], axis=1)[:, 0]
@@ -77,8 +86,7 @@ def text_log_probability(logits: np.ndarray, tokens: np.ndarray) -> float:
         if np.isnan(tops).any():
             raise ValueError(NAN)
         masses = np.exp(rows - tops[:, None]).sum(axis=1, dtype=np.float64)
-        total += float((chosen.astype(np.float64) - tops - np.log(masses)).sum())
-    return total
+        yield chosen.astype(np.float64) - tops - np.log(masses)
 
 
 def _batch_log_probability(model, tokens, batch, cache_dtype):

@@ -35,7 +35,7 @@ def difference(file, config, weights):
 
 
 def as_there(config):
-    """What llama.cpp computes in place of a configuration: its norms of latents add what the others add."""
+    """What llama.cpp computes instead of a configuration: its norms of latents add what the others add."""
     latent = config.latent and dataclasses.replace(config.latent, norm_eps=config.norm_eps)
     return config.replace(latent=latent)
 

@@ -65,6 +65,49 @@ def test_it_generates_the_same(name, changes, table):
         assert graphs() - before == 1
 
 
+@pytest.fixture
+def untouched(monkeypatch):
+    """PyTorch compiles what it traces with a function that counts and compiles nothing: seconds instead of minutes."""
+    import torch._dynamo
+
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda name: keep)
+    return graphs
+
+
+def test_every_decoder_of_a_process_is_compiled(untouched, monkeypatch):
+    """PyTorch keeps programs by code object, 8 of each, and runs the rest as it is: here 2, so that the third tells."""
+    import torch._dynamo
+
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    model = make("torch", n_layers=1, **VARIANTS[0])
+    for k in range(4):
+        compiled = load("torch").CompiledDecoder(model, 9 + k)  # another size: no program of another decoder fits
+        assert compiled.n_programs == 0
+        assert compiled.generate([[1, 2]], 5, []) == load("torch").generate(model, [[1, 2]], 5, [])
+        assert len(untouched) == k + 1 and compiled.n_programs == 1
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_program_serves_every_step(name, untouched):
+    """One for each type of cache, whatever the length; each graph holds the whole step."""
+    compiled = load(name).CompiledDecoder(make(name, n_layers=1, **VARIANTS[0]), 20)
+    for k, kind in enumerate(("float32", "bfloat16")):
+        cache = compiled.new_cache(1, 20, kind)
+        compiled.prefill([[1, 2, 3]], cache)
+        found = []
+        for token in range(17):
+            compiled.decode([token], cache)
+            found.append(compiled.n_programs)
+        assert found == [k + 1] * 17
+    assert len(untouched) == (2 if name == "torch" else 0)
+
+
 def test_its_rows_in_the_table_of_the_book():
     expected = [ROW | dict(implementation=name, measured=0.0) for name, _ in CASES]
     assert json.loads(TABLE.read_text()) == expected

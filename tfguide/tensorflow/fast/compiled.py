@@ -41,7 +41,10 @@ class CompiledDecoder(CompiledGenerator, Generator):
 
     @property
     def n_programs(self) -> int:
-        """How many programs were compiled so far: one for each type of cache that a step or a loop has met."""
+        """How many programs were compiled so far.
+
+        One for each type of cache that a step has met, and one for each that a loop has met.
+        """
         return sum(one.experimental_get_tracing_count() for one in (self._step, self._loop))
 
     def generate(

@@ -40,7 +40,10 @@ class CompiledDecoder(CompiledGenerator, Generator):
 
     @property
     def n_programs(self) -> int:
-        """How many programs were compiled so far: one for each type of cache that a step has met."""
+        """How many programs were compiled so far.
+
+        One for each type of cache that a step has met.
+        """
         return self._n_programs
 
     def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache | Int4KVCache:
@@ -59,7 +62,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
             with self.announced("step"):
                 return self._step(*arguments)
         except Exception as error:
-            if self._step is self.plain_step or "ompiler" not in type(error).__name__ + str(error):
+            if "CxxCompiler" not in f"{type(error).__name__} {error}":  # its type, or that of what it wraps
                 raise
             looked_for = os.environ.get("CXX", "g++")
             warnings.warn(
@@ -79,8 +82,9 @@ class CompiledDecoder(CompiledGenerator, Generator):
         """PyTorch's own compiler of a graph, counted."""
         from torch._dynamo import lookup_backend  # importing it takes a second
 
+        compiled = lookup_backend("inductor")(graph, inputs)
         self._n_programs += 1
-        return lookup_backend("inductor")(graph, inputs)
+        return compiled
 
 
 def own_code(method: Any) -> Any:

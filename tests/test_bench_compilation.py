@@ -1,5 +1,6 @@
 """`python -m tfguide.bench.compilation`: the ways to run a step agree, and each is compiled once."""
 
+import json
 import math
 
 import numpy as np
@@ -30,6 +31,16 @@ def test_every_way_agrees_and_is_compiled_once(name):
     assert len(lines) == 1 + len(rows) and f"{name}, tiny, compiled" in lines[-2]
     with pytest.raises(ValueError, match="steps must be at least 2, got 1"):
         compilation.measure_compilation(name, CONFIG, weights, n_new=2, steps=1)
+
+
+def test_a_file_keeps_what_is_not_measured_again(tmp_path):
+    rows = [{"framework": name, "model": model} for name in FRAMEWORKS for model in ("S", "SmolLM2")]
+    file, fresh = tmp_path / "kept.json", {"machine": {"cores": 2}, "frameworks": {}, "rows": []}
+    file.write_text(json.dumps(fresh | {"frameworks": {"torch": 1}, "rows": rows}))
+    kept = compilation.kept_rows(str(file), fresh, [("torch", "S"), ("tensorflow", "SmolLM2")])
+    assert kept == fresh | {"frameworks": {"torch": 1}, "rows": rows[1:3]}
+    with pytest.raises(ValueError, match=r"kept\.json was measured on .'cores': 2., this"):
+        compilation.kept_rows(str(file), fresh | {"machine": {"cores": 3}}, [])
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

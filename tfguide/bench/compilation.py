@@ -8,6 +8,7 @@ the command switches that off, so that the seconds of a compilation are those of
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -122,6 +123,19 @@ def warm_up(framework: str) -> None:
     tg.CompiledDecoder(tg.from_weights(config, init_weights(config, 0)), 8).generate([[1, 2]], 2, [])
 
 
+def kept_rows(file: str, result: dict[str, Any], wanted: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """A result with the rows of a file, but for those of the frameworks and models that are measured again.
+
+    Raises ValueError for a file of another machine.
+    """
+    with open(file, encoding="utf-8") as stream:
+        old = json.load(stream)
+    if old["machine"] != result["machine"]:
+        raise ValueError(f"{file} was measured on {old['machine']}, this is {result['machine']}")
+    rows = [row for row in old["rows"] if (row["framework"], row["model"]) not in wanted]
+    return result | {"frameworks": old["frameworks"], "rows": rows}
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a table of text."""
     head = f"{'':42}{'operations':>11}{'ms/step':>9}{'bytes ms':>9}{'compiling':>11}{'worth it':>10}{'programs':>10}"
@@ -146,23 +160,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--new-tokens", type=int, default=16, help="steps of a round; default: 16")
     parser.add_argument("--repeats", type=int, default=7, help="rounds that count; default: 7")
     parser.add_argument("--json", metavar="FILE", help="write the machine and the rows there")
+    parser.add_argument("--add", action="store_true", help="keep the rows of FILE that are not measured again")
     options = parser.parse_args(arguments)
-    reader, rows, about = limits.memory_reader(), [], {}
+    wanted = [(framework, name) for framework in options.framework for name in options.model]
+    result = {
+        "task": "compilation",
+        "machine": machine(),
+        "prompt": PROMPT,
+        "steps": STEPS,
+        "frameworks": {},
+        "rows": [],
+    }
+    if options.add:
+        result = kept_rows(options.json, result, wanted)
+    reader = limits.memory_reader()
     for framework in options.framework:
         warm_up(framework)
-        about[framework] = {
+        result["frameworks"][framework] = {
             "start_seconds": operations.start_seconds(framework), "layer": operations.layer_names(framework, NARROW)
         }  # fmt: skip
         for name in options.model:
             config, weights = read_model(find_checkpoint(None)) if name == SMOLLM else (MODELS[name], None)
             weights = init_weights(config, 0) if weights is None else weights
             found = measure_compilation(framework, config, weights, options.new_tokens, options.repeats, reader=reader)
-            rows += [{"model": name} | row for row in found]
-            lines = table(rows[-len(found) :]).splitlines()
-            print("\n".join(lines if len(rows) == len(found) else lines[1:]), flush=True)
+            result["rows"] += [{"model": name} | row for row in found]
+            result["rows"].sort(key=lambda row: (FRAMEWORKS.index(row["framework"]), names.index(row["model"])))
+            lines = table([{"model": name} | row for row in found]).splitlines()
+            print("\n".join(lines if wanted[0] == (framework, name) else lines[1:]), flush=True)
             if options.json:
-                result = {"task": "compilation", "machine": machine(), "prompt": PROMPT, "steps": STEPS}
-                write_json(result | {"frameworks": about, "rows": rows}, options.json)
+                write_json(result, options.json)
     return 0
 
 

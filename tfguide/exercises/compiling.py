@@ -10,6 +10,9 @@ from tfguide.cost.compilation import steps_to_pay
 from tfguide.exercises.entry import Exercise, Mistake, numbers
 
 PAGE = "06j"
+_SIGNATURES = (
+    ("int32", (1, 3)), ("int64", (1, 3)), ("int32", (1, 4)), ("int32", (1, 3)), ("int32", (1, 7)), ("int32", (3,)),
+)  # fmt: skip
 
 
 def compile_pays(compile_seconds, plain_seconds, compiled_seconds):
@@ -159,7 +162,7 @@ EXERCISES = (
         ),
         inputs=lambda rng: [
             ([[("int32", (1, 5)), 0], [("int32", (1, 5)), 1], [("int32", (1, 5)), 2], [("int32", (1, 5)), 1]],),
-            ([[("int32", (1, 3))], [("int64", (1, 3))], [("int32", (1, 4))], [("int32", (1, 3))], [("int32", (3,))]],),
+            ([[(kind, shape)] for kind, shape in _SIGNATURES],),
             ([[("int32", (2, 7)), ("int32", ())]] * 5,),
         ],
         oracle=count_traces,

@@ -65,32 +65,29 @@ def test_it_generates_the_same(name, changes, table):
         assert graphs() - before == 1
 
 
-@pytest.fixture
-def untouched(monkeypatch):
-    """PyTorch compiles what it traces with a function that counts and compiles nothing: seconds instead of minutes."""
-    import torch._dynamo
-
-    graphs = []
-
-    def keep(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda name: keep)
-    return graphs
-
-
-def test_every_decoder_of_a_process_is_compiled(untouched, monkeypatch):
+def test_every_decoder_of_a_process_is_compiled(untouched):
     """PyTorch keeps programs by code object, 8 of each, and runs the rest as it is: here 2, so that the third tells."""
     import torch._dynamo
 
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     model = make("torch", n_layers=1, **VARIANTS[0])
-    for k in range(4):
-        compiled = load("torch").CompiledDecoder(model, 9 + k)  # another size: no program of another decoder fits
-        assert compiled.n_programs == 0
-        assert compiled.generate([[1, 2]], 5, []) == load("torch").generate(model, [[1, 2]], 5, [])
-        assert len(untouched) == k + 1 and compiled.n_programs == 1
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for k in range(4):
+            compiled = load("torch").CompiledDecoder(model, 9 + k)  # another size: no program of another decoder fits
+            assert compiled.n_programs == 0
+            assert compiled.generate([[1, 2]], 5, []) == load("torch").generate(model, [[1, 2]], 5, [])
+            assert len(untouched) == k + 1 and compiled.n_programs == 1
+
+
+def test_beyond_the_limit_it_is_an_error(untouched):
+    """One decoder with more types of caches than PyTorch compiles programs says so, and is not slow in silence."""
+    import torch._dynamo
+
+    compiled = load("torch").CompiledDecoder(make("torch", n_layers=1, **VARIANTS[0]), 9)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        compiled.generate([[1, 2]], 3, [])
+        with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+            compiled.generate([[1, 2]], 3, [], cache_dtype="bfloat16")
+    assert compiled.n_programs == len(untouched) == 1
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -101,8 +98,8 @@ def test_a_program_serves_every_step(name, untouched):
         cache = compiled.new_cache(1, 20, kind)
         compiled.prefill([[1, 2, 3]], cache)
         found = []
-        for token in range(17):
-            compiled.decode([token], cache)
+        for token in range(17):  # as a list, and as arrays with other strides
+            compiled.decode(([token], np.array([token, 0])[::2], np.int64(token)[None])[token % 3], cache)
             found.append(compiled.n_programs)
         assert found == [k + 1] * 17
     assert len(untouched) == (2 if name == "torch" else 0)

@@ -13,7 +13,7 @@ from tfguide.initialization import init_weights
 from tfguide.loading import load_framework
 
 #: Products with a matrix of weights, by the names of both frameworks.
-PRODUCTS = ("aten.mm", "aten.addmm", "MatMul")
+PRODUCTS = ("aten.linear", "aten.matmul", "aten.mm", "aten.addmm", "MatMul")
 
 #: Nodes of a graph of TensorFlow that compute nothing.
 PASSIVE = ("Const", "Placeholder", "NoOp", "Identity")

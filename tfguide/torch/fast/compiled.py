@@ -56,7 +56,9 @@ class CompiledDecoder(CompiledGenerator, Generator):
 
     def run_step(self, tokens, cache):
         """The compiled step: the logits (B, V) after tokens (B, 1), whose keys and values are written to the cache."""
-        tokens, positions = (torch.from_numpy(x).long().to(self.device) for x in (tokens, cache.lengths[:, None]))
+        tokens, positions = (  # copies: other strides of an array would compile the step again
+            torch.tensor(x, dtype=torch.long, device=self.device) for x in (tokens, cache.lengths[:, None])
+        )
         arguments = tokens, positions, cache.storage.tensors
         try:
             with self.announced("step"):

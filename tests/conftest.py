@@ -70,7 +70,7 @@ def table(request):
 
 
 @pytest.fixture
-def untouched(monkeypatch):
+def traced(monkeypatch):
     """PyTorch compiles what it traces with a function that counts and compiles nothing: seconds instead of minutes."""
     import torch._dynamo
 

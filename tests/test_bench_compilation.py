@@ -15,7 +15,7 @@ CONFIG = small_config(positions="rotary", n_kv_heads=2, n_layers=1, max_position
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_every_way_agrees_and_is_compiled_once(name, untouched):
+def test_every_way_agrees_and_is_compiled_once(name, traced):
     weights = random_weights(CONFIG)
     rows = compilation.measure_compilation(name, CONFIG, weights, n_new=2, repeats=3, steps=5)
     by = {row["kind"]: row for row in rows}

@@ -65,7 +65,7 @@ def test_it_generates_the_same(name, changes, table):
         assert graphs() - before == 1
 
 
-def test_every_decoder_of_a_process_is_compiled(untouched):
+def test_every_decoder_of_a_process_is_compiled(traced):
     """PyTorch keeps programs by code object, 8 of each, and runs the rest as it is: here 2, so that the third tells."""
     import torch._dynamo
 
@@ -75,10 +75,10 @@ def test_every_decoder_of_a_process_is_compiled(untouched):
             compiled = load("torch").CompiledDecoder(model, 9 + k)  # another size: no program of another decoder fits
             assert compiled.n_programs == 0
             assert compiled.generate([[1, 2]], 5, []) == load("torch").generate(model, [[1, 2]], 5, [])
-            assert len(untouched) == k + 1 and compiled.n_programs == 1
+            assert len(traced) == k + 1 and compiled.n_programs == 1
 
 
-def test_beyond_the_limit_it_is_an_error(untouched):
+def test_beyond_the_limit_it_is_an_error(traced):
     """One decoder with more types of caches than PyTorch compiles programs says so, and is not slow in silence."""
     import torch._dynamo
 
@@ -87,11 +87,11 @@ def test_beyond_the_limit_it_is_an_error(untouched):
         compiled.generate([[1, 2]], 3, [])
         with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
             compiled.generate([[1, 2]], 3, [], cache_dtype="bfloat16")
-    assert compiled.n_programs == len(untouched) == 1
+    assert compiled.n_programs == len(traced) == 1
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_program_serves_every_step(name, untouched):
+def test_a_program_serves_every_step(name, traced):
     """One for each type of cache, whatever the length; each graph holds the whole step."""
     compiled = load(name).CompiledDecoder(make(name, n_layers=1, **VARIANTS[0]), 20)
     for k, kind in enumerate(("float32", "bfloat16")):
@@ -102,7 +102,7 @@ def test_a_program_serves_every_step(name, untouched):
             compiled.decode(([token], np.array([token, 0])[::2], np.int64(token)[None])[token % 3], cache)
             found.append(compiled.n_programs)
         assert found == [k + 1] * 17
-    assert len(untouched) == (2 if name == "torch" else 0)
+    assert len(traced) == (2 if name == "torch" else 0)
 
 
 def test_its_rows_in_the_table_of_the_book():

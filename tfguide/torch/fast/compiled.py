@@ -7,6 +7,7 @@ import types
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 
 from tfguide import native
@@ -56,8 +57,8 @@ class CompiledDecoder(CompiledGenerator, Generator):
 
     def run_step(self, tokens, cache):
         """The compiled step: the logits (B, V) after tokens (B, 1), whose keys and values are written to the cache."""
-        tokens, positions = (  # copies: other strides of an array would compile the step again
-            torch.tensor(x, dtype=torch.long, device=self.device) for x in (tokens, cache.lengths[:, None])
+        tokens, positions = (  # copies in order: other strides of an array would compile the step again
+            torch.from_numpy(np.array(x, np.int64, order="C")).to(self.device) for x in (tokens, cache.lengths[:, None])
         )
         arguments = tokens, positions, cache.storage.tensors
         try:

@@ -67,3 +67,18 @@ def table(request):
     yield rows
     if os.environ.get("TFGUIDE_WRITE_CONFORMANCE") and rows:
         request.module.TABLE.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """PyTorch compiles what it traces with a function that counts and compiles nothing: seconds instead of minutes."""
+    import torch._dynamo
+
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda name: keep)
+    return graphs

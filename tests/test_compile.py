@@ -65,6 +65,46 @@ def test_it_generates_the_same(name, changes, table):
         assert graphs() - before == 1
 
 
+def test_every_decoder_of_a_process_is_compiled(traced):
+    """PyTorch keeps programs by code object, 8 of each, and runs the rest as it is: here 2, so that the third tells."""
+    import torch._dynamo
+
+    model = make("torch", n_layers=1, **VARIANTS[0])
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for k in range(4):
+            compiled = load("torch").CompiledDecoder(model, 9 + k)  # another size: no program of another decoder fits
+            assert compiled.n_programs == 0
+            assert compiled.generate([[1, 2]], 5, []) == load("torch").generate(model, [[1, 2]], 5, [])
+            assert len(traced) == k + 1 and compiled.n_programs == 1
+
+
+def test_beyond_the_limit_it_is_an_error(traced):
+    """One decoder with more types of caches than PyTorch compiles programs says so, and is not slow in silence."""
+    import torch._dynamo
+
+    compiled = load("torch").CompiledDecoder(make("torch", n_layers=1, **VARIANTS[0]), 9)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        compiled.generate([[1, 2]], 3, [])
+        with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+            compiled.generate([[1, 2]], 3, [], cache_dtype="bfloat16")
+    assert compiled.n_programs == len(traced) == 1
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_program_serves_every_step(name, traced):
+    """One for each type of cache, whatever the length; each graph holds the whole step."""
+    compiled = load(name).CompiledDecoder(make(name, n_layers=1, **VARIANTS[0]), 20)
+    for k, kind in enumerate(("float32", "bfloat16")):
+        cache = compiled.new_cache(1, 20, kind)
+        compiled.prefill([[1, 2, 3]], cache)
+        found = []
+        for token in range(17):  # as a list, and as arrays with other strides
+            compiled.decode(([token], np.array([token, 0])[::2], np.int64(token)[None])[token % 3], cache)
+            found.append(compiled.n_programs)
+        assert found == [k + 1] * 17
+    assert len(traced) == (2 if name == "torch" else 0)
+
+
 def test_its_rows_in_the_table_of_the_book():
     expected = [ROW | dict(implementation=name, measured=0.0) for name, _ in CASES]
     assert json.loads(TABLE.read_text()) == expected

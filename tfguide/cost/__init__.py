@@ -5,6 +5,7 @@ Every number is arithmetic on a `ModelConfig`, a chip and a workload; nothing is
 """
 
 from tfguide.cost.chips import CHIPS, Chip
+from tfguide.cost.compilation import started_seconds, steps_to_pay
 from tfguide.cost.flops import decode_flops, decode_flops_by_term, prefill_flops, prefill_flops_by_term
 from tfguide.cost.intensity import critical_batch, critical_context, decode_intensity, intensity_ceiling
 from tfguide.cost.memory import (
@@ -61,7 +62,9 @@ __all__ = [
     "quantized_bytes",
     "speculative_speedup",
     "speculative_tokens",
+    "started_seconds",
     "step",
+    "steps_to_pay",
     "weight_bytes",
     "weight_bytes_read",
 ]

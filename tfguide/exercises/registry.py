@@ -8,6 +8,7 @@ from tfguide.exercises import (
     background,
     building,
     caching,
+    compiling,
     concepts,
     costs,
     decoding,
@@ -45,6 +46,7 @@ EXERCISES: tuple[Exercise, ...] = (
     *pruning.EXERCISES,
     *decoding.EXERCISES,
     *speculation.EXERCISES,
+    *compiling.EXERCISES,
     *devices.EXERCISES,
 )
 

@@ -36,8 +36,16 @@ class CompiledDecoder(CompiledGenerator, Generator):
         native.check(model.config)
         super().__init__(model, max_length, batch_size)
         self.compute_dtype = model.compute_dtype
-        self._step = tf.function(self._plain_step, jit_compile=True)
+        self._step = tf.function(self.plain_step, jit_compile=True)
         self._loop = tf.function(self._plain_loop, jit_compile=True)
+
+    @property
+    def n_programs(self) -> int:
+        """How many programs were compiled so far.
+
+        One for each type of cache that a step has met, and one for each that a loop has met.
+        """
+        return sum(one.experimental_get_tracing_count() for one in (self._step, self._loop))
 
     def generate(
         self,
@@ -82,7 +90,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
         cache.storage.replace(tensors)
         return logits
 
-    def _plain_step(self, tokens, positions, tensors):
+    def plain_step(self, tokens, positions, tensors):
         """The logits (B, V) of tokens (B, 1) at positions (B, 1), and the updated tensors of the cache."""
         view = static_view(tensors, positions)
         hidden = self.model.trunk(tokens, positions, cache=view)
@@ -98,7 +106,7 @@ class CompiledDecoder(CompiledGenerator, Generator):
             return (step < n) & ~tf.reduce_all(ended) & ~broken
 
         def body(step, token, lengths, tensors, ended, chosen, broken):
-            logits, tensors = self._plain_step(token[:, None], lengths[:, None], tensors)
+            logits, tensors = self.plain_step(token[:, None], lengths[:, None], tensors)
             token = tf.argmax(tf.cast(logits, tf.float32), axis=-1, output_type=tf.int32)
             places = tf.stack([tf.range(self.batch_size), tf.fill([self.batch_size], step)], axis=1)
             chosen = tf.tensor_scatter_nd_update(chosen, places, token)

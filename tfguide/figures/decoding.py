@@ -83,10 +83,11 @@ def _compared(chances, words, stop, best):
     while last:
         _, last = alone.step(np.array([_log_row(chances, words, tokens) for tokens, _ in alone.running]))
     greedy = alone.ended[0]
-    says = (
-        f"Greedy decoding writes a sentence of probability {np.exp(greedy.log_probability):.3f}, the search found one "
-        f"of {np.exp(best.log_probability):.3f}: its first word was the second best."
-    )
+    says = f"Greedy decoding writes a sentence of probability {np.exp(greedy.log_probability):.3f}, the search found "
+    if best.tokens == greedy.tokens:
+        says += "the same sentence."
+    else:
+        says += f"one of {np.exp(best.log_probability):.3f}, which begins with \u201c{words[best.tokens[0]]}\u201d."
     rows = (("greedy", greedy, "gone"), ("beam search", best, "accepted"))
     return Frame(says, tuple(
         Row(name, (Cell(_named(words, *_parts(beam)), state),))

@@ -120,6 +120,9 @@ def test_one_beam_is_greedy_and_more_are_no_worse(name, kind):
     greedy = module.generate(model, PROMPTS, 6, [])
     one = module.beam_search(model, PROMPTS, 1, 6, [])
     assert [list(beams[0].tokens) for beams in one] == greedy
+    for stop in {row[2] for row in greedy}:  # a sum falls behind its end, so that the search is over there
+        ended = module.beam_search(model, PROMPTS, 1, 6, [stop], length_penalty=0.0)
+        assert [list(beams[0].tokens) for beams in ended] == module.generate(model, PROMPTS, 6, [stop])
     for few, many in zip(one, module.beam_search(model, PROMPTS, 8, 6, []), strict=True):
         assert many[0].score >= few[0].score - 1e-6
 

@@ -182,5 +182,5 @@ def test_beam_search_shows_a_sentence_that_greedy_decoding_misses():
     assert rows[-1]["greedy"] == [(shown(greedy, sentences[greedy]), "gone")] and sentences[greedy] < sentences[best]
     assert f"probability {sentences[greedy]:.3f}" in frames[-1].says and f"of {sentences[best]:.3f}" in frames[-1].says
     assert "the same sentence" in decoding.beam_frames(chances | {"the": {"dog": 1.0}}, ".", 2)[-1].says
-    with pytest.raises(ValueError, match=r"a stop word among a, barks, .*, got 'end'"):
+    with pytest.raises(ValueError, match=r"a stop word among ., a, barks, .*, got 'end'"):
         decoding.beam_frames(chances, "end", 2)

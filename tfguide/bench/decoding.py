@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from tfguide.bench import limits
 from tfguide.bench.caches import read_documentation
 from tfguide.bench.models import file_size, read_config
 from tfguide.bench.run import write_json
@@ -162,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     tokens = np.array(read_documentation(path, options.prompts * each))[: options.prompts * each]
     prompts, text = np.split(tokens.reshape(options.prompts, each), [options.length], axis=1)
     result = {
-        "task": "decoding", "machine": machine(), "limits": limits.measure(limits.memory_reader()),
+        "task": "decoding", "machine": machine(),
         "framework": options.framework, "model": path.name, "prompt": options.length, "new_tokens": options.new_tokens,
         "beam_tokens": options.beam_tokens, "n_prompts": options.prompts, "n_beam_prompts": options.beam_prompts,
         "weight_bytes": size, "cache_dtype": CACHE, "vocabulary": model.config.vocab_size,

@@ -120,6 +120,9 @@ def test_one_beam_is_greedy_and_more_are_no_worse(name, kind):
     greedy = module.generate(model, PROMPTS, 6, [])
     one = module.beam_search(model, PROMPTS, 1, 6, [])
     assert [list(beams[0].tokens) for beams in one] == greedy
+    for stop in {row[2] for row in greedy}:  # a sum falls behind its end, so that the search is over there
+        ended = module.beam_search(model, PROMPTS, 1, 6, [stop], length_penalty=0.0)
+        assert [list(beams[0].tokens) for beams in ended] == module.generate(model, PROMPTS, 6, [stop])
     for few, many in zip(one, module.beam_search(model, PROMPTS, 8, 6, []), strict=True):
         assert many[0].score >= few[0].score - 1e-6
 
@@ -138,7 +141,8 @@ def test_beams_are_those_of_transformers(tmp_path):
     model = module.from_weights(config, weights)
     module.save_checkpoint(model, tmp_path / "m")
     peer = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m").eval()
-    for penalty, stop in itertools.product((0.0, 1.0), (7, 20)):
+    likely = module.generate(model, PROMPTS[:1], 7, [])[0]  # as stop tokens they end texts early
+    for penalty, stop in itertools.product((0.0, 1.0), (7, 20, *likely[1:5:3])):
         theirs = peer.generate(
             torch.tensor([PROMPTS[0]]), attention_mask=torch.ones(1, 7), num_beams=4, max_new_tokens=7, do_sample=False,
             length_penalty=penalty, early_stopping="never", eos_token_id=stop, pad_token_id=0,

@@ -14,7 +14,7 @@ from tests.book.chromium import serving
 from tests.support import numpy, random_weights, small_config
 from tfguide import ModelConfig, cost
 from tfguide import reference as ref
-from tfguide.figures import caching, ceiling, style, tiles
+from tfguide.figures import caching, ceiling, decoding, style, tiles
 from tfguide.figures.steppers import Cell, Frame, Row, cells, frame_html, stepper
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
@@ -149,3 +149,38 @@ def test_softmax_over_tiles_carries_what_attention_over_the_keys_so_far_has():
                       for start, end in ((0, 3), (3, 6), (6, 7), (7, 7))]  # fmt: skip
     with pytest.raises(ValueError, match="a tile of 1 to 6 of the 7 keys, got 7"):
         tiles.online_softmax(scores, values, 7)
+
+
+def test_beam_search_shows_a_sentence_that_greedy_decoding_misses():
+    chances = {
+        "": {"the": 0.55, "a": 0.45}, "the": {"dog": 0.4, "cat": 0.35, "old": 0.25}, "a": {"dog": 0.9, "cat": 0.1},
+        "old": {"dog": 0.5, "cat": 0.5}, "dog": {"barks": 0.5, "sleeps": 0.4, ".": 0.1},
+        "cat": {"sleeps": 0.6, ".": 0.4}, "barks": {".": 1.0}, "sleeps": {".": 1.0},
+    }  # fmt: skip
+    sentences, open_ends = {}, {(): 1.0}
+    while open_ends:  # all of them, by enumeration
+        text, p = open_ends.popitem()
+        for word, q in chances[text[-1] if text else ""].items():
+            (sentences if word == "." else open_ends)[*text, word] = p * q
+    best = max(sentences, key=sentences.get)
+    frames = decoding.beam_frames(chances, ".", 2)
+    rows = [{row.name: [(cell.text, cell.state) for cell in row.cells] for row in frame.rows} for frame in frames]
+
+    def shown(text, p):
+        return f"{' '.join(text)}  {np.log(p):.2f}".replace("-", "\u2212")
+
+    assert rows[0]["continuations"] == [(shown(["the"], 0.55), "chosen"), (shown(["a"], 0.45), "chosen")]
+    assert [text for text, _ in rows[2]["running"]] == [shown(["a", "dog"], 0.405), shown(["the", "dog"], 0.22)]
+    kept, lost = ("a dog barks", "a dog sleeps"), ("the dog barks", "the dog sleeps", "a dog .", "the dog .")
+    found = [(text.split("  ")[0], state) for text, state in rows[2]["continuations"]]
+    assert found == [(text, "chosen") for text in kept] + [(text, "gone") for text in lost]
+    assert "\u201ca dog\u201d has 2 successors among the best, \u201cthe dog\u201d has none" in frames[2].says
+    assert "Every row has a successor among the 2 best" in frames[1].says
+    assert rows[-1]["beam search"] == [(shown(best, sentences[best]), "accepted")]
+    assert rows[-2]["ended"][0][0] == shown(best, sentences[best])
+    greedy = ("the", "dog", "barks", ".")
+    assert rows[-1]["greedy"] == [(shown(greedy, sentences[greedy]), "gone")] and sentences[greedy] < sentences[best]
+    assert f"probability {sentences[greedy]:.3f}" in frames[-1].says and f"of {sentences[best]:.3f}" in frames[-1].says
+    assert "the same sentence" in decoding.beam_frames(chances | {"the": {"dog": 1.0}}, ".", 2)[-1].says
+    with pytest.raises(ValueError, match=r"a stop word among ., a, barks, .*, got 'end'"):
+        decoding.beam_frames(chances, "end", 2)

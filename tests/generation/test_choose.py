@@ -47,6 +47,17 @@ def test_temperature_0_is_the_likeliest():
     assert penalised.tolist() == [1]
 
 
+def test_what_a_tie_does():
+    """Greedy and top-p take the lowest token; top-k keeps what is as likely as the k-th, as transformers does."""
+    tied = np.array([[1.0, 3.0, 2.0, 3.0]])
+    assert probabilities(tied, tfguide.Sampling(temperature=0.0)).tolist() == [[0, 1, 0, 0]]
+    assert probabilities(tied, tfguide.Sampling(top_p=1e-9)).tolist() == [[0, 1, 0, 0]]
+    want = torch.softmax(transformers.TopKLogitsWarper(1)(None, torch.tensor(tied)), dim=-1).tolist()
+    assert probabilities(tied, tfguide.Sampling(top_k=1)).tolist() == want == [[0, 0.5, 0, 0.5]]
+    drawn = {int(Chooser(tfguide.Sampling(top_k=1, seed=seed), 1)(tied, [[0]])[0]) for seed in range(20)}
+    assert drawn == {1, 3}
+
+
 def test_draws_are_as_frequent_as_they_are_likely():
     distribution = probabilities(LOGITS[:1], tfguide.Sampling(temperature=2.0, top_k=9))
     uniforms = np.random.default_rng(7).random(20000)

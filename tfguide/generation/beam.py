@@ -29,8 +29,9 @@ class Beam:
 class BeamSearch:
     """The `n_beams` best continuations so far, and the best that have ended.
 
-    A continuation's score is its log probability over its length ** `length_penalty`, including its stop token. The
-    search ends when no continuation of a running beam could be among the `n_beams` best that have ended.
+    One that ends counts if it is among the `n_beams` best of its step, as in Hugging Face. A continuation's score is
+    its log probability over its length ** `length_penalty`, including its stop token. The search ends when no
+    continuation of a running beam could be among the `n_beams` best that have ended.
     """
 
     def __init__(self, n_beams: int, max_new_tokens: int, stop_tokens: frozenset[int], length_penalty: float):
@@ -51,13 +52,14 @@ class BeamSearch:
         best = np.argpartition(-flat, n - 1)[:n]
         best = best[np.lexsort((best, -flat[best]))]
         parents, running = [], []
-        for place in best.tolist():
+        for rank, place in enumerate(best.tolist()):
             parent, token = divmod(place, total.shape[1])
             if flat[place] == -np.inf:
                 continue
             tokens = (*self.running[parent][0], token)
             if token in self.stop_tokens or len(tokens) == self.max_new_tokens:
-                self._end(tokens, float(flat[place]))
+                if rank < self.n_beams:  # else unlikely short texts would end, whose few factors make them likely
+                    self._end(tokens, float(flat[place]))
             elif len(running) < self.n_beams:
                 running.append((tokens, float(flat[place])))
                 parents.append(parent)

@@ -15,9 +15,11 @@ class Sampling:
 
     repetition_penalty: divides a positive logit of a token that is already in the text and multiplies a negative one
     (Keskar et al. 2019). temperature: divides the logits; 0 takes the most likely token. top_k: keeps the k most likely
-    tokens. top_p: keeps the smallest set of most likely tokens whose probabilities sum to p or more (Holtzman et al.
-    2020). min_p: keeps the tokens at least min_p times as likely as the most likely (Nguyen et al. 2024). seed: the
-    same seed draws the same tokens from the same logits, in either framework; each row of a batch has its own draws.
+    tokens, and all that are as likely as the k-th, as in Hugging Face: with 1, equal logits are drawn from, where
+    temperature 0 takes the lowest token. top_p: keeps the smallest set of most likely tokens whose probabilities sum to
+    p or more (Holtzman et al. 2020). min_p: keeps the tokens at least min_p times as likely as the most likely (Nguyen
+    et al. 2024). seed: the same seed draws the same tokens from the same logits, in either framework; each row of a
+    batch has its own draws.
 
     Raises TypeError for a value that is not a number, ValueError for one out of range.
     """

@@ -21,6 +21,7 @@ from tfguide.bench.caches import read_documentation
 from tfguide.bench.models import read_model
 from tfguide.bench.run import write_json
 from tfguide.bench.timing import machine
+from tfguide.compress.calibration import source_of
 from tfguide.generation.checks import check_text_tokens
 from tfguide.loading import find_checkpoint
 from tfguide.torch.quantized import round_activations
@@ -73,19 +74,17 @@ def watching(model: nn.Module, see: Callable[[str, nn.Module, Tensor], Tensor | 
 
 @torch.inference_mode()
 def measure_inputs(model: Any, tokens: Sequence[int]) -> list[dict]:
-    """A row for each linear layer whose input no layer before it has: its largest numbers, and what rounding them costs.
+    """A row for each linear layer whose input no layer before it has: its largest numbers, and what rounding costs.
 
     tokens: (n,). "largest" of the input, its "channel" and its "position"; "median" of the channels' largest magnitudes
     and "channels", those of the LARGEST ones; "errors": the root mean square of what the output changes by, over that
     of the output, for each of ROUNDINGS. The first position is left out of the errors: its numbers are the largest.
     """
     rows: list[dict] = []
-    seen: dict[int, Tensor] = {}
 
     def see(name, layer, x):
-        if any(x is other for other in seen.values()):  # keys and values read what queries read
+        if source_of(model.config, name) != name:  # keys and values read what queries read
             return
-        seen[len(seen)] = x
         inputs = x.flatten(0, -2)
         most, at = inputs.abs().max(dim=0)
         channel = int(most.argmax())
@@ -145,9 +144,7 @@ def table(result: dict) -> str:
         lines.append(f"{row['largest']:>10.1f}{row['channel']:>9}{row['median']:>8.2f}  {row['layer']}")
     lines += ["", f"{'block':>5}{'largest':>10}{'position':>9}{'others':>9}{'median':>8}"]
     for block, row in enumerate(result["residual"]):
-        lines.append(
-            f"{block:>5}{row['largest']:>10.1f}{row['position']:>9}{row['others']:>9.1f}{row['median']:>8.1f}"
-        )
+        lines.append(f"{block:>5}{row['largest']:>10.1f}{row['position']:>9}{row['others']:>9.1f}{row['median']:>8.1f}")
     return "\n".join(lines)
 
 

@@ -22,6 +22,7 @@ from tfguide.bench.run import write_json
 from tfguide.bench.timing import machine, take_turns
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
+from tfguide.dtypes import dtype_bytes
 from tfguide.generation.checks import check_text_tokens
 from tfguide.loading import FRAMEWORKS, find_checkpoint, load_framework, try_accelerate
 from tfguide.weights import weight_shapes
@@ -104,7 +105,7 @@ def time_types(
         {
             "dtype": dtype, "by": by, "step_seconds": statistics.median(steps[dtype, by]) / n_new,
             "prompt_seconds": statistics.median(reads[dtype, by]), "prompt": prompt,
-            "bytes": bytes_read(config, dtype, prompt + n_new // 2), "n_bytes": count * (4 if dtype == "float32" else 2),
+            "bytes": bytes_read(config, dtype, prompt + n_new // 2), "n_bytes": int(count * dtype_bytes(dtype)),
             "read_bytes_per_second": speed,
         }
         for dtype, by in ready

@@ -74,8 +74,12 @@ def quantised_group(weights: Sequence[float], inputs: Sequence[float], outlier: 
         ),
         Frame(
             "A product needs no weight in float32: step times the sum of input times level, plus minimum times the sum "
-            f"of the inputs. {_text(by_levels, 3)}, as with the weights that come back, {_text(product, 3)}. Exact: {_text(exact, 3)}.",
-            (_numbers("inputs", inputs, digits=1), stored, scale, Row("product", cells(_text(by_levels, 3), state="new"))),
+            f"of the inputs. That is {_text(by_levels, 3)}, and {_text(product, 3)} with the weights that come back. "
+            f"The exact product is {_text(exact, 3)}.",
+            (
+                _numbers("inputs", inputs, digits=1), stored, scale,
+                Row("product", cells(_text(by_levels, 3), state="new")),
+            ),
         ),
         Frame(
             f"With an outlier the levels are {their_step / step:.1f} times as far apart, and the seven others pay: the "

@@ -40,7 +40,7 @@ def test_each_type_is_compared_with_the_first(name, model):
         assert len(row["gaps"]) == sum(n < 7 for n in row["first_differences"])
         assert all(0 <= gap <= 2 * row["largest_difference"] + 1e-3 for gap in row["gaps"])
     assert 0 < found["gaps"]["1%"] <= found["gaps"]["10%"] <= found["gaps"]["50%"]
-    assert len(table(found).splitlines()) == 1 + 3 + 2
+    assert len(table({"task": "precision", **found}).splitlines()) == 1 + 3
     with pytest.raises(ValueError, match="the number of tokens must be at least 84, got 60"):
         measure_types(tg, config, weights, tokens, window=12, compared=7, prompts=3, prompt=5)
 
@@ -67,6 +67,8 @@ def test_the_page_shows_what_was_measured():
         equal = sum(n == found["n_new"] for n in row["first_differences"])
         assert cells[0] == row["dtype"] and cells[1] == f"{row['perplexity']:.3f}"
         assert cells[3] == f"{row['largest_difference']:.3f}" and cells[-1] == f"{equal} of {found['prompts']}"
+    found = json.loads(MEASURED.with_name("precision_times.json").read_text())
+    assert len(table(found).splitlines()) == 1 + len(found["rows"]) == 7
     times = precision.times_table(found).data
-    for row in found["times"]:
+    for row in found["rows"]:
         assert f"<td>{1e3 * row['step_seconds']:.1f} ms</td><td>{row['prompt_seconds']:.2f} s</td>" in times

@@ -97,8 +97,8 @@ def time_types(
         fast = try_accelerate(tg, plain)
         running |= {(dtype, "framework"): plain} | ({(dtype, "kernels"): fast} if fast is not plain else {})
     ready = {who: OurRows(model, tokens[None, :prompt], n_new) for who, model in running.items()}
-    reads = take_turns({who: one.read for who, one in ready.items()}, repeats)
-    steps = take_turns({"memory": reader} | {who: _steps(one, n_new) for who, one in ready.items()}, repeats)
+    reads = take_turns({who: one.read for who, one in ready.items()}, repeats, warmup=1)
+    steps = take_turns({"memory": reader} | {who: _steps(one, n_new) for who, one in ready.items()}, repeats, warmup=1)
     speed = reader.n_bytes / statistics.median(steps["memory"])
     count = sum(int(np.prod(shape)) for shape in weight_shapes(config).values())
     return [
@@ -154,42 +154,45 @@ def _steps(one, n_new):
 
 
 def table(result: dict) -> str:
-    """The rows as tables of text."""
-    lines = [f"{'':10}{'perplexity':>11}{'largest':>9}{'KL':>10}{'same':>8}  equal tokens"]
-    lines += [
+    """The rows of a result as a table of text."""
+    if result["task"] == "precision-times":
+        return "\n".join([f"{'':10}{'':10}{'ms/step':>9}{'prompt s':>10}"] + [
+            f"{row['dtype']:10}{row['by']:10}{1e3 * row['step_seconds']:>9.2f}{row['prompt_seconds']:>10.3f}"
+            for row in result["rows"]
+        ])  # fmt: skip
+    return "\n".join([f"{'':10}{'perplexity':>11}{'largest':>9}{'KL':>10}{'same':>8}  equal tokens"] + [
         f"{row['dtype']:10}{row['perplexity']:>11.4f}{row['largest_difference']:>9.3f}{row['divergence']:>10.1e}"
         f"{row['same_choice']:>8.1%}  {' '.join(map(str, row['first_differences']))}"
         for row in result["rows"]
-    ]
-    lines += ["", f"{'':10}{'':10}{'ms/step':>9}{'prompt s':>10}"]
-    lines += [
-        f"{row['dtype']:10}{row['by']:10}{1e3 * row['step_seconds']:>9.2f}{row['prompt_seconds']:>10.3f}"
-        for row in result.get("times", ())
-    ]
-    return "\n".join(lines)
+    ])  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tfguide.bench.precision", description=__doc__.split("\n\n")[0])
+    parser.add_argument("task", choices=("types", "times"), help="what each type changes, or what it takes")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="torch")
     parser.add_argument("--model", metavar="PATH", help="a checkpoint with a tokenizer; default: SmolLM2-135M-Instruct")
     parser.add_argument("--tokens", type=int, default=1024, help="of Python's documentation; default: 1024")
-    parser.add_argument("--window", type=int, default=256, help="tokens that are read at once; default: 256")
-    parser.add_argument("--new-tokens", type=int, default=32, help="greedy tokens after each prompt; default: 32")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds that count; default: 5")
+    parser.add_argument("--window", type=int, default=256, help="of types: read at once; default: 256")
+    parser.add_argument("--new-tokens", type=int, default=32, help="of types: greedy tokens; default: 32")
+    parser.add_argument("--prompt", type=int, default=64, help="of times: tokens before the steps; default: 64")
+    parser.add_argument("--repeats", type=int, default=5, help="of times: rounds that count; default: 5")
     parser.add_argument("--json", metavar="FILE", help="write the machine and the rows there")
     options = parser.parse_args(arguments)
     path, tg = find_checkpoint(options.model), load_framework(options.framework)
     config, weights = read_model(path)
     tokens = read_documentation(path, options.tokens - 1)
-    times = time_types(tg, config, weights, tokens, prompt=min(128, len(tokens)), repeats=options.repeats)
-    result = measure_types(tg, config, weights, tokens, window=options.window, n_new=options.new_tokens)
-    result |= {"times": times}
+    about = {"machine": machine(), "framework": options.framework, "model": path.name}
+    if options.task == "times":
+        rows = time_types(tg, config, weights, tokens, prompt=options.prompt, n_new=8, repeats=options.repeats)
+        result = {"task": "precision-times", **about, "prompt": options.prompt, "rows": rows}
+    else:
+        found = measure_types(tg, config, weights, tokens, window=options.window, n_new=options.new_tokens)
+        result = {"task": "precision", **about, **found}
     print(table(result))
     if options.json:
-        about = {"framework": options.framework, "model": path.name}
-        write_json({"task": "precision", "machine": machine(), **about, **result}, options.json)
+        write_json(result, options.json)
     return 0
 
 

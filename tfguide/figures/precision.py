@@ -180,7 +180,7 @@ def predicted_and_measured(
 def types_table(result: Mapping[str, Any]) -> HTML:
     """What each type changes: perplexity, logits, the first choice, and greedy texts.
 
-    result: of `python -m tfguide.bench.precision`.
+    result: of `python -m tfguide.bench.precision types`.
     """
     exact = result["rows"][0]["perplexity"]
     change = [f"{row['perplexity'] / exact - 1:+.2%}".replace("-", "\u2212") for row in result["rows"]]
@@ -199,10 +199,10 @@ def types_table(result: Mapping[str, Any]) -> HTML:
 def times_table(result: Mapping[str, Any]) -> HTML:
     """The seconds of a step and of a prompt by who computes and in which type.
 
-    result: of `python -m tfguide.bench.precision`.
+    result: of `python -m tfguide.bench.precision times`.
     """
     names = {"kernels": "the C++ kernels", "framework": "PyTorch, operation by operation"}
-    rows = sorted(result["times"], key=lambda row: row["by"] == "framework")
+    rows = sorted(result["rows"], key=lambda row: row["by"] == "framework")
     times = [(f"{1e3 * row['step_seconds']:.1f} ms", f"{row['prompt_seconds']:.2f} s") for row in rows]
     lines = [(names[row["by"]], (TYPES[row["dtype"]], *both)) for row, both in zip(rows, times, strict=True)]
     return grouped_table(("type", "a step", "a prompt"), lines)

@@ -115,21 +115,23 @@ def time_types(
 
 
 def _products_in_float32(tg):
-    """PyTorch's linear layers of 16 bits by float32: the same products and sums, rounded once.
+    """PyTorch's products of 16 bits by float32: the same products and sums, rounded once.
 
     A processor without 16-bit products takes twenty times as long for its own.
     """
     if tg.__name__ != "tfguide.torch":
         return contextlib.nullcontext()
-    from torch.nn.functional import linear
+    import torch
     from torch.overrides import TorchFunctionMode
+
+    products = (torch.nn.functional.linear, torch.Tensor.matmul, torch.Tensor.__matmul__)
 
     class Wide(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
-            if function is not linear or args[0].itemsize > 2:
+            if function not in products or args[0].itemsize > 2:
                 return function(*args, **(kwargs or {}))
             wide = (None if one is None else one.float() for one in args)
-            return linear(*wide).to(args[0].dtype)
+            return function(*wide).to(args[0].dtype)
 
     return Wide()
 

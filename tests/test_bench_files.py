@@ -184,6 +184,10 @@ def test_the_command_takes_the_book_s_model_and_text(tmp_path, capsys):
         pytest.skip(f"needs SmolLM2: {smollm.INSTALL}")
     assert cli.main(["bench", "quantization", "--tokens", "1000000"]) == 2
     assert "--tokens and --calibration must be 2 to" in capsys.readouterr().err
+    text = tmp_path / "text.txt"
+    text.write_text("one two three", encoding="utf-8")
+    assert cli.main(["bench", "quantization", "--text", str(text), "--tokens", "4"]) == 2
+    assert "must be 2 to 3 together" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

@@ -12,9 +12,9 @@ pytest.importorskip("matplotlib")
 
 from tests.book.chromium import serving
 from tests.support import numpy, random_weights, small_config
-from tfguide import ModelConfig, cost
+from tfguide import ModelConfig, compress, cost
 from tfguide import reference as ref
-from tfguide.figures import caching, ceiling, decoding, style, tiles
+from tfguide.figures import caching, ceiling, decoding, quantised, style, tiles
 from tfguide.figures.steppers import Cell, Frame, Row, cells, frame_html, stepper
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
@@ -184,3 +184,30 @@ def test_beam_search_shows_a_sentence_that_greedy_decoding_misses():
     assert "the same sentence" in decoding.beam_frames(chances | {"the": {"dog": 1.0}}, ".", 2)[-1].says
     with pytest.raises(ValueError, match=r"a stop word among ., a, barks, .*, got 'end'"):
         decoding.beam_frames(chances, "end", 2)
+
+
+def test_a_quantised_group_is_that_of_the_package():
+    weights, inputs = (0.31, -0.42, 0.07, 0.55, -0.18, 0.24, -0.05, 0.11), (1.0, -2.0, 0.5, 1.5, 3.0, -1.0, 0.0, 2.0)
+    frames = quantised.quantised_group(weights, inputs, 3.2)
+    rows = [
+        {row.name: [cell.text.replace("\u2212", "-") for cell in row.cells] for row in frame.rows} for frame in frames
+    ]
+    w, how = np.array(weights, np.float32)[:, None], compress.Quantization(4, group_size=8)
+    levels, _, _ = compress.quantize_uint4(w, 8)
+    packed, scale, unit = how.pack("w", w)
+    back = compress.dequantize(packed, scale, 1, 8, unit)[:, 0]
+    assert rows[2]["levels"] == [str(level) for level in levels[0]]
+    assert rows[3]["bytes"] == [f"0x{byte:02x}" for byte in packed[0, 0, 0]]
+    assert [float(text) for text in rows[4]["come back"]] == pytest.approx(back, abs=0.0051)
+    assert [float(text) for text in rows[4]["error"]] == pytest.approx(back - w[:, 0], abs=0.00051)
+    step, minimum = map(float, rows[1]["step, minimum"])
+    assert minimum + step * levels[0] == pytest.approx(back, abs=2e-3)
+    assert np.abs(back - w[:, 0]).max() <= step / 2 + 1e-4  # as the frame says
+    assert float(rows[5]["product"][0]) == pytest.approx(np.array(inputs) @ back, abs=0.0006)
+    assert f"exact product is {np.array(inputs) @ w[:, 0]:.3f}" in frames[5].says
+    spoiled = np.append(w[:-1], np.float32([[3.2]]), axis=0)
+    assert rows[6]["levels"] == [str(level) for level in compress.quantize_uint4(spoiled, 8)[0][0]]
+    assert frames[6].rows[0].cells[-1].state == "rejected"
+    assert stepper("a group", frames, legend=quantised.LEGEND).data.count("</script>") == 1
+    with pytest.raises(ValueError, match=r"8 weights and 8 inputs, got \(7,\) and \(8,\)"):
+        quantised.quantised_group(weights[:7], inputs, 3.2)

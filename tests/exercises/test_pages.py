@@ -24,6 +24,6 @@ def test_a_page_names_its_exercises(page):
 def test_every_id_that_is_written_exists():
     pages = [*BOOK.rglob("*.md"), *(BOOK.parent / "notebooks").glob("*.ipynb"), BOOK.parent / "README.md"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in pages)
-    named = set(re.findall(r"exercise (?:start|check|hint|solution|reset) ([a-z][a-z-]+)", text))
-    named |= set(re.findall(r'\bcheck\(\\?"([a-z][a-z-]+)', text))
+    named = set(re.findall(r"exercise (?:start|check|hint|solution|reset) ([a-z][a-z0-9-]+)", text))
+    named |= set(re.findall(r'\bcheck\(\\?"([a-z][a-z0-9-]+)', text))
     assert {"causal-mask"} <= named <= {exercise.id for exercise in EXERCISES}

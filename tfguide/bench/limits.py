@@ -8,6 +8,8 @@ import numpy as np
 
 from tfguide import native
 
+_PATIENCE = 1.0  # seconds of a product
+
 
 def memory_reader() -> native.MemoryReader:
     """A buffer larger than any cache; each call reads it once and returns the bytes a second."""
@@ -26,7 +28,8 @@ def measure(reader: native.MemoryReader) -> dict[str, float]:
 def matrix_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:
     """Operations a second of a square product in PyTorch, the faster framework here: the best of `repeats`.
 
-    dtype: "float32" or "bfloat16". Without PyTorch, NumPy's float32 product is measured for both.
+    dtype: "float32" or "bfloat16". Without PyTorch, NumPy's float32 product is measured for both. Where a product would
+    take more than a second, as in bfloat16 on a processor that does not multiply it, a smaller one is measured.
     """
     try:
         import torch
@@ -38,6 +41,10 @@ def matrix_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:
     a = torch.ones(size, size, dtype=getattr(torch, dtype))
     product = faster_product() if dtype == "float32" else None
     with torch.inference_mode():
+        part = a[: size // 8, : size // 8]
+        rate = _best(lambda: part @ part, size // 8, 1)
+        if 2 * size**3 / rate > _PATIENCE:
+            return rate
         default = _best(lambda: a @ a, size, repeats)
         return max(default, _best(lambda: product(a, a, None, "none", [], ""), size, repeats)) if product else default
 

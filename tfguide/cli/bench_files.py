@@ -15,6 +15,7 @@ def add_tasks(tasks: Any) -> None:
     """Add both to the subparsers of `tfguide bench`."""
     quality = _add_task(tasks, "quantization", "perplexity, bits and speed of each type of weights", _quantization)
     quality.add_argument("--framework", choices=("torch", "tensorflow"), default="torch")
+    quality.add_argument("--text", metavar="FILE", help="that is predicted, in UTF-8; default: Python's documentation")
     quality.add_argument("--tokens", type=int, default=4096, help="of the text that is predicted; default: 4096")
     quality.add_argument("--window", type=int, default=256, help="tokens that are read at once; default: 256")
     quality.add_argument(
@@ -74,7 +75,7 @@ def _perplexities(options, path, say):
     from tfguide.tasks.text import topics
     from tfguide.text import read_tokenizer
 
-    text, other = _split(options, read_tokenizer(path).encode(topics()).ids)
+    text, other = _split(options, read_tokenizer(path).encode(topics(options.text)).ids)
     return table(bench_quantization(
         path, text, other, options.window, options.framework, options.peers, options.new_tokens, options.repeats, say,
     ))  # fmt: skip
@@ -90,7 +91,7 @@ def _vectors(options, path, say):
     tokenizer = read_tokenizer(path)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    text, other = _split(options, tokenizer.encode(topics(), add_special_tokens=False).ids)
+    text, other = _split(options, tokenizer.encode(topics(options.text), add_special_tokens=False).ids)
     rows = np.reshape(text[: len(text) // options.window * options.window], (-1, options.window))
     return table(bench_vectors(path, rows, other, options.framework, say))
 

@@ -7,6 +7,8 @@ layers that was trained (`python -m tfguide.bench.drafts`).
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -120,8 +122,8 @@ def predict(
 
 def table(rows: Sequence[dict]) -> str:
     """The rows as a table of text."""
-    head = f"{'task':15}{'draft':20}{'k':>3}{'a':>6}{'tokens':>8}{'formula':>9}{'c':>7}{'r':>6}{'faster':>8}{'predicted':>11}"
-    lines = [head]
+    head = f"{'task':15}{'draft':20}{'k':>3}{'a':>6}{'tokens':>8}{'formula':>9}{'c':>7}{'r':>6}{'faster':>8}"
+    lines = [head + f"{'predicted':>11}"]
     for row in rows:
         lines.append(
             f"{row['task']:15}{row['draft']:20}{row['k']:>3}{row['acceptance']:6.2f}{row['tokens_per_call']:8.2f}"
@@ -129,6 +131,22 @@ def table(rows: Sequence[dict]) -> str:
             f"{row['speedup']:8.2f}{row['predicted']:11.2f}{'' if row['same'] else '  other tokens'}"
         )
     return "\n".join(lines)
+
+
+def write_rows(file: str | os.PathLike, about: Mapping[str, Any], rows: Sequence[dict]) -> None:
+    """Write rows to a file, beside those of other targets and temperatures that it has already.
+
+    Raises ValueError where these are from another machine: speeds of two machines do not stand in one table.
+    """
+    others = []
+    if os.path.exists(file):
+        with open(file, encoding="utf-8") as opened:
+            before = json.load(opened)
+        if before["machine"] != about["machine"]:
+            raise ValueError(f"{file} is of another machine: {before['machine']}")
+        own = {(row["dtype"], row["temperature"]) for row in rows}
+        others = [row for row in before["rows"] if (row["dtype"], row["temperature"]) not in own]
+    write_json(dict(about) | {"rows": [*others, *rows]}, file)
 
 
 def _step(model, text, n):
@@ -156,20 +174,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3, help="rounds that count, after one that does not; default: 3")
     parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--json", metavar="FILE", help="write the machine and the rows there")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there, beside those of other targets")
     options = parser.parse_args(arguments)
     path, tg = find_checkpoint(options.model), load_framework(options.framework)
     model = try_accelerate(tg, load_model(tg, path, options.dtype))
     drafts = make_drafts(tg, path, options.dtype, options.trained)
     prompts = prompts_of(path, options.tasks)
-    about = {
-        "task": "speculation", "machine": machine(), "framework": options.framework, "model": path.name,
-        "dtype": options.dtype, "temperature": options.temperature,
-    }  # fmt: skip
+    about = {"task": "speculation", "machine": machine(), "framework": options.framework, "model": path.name}
+    about["drafts"] = "python -m tfguide.bench.drafts FOLDER, with its defaults" if options.trained else "not trained"
+    kind = {"dtype": options.dtype, "temperature": options.temperature}
 
     def keep(rows):
         if options.json:
-            write_json(about | {"rows": rows}, options.json)
+            write_rows(options.json, about, [kind | row for row in rows])
 
     sampling = Sampling(temperature=options.temperature)
     rows = measure_speculation(

@@ -1,7 +1,7 @@
 """The drafts and the tasks of `tfguide.bench.speculative`; `python -m tfguide.bench.drafts FOLDER` trains a draft.
 
 A model that lost most of its layers predicts next to nothing. It is trained on text that the whole model wrote: what
-it must learn is to guess that model. Source: Kim & Rush 2016, sequence-level distillation.
+it must learn is to guess that model. Source: Kim & Rush 2016.
 """
 
 from __future__ import annotations

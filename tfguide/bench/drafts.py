@@ -64,16 +64,21 @@ def prompts_of(path: str | os.PathLike, tasks: Sequence[str]) -> dict[str, list[
 
 
 def make_drafts(tg: Any, path: str | os.PathLike, dtype: str, trained: str | None = None) -> dict[str, Any]:
-    """The drafts by name: prompt lookup, the model in 4 bits, with half of its layers, and one that was trained."""
+    """The drafts by name: prompt lookup, the model in fewer bits, with fewer layers, and one that was trained.
+
+    dtype: of the target. A draft has 8 bits, and one that has all layers fewer than the target.
+    """
     drafts: dict[str, Any] = {"prompt lookup": PromptLookup(3)}
-    drafts["4 bits"] = try_accelerate(tg, load_model(tg, path, "int4"))
+    bits = 4 if dtype in ("int8", "int4") else 8
+    drafts[f"{bits} bits"] = try_accelerate(tg, load_model(tg, path, f"int{bits}"))
     model = load_model(tg, path, "float32")
     n = model.config.n_layers
-    half = prune_layers(model, least_changing(model, path, n // 2))
-    drafts[f"{n - n // 2} of {n} layers"] = _in_type(tg, half, dtype)
+    for n_gone in sorted({max(1, n // 7), n // 2}):
+        fewer = prune_layers(model, least_changing(model, path, n_gone))
+        drafts[f"{n - n_gone} of {n} layers"] = try_accelerate(tg, tg.quantize(fewer, 8, 8))
     if trained is not None:
         one = load_model(tg, trained, "float32")
-        drafts[f"{one.config.n_layers} layers, trained"] = _in_type(tg, one, dtype)
+        drafts[f"{one.config.n_layers} layers, trained"] = try_accelerate(tg, tg.quantize(one, 8, 8))
     return drafts
 
 
@@ -96,13 +101,6 @@ def write_text(model: Any, prompts: Sequence[Sequence[int]], n_new: int, rows: i
 def train_draft(tg: Any, draft: Any, tokens: np.ndarray, recipe: Recipe) -> Iterator[Record]:
     """Train a model, in place, to predict tokens (n,) that another one wrote; yields a record after each step."""
     yield from train(tg.Trainer(draft, recipe), tokens)
-
-
-def _in_type(tg, model, dtype):
-    """A float32 model with weights of a type, fast where it can be."""
-    if dtype in ("int8", "int4"):
-        return try_accelerate(tg, tg.quantize(model, int(dtype.removeprefix("int")), 8))
-    return try_accelerate(tg, tg.from_weights(model.config, model.to_weights(), dtype=dtype))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -30,7 +30,8 @@ def test_the_frames_are_the_verdicts_of_the_package():
         rows = {row.name: [cell.text for cell in row.cells] for row in verdict.rows}
         assert rows["and then"] == [pieces[str(one["next"])].strip(" ").replace("\n", "\u21b5")]
         written += n + 1
-        assert rows["so far"] == [f"{written} tokens", f"{k + 1} call{'s' * (k > 0)} of the target"]
+        counted = [f"{written} token{'s' * (written > 1)}", f"{k + 1} call{'s' * (k > 0)} of the target"]
+        assert rows["so far"] == counted
         for i in range(min(n + 1, len(names))):  # the numbers that are shown decide as the frame says
             at = one["support"][i].index(one["drafted"][i])
             ratio = min(1.0, one["target"][i][at] / one["draft"][i][at])

@@ -53,7 +53,7 @@ def rounds_frames(recorded: Mapping[str, Any]) -> list[Frame]:
                 Row("p / q, at most 1", _until(_two(tried), states)),
                 Row("random number", _until(_two(one["uniforms"][:-1]), states)),
                 Row("and then", (Cell(_shown(new), "chosen"),)),
-                Row("so far", cells(f"{written} tokens", f"{calls} call{'s' * (calls > 1)} of the target")),
+                Row("so far", cells(_count(written, "token"), f"{_count(calls, 'call')} of the target")),
             ))
         )  # fmt: skip
         text += [*names[:n], new]
@@ -80,12 +80,16 @@ def _chances(one):
 
 def _verdict(names, n, new, tried, uniforms):
     if n == len(names):
-        return f"One call of the target: it accepts all {n}, and has a token of its own behind them, {_shown(new)}."
-    kept = f"accepts {n} and rejects {_shown(names[n])}" if n else f"rejects the first token, {_shown(names[n])}"
+        return f"One call of the target: it accepts all {n}, and has a token of its own behind them, '{_shown(new)}'."
+    kept = f"accepts {n} and rejects '{_shown(names[n])}'" if n else f"rejects the first token, '{_shown(names[n])}'"
     return (
         f"One call of the target: it {kept}, since {uniforms[n]:.2f} is not below {tried[n]:.2f}. What the draft "
-        f"proposed too rarely is drawn instead: {_shown(new)}."
+        f"proposed too rarely is drawn instead: '{_shown(new)}'."
     )
+
+
+def _count(n, what):
+    return f"{n} {what}{'s' * (n > 1)}"
 
 
 def _shown(piece):

@@ -43,9 +43,9 @@ def test_the_frames_are_the_verdicts_of_the_package():
 
 def test_a_record_that_was_changed_is_not_what_it_says():
     [one] = (json.loads(json.dumps(one)) for one in RECORDED["rounds"] if one["accepted"] == 2)  # then p is not 0
-    assert speculation._decide(one) == (one["accepted"], one["next"])
+    assert speculation.decide(one) == (one["accepted"], one["next"])
     one["uniforms"][one["accepted"]] = 0.0
-    assert speculation._decide(one)[0] > one["accepted"]
+    assert speculation.decide(one)[0] > one["accepted"]
 
 
 def test_rows_beside_their_bound():

@@ -23,6 +23,7 @@ from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.checks.values import check_count
 from tfguide.cost.speculative import speculative_tokens
 from tfguide.generation import PromptLookup, Sampling, speculative_generate
+from tfguide.generation.choose import probabilities
 from tfguide.generation.generate import generate
 from tfguide.loading import DTYPES, FRAMEWORKS, find_checkpoint, load_framework, load_model, try_accelerate
 
@@ -47,8 +48,9 @@ def measure_speculation(
 
     A row has "acceptance", the a of the formula; "tokens_per_call", and "expected_tokens", what the formula says for
     the lengths that were really drafted; "draft_cost", c, and "check_costs", r for 1 to k + 1 tokens, from `costs`;
-    "speedup", measured; "predicted", from the acceptance, c and r; "predicted_free", with r = 1; and "same", whether
-    the tokens are those of `generate`. Raises ValueError for counts below 1.
+    "speedup", measured; "predicted", from the acceptance, c and r; "predicted_free", with r = 1; "row_cost", the
+    time of one whole distribution over that of a step, which no prediction counts; and "same", whether the tokens are
+    those of `generate`. Raises ValueError for counts below 1.
     """
     lengths = [check_count("lengths", length) for length in lengths]
     n_new, repeats, rows = check_count("n_new", n_new, least=2), check_count("repeats", repeats), []
@@ -77,16 +79,22 @@ def _one_task(model, drafts, prompt, lengths, n_new, repeats, sampling):
     for name, k in keys:
         result, own = found[name, k], net[name, k]
         row = {"draft": name, "k": k, "new_tokens": n_new, "same": result.tokens == found["plain"]}
-        row |= {"speedup": median_ratio(net, "plain", (name, k)), "tokens_per_second": (n_new - 1) / median(own)}
+        row |= {
+            "row_cost": pieces["row"],
+            "speedup": median_ratio(net, "plain", (name, k)),
+            "tokens_per_second": (n_new - 1) / median(own),
+        }
         yield row | predict(result.rounds, result.token_acceptance, pieces[name], pieces["check"])
 
 
 def costs(model: Any, drafts: Mapping[str, Any], text: Sequence[int], most: int, repeats: int) -> dict[str, Any]:
-    """What the parts of a round take over the target's step: {"check": [1.0, ...], name of a draft: c}.
+    """What the parts of a round take over the target's step: {"check": [1.0, ...], "row": share, name of a draft: c}.
 
-    check: for 1 to `most` + 1 tokens after `text`. The c of a lookup is a search in it. Medians of calls in turns.
+    check: for 1 to `most` + 1 tokens after `text`. The c of a lookup is a search in it. row: the distribution of one
+    token at temperature 1. Medians of calls in turns.
     """
-    calls: dict[Any, Callable[[], object]] = {}
+    logits = model.score([text], last=1)[0]
+    calls: dict[Any, Callable[[], object]] = {"row": lambda: probabilities(logits, Sampling())}
     for n in range(1, most + 2):
         calls[n] = _step(model, text, n)
     for name, draft in drafts.items():
@@ -96,7 +104,7 @@ def costs(model: Any, drafts: Mapping[str, Any], text: Sequence[int], most: int,
             calls[name] = _step(draft, text, 1)
     seconds = take_turns(calls, repeats)
     ratios = {key: median_ratio(seconds, key, 1) for key in calls}
-    return {"check": [ratios[n] for n in range(1, most + 2)]} | {name: ratios[name] for name in drafts}
+    return {"check": [ratios[n] for n in range(1, most + 2)]} | {name: ratios[name] for name in ("row", *drafts)}
 
 
 def predict(

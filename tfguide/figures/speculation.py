@@ -36,7 +36,7 @@ def rounds_frames(recorded: Mapping[str, Any]) -> list[Frame]:
     frames, calls, written = [], 0, 0
     for one in recorded["rounds"]:
         names = [pieces[str(token)] for token in one["drafted"]]
-        n, token = _decide(one)
+        n, token = decide(one)
         p, q = _chances(one)
         calls, written = calls + 1, written + n + 1
         old = cells(*map(_shown, text[-4:]))
@@ -60,7 +60,7 @@ def rounds_frames(recorded: Mapping[str, Any]) -> list[Frame]:
     return frames
 
 
-def _decide(one):
+def decide(one: Mapping[str, Any]) -> tuple[int, int]:
     """The verdict of `accept` on a recorded round: how many are accepted, and the token that follows."""
     width = max(map(len, one["support"]))
     target, draft = (np.zeros((len(rows), width)) for rows in (one["target"], one["draft"]))

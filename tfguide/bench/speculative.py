@@ -44,7 +44,7 @@ def measure_speculation(
 
     model, drafts: fast models of one vocabulary, or a `PromptLookup`; prompts: {task: tokens}. n_new: tokens that are
     written after each prompt, none of which ends the text. All take turns, `repeats` times after one that does not
-    count. Reading the prompt is not in the times. `keep` is given the rows after every task.
+    count. Reading the prompt, by both models, is not in the times. `keep` is given the rows after every task.
 
     A row has "acceptance", the a of the formula; "tokens_per_call", and "expected_tokens", what the formula says for
     the lengths that were really drafted; "draft_cost", c, and "check_costs", r for 1 to k + 1 tokens, from `costs`;
@@ -71,10 +71,14 @@ def _one_task(model, drafts, prompt, lengths, n_new, repeats, sampling):
         found[name, k] = speculative_generate(model, drafts[name], [prompt], n_new, k, [], sampling)
 
     keys = [(name, k) for name in drafts for k in lengths]
-    calls: dict[Any, Callable[[], object]] = {"first": lambda: generate(model, [prompt], 1, [], sampling)}
-    calls |= {"plain": plain} | {key: partial(speculate, *key) for key in keys}
+    readers = {"target": model} | {name: one for name, one in drafts.items() if not isinstance(one, PromptLookup)}
+    calls: dict[Any, Callable[[], object]] = {"plain": plain} | {key: partial(speculate, *key) for key in keys}
+    calls |= {("read", name): partial(generate, one, [prompt], 1, []) for name, one in readers.items()}
     seconds = take_turns(calls, repeats, warmup=1)
-    net = {key: [own - first for own, first in zip(seconds[key], seconds["first"], strict=True)] for key in calls}
+    read = seconds["read", "target"]
+    net = {"plain": np.subtract(seconds["plain"], read).tolist()}
+    for name, k in keys:
+        net[name, k] = np.subtract(np.subtract(seconds[name, k], read), seconds.get(("read", name), 0.0)).tolist()
     pieces = costs(model, drafts, prompt, max(lengths), 3 * repeats)
     for name, k in keys:
         result, own = found[name, k], net[name, k]

@@ -36,7 +36,8 @@ def test_a_row_says_what_was_accepted_and_what_the_formula_makes_of_it(name):
     lengths = (1, 3) if name == "torch" else (3,)
     rows = measure_speculation(model, contestants, {"repeat": PROMPT}, lengths, 9, 1, keep=kept.append)
     assert [(row["draft"], row["k"]) for row in rows] == [(d, k) for d in contestants for k in lengths]
-    assert all(row["same"] and row["speedup"] > 0 and row["task"] == "repeat" for row in rows) and kept == [rows]
+    assert all(row["same"] and np.isfinite(row["speedup"]) and row["task"] == "repeat" for row in rows)
+    assert kept == [rows]
     own = [row for row in rows if row["draft"] == "itself"]
     assert all(row["acceptance"] == 1.0 for row in own)
     assert {row["k"]: row["tokens_per_call"] for row in own} == {

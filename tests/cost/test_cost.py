@@ -302,6 +302,10 @@ BAD = [
     (lambda: cost.mfu(1e9, 10, 0, 1, 1e12), ValueError, "seconds must be above 0"),
     (lambda: cost.speculative_tokens(1.2, 4), ValueError, r"\[0, 1\]"),
     (lambda: cost.speculative_speedup(0.5, 4, -1), ValueError, "at least 0"),
+    (lambda: cost.speculative_speedup(0.5, 4, float("nan")), ValueError, "draft_cost must be finite"),
+    (lambda: cost.speculative_speedup(0.5, 4, 0.1, 0), ValueError, "check_cost must be above 0"),
+    (lambda: cost.best_draft_length(0.5, 0.1, -0.1), ValueError, "more_cost must be at least 0"),
+    (lambda: cost.best_draft_length(0.5, 0.1, most=0), ValueError, "most must be at least 1"),
     (lambda: cost.prefill_flops(small_config(kind="encoder-decoder"), 3), ValueError, "two texts"),
     (lambda: cost.parameters("llama-3-8b"), TypeError, "ModelConfig"),
     (lambda: cost.step(None, "h100", 1, 1, 1), TypeError, "config must be a ModelConfig, got NoneType"),
@@ -335,6 +339,16 @@ def test_speculation_by_simulation():
     assert cost.speculative_tokens(0.7, 5) == pytest.approx(drawn.mean(), rel=0.01)
     assert cost.speculative_tokens(1.0, 5) == 6
     assert cost.speculative_speedup(0.7, 5, 0.0) == cost.speculative_tokens(0.7, 5)
+    assert cost.speculative_speedup(0.7, 5, 0.1, 1.5) == pytest.approx(cost.speculative_tokens(0.7, 5) / 2.0)
+
+
+@pytest.mark.parametrize("a", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize(("c", "m"), [(0.0, 0.0), (0.1, 0.1), (0.25, 0.4), (0.69, 0.0), (0.5, 0.5)])
+def test_a_draft_pays_where_it_hits_more_than_it_costs(a, c, m):
+    best = cost.best_draft_length(a, c, m)
+    assert (best > 0) == (a > c + m)
+    speeds = [cost.speculative_speedup(a, k, c, 1 + k * m) for k in range(65)]
+    assert speeds[best] == max(speeds) and speeds.index(max(speeds)) == best
 
 
 def test_a_type_of_weights_that_has_another_name_here():

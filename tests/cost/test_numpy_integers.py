@@ -24,6 +24,7 @@ def test_narrow_integers_give_what_pythons_give(dtype):
         (meshes, (120,)),
         (cost.speculative_tokens, (0.75, 127)),
         (cost.speculative_speedup, (0.75, 127, 3.0)),
+        (cost.best_draft_length, (0.75, 0.1, 0.0, 100)),
         (cost.plan, (CONFIG, "h100", 100, 125, None, "int8", "int8", 16)),
     ):
         narrow = [

@@ -5,8 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from tfguide import PromptLookup
-from tfguide.generation import accept
+from tfguide import PromptLookup, Sampling
+from tfguide.generation import SpeculativeResult, accept
+from tfguide.generation.choose import draw, probabilities
+from tfguide.generation.speculative import Rows, guess, verify
 
 
 def distributions(stream, n, size):
@@ -74,3 +76,41 @@ def test_prompt_lookup_finds_what_came_after():
     assert PromptLookup(2).propose([5], 2) == []
     with pytest.raises(ValueError, match="ngram must be at least 1, got 0"):
         PromptLookup(0)
+
+
+SAMPLINGS = [
+    Sampling(), Sampling(temperature=0.6, top_p=0.9), Sampling(top_k=5), Sampling(temperature=1.7, min_p=0.05),
+    Sampling(top_p=0.999), Sampling(repetition_penalty=1.3, top_k=50, top_p=0.8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+@pytest.mark.parametrize("spread", [0.01, 4.0])
+def test_what_is_computed_late_is_what_was_computed_at_once(sampling, spread):
+    """Guesses and verdicts are those of all whole distributions in float64, also where the vocabulary is large."""
+    stream, V, n, text = np.random.default_rng(3), 20011, 4, [7, 11, 13]
+    ends = set()
+    for _ in range(8):
+        rows = spread * stream.standard_normal((n + 1, V)).astype(np.float32)
+        near = (rows + 0.5 * stream.standard_normal((n + 1, V))).astype(np.float32)
+        uniforms, drafted, q = stream.random(2 * n + 1), [], []
+        for i in range(n):
+            q.append(probabilities(near[i : i + 1], sampling, [text + drafted])[0])
+            drafted.append(int(draw(q[-1][None], uniforms[i : i + 1])[0]))
+            assert guess(near[i : i + 1], sampling, text + drafted[:-1], iter([uniforms[i]]).__next__) == drafted[-1]
+        p = probabilities(rows, sampling, [text + drafted[:i] for i in range(n + 1)])
+        want = accept(p, np.array(q), drafted, uniforms[n:])
+        asked = []
+        late = Rows(lambda i, q=q, asked=asked: asked.append(i) or q[i])
+        assert verify(rows, late, drafted, sampling, text, iter(uniforms[n:]).__next__) == want
+        assert asked == list(range(min(want[0] + 1, n)))  # each once, and none behind a rejection
+        ends.add(want[0])
+    assert len(ends) > 1 or spread < 1  # two flat distributions share all of their tokens, or none of the likeliest
+
+
+def test_acceptance_counts_what_was_looked_at():
+    result = SpeculativeResult(rounds=[(4, 4), (4, 1), (4, 0), (0, 0), (2, 2)])
+    assert (result.drafted, result.accepted, result.target_calls) == (14, 7, 5)
+    assert result.acceptance == 7 / 14 and result.token_acceptance == 7 / 9
+    assert np.isnan(SpeculativeResult(rounds=[(0, 0)]).token_acceptance)
+    assert np.isnan(SpeculativeResult().acceptance)

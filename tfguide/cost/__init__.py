@@ -22,7 +22,7 @@ from tfguide.cost.memory import (
 )  # fmt: skip
 from tfguide.cost.parameters import active_parameters, experts_read, parameters, parameters_by_part
 from tfguide.cost.plan import Plan, plan
-from tfguide.cost.speculative import speculative_speedup, speculative_tokens
+from tfguide.cost.speculative import best_draft_length, speculative_speedup, speculative_tokens
 from tfguide.cost.step import Step, bandwidth_seconds, mfu, parameters_read, step, weight_bytes_read
 from tfguide.sharding.layouts import LAYOUTS, attention_communication, best_mesh, ffn_communication
 
@@ -36,6 +36,7 @@ __all__ = [
     "active_parameters",
     "attention_communication",
     "bandwidth_seconds",
+    "best_draft_length",
     "best_mesh",
     "block_bytes",
     "cache_bytes",

@@ -139,7 +139,9 @@ def _nucleus(distribution, p):
     least = (1 - p) / 2 / distribution.shape[1] if p < 1 - 1e-9 else 0.0
     result = np.zeros_like(distribution)
     for row, probability in enumerate(distribution):
-        likely = np.flatnonzero(probability >= least)
+        likely = np.flatnonzero(probability >= 1e-4)  # 10,000 at most, mostly some hundreds: quickly ranked
+        if probability[likely].sum() < p * (1 + 1e-9):
+            likely = np.flatnonzero(probability >= least)
         order = likely[np.argsort(-probability[likely], kind="stable")]
         ranked = probability[order]
         before = np.cumsum(ranked) - ranked  # the sum over the more likely ones, without this one

@@ -12,6 +12,7 @@ from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_generation
 from tfguide.generation.choose import Chooser, draw, most_likely, one_hot, probabilities
 from tfguide.generation.prompts import pad_prompts, stopping
+from tfguide.generation.quick import draw_quickly
 from tfguide.generation.sampling import Sampling
 from tfguide.generation.verbs import Generator
 
@@ -44,17 +45,39 @@ class PromptLookup:
 
 @dataclass
 class SpeculativeResult:
-    """The tokens of each row, and the counts of drafted and accepted tokens."""
+    """The tokens of each row, and for each call of the model how many tokens were drafted and how many accepted."""
 
     tokens: list[list[int]] = field(default_factory=list)
-    drafted: int = 0
-    accepted: int = 0
-    target_calls: int = 0
+    rounds: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def drafted(self) -> int:
+        """The tokens that were proposed."""
+        return sum(drafted for drafted, _ in self.rounds)
+
+    @property
+    def accepted(self) -> int:
+        """The tokens of the draft that stand."""
+        return sum(accepted for _, accepted in self.rounds)
+
+    @property
+    def target_calls(self) -> int:
+        """The calls of the model."""
+        return len(self.rounds)
 
     @property
     def acceptance(self) -> float:
         """The share of drafted tokens that were accepted; NaN if none was drafted."""
         return self.accepted / self.drafted if self.drafted else float("nan")
+
+    @property
+    def token_acceptance(self) -> float:
+        """The share of those that were looked at: the a of `cost.speculative_tokens`; NaN if none was drafted.
+
+        What stands behind a rejected token is drafted and never looked at.
+        """
+        rejected = sum(accepted < drafted for drafted, accepted in self.rounds)
+        return self.accepted / (self.accepted + rejected) if self.drafted else float("nan")
 
 
 def check_positions(
@@ -84,7 +107,21 @@ def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: in
     return draft_length
 
 
-def accept(target: np.ndarray, draft: np.ndarray, drafted: Sequence[int], uniforms: Sequence[float]) -> tuple[int, int]:
+class Rows:
+    """Rows that are computed when they are first asked for, and then kept: behind a rejection nobody looks."""
+
+    def __init__(self, compute: Callable[[int], np.ndarray]):
+        self._compute, self._known = compute, {}
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if i not in self._known:
+            self._known[i] = self._compute(i)
+        return self._known[i]
+
+
+def accept(
+    target: np.ndarray | Rows, draft: np.ndarray | Rows, drafted: Sequence[int], uniforms: Sequence[float]
+) -> tuple[int, int]:
     """The number of accepted drafted tokens, and the token that follows them.
 
     target: (n + 1, V), the target's distribution at every drafted position and after the last; draft: (n, V), the
@@ -93,28 +130,27 @@ def accept(target: np.ndarray, draft: np.ndarray, drafted: Sequence[int], unifor
     is distributed as draws from the target. Source: Leviathan et al. 2023, algorithm 1; Chen et al. 2023.
     """
     for i, token in enumerate(drafted):
-        p, q = target[i, token], draft[i, token]
-        if uniforms[i] * q >= p:
-            residual = np.maximum(target[i] - draft[i], 0.0)
+        p, q = target[i], draft[i]
+        if uniforms[i] * q[token] >= p[token]:
+            residual = np.maximum(p - q, 0.0)
             # If both distributions agree except for rounding, there is no residual: draw from the target.
-            residual = residual if residual.sum() > 0 else target[i]
+            residual = residual if residual.sum() > 0 else p
             return i, int(draw(residual[None], np.array([uniforms[-1]]))[0])
     return len(drafted), int(draw(target[len(drafted)][None], np.array([uniforms[-1]]))[0])
 
 
-def guess(
-    logits: np.ndarray, sampling: Sampling, text: Sequence[int], uniform: Callable[[], float]
-) -> tuple[int, np.ndarray | None]:
-    """A draft's next token from its logits (1, V), and the distribution (V,) it was drawn from, or None."""
+def guess(logits: np.ndarray, sampling: Sampling, text: Sequence[int], uniform: Callable[[], float]) -> int:
+    """A draft's next token from its logits (1, V), drawn from their `probabilities`, or the most likely one."""
     if sampling.temperature == 0:
-        return int(most_likely(logits, sampling, [text])[0]), None
-    distribution = probabilities(logits, sampling, [text])
-    return int(draw(distribution, np.array([uniform()]))[0]), distribution[0]
+        return int(most_likely(logits, sampling, [text])[0])
+    u = np.array([uniform()])
+    token = draw_quickly(logits, sampling, u)[0] if sampling.repetition_penalty is None else None
+    return int(draw(probabilities(logits, sampling, [text]), u)[0]) if token is None else token
 
 
 def verify(
     logits: np.ndarray,
-    draft: np.ndarray | None,
+    draft: Rows | None,
     drafted: Sequence[int],
     sampling: Sampling,
     text: Sequence[int],
@@ -125,12 +161,12 @@ def verify(
     draft: the distributions (n, V) that the tokens after `text` were drawn from, for `accept`. Temperature 0 needs
     none: a token is accepted if it is the target's own choice, and no row of V numbers is computed.
     """
-    texts = [[*text, *drafted[:i]] for i in range(len(drafted) + 1)]
     if sampling.temperature == 0:
+        texts = [[*text, *drafted[:i]] for i in range(len(drafted) + 1)]
         own = most_likely(logits, sampling, texts).tolist()
         n = next((i for i, token in enumerate(drafted) if token != own[i]), len(drafted))
         return n, own[n]
-    target = probabilities(logits, sampling, texts)
+    target = Rows(lambda i: probabilities(logits[i : i + 1], sampling, [[*text, *drafted[:i]]])[0])
     return accept(target, draft, drafted, [uniform() for _ in range(len(drafted) + 1)])
 
 
@@ -195,9 +231,7 @@ class _Rounds:
         logits = self.model.score(fed, self.cache, last=len(guesses) + 1)[0]  # (n + 1, V)
         n, token = verify(logits, q, guesses, self.sampling, self.text, self.uniform)
         self.text += [*guesses[:n], token]
-        self.result.drafted += len(guesses)
-        self.result.accepted += n
-        self.result.target_calls += 1
+        self.result.rounds.append((len(guesses), n))
         kept = len(self.text) - 1
         self.cache.rewind(kept)
         if self.draft_cache is not None:
@@ -205,19 +239,17 @@ class _Rounds:
         return [*guesses[:n], token]
 
     def _guess(self, n):
-        """Up to n drafted tokens, and the distributions (n, V) that they were drawn from; None at temperature 0."""
-        if n == 0:
-            return [], None
-        drawn = self.sampling.temperature > 0
+        """Up to n drafted tokens, and the distributions (n, V) that they were drawn from."""
         if self.draft_cache is None:
-            guesses = self.draft.propose(self.text, n)
-            return guesses, one_hot(guesses, self.model.config.vocab_size) if drawn else None
-        guesses, q = [], []
-        logits = self.draft.prefill([self.text[int(self.draft_cache.lengths[0]) :]], self.draft_cache)
-        while True:
-            token, distribution = guess(logits, self.sampling, self.text + guesses, self.uniform)
-            guesses.append(token)
-            q.append(distribution)
-            if len(guesses) == n:
-                return guesses, np.array(q) if drawn else None
-            logits = self.draft.decode([guesses[-1]], self.draft_cache)
+            guesses = self.draft.propose(self.text, n) if n else []
+            return guesses, Rows(lambda i: one_hot(guesses[i : i + 1], self.model.config.vocab_size)[0])
+        text, guesses, read = list(self.text), [], []
+        while len(guesses) < n:
+            logits = (
+                self.draft.decode(guesses[-1:], self.draft_cache)
+                if guesses
+                else self.draft.prefill([text[int(self.draft_cache.lengths[0]) :]], self.draft_cache)
+            )
+            read.append(logits)
+            guesses.append(guess(logits, self.sampling, text + guesses, self.uniform))
+        return guesses, Rows(lambda i: probabilities(read[i], self.sampling, [text + guesses[:i]])[0])

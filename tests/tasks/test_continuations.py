@@ -33,6 +33,8 @@ def test_the_questions_are_pieces_of_the_held_out_text_and_always_the_same():
         questions(100000)
     with refuses(ValueError, "at most, got n=1"):
         questions(1, documents=["too short"])
+    with refuses(ValueError, "at least 3 pieces of other documents, got 0"):
+        questions(1, documents=[text])
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

@@ -27,7 +27,7 @@ from tfguide.tasks import documentation
 from tfguide.text import read_tokenizer
 from tfguide.training import Recipe, batch_of, train
 
-RECIPE = Recipe(steps=300, warmup=20, learning_rate=1e-3, measure_every=50, seed=1)
+RECIPE = Recipe(steps=200, warmup=20, learning_rate=1e-3, measure_every=25, seed=1)
 WHOLE = "float32"  # the variant that loses nothing
 BROKEN = tuple(variant.name for variant in VARIANTS if variant.family == SMALLER)
 

@@ -93,6 +93,15 @@ def test_sparse_products_are_drawn_and_listed():
     assert many["sparse, 50% zeros"] < 0.5
 
 
+def test_the_layers_that_change_least_stand_out():
+    values = [0.5, 0.1, 0.2, 0.01, *[0.3] * 16]
+    figure = pruning.changes(values)
+    bars = figure.axes[0].patches
+    assert [bar.get_height() for bar in bars] == values
+    assert [i for i, bar in enumerate(bars) if bar.get_facecolor() != bars[0].get_facecolor()] == [1, 3]
+    plt.close(figure)
+
+
 def test_a_repair_is_drawn_by_its_steps():
     result = read("documentation/repair.json")
     figure = pruning.repairs(result)

@@ -73,6 +73,18 @@ def zeros_table(result: Mapping[str, Any]) -> HTML:
     return grouped_table(("matrix", "as fast as dense", "time"), rows)
 
 
+def changes(values: Sequence[float]) -> Figure:
+    """How much each layer changes its input, as `layer_changes` says; the tenth that changes least stands out."""
+    least = np.argsort(values, kind="stable")[: max(1, len(values) // 10)]
+    with style():
+        fig, ax = plt.subplots(figsize=size(0.45))
+        ax.bar(range(len(values)), values, color=[GOLD if i in least else BLUE for i in range(len(values))])
+        ax.set_yscale("log")
+        ax.set_xlabel("layer")
+        ax.set_ylabel("1 - mean cosine")
+    return fig
+
+
 def numbered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     """The number of each variant in the figure and in the table, by its name, from 1."""
     names = dict.fromkeys(row["name"] for result in results.values() for row in result["rows"])

@@ -37,10 +37,9 @@ class Question:
 def questions(n: int = 200, seed: int = 0, documents: Sequence[str] | None = None) -> list[Question]:
     """`n` questions, spread evenly over the text and always the same for a seed.
 
-    Documents are cut into pieces of READ + ANSWER words. The wrong continuations are those of three other pieces:
-    of the same document where it has so many, so that the subject alone does not give the answer away.
-    documents: default: the held-out documents of `tfguide.tasks.documentation`. Raises ValueError for more questions
-    than there are pieces.
+    Documents are cut into pieces of READ + ANSWER words. The wrong continuations are those of three pieces of other
+    documents. documents: at least two; default: the held-out ones of `tfguide.tasks.documentation`. Raises ValueError
+    for more questions than there are pieces, and where the other documents have too few of them.
     """
     n = check_count("n", n)
     if documents is None:
@@ -51,10 +50,10 @@ def questions(n: int = 200, seed: int = 0, documents: Sequence[str] | None = Non
     draws, result = np.random.default_rng(seed), []
     for at in np.linspace(0, len(pieces) - 1, n).round().astype(int):
         topic, (text, right) = pieces[at]
-        near = [other for i, (own, (_, other)) in enumerate(pieces) if own == topic and i != at and other != right]
-        far = [other for own, (_, other) in pieces if own != topic and other != right]
-        pool = near if len(set(near)) >= CHOICES - 1 else far
-        wrong = draws.choice(sorted(set(pool)), CHOICES - 1, replace=False).tolist()
+        others = sorted({other for own, (_, other) in pieces if own != topic and other != right})
+        if len(others) < CHOICES - 1:
+            raise ValueError(f"expected at least {CHOICES - 1} pieces of other documents, got {len(others)}")
+        wrong = draws.choice(others, CHOICES - 1, replace=False).tolist()
         answer = int(draws.integers(CHOICES))
         choices = (*wrong[:answer], right, *wrong[answer:])
         result.append(Question(text, choices, answer, topic))

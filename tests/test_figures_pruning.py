@@ -57,16 +57,20 @@ def test_the_figure_has_a_mark_for_each_row_and_the_table_its_number(results):
     assert sorted(numbers.values()) == list(range(1, len(numbers) + 1))
     figure = pruning.trade(results)
     for ax, result in zip(figure.axes, results.values(), strict=True):
-        marks = {text.get_text(): text.xy for text in ax.texts}
-        assert len(marks) == len(result["rows"])
-        for row in result["rows"]:
-            assert marks[str(numbers[row["name"]])] == (1e3 * row["seconds"], row["perplexity"])
+        marks = [tuple(drawn.get_offsets()[0]) for drawn in ax.collections if len(drawn.get_offsets())]
+        assert marks == [(1e3 * row["seconds"], row["perplexity"]) for row in result["rows"]]
+        named = [int(number) for text in ax.texts for number in text.get_text().split(", ")]
+        assert sorted(named) == sorted(numbers[row["name"]] for row in result["rows"])
     plt.close(figure)
     lines = [line for line in texts(pruning.trade_table(results)) if len(line) > 1]
     rows = [row for result in results.values() for row in result["rows"]]
     for line, row in zip(lines[1:], rows, strict=True):
         assert line[0] == f"{numbers[row['name']]}. {row['name']}" and line[1] == f"{row['perplexity']:,.1f}"
         assert line[2].startswith(f"{row['accuracy']:.0%}") and line[4] == f"{1e3 * row['seconds']:.2f}"
+
+
+def test_names_that_would_overlap_stand_together():
+    assert pruning.near({1: (10.0, 20.0), 2: (5.0, 20.0), 3: (10.1, 20.5), 4: (10.0, 2000.0)}) == [[2], [1, 3], [4]]
 
 
 def test_the_zeros_of_a_pattern_are_empty_cells():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import NullFormatter
 
 from tfguide.figures.style import BLUE, DASHES, GOLD, PALETTE, TEAL, WIDTH, ink, size, style
 from tfguide.figures.tables import Cell, grouped_table, table
@@ -28,7 +28,7 @@ def patterns(weights: Mapping[str, np.ndarray]) -> Figure:
             largest = np.abs(weight).max()
             for (row, column), value in np.ndenumerate(weight):
                 shade = 0.25 + 0.75 * abs(value) / largest if value else 0.0
-                look = {"facecolor": (*_rgb(BLUE), shade), "edgecolor": ink(), "linewidth": 0.5}
+                look = {"facecolor": (*_rgb(BLUE), shade), "edgecolor": ink(), "linewidth": 0.5, "clip_on": False}
                 ax.add_patch(plt.Rectangle((column, row), 1, 1, **look))
             ax.set(xlim=(0, weight.shape[1]), ylim=(weight.shape[0], 0), aspect="equal", xticks=[], yticks=[])
             ax.set_title(name)
@@ -109,10 +109,19 @@ def trade(results: Mapping[str, Mapping[str, Any]]) -> Figure:
                 area = 30 + 170 * row["weights_bytes"] / most
                 x, y = 1e3 * row["seconds"], row["perplexity"]
                 ax.scatter(x, y, s=area, marker=marker, color=colour, alpha=0.55, linewidth=0)
-                ax.annotate(str(numbers[row["name"]]), (x, y), ha="center", va="center", fontsize=8)
-            ax.set_yscale("log")
-            ax.yaxis.set_minor_formatter(NullFormatter())
-            ax.set_xlim(left=0)
+            places = {numbers[row["name"]]: (1e3 * row["seconds"], row["perplexity"]) for row in result["rows"]}
+            for some in near(places):
+                x, y = max(places[i][0] for i in some), math.exp(sum(math.log(places[i][1]) for i in some) / len(some))
+                words = ", ".join(map(str, some))
+                ax.annotate(words, (x, y), (9, 0), textcoords="offset points", va="center", fontsize=8.5)
+            _log_axis(ax, [row["perplexity"] for row in result["rows"]])
+            times = [x for x, _ in places.values()]
+            ax.set_xscale("log")
+            ax.set_xlim(0.85 * min(times), 1.5 * max(times))
+            ticks = [k * 10.0**n for n in range(-3, 4) for k in (1, 2, 5)]
+            ticks = [tick for tick in ticks if 0.85 * min(times) <= tick <= 1.5 * max(times)]
+            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            ax.minorticks_off()
             ax.grid(True)
             ax.set_title(MODELS[key])
             ax.set_ylabel("perplexity")
@@ -121,6 +130,36 @@ def trade(results: Mapping[str, Mapping[str, Any]]) -> Figure:
             axes[0, 0].scatter([], [], s=70, marker=marker, color=colour, alpha=0.55, label=family)
         fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=0.8)
     return fig
+
+
+def near(places: Mapping[int, tuple[float, float]]) -> list[list[int]]:
+    """The numbers of marks (x, y) in groups whose names would overlap on logarithmic scales.
+
+    >>> near({1: (10.0, 20.0), 2: (5.0, 20.0), 3: (10.1, 20.5), 4: (10.0, 2000.0)})
+    [[2], [1, 3], [4]]
+    """
+    logs = {i: np.log(place) for i, place in places.items()}
+    spread = np.ptp(list(logs.values()), axis=0) + 1e-9
+    groups: list[list[int]] = []
+    for number in sorted(places, key=places.get):
+        for group in groups:
+            if (abs(logs[number] - logs[group[0]]) < spread * (0.07, 0.05)).all():
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    return [sorted(group) for group in groups]
+
+
+def _log_axis(ax, values):
+    """A logarithmic axis of perplexity with a few numbers that a reader knows, written out."""
+    ax.set_yscale("log")
+    ax.set_ylim(0.8 * min(values), 1.4 * max(values))
+    steps = (1, 2, 5) if max(values) < 300 * min(values) else (1,)
+    ticks = [k * 10**n for n in range(7) for k in steps]
+    ticks = [tick for tick in ticks if 0.8 * min(values) <= tick <= 1.4 * max(values)]
+    ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.minorticks_off()
 
 
 def trade_table(results: Mapping[str, Mapping[str, Any]]) -> HTML:
@@ -146,8 +185,7 @@ def repairs(result: Mapping[str, Any]) -> Figure:
             label = "nothing removed" if row["name"] == "float32" else row["name"]
             look = {"color": PALETTE[k], "linestyle": DASHES[k], "marker": "os^D"[k % 4]}
             ax.plot(*zip(*points, strict=True), markersize=4, label=label, **look)
-        ax.set_yscale("log")
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        _log_axis(ax, [one["perplexity"] for row in result["rows"] for one in row["curve"]])
         ax.set_xlabel("steps of training")
         ax.set_ylabel("perplexity")
         ax.grid(True)

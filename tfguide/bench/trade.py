@@ -76,6 +76,7 @@ def measure_steps(
         rows.append({
             "name": name, "seconds": statistics.median(seconds[name]) / n_new, "bytes": needed,
             "speed": statistics.median(a / b for a, b in pairs), "predicted_seconds": needed / bandwidth,
+            "config": model.config.to_dict(),
         })  # fmt: skip
     return rows
 
@@ -129,8 +130,8 @@ def table(rows: Sequence[dict]) -> str:
     for row in rows:
         times = ("seconds", "predicted_seconds")
         shown = "".join(f"{1e3 * row[key]:>{9 + i}.2f}" for i, key in enumerate(times) if key in row)
-        quality = f"{row['perplexity']:>11.2f}{row['accuracy']:>7.1%}"
-        lines.append(f"{row['name']:36}{quality}{row['weights_bytes'] / 1e6:>7.1f}{shown}")
+        quality = f"{row['perplexity']:>11.2f}{row['accuracy']:>7.1%}" if "accuracy" in row else f"{'':18}"
+        lines.append(f"{row['name']:36}{quality}{row['weights_bytes'] / 1e6:>7.1f}{shown}".rstrip())
     return "\n".join(lines)
 
 

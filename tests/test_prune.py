@@ -58,6 +58,77 @@ def test_two_of_four():
     assert (np.where(kept, np.abs(full), np.inf).min(axis=1) >= np.where(kept, 0, np.abs(full)).max(axis=1)).all()
 
 
+TOKENS = np.random.default_rng(0).integers(0, 37, (3, 11))
+ROTARY = {"positions": "rotary", "norm": "rms"}
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.4, 0.99])
+def test_a_share_of_the_inputs_of_each_output(sparsity):
+    config, weights = make()
+    pruned = pruning.prune_magnitude(config, weights, sparsity, "output")
+    for name in tfguide.weights.matrix_names(config):
+        gone, magnitudes = pruned[name] == 0, np.abs(weights[name])
+        n = round(sparsity * len(gone))
+        assert (gone.sum(axis=0) == n).all() and (pruned[name][~gone] == weights[name][~gone]).all()
+        smallest = np.where(gone, np.inf, magnitudes).min(axis=0)
+        assert n == len(gone) or (np.where(gone, magnitudes, 0).max(axis=0) <= smallest).all()
+
+
+def test_an_entry_counts_by_what_it_adds_to_the_output():
+    """By hand: the input of the small weight is ten times as large, so that it adds more than its neighbour."""
+    config, weights = make()
+    name = "decoder.layers.0.feed_forward.down.weight"
+    weights[name][:4, 0] = (0.1, -0.5, 0.4, 0.3)
+    gram = np.diag(np.square([10.0, 1, 1, 1, *[1] * 22]))
+    gram[0, 1] = gram[1, 0] = -7  # only the diagonal counts
+    grams = {name: gram}
+    pruned = pruning.prune_two_four(config, weights, lambda path: grams.get(f"{path}.weight"))
+    np.testing.assert_array_equal(pruned[name][:4, 0], np.array([0.1, -0.5, 0, 0], np.float32))
+    plain = pruning.prune_two_four(config, weights)
+    np.testing.assert_array_equal(plain[name][:4, 0], np.array([0, -0.5, 0.4, 0], np.float32))
+    others = [other for other in weights if other != name]
+    assert all(np.array_equal(pruned[other], plain[other]) for other in others)  # without inputs: the magnitude
+    with pytest.raises(
+        ValueError, match=r"the inputs of 'decoder\.layers\.0\.self_attention\.query\.weight' are not known"
+    ):
+        pruning.prune_magnitude(config, weights, 0.5, "global", lambda path: grams.get(f"{path}.weight"))
+
+
+@pytest.mark.parametrize("scope", ["output", "layer", "global", "two of four"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_calibrated_model_is_nearer_and_is_the_dense_model_with_zeros(name, scope):
+    module = load(name)
+    config, weights = make(**ROTARY)
+    for key in weights:  # inputs of very different sizes, as real models have them
+        if key.endswith("norm.weight"):
+            weights[key] = np.exp(np.random.default_rng(1).normal(0, 1.5, weights[key].shape)).astype(np.float32)
+    model, errors = module.from_weights(config, weights), []
+    exact = numpy(model(tensor(name, TOKENS)))
+    for calibration in (None, TOKENS):
+        if scope == "two of four":
+            small = module.prune_two_four(model, calibration)
+        else:
+            small = module.prune_magnitude(model, 0.5, scope, calibration)
+        masked = {key: np.where(array == 0, 0, weights[key]) for key, array in module.to_weights(small).items()}
+        found = numpy(small(tensor(name, TOKENS)))
+        np.testing.assert_allclose(found, ref.forward(config, masked, TOKENS), atol=1e-4)
+        assert sum((array == 0).sum() for array in masked.values()) > 0
+        errors.append(np.square(found - exact).mean())
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_both_frameworks_keep_the_same_weights():
+    pytest.importorskip("torch"), pytest.importorskip("tensorflow")
+    config, weights = make(**ROTARY)
+    kept = [
+        {key: array != 0 for key, array in load(name).to_weights(
+            load(name).prune_two_four(load(name).from_weights(config, weights), TOKENS)
+        ).items()}
+        for name in FRAMEWORKS
+    ]  # fmt: skip
+    assert all(np.array_equal(kept[0][key], kept[1][key]) for key in weights)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_heads_left_out_are_heads_that_output_nothing(name, kind):
@@ -151,6 +222,9 @@ def test_what_cannot_be_pruned_is_refused(name):
         (lambda: module.prune_magnitude(model, 1.0), r"sparsity must lie in \[0, 1\), got 1.0"),
         (lambda: module.prune_magnitude(model, float("nan")), "sparsity"),
         (lambda: module.prune_magnitude(model, 0.5, "model"), "scope must be"),
+        (lambda: module.prune_magnitude(model, 0.5, "output", [[1, 99]]), "tokens must lie between 0 and 36, got 99"),
+        (lambda: module.prune_two_four(module.quantize(model, 8), TOKENS), "quantised model cannot be pruned"),
+        (lambda: module.prune_two_four(module.from_weights(*make("encoder-decoder")), TOKENS), "encoder-decoder two"),
         (lambda: module.prune_heads(model, 4), "at most the model's 3, got 4"),
         (lambda: module.prune_neurons(model, 27), "at most the model's 26, got 27"),
         (lambda: module.prune_layers(model, [2]), "from 0 to 1"),

@@ -9,55 +9,76 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfguide.checks.values import check_count
+from tfguide.checks.values import check_choice, check_count
 from tfguide.config import ModelConfig
 from tfguide.weights import attention_names, check_weights, feed_forward_names, weight_table
 
 Weights = dict[str, np.ndarray]
+SCOPES = ("layer", "output", "global")  # among which entries a share is taken
 
 
-def prune_magnitude(config: ModelConfig, weights: Mapping[str, np.ndarray], sparsity: float, scope="layer") -> Weights:
+def prune_magnitude(
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    sparsity: float,
+    scope: str = "layer",
+    gram_of: Callable[[str], np.ndarray | None] | None = None,
+) -> Weights:
     """The weights with the smallest entries of the linear layers set to 0: exactly round(sparsity * n) of n entries.
 
-    scope: "layer" takes that share of each matrix, "global" of all matrices together. Embeddings, norms, biases and the
-    routers of experts do not change. Source: Han et al. 2015. Raises ValueError for a sparsity outside [0, 1) or
-    another scope.
+    scope: "layer" takes that share of each matrix, "output" of the inputs of each output, "global" of all matrices
+    together. gram_of: X^T X of inputs of a linear layer by its path, asked for in the model's order. An entry then
+    counts as its magnitude times the root mean square of its input: what it adds to the output, not what it is.
+    Default, and where the inputs of a layer are not known (None): the magnitude. Embeddings, norms, biases and the
+    routers of experts do not change.
+
+    Source: Han et al. 2015; with inputs: Sun et al. 2023 (Wanda), equation 1, where the scope is "output". Raises
+    ValueError for a sparsity outside [0, 1), another scope, or "global" where the inputs of some layers are known.
     """
     check_weights(config, weights)
     if not isinstance(sparsity, numbers.Real) or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must lie in [0, 1), got {sparsity!r}")
-    if scope not in ("layer", "global"):
-        raise ValueError(f"scope must be 'layer' or 'global', got {scope!r}")
-    result = dict(weights) | {name: weights[name].copy() for name in _prunable(config)}
-    matrices = [matrix for name in _prunable(config) for matrix in _matrices(result[name])]
-    for group in [[matrix] for matrix in matrices] if scope == "layer" else [matrices]:
-        flat = np.concatenate([matrix.ravel() for matrix in group])
-        n = round(sparsity * flat.size)
-        flat[np.argpartition(np.abs(flat), n)[:n]] = 0  # exactly n, even if some are equal
-        ends = np.cumsum([matrix.size for matrix in group])
-        for matrix, part in zip(group, np.split(flat, ends[:-1]), strict=True):
-            matrix[...] = part.reshape(matrix.shape)
+    check_choice("scope", scope, SCOPES)
+    names, sizes = _prunable(config), _input_sizes(config, gram_of)
+    known = [name for name in names if sizes[name] is not None]
+    if scope == "global" and known and len(known) < len(names):
+        missing = next(name for name in names if sizes[name] is None)
+        raise ValueError(f"scope='global' compares all layers, and the inputs of {missing!r} are not known")
+    result = dict(weights) | {name: weights[name].copy() for name in names}
+    pairs = []
+    for name in names:
+        pairs += zip(_matrices(result[name]), _matrices(_scores(result[name], sizes[name])), strict=True)
+    for group in [pairs] if scope == "global" else [[pair] for pair in pairs]:
+        if scope == "output":
+            _clear_in_columns(*group[0], sparsity)
+        else:
+            _clear_smallest(group, sparsity)
     return result
 
 
-def prune_two_four(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Weights:
+def prune_two_four(
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    gram_of: Callable[[str], np.ndarray | None] | None = None,
+) -> Weights:
     """The weights with the 2 smallest of every 4 consecutive inputs of each output set to 0, in all linear layers.
 
     Ampere and later GPUs skip the zeros of this pattern (Mishra et al. 2021). If the number of inputs is not a multiple
-    of 4, half of the last one, two or three are kept, rounded up.
+    of 4, half of the last one, two or three are kept, rounded up. gram_of: as in `prune_magnitude`.
     """
     check_weights(config, weights)
-    result = dict(weights)
+    result, sizes = dict(weights), _input_sizes(config, gram_of)
     for name in _prunable(config):
         result[name] = array = weights[name].copy()
         matrices = np.moveaxis(array, -2, 0)  # (in, out), or (in, experts, out): a view
+        scores = np.moveaxis(_scores(array, sizes[name]), -2, 0)
         for start in range(0, len(matrices), 4):
             four = matrices[start : start + 4]
-            smallest = np.argsort(np.abs(four), axis=0, kind="stable")[: len(four) // 2]
+            smallest = np.argsort(scores[start : start + 4], axis=0, kind="stable")[: len(four) // 2]
             np.put_along_axis(four, smallest, 0, axis=0)
     return result
 
@@ -175,6 +196,44 @@ def check_not_quantized(model) -> None:
 def _prunable(config):
     """The names of the matrices that pruning changes."""
     return [name for name, weight in weight_table(config).items() if weight.is_compressed]
+
+
+def _input_sizes(
+    config: ModelConfig, gram_of: Callable[[str], np.ndarray | None] | None
+) -> dict[str, np.ndarray | None]:
+    """The size of each input (in,) of each linear layer by the name of its weight: the root of the diagonal of X^T X.
+
+    All layers read the same tokens, so roots of sums are in proportion to roots of means. None where the inputs of a
+    layer are not known. gram_of is asked in the model's order.
+    """
+    sizes: dict[str, np.ndarray | None] = {}
+    for name in _prunable(config):
+        gram = None if gram_of is None else gram_of(name.removesuffix(".weight"))
+        sizes[name] = None if gram is None else np.sqrt(np.diagonal(gram))
+    return sizes
+
+
+def _scores(array, size):
+    """How much each entry counts: its magnitude, times the size of its input where that is known."""
+    return np.abs(array) if size is None else np.abs(array) * size[:, None].astype(array.dtype)
+
+
+def _clear_smallest(pairs, sparsity):
+    """Set the share of all matrices of some (matrix, scores) that has the smallest scores to 0, in place."""
+    flat = np.concatenate([scores.ravel() for _, scores in pairs])
+    n = round(sparsity * flat.size)
+    gone = np.zeros(flat.size, bool)
+    gone[np.argpartition(flat, min(n, flat.size - 1))[:n]] = True  # exactly n, even if some are equal
+    ends = np.cumsum([matrix.size for matrix, _ in pairs])
+    for (matrix, _), part in zip(pairs, np.split(gone, ends[:-1]), strict=True):
+        matrix[part.reshape(matrix.shape)] = 0
+
+
+def _clear_in_columns(matrix, scores, sparsity):
+    """Set the share of each column that has the smallest scores to 0, in place."""
+    n = round(sparsity * len(matrix))
+    gone = np.argpartition(scores, min(n, len(matrix) - 1), axis=0)[:n]
+    np.put_along_axis(matrix, gone, 0, axis=0)
 
 
 def _matrices(array):

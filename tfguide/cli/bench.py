@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from tfguide.cli.bench_files import add_tasks
+from tfguide.cli.bench_together import add_waterfall
 from tfguide.cli.checks import check_json_file, use_llama_cpp
 from tfguide.config import ModelConfig
 from tfguide.dtypes import CACHE_DTYPES
@@ -42,7 +43,7 @@ def add_commands(commands: Any) -> None:
     lengths.add_argument("--prompt-repeats", type=int, default=1, help="timed rounds of reading; default: 1")
     _add_experts(tasks)
     add_tasks(tasks)
-
+    add_waterfall(tasks)
     _add_caches(tasks)
     _add_heads(tasks)
 

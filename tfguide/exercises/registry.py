@@ -21,6 +21,7 @@ from tfguide.exercises import (
     quantising,
     speculation,
     tiles,
+    together,
     tokens,
     training,
 )
@@ -46,6 +47,7 @@ EXERCISES: tuple[Exercise, ...] = (
     *decoding.EXERCISES,
     *speculation.EXERCISES,
     *devices.EXERCISES,
+    *together.EXERCISES,
 )
 
 

@@ -24,14 +24,14 @@ from tfguide.loading import load_framework, load_model
 
 #: The parts of a step in the order in which they are shown, and what each is.
 PARTS = {
-    "weights": "reading the weights of the layers",
+    "weights": "reading the layers' weights",
     "head": "reading the head",
     "cache": "reading the cache",
-    "attention": "attention beyond reading the cache",
-    "layers": "layers beyond reading their weights",
-    "head_rest": "the head beyond reading it",
-    "waiting": "threads waiting for each other",
-    "call": "the call: Python, checks, entering the kernels",
+    "attention": "attention beyond reading",
+    "layers": "layers beyond reading",
+    "head_rest": "the head beyond reading",
+    "waiting": "threads waiting",
+    "call": "the call: Python, checks",
     "choice": "choosing the token",
     "rest": "not explained",
 }
@@ -159,8 +159,8 @@ def _cache_bytes(config, dtype, context):
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The parts as lines of text: a column for each type and context, ms."""
     heads = [f"{row['dtype']}, {row['context']}" for row in rows]
-    lines = [f"{'ms of a step':48}" + "".join(f"{head:>16}" for head in heads)]
+    lines = [f"{'ms of a step':28}" + "".join(f"{head:>15}" for head in heads)]
     for part, words in PARTS.items():
-        lines.append(f"{words:48}" + "".join(f"{1e3 * row['parts'][part]:>16.3f}" for row in rows))
-    lines.append(f"{'the step':48}" + "".join(f"{1e3 * row['seconds']:>16.3f}" for row in rows))
+        lines.append(f"{words:28}" + "".join(f"{1e3 * row['parts'][part]:>15.3f}" for row in rows))
+    lines.append(f"{'the step':28}" + "".join(f"{1e3 * row['seconds']:>15.3f}" for row in rows))
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Two more contestants: CTranslate2, and OpenVINO GenAI. Each converts the checkpoint folder once, beside it.
 
-Neither is a dependency: `pip install -e '.[bench,more-peers]'`, or a folder of them on PYTHONPATH.
+Neither is a dependency: `pip install -e '.[bench,runtimes]'`, or a folder of them on PYTHONPATH.
 """
 
 from __future__ import annotations

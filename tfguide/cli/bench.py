@@ -142,7 +142,7 @@ def run_heads(options: argparse.Namespace) -> int:
 def _add_task(tasks, task, about, new_tokens):
     one = tasks.add_parser(task, help=about, description=f"Measure {about}.")
     one.set_defaults(run=run, task=task)
-    peers = "llama.cpp" if task in ("rows", "lengths") else "Hugging Face, KerasHub and llama.cpp"
+    peers = "llama.cpp" if task in ("rows", "lengths") else "Hugging Face, KerasHub, llama.cpp and others"
     one.add_argument("--peers", action="store_true", help=f"time {peers} too")
     one.add_argument("--llama-cpp", metavar="FOLDER", help="a folder with the llama_cpp that is timed, a peer")
     one.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])

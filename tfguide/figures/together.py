@@ -80,7 +80,7 @@ def rung_name(row: Mapping[str, Any]) -> str:
     """A rung in words: what was added, and of plain programs the framework."""
     if row["program"] != "kernels":
         return f"{row['name']}, {TITLES[row['framework']]}"
-    return TYPES.get(row["name"], row["name"])
+    return row["name"] if "kernels" in row["name"] else f"kernels, {TYPES.get(row['name'], row['name'])}"
 
 
 def waterfall(result: Mapping[str, Any]) -> Figure:
@@ -91,14 +91,16 @@ def waterfall(result: Mapping[str, Any]) -> Figure:
         for y, row in enumerate(rows):
             ms = 1e3 * row["seconds"]
             ax.barh(y, ms, color=PALETTE[0 if row["framework"] == "torch" else 1], height=0.7)
-            ax.plot([ms / row["over_bytes"]] * 2, [y - 0.45, y + 0.45], color=ink(), linewidth=1.6)
+            ax.plot([ms / row["over_bytes"]] * 2, [y - 0.45, y + 0.45], color=ink(), linewidth=1.6, linestyle="-")
             ax.annotate(f"{ms:.3g}", (ms, y), (4, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_yticks(range(len(rows)), [rung_name(row) for row in rows])
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         longest = max(1e3 * row["seconds"] for row in rows)
         least = min(1e3 * row["seconds"] / row["over_bytes"] for row in rows)
-        ax.set(xscale="log", xlim=(least / 2, 2.2 * longest), xlabel="ms for a token; black: reading its bytes")
+        ax.set(xscale="log", xlim=(least / 2, 2.2 * longest), xlabel="ms for a token; mark: reading its bytes")
+        ticks = [k for k in (0.1, 1, 10, 100, 1000, 10000) if least / 2 <= k <= 2.2 * longest]
+        ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
     return fig
 
 

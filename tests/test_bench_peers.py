@@ -79,5 +79,7 @@ def test_ctranslate2_converts_once_and_gets_names_for_tokens(tmp_path, monkeypat
 def test_openvino_asks_for_a_tokenizer(tmp_path, monkeypatch):
     _module(monkeypatch, "openvino")
     _module(monkeypatch, "openvino_genai")
-    with pytest.raises(ValueError, match=r"the checkpoint has no tokenizer\.json"):
-        peers.OpenVino(str(tmp_path), "int8", np.array([[1]]))
+    write_checkpoint(tmp_path / "model", TINY, init_weights(TINY, 0))
+    with pytest.raises(ValueError, match="needs a tokenizer in its file, and there is none here of 97 tokens"):
+        peers.OpenVino(str(tmp_path / "model"), "int8", np.array([[1]]))
+    assert [file.name for file in (tmp_path / "model").iterdir() if file.is_dir()] == []

@@ -11,12 +11,14 @@ from importlib import util
 import numpy as np
 
 from tfguide.bench.gguf_file import write_gguf
+from tfguide.bench.models import read_config
+from tfguide.checkpoints.reading import open_checkpoint
 from tfguide.native import cores
+from tfguide.tasks import smollm
 
 # The types of weights that each has on a processor without instructions for bfloat16.
 CTRANSLATE2 = {"float32": "float32", "int8": "int8"}
 OPENVINO = {"float16": "F16", "int8": "Q8_0", "int4": "Q4_0"}
-TOKENIZER = "tokenizer.json"
 
 
 class CTranslate2:
@@ -49,14 +51,13 @@ class OpenVino:
         import openvino
         import openvino_genai
 
-        if not os.path.exists(os.path.join(folder, TOKENIZER)):
-            raise ValueError(f"OpenVINO GenAI reads files with a tokenizer, and the checkpoint has no {TOKENIZER}")
         self.name, self.openvino, self.prompt = "OpenVINO GenAI", openvino, prompt.astype(np.int64)
         self.folder = os.path.join(folder, f"openvino-{dtype}")
         file = os.path.join(self.folder, f"{dtype}.gguf")
         if not os.path.exists(file):
+            tokenizer = _find_tokenizer(folder)
             os.makedirs(self.folder, exist_ok=True)
-            write_gguf(folder, file, dtype)
+            write_gguf(folder, file, dtype, tokenizer)
         self.pipeline = openvino_genai.LLMPipeline(
             file, "CPU", enable_save_ov_model=True, INFERENCE_NUM_THREADS=cores()
         )
@@ -119,6 +120,14 @@ class _Vocabulary:
 
     def get_vocab(self) -> dict[str, int]:
         return {name: k for k, name in enumerate(self.names)}
+
+
+def _find_tokenizer(folder):
+    """A file with a tokenizer, which OpenVINO GenAI wants to see: token numbers go in and come out."""
+    size = open_checkpoint(folder)[0].vocab_size
+    if not smollm.is_installed() or read_config(smollm.file()).vocab_size != size:
+        raise ValueError(f"OpenVINO GenAI needs a tokenizer in its file, and there is none here of {size} tokens")
+    return smollm.file()
 
 
 def _words(tokens):

@@ -84,7 +84,7 @@ def time_beams(
     """A row for each width: the texts that a beam search of the prompts (N, T) writes, and the seconds of a step.
 
     A step is "decode_seconds" of the model, "choose_seconds" of the search, and "reorder_seconds" of the cache; all
-    take turns, after a prompt and half of the new tokens. weight_bytes: what a step reads of the weights. "bytes": that
+    take turns in the order of a search, after a prompt and half of the new tokens. weight_bytes: what a step reads of the weights. "bytes": that
     and the cache of every beam. "log_probability": of the best text, a mean over the prompts.
     """
     half = n_new // 2
@@ -97,9 +97,9 @@ def time_beams(
             logits = np.asarray(model.decode(first[:, -1], cache))
         search = BeamSearch(n, 1 << 30, frozenset(), 1.0)
         search.step(log_softmax(logits[:1]))
-        calls[n, "decode"] = _step(model, cache, first[:, -1])
         calls[n, "choose"] = lambda search=search, logits=logits: search.step(log_softmax(logits))
         calls[n, "reorder"] = lambda cache=cache, n=n: cache.reorder(np.arange(n)[::-1] // 2)
+        calls[n, "decode"] = _step(model, cache, first[:, -1])
     times = {name: median(seconds) for name, seconds in take_turns(calls, repeats).items()}
     rows = []
     for n in widths:

@@ -83,9 +83,9 @@ def time_beams(
 ) -> list[dict]:
     """A row for each width: the texts that a beam search of the prompts (N, T) writes, and the seconds of a step.
 
-    A step is "decode_seconds" of the model, "choose_seconds" of the search, and "reorder_seconds" of the cache; all
-    take turns in the order of a search, after a prompt and half of the new tokens. weight_bytes: what a step reads of the weights. "bytes": that
-    and the cache of every beam. "log_probability": of the best text, a mean over the prompts.
+    A step is "choose_seconds" of the search, "reorder_seconds" of the cache, and "decode_seconds" of the model, in
+    turns and in this order, after a prompt and half of the new tokens. weight_bytes: what a step reads of the weights.
+    "bytes": that and the cache of every beam. "log_probability": of the best text, a mean over the prompts.
     """
     half = n_new // 2
     calls: dict = {}

@@ -36,7 +36,7 @@ CHOSEN = {
     "greedy, penalty 1.1": Sampling(temperature=0.0, repetition_penalty=1.1),
 }
 #: What writes.
-TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+TEMPERATURES = (0.5, 0.75, 1.0, 1.25, 1.5)
 WRITERS = CHOSEN | {f"temperature {t:g}": Sampling(temperature=t) for t in TEMPERATURES}
 WIDTHS, ROWS = (1, 2, 4, 8), (1, 16)
 CACHE = "float16"
@@ -83,9 +83,9 @@ def time_beams(
 ) -> list[dict]:
     """A row for each width: the texts that a beam search of the prompts (N, T) writes, and the seconds of a step.
 
-    A step is "decode_seconds" of the model, "choose_seconds" of the search, and "reorder_seconds" of the cache; all
-    take turns, after a prompt and half of the new tokens. weight_bytes: what a step reads of the weights. "bytes": that
-    and the cache of every beam. "log_probability": of the best text, a mean over the prompts.
+    A step is "choose_seconds" of the search, "reorder_seconds" of the cache, and "decode_seconds" of the model, in
+    turns and in this order, after a prompt and half of the new tokens. weight_bytes: what a step reads of the weights.
+    "bytes": that and the cache of every beam. "log_probability": of the best text, a mean over the prompts.
     """
     half = n_new // 2
     calls: dict = {}
@@ -97,9 +97,9 @@ def time_beams(
             logits = np.asarray(model.decode(first[:, -1], cache))
         search = BeamSearch(n, 1 << 30, frozenset(), 1.0)
         search.step(log_softmax(logits[:1]))
-        calls[n, "decode"] = _step(model, cache, first[:, -1])
         calls[n, "choose"] = lambda search=search, logits=logits: search.step(log_softmax(logits))
         calls[n, "reorder"] = lambda cache=cache, n=n: cache.reorder(np.arange(n)[::-1] // 2)
+        calls[n, "decode"] = _step(model, cache, first[:, -1])
     times = {name: median(seconds) for name, seconds in take_turns(calls, repeats).items()}
     rows = []
     for n in widths:
@@ -146,11 +146,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tfguide.bench.decoding", description=__doc__.split("\n\n")[0])
     parser.add_argument("--framework", choices=FRAMEWORKS, default="torch")
     parser.add_argument("--model", metavar="PATH", help="a checkpoint with a tokenizer; default: SmolLM2-135M-Instruct")
-    parser.add_argument("--prompts", type=int, default=16, help="how many texts are continued; default: 16")
-    parser.add_argument("--length", type=int, default=64, help="tokens of a prompt; default: 64")
-    parser.add_argument("--new-tokens", type=int, default=128, help="of a continuation; default: 128")
-    parser.add_argument("--beam-tokens", type=int, default=48, help="of a continuation by beams; default: 48")
-    parser.add_argument("--beam-prompts", type=int, default=8, help="how many prompts beams continue; default: 8")
+    parser.add_argument("--prompts", type=int, default=8, help="how many texts are continued; default: 8")
+    parser.add_argument("--length", type=int, default=32, help="tokens of a prompt; default: 32")
+    parser.add_argument("--new-tokens", type=int, default=96, help="of a continuation; default: 96")
+    parser.add_argument("--beam-tokens", type=int, default=32, help="of a continuation by beams; default: 32")
+    parser.add_argument("--beam-prompts", type=int, default=4, help="how many prompts beams continue; default: 4")
     parser.add_argument("--json", metavar="FILE", help="write the machine and the rows there")
     options = parser.parse_args(arguments)
     path = find_checkpoint(options.model)
@@ -161,15 +161,22 @@ def main(arguments: list[str] | None = None) -> int:
     tokens = np.array(read_documentation(path, options.prompts * each))[: options.prompts * each]
     prompts, text = np.split(tokens.reshape(options.prompts, each), [options.length], axis=1)
     result = {
-        "task": "decoding", "machine": machine(),
-        "framework": options.framework, "model": path.name, "prompt": options.length, "new_tokens": options.new_tokens,
-        "beam_tokens": options.beam_tokens, "n_prompts": options.prompts, "n_beam_prompts": options.beam_prompts,
-        "weight_bytes": size, "cache_dtype": CACHE, "vocabulary": model.config.vocab_size,
-        "choosing": [row for n in ROWS for row in time_choosing(model, np.resize(prompts, (n, options.length)), n)],
-        "text": {"way": "the text itself"} | judge(model, prompts, text.tolist()),
-        "texts": write_texts(model, prompts, options.new_tokens),
-        "beams": time_beams(model, prompts[: options.beam_prompts], options.beam_tokens, size),
+        "task": "decoding", "machine": machine(), "framework": options.framework, "model": path.name,
+        "prompt": options.length, "new_tokens": options.new_tokens, "beam_tokens": options.beam_tokens,
+        "n_prompts": options.prompts, "n_beam_prompts": options.beam_prompts, "weight_bytes": size,
+        "cache_dtype": CACHE, "vocabulary": model.config.vocab_size,
     }  # fmt: skip
+    parts = {
+        "choosing": lambda: [
+            row for n in ROWS for row in time_choosing(model, np.resize(prompts, (n, options.length)), n)
+        ],
+        "beams": lambda: time_beams(model, prompts[: options.beam_prompts], options.beam_tokens, size),
+        "text": lambda: {"way": "the text itself"} | judge(model, prompts, text.tolist()),
+        "texts": lambda: write_texts(model, prompts, options.new_tokens),
+    }
+    for name, measure in parts.items():
+        result[name] = measure()
+        print(f"tfguide: measured {name}", file=sys.stderr)
     print(table(result))
     if options.json:
         write_json(result, options.json)

@@ -39,6 +39,11 @@ def rows_of(result: Mapping[str, Any], framework: str, model: str) -> dict[str, 
     return found
 
 
+def models_of(result: Mapping[str, Any], framework: str) -> list[str]:
+    """The models that were measured in one framework, in order."""
+    return list(dict.fromkeys(row["model"] for row in result["rows"] if row["framework"] == framework))
+
+
 def saved_seconds(rows: Mapping[str, Mapping[str, Any]]) -> float:
     """Seconds that a compiled step takes less than a plain one, for each operation that the plain one starts."""
     return (rows["eager"]["seconds"] - rows["compiled"]["seconds"]) / rows["eager"]["operations"]

@@ -39,9 +39,14 @@ def rows_of(result: Mapping[str, Any], framework: str, model: str) -> dict[str, 
     return found
 
 
-def per_operation(rows: Mapping[str, Mapping[str, Any]]) -> float:
-    """Seconds that a plain step takes beyond the kernels, for each operation that it starts."""
-    return (rows["eager"]["seconds"] - rows["kernels"]["seconds"]) / rows["eager"]["operations"]
+def models_of(result: Mapping[str, Any], framework: str) -> list[str]:
+    """The models that were measured in one framework, in order."""
+    return list(dict.fromkeys(row["model"] for row in result["rows"] if row["framework"] == framework))
+
+
+def saved_seconds(rows: Mapping[str, Mapping[str, Any]]) -> float:
+    """Seconds that a compiled step takes less than a plain one, for each operation that the plain one starts."""
+    return (rows["eager"]["seconds"] - rows["compiled"]["seconds"]) / rows["eager"]["operations"]
 
 
 def layer_times(rows: Mapping[str, Mapping[str, Any]], products: Sequence[bool]) -> dict[str, list[Span]]:
@@ -82,31 +87,35 @@ def layer_timeline(rows: Mapping[str, Mapping[str, Any]], products: Sequence[boo
         ax.set_yticks([y + 0.5 for y in range(len(lanes))], list(lanes))
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
-        words = {"start": "starting, and work between", "read": "reading a matrix"}
+        words = {"start": "all else", "read": "reading a matrix"}
         handles = [Patch(facecolor=colours[what], alpha=0.6, edgecolor=ink(), label=words[what]) for what in colours]
         fig.legend(handles=handles, loc="outside upper right", ncols=2)
     return fig
 
 
 def by_operations(result: Mapping[str, Any], beginning: str) -> Figure:
-    """Milliseconds of a step by the operations that a plain step starts, of the models whose name so begins."""
+    """Milliseconds of a step by the operations that a plain step starts, of the models whose name so begins.
+
+    A panel for each framework, with a scale of its own, logarithmic in the seconds.
+    """
     import matplotlib.pyplot as plt
 
     with style():
-        fig, ax = plt.subplots(figsize=size(0.6))
-        for k, (framework, name) in enumerate(FRAMEWORKS.items()):
-            for kind, dash, marker in (("eager", DASHES[0], "o"), ("compiled", DASHES[1], "s")):
+        fig, panels = plt.subplots(2, 1, figsize=size(1.0))
+        for ax, (framework, name) in zip(panels, FRAMEWORKS.items(), strict=True):
+            for k, kind in enumerate(KINDS):
                 rows = [
                     row for row in result["rows"]
                     if (row["framework"], row["kind"]) == (framework, kind) and row["model"].startswith(beginning)
                 ]  # fmt: skip
-                points = sorted((row["operations"], 1e3 * row["seconds"]) for row in rows)
-                label = f"{name}, {way({'framework': framework, 'kind': kind})}"
-                ax.plot(*zip(*points, strict=True), linestyle=dash, marker=marker, color=PALETTE[k], label=label)
-        ax.set(xlabel="operations that a plain step starts", ylabel="ms for a step")
-        ax.set_xlim(left=0)
-        ax.set_ylim(bottom=0)
-        ax.legend()
+                if rows:
+                    points = sorted((row["operations"], 1e3 * row["seconds"]) for row in rows)
+                    look = {"linestyle": DASHES[k], "marker": "os^D"[k], "color": PALETTE[k]}
+                    ax.plot(*zip(*points, strict=True), label=way(rows[0]), **look)
+            ax.set(title=name, ylabel="ms for a step", yscale="log")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.12))
+        panels[-1].set_xlabel("operations that a plain step starts")
     return fig
 
 

@@ -89,3 +89,18 @@ def test_measured_and_predicted_stand_on_one_line():
     shown = speculation.speedup_table(result).data
     assert re.findall(r"<td>([\d.]+)\u00a0x</td>", shown)[::2] == [f"{row['speedup']:.2f}" for row in best]
     plt.close(figure)
+
+
+def test_what_the_page_says_of_the_drafts():
+    best = {(row["task"], row["draft"]): row for row in speculation.best_rows(MEASURED)}
+    for task in ("copy", "edit code", "documentation"):
+        assert best[task, "prompt lookup"]["speedup"] == max(r["speedup"] for (t, _), r in best.items() if t == task)
+        assert best[task, "prompt lookup"]["speedup"] > 1.2
+    for row in MEASURED["rows"]:
+        assert abs(row["tokens_per_call"] / row["expected_tokens"] - 1) < 0.25
+        if row["draft"] == "4 bits":
+            assert row["acceptance"] > 0.7 and row["draft_cost"] > 0.5
+        if row["draft"] == "26 of 30 layers":
+            assert row["acceptance"] > 0.45 and row["draft_cost"] > 0.75
+        if row["draft"] == "15 of 30 layers":
+            assert row["acceptance"] < 0.2 and row["speedup"] < 1

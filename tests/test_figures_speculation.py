@@ -13,6 +13,7 @@ from tfguide.figures import speculation  # noqa: E402
 
 BENCHMARKS = Path(__file__).parents[1] / "book" / "appendices" / "benchmarks"
 RECORDED = json.loads((BENCHMARKS / "smollm2" / "speculation_rounds.json").read_text())
+MEASURED = json.loads((BENCHMARKS / "smollm2" / "speculative.json").read_text())
 
 
 def test_the_frames_are_the_verdicts_of_the_package():
@@ -68,3 +69,38 @@ def test_the_curves_are_the_formula_and_their_best_is_marked():
         assert mark.get_xdata()[0] == cost.best_draft_length(a, c, m, 8)
         assert mark.get_ydata()[0] == max(curve.get_ydata())
     plt.close(figure)
+
+
+def test_measured_and_predicted_stand_on_one_line():
+    rows = [row for row in MEASURED["rows"] if row["dtype"] == "int8" and row["temperature"] == 0]
+    result = {"rows": rows}
+    best = speculation.best_rows(result)
+    assert len(best) == len({(row["task"], row["draft"]) for row in rows})
+    for row in best:
+        assert row["speedup"] == max(
+            o["speedup"] for o in rows if (o["task"], o["draft"]) == (row["task"], row["draft"])
+        )
+    figure = speculation.speedups({"one": result})
+    points = {}
+    for line in figure.axes[0].lines:
+        if line.get_marker() in "oD":
+            points.setdefault(float(line.get_ydata()[0]), {})[line.get_marker()] = float(line.get_xdata()[0])
+    assert list(points.values()) == [{"D": row["predicted"], "o": row["speedup"]} for row in best]
+    shown = speculation.speedup_table(result).data
+    assert re.findall(r"<td>([\d.]+)\u00a0x</td>", shown)[::2] == [f"{row['speedup']:.2f}" for row in best]
+    plt.close(figure)
+
+
+def test_what_the_page_says_of_the_drafts():
+    best = {(row["task"], row["draft"]): row for row in speculation.best_rows(MEASURED)}
+    for task in ("copy", "edit code", "documentation"):
+        assert best[task, "prompt lookup"]["speedup"] == max(r["speedup"] for (t, _), r in best.items() if t == task)
+        assert best[task, "prompt lookup"]["speedup"] > 1.2
+    for row in MEASURED["rows"]:
+        assert abs(row["tokens_per_call"] / row["expected_tokens"] - 1) < 0.25
+        if row["draft"] == "4 bits":
+            assert row["acceptance"] > 0.7 and row["draft_cost"] > 0.5
+        if row["draft"] == "26 of 30 layers":
+            assert row["acceptance"] > 0.45 and row["draft_cost"] > 0.75
+        if row["draft"] == "15 of 30 layers":
+            assert row["acceptance"] < 0.2 and row["speedup"] < 1

@@ -10,7 +10,7 @@ VOCABULARY = 256  # bytes
 
 
 def topics(path: str | os.PathLike | None = None) -> str:
-    """The language reference that `help()` shows, about 700 KB; or the text of a file of your own, in UTF-8."""
+    """The language reference that `help()` shows, about 500 KB; or the text of a file of your own, in UTF-8."""
     if path is not None:
         with open(path, encoding="utf-8") as file:
             return file.read()

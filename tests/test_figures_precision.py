@@ -95,8 +95,9 @@ def test_weights_are_shown_with_their_quality(name):
     assert shown.count("<tr>") == 1 + len(own) == 9
     for row in own:
         assert f"<td>{row['weights']}</td><td>{row['perplexity']:.2f}</td>" in shown
-        if "seconds" in row:
-            assert f"<td>{1e3 * row['seconds'] / row['new_tokens']:.2f} ms</td>" in shown
+        step = row["seconds"] / row["new_tokens"]
+        times = f"<td>{1e3 * step:.2f} ms</td><td>{1e3 * step * row['share_of_bandwidth']:.2f} ms</td>"
+        assert times in shown and times not in quantised.weights_table(found, times=False).data
 
 
 def test_caches_are_shown_with_their_quality():

@@ -42,7 +42,7 @@ def matrix_flops(dtype: str, size: int = 2048, repeats: int = 5) -> float:
     product = faster_product() if dtype == "float32" else None
     with torch.inference_mode():
         part = a[: size // 8, : size // 8]
-        rate = _best(lambda: part @ part, size // 8, 1)
+        rate = _best(lambda: part @ part, size // 8, repeats)
         if 2 * size**3 / rate > _PATIENCE:
             return rate
         default = _best(lambda: a @ a, size, repeats)

@@ -161,21 +161,24 @@ def roundings_table(result: Mapping[str, Any]) -> HTML:
     return table(("perplexity", "change", "scale"), rows)
 
 
-def weights_table(result: Mapping[str, Any]) -> HTML:
+def weights_table(result: Mapping[str, Any], times: bool = True) -> HTML:
     """This package's rows of `tfguide bench quantization`: quality, bits, and a step, measured and predicted.
 
-    Predicted: the bytes of the matrices over what the memory gave in the same rounds.
+    Predicted: the bytes of the matrices over what the memory gave in the same rounds. times: whether to show both.
     """
     exact = result["rows"][0]["perplexity"]
     rows = []
     for row in result["rows"]:
         if row["name"] != "tfguide" or "file as it is" in row["weights"]:
             continue
-        measured = row["seconds"] / row["new_tokens"] if "seconds" in row else None
-        times = ("", "") if measured is None else (_ms(measured), _ms(measured * row["share_of_bandwidth"]))
-        rows.append((row["weights"], f"{row['perplexity']:.2f}", _change(row["perplexity"], exact),
-                     f"{row['bits']:.2f}", f"{row['n_bytes'] / 1e6:,.0f} MB", *times))  # fmt: skip
-    return table(("weights", "perplexity", "change", "bits", "all weights", "a step", "predicted"), rows)
+        cells = [row["weights"], f"{row['perplexity']:.2f}", _change(row["perplexity"], exact), f"{row['bits']:.2f}",
+                 f"{row['n_bytes'] / 1e6:,.0f} MB"]  # fmt: skip
+        if times:
+            measured = row["seconds"] / row["new_tokens"]
+            cells += [_ms(measured), _ms(measured * row["share_of_bandwidth"])]
+        rows.append(cells)
+    head = ("weights", "perplexity", "change", "bits", "all weights")
+    return table((*head, "a step", "predicted") if times else head, rows)
 
 
 def caches_table(result: Mapping[str, Any]) -> HTML:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tfguide import PromptLookup, Sampling
-from tfguide.generation import SpeculativeResult, accept
+from tfguide.generation import SpeculativeResult, accept, verdicts
 from tfguide.generation.choose import draw, probabilities
-from tfguide.generation.speculative import Rows, guess, verify
+from tfguide.generation.quick import chance_quickly
+from tfguide.generation.verdicts import Certain, Place, stands, verify
 
 
 def distributions(stream, n, size):
@@ -86,26 +87,52 @@ SAMPLINGS = [
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 @pytest.mark.parametrize("spread", [0.01, 4.0])
-def test_what_is_computed_late_is_what_was_computed_at_once(sampling, spread):
-    """Guesses and verdicts are those of all whole distributions in float64, also where the vocabulary is large."""
+def test_what_is_decided_quickly_is_what_whole_distributions_say(sampling, spread, monkeypatch):
+    """Guesses and verdicts are those of `accept` with all distributions in float64, also of a large vocabulary."""
     stream, V, n, text = np.random.default_rng(3), 20011, 4, [7, 11, 13]
-    ends = set()
+    asked, ends = [], set()
+    monkeypatch.setattr(verdicts, "probabilities", lambda *given: asked.append(1) or probabilities(*given))
     for _ in range(8):
         rows = spread * stream.standard_normal((n + 1, V)).astype(np.float32)
         near = (rows + 0.5 * stream.standard_normal((n + 1, V))).astype(np.float32)
-        uniforms, drafted, q = stream.random(2 * n + 1), [], []
+        uniforms, drafted, places = stream.random(2 * n + 1), [], []
         for i in range(n):
-            q.append(probabilities(near[i : i + 1], sampling, [text + drafted])[0])
-            drafted.append(int(draw(q[-1][None], uniforms[i : i + 1])[0]))
-            assert guess(near[i : i + 1], sampling, text + drafted[:-1], iter([uniforms[i]]).__next__) == drafted[-1]
+            places.append(Place(near[i : i + 1], sampling, text + drafted))
+            drafted.append(
+                int(draw(probabilities(near[i : i + 1], sampling, [text + drafted]), uniforms[i : i + 1])[0])
+            )
+            assert places[-1].draw(uniforms[i]) == drafted[-1]
         p = probabilities(rows, sampling, [text + drafted[:i] for i in range(n + 1)])
+        q = [probabilities(one.logits, sampling, [one.text])[0] for one in places]
         want = accept(p, np.array(q), drafted, uniforms[n:])
-        asked = []
-        late = Rows(lambda i, q=q, asked=asked: asked.append(i) or q[i])
-        assert verify(rows, late, drafted, sampling, text, iter(uniforms[n:]).__next__) == want
-        assert asked == list(range(min(want[0] + 1, n)))  # each once, and none behind a rejection
+        asked.clear()
+        assert verify(rows, places, drafted, sampling, text, iter(uniforms[n:]).__next__) == want
+        if sampling.repetition_penalty is None:
+            assert len(asked) == 2 * (want[0] < n)  # both where a token is replaced, and no other
         ends.add(want[0])
     assert len(ends) > 1 or spread < 1  # two flat distributions share all of their tokens, or none of the likeliest
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS[:-1], ids=str)
+def test_a_chance_lies_within_its_error(sampling):
+    stream = np.random.default_rng(5)
+    for spread in (0.01, 1.0, 8.0):
+        logits = spread * stream.standard_normal((1, 20011)).astype(np.float32)
+        exact = probabilities(logits, sampling)[0]
+        for token in [*np.argsort(exact)[[-1, -2, -3, -30]], *stream.integers(0, 20011, 5)]:
+            chance, error = chance_quickly(logits, sampling, int(token))
+            assert abs(chance - exact[token]) <= error <= 1e-4 * chance
+
+
+def test_where_two_chances_are_too_near_whole_distributions_decide():
+    logits = np.random.default_rng(0).standard_normal((1, 20011)).astype(np.float32)
+    target, draft = (Place(logits + shift, Sampling(), []) for shift in (0, np.float32(0.25)))
+    p, q = target.whole()[3], draft.whole()[3]
+    for u in (np.nextafter(p / q, 0), p / q, np.nextafter(p / q, 2)):
+        assert stands(target, draft, 3, u) == bool(u * q < p)
+    sure = Certain(3, 20011)
+    assert sure.whole()[3] == 1 and sure.whole().sum() == 1 and sure.chance(4) == (0.0, 0.0)
+    assert stands(target, sure, 3, p / 2) and not stands(target, sure, 3, 2 * p)
 
 
 def test_acceptance_counts_what_was_looked_at():

@@ -19,7 +19,7 @@ from tfguide.checks.values import check_count
 from tfguide.compress.models import prune_layers
 from tfguide.generation import Sampling, accept
 from tfguide.generation.choose import Chooser, probabilities
-from tfguide.generation.speculative import guess
+from tfguide.generation.verdicts import Place
 from tfguide.loading import FRAMEWORKS, find_checkpoint, load_framework, load_model
 from tfguide.text import read_tokenizer
 
@@ -45,8 +45,9 @@ def record_rounds(
         drafted, q = [], []
         for _ in range(draft_length):
             logits = draft.score([text + drafted], last=1)[0]
-            q.append(probabilities(logits, sampling, [text + drafted])[0])
-            drafted.append(guess(logits, sampling, text + drafted, uniform))
+            place = Place(logits, sampling, text + drafted)
+            q.append(place.whole())
+            drafted.append(place.draw(uniform()))
         logits = model.score([text + drafted], last=draft_length + 1)[0]
         texts = [text + drafted[:i] for i in range(draft_length + 1)]
         p = probabilities(logits, sampling, texts)

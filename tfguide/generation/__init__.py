@@ -8,8 +8,9 @@ from tfguide.generation.maps import attention_maps
 from tfguide.generation.perplexity import perplexity
 from tfguide.generation.prompts import pad_prompts, stopping
 from tfguide.generation.sampling import Sampling
-from tfguide.generation.speculative import PromptLookup, SpeculativeResult, accept, speculative_generate
+from tfguide.generation.speculative import PromptLookup, SpeculativeResult, speculative_generate
 from tfguide.generation.verbs import Generator
+from tfguide.generation.verdicts import accept
 
 __all__ = [
     "Beam", "BeamSearch", "Cache", "Chooser", "Generator", "PromptLookup", "Sampling", "SpeculativeResult", "accept",

@@ -45,6 +45,22 @@ class Candidates:
 
 def draw_candidates(found: Candidates, sampling: Sampling, uniforms: np.ndarray) -> list[int | None]:
     """The token of each row that `choose` draws, None where a row is not decided."""
+    weights, sure = keep_candidates(found, sampling)
+    running = np.cumsum(weights, axis=1)
+    place, is_sure = find_place(running, running[:, -1], uniforms, EXACT)
+    tokens = _take(found.tokens, place).tolist()
+    return [token if ok else None for token, ok in zip(tokens, (sure & is_sure).tolist(), strict=True)]
+
+
+def candidate_chances(found: Candidates, sampling: Sampling, tokens: np.ndarray) -> list[float | None]:
+    """The chance of one token (R,) of each row, up to a share EXACT of it; None where a row is not decided."""
+    weights, sure = keep_candidates(found, sampling)
+    own = ((found.tokens == tokens[:, None]) * weights).max(axis=1) / weights.sum(axis=1)
+    return [chance if ok else None for chance, ok in zip(own.tolist(), sure.tolist(), strict=True)]
+
+
+def keep_candidates(found: Candidates, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+    """The weights (R, N) that top-k, top-p and min-p leave, 0 for the others, and which rows are sure (R,)."""
     scaled = (found.logits - found.logits.max(axis=1, keepdims=True)) / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < scaled.shape[1]:  # as in `choose`, to the last bit
         scaled[scaled < np.partition(scaled, -sampling.top_k, axis=1)[:, -sampling.top_k, None]] = -np.inf
@@ -56,10 +72,7 @@ def draw_candidates(found: Candidates, sampling: Sampling, uniforms: np.ndarray)
         near = np.abs(weights / sampling.min_p - 1) < EXACT
         sure &= ~(near & (weights < 1)).any(axis=1)
         weights[weights < sampling.min_p] = 0.0
-    running = np.cumsum(weights, axis=1)
-    place, is_sure = find_place(running, running[:, -1], uniforms, EXACT)
-    tokens = _take(found.tokens, place).tolist()
-    return [token if ok else None for token, ok in zip(tokens, (sure & is_sure).tolist(), strict=True)]
+    return weights, sure
 
 
 def find_place(

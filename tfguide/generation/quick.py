@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfguide.generation.candidates import EXACT, Candidates, draw_candidates, find_place
+from tfguide.generation.candidates import EXACT, Candidates, candidate_chances, draw_candidates, find_place
 from tfguide.generation.penalty import Seen
 from tfguide.generation.sampling import Sampling
 
@@ -51,6 +51,19 @@ def draw_quickly(
     return tokens
 
 
+def chance_quickly(logits: np.ndarray, sampling: Sampling, token: int) -> tuple[float, float] | None:
+    """The chance of a token by logits (1, V) as `choose` draws it, and its largest error; None if not decided.
+
+    There is no chance at temperature 0, and none of a penalty.
+    """
+    if sampling.repetition_penalty is not None or not 1e-3 <= sampling.temperature <= 1e6:
+        return None
+    logits = logits if logits.dtype == np.float32 else logits.astype(np.float64)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        block = _Block(logits, range(1), sampling, None)
+        return block.chance(token, np.empty((1, logits.shape[1]), np.float32))
+
+
 class _Block:
     """Some rows: their logits, and the numbers to read, which are the logits with the penalty in the same type."""
 
@@ -61,19 +74,41 @@ class _Block:
 
     def draw(self, uniforms, rough):
         """The token of each row, or None. rough: memory for a float32 number of each logit."""
-        sampling, top_k = self.sampling, self.sampling.top_k
         if not np.isfinite(self.tops).all():
             return [None] * len(self.tops)
-        if sampling.temperature == 0:
+        if self.sampling.temperature == 0:
             return self._above(self.tops).most_likely()
+        if not self._is_limited():
+            return self._draw_any(uniforms, rough)
+        return self._decide(lambda found, rows: draw_candidates(found, self.sampling, uniforms[rows]), rough)
+
+    def chance(self, token, rough):
+        """The chance of a token of the only row and its largest error, or None. rough: as in `draw`."""
+        if not np.isfinite(self.tops).all():
+            return None
+        if self._is_limited():
+            tokens = np.array([token])
+            [own] = self._decide(lambda found, rows: candidate_chances(found, self.sampling, tokens[rows]), rough)
+            return None if own is None else (own, 2 * EXACT * own)
+        relative, absolute = self._weigh(rough)
+        total = _sums(rough)
+        own = self._weights(0, token) / total
+        return float(own[0]), float((own * (2 * EXACT + relative + absolute / total))[0])
+
+    def _is_limited(self):
+        sampling, n = self.sampling, self.read.shape[1]
+        by_k, by_p = sampling.top_k is not None and sampling.top_k < n, sampling.top_p is not None
+        return by_k or (by_p and sampling.top_p < 1) or bool(sampling.min_p)
+
+    def _decide(self, decide, rough):
+        """What `decide` says of the candidates of each row, or None. decide: (candidates, rows) to a list."""
+        sampling, top_k = self.sampling, self.sampling.top_k
         if top_k is not None and top_k < self.read.shape[1]:
-            return draw_candidates(self._above(_bound(self.read, top_k)), sampling, uniforms)
+            return decide(self._above(_bound(self.read, top_k)), slice(None))
         if sampling.top_p is not None and sampling.top_p < 1:
-            return self._draw_likely(uniforms, rough)
-        if sampling.min_p:
-            least = self.tops + sampling.temperature * np.log(sampling.min_p / 2)
-            return draw_candidates(self._above(least), sampling, uniforms)
-        return self._draw_any(uniforms, rough)
+            return self._decide_likely(decide, rough)
+        least = self.tops + sampling.temperature * np.log(sampling.min_p / 2)
+        return decide(self._above(least), slice(None))
 
     def _above(self, bounds):
         """The tokens that are not below a bound of their row."""
@@ -99,7 +134,7 @@ class _Block:
         sizes = 0 * sizes if self.seen is None else sizes
         return _error(20, sizes), rough.shape[1] * np.exp(-20) * _error(88, sizes)
 
-    def _draw_likely(self, uniforms, rough):
+    def _decide_likely(self, decide, rough):
         """Top-p: few candidates hold the nucleus of a row; a row that is not decided is tried again with more."""
         relative, absolute = self._weigh(rough)
         totals, result, left = _sums(rough), np.full(len(rough), None), np.arange(len(rough))
@@ -123,7 +158,7 @@ class _Block:
                     error = relative[kept] * others + absolute[kept]
                     most = least[enough] * (1 + 4 * relative[kept]) + absolute[kept]
                     found = replace(found, others=others, error=error, least=most)
-                result[kept] = draw_candidates(found, self.sampling, uniforms[kept])
+                result[kept] = decide(found, kept)
             left = np.array([row for row in left if result[row] is None], np.int64)
             if not len(left):
                 break

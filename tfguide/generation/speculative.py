@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy as np
 from tfguide.checks.values import check_count, make_plain
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_generation
-from tfguide.generation.choose import Chooser, draw, most_likely, one_hot, probabilities
+from tfguide.generation.choose import Chooser, most_likely
 from tfguide.generation.prompts import pad_prompts, stopping
-from tfguide.generation.quick import draw_quickly
 from tfguide.generation.sampling import Sampling
 from tfguide.generation.verbs import Generator
+from tfguide.generation.verdicts import Certain, Place, verify
 
 
 @dataclass(frozen=True)
@@ -107,69 +107,6 @@ def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: in
     return draft_length
 
 
-class Rows:
-    """Rows that are computed when they are first asked for, and then kept: behind a rejection nobody looks."""
-
-    def __init__(self, compute: Callable[[int], np.ndarray]):
-        self._compute, self._known = compute, {}
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        if i not in self._known:
-            self._known[i] = self._compute(i)
-        return self._known[i]
-
-
-def accept(
-    target: np.ndarray | Rows, draft: np.ndarray | Rows, drafted: Sequence[int], uniforms: Sequence[float]
-) -> tuple[int, int]:
-    """The number of accepted drafted tokens, and the token that follows them.
-
-    target: (n + 1, V), the target's distribution at every drafted position and after the last; draft: (n, V), the
-    distributions that the drafted tokens were drawn from; uniforms: n + 1 random numbers. Token i is accepted with
-    probability min(1, p / q); the first rejected one is replaced by a draw from max(0, p - q), normalised. The result
-    is distributed as draws from the target. Source: Leviathan et al. 2023, algorithm 1; Chen et al. 2023.
-    """
-    for i, token in enumerate(drafted):
-        p, q = target[i], draft[i]
-        if uniforms[i] * q[token] >= p[token]:
-            residual = np.maximum(p - q, 0.0)
-            # If both distributions agree except for rounding, there is no residual: draw from the target.
-            residual = residual if residual.sum() > 0 else p
-            return i, int(draw(residual[None], np.array([uniforms[-1]]))[0])
-    return len(drafted), int(draw(target[len(drafted)][None], np.array([uniforms[-1]]))[0])
-
-
-def guess(logits: np.ndarray, sampling: Sampling, text: Sequence[int], uniform: Callable[[], float]) -> int:
-    """A draft's next token from its logits (1, V), drawn from their `probabilities`, or the most likely one."""
-    if sampling.temperature == 0:
-        return int(most_likely(logits, sampling, [text])[0])
-    u = np.array([uniform()])
-    token = draw_quickly(logits, sampling, u)[0] if sampling.repetition_penalty is None else None
-    return int(draw(probabilities(logits, sampling, [text]), u)[0]) if token is None else token
-
-
-def verify(
-    logits: np.ndarray,
-    draft: Rows | None,
-    drafted: Sequence[int],
-    sampling: Sampling,
-    text: Sequence[int],
-    uniform: Callable[[], float],
-) -> tuple[int, int]:
-    """The number of accepted drafted tokens, and the token that follows them, from the target's logits (n + 1, V).
-
-    draft: the distributions (n, V) that the tokens after `text` were drawn from, for `accept`. Temperature 0 needs
-    none: a token is accepted if it is the target's own choice, and no row of V numbers is computed.
-    """
-    if sampling.temperature == 0:
-        texts = [[*text, *drafted[:i]] for i in range(len(drafted) + 1)]
-        own = most_likely(logits, sampling, texts).tolist()
-        n = next((i for i, token in enumerate(drafted) if token != own[i]), len(drafted))
-        return n, own[n]
-    target = Rows(lambda i: probabilities(logits[i : i + 1], sampling, [[*text, *drafted[:i]]])[0])
-    return accept(target, draft, drafted, [uniform() for _ in range(len(drafted) + 1)])
-
-
 def speculative_generate(
     model: Generator,
     draft: Generator | PromptLookup,
@@ -239,17 +176,20 @@ class _Rounds:
         return [*guesses[:n], token]
 
     def _guess(self, n):
-        """Up to n drafted tokens, and the distributions (n, V) that they were drawn from."""
+        """Up to n drafted tokens, and what they were drawn from."""
         if self.draft_cache is None:
             guesses = self.draft.propose(self.text, n) if n else []
-            return guesses, Rows(lambda i: one_hot(guesses[i : i + 1], self.model.config.vocab_size)[0])
-        text, guesses, read = list(self.text), [], []
+            return guesses, [Certain(token, self.model.config.vocab_size) for token in guesses]
+        guesses, places = [], []
         while len(guesses) < n:
             logits = (
                 self.draft.decode(guesses[-1:], self.draft_cache)
                 if guesses
-                else self.draft.prefill([text[int(self.draft_cache.lengths[0]) :]], self.draft_cache)
+                else self.draft.prefill([self.text[int(self.draft_cache.lengths[0]) :]], self.draft_cache)
             )
-            read.append(logits)
-            guesses.append(guess(logits, self.sampling, text + guesses, self.uniform))
-        return guesses, Rows(lambda i: probabilities(read[i], self.sampling, [text + guesses[:i]])[0])
+            places.append(Place(logits, self.sampling, self.text + guesses))
+            if self.sampling.temperature == 0:
+                guesses.append(int(most_likely(logits, self.sampling, [places[-1].text])[0]))
+            else:
+                guesses.append(places[-1].draw(self.uniform()))
+        return guesses, places

@@ -34,7 +34,7 @@ from tfguide.training import Recipe, batch_of
 
 PROMPT = 16  # tokens before the steps that are timed
 WINDOW = 256
-CALIBRATION = Recipe(steps=2, warmup=0, rows=32, length=256, seed=1)  # 8192 tokens of the text that was learned
+CALIBRATION = Recipe(steps=2, warmup=0, rows=16, length=256, seed=1)  # 4096 tokens of the text that was learned
 
 
 def measure_quality(
@@ -144,8 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--part", choices=("quality", "time", "both"), default="both")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the variants; default: all")
     parser.add_argument("--repaired", metavar="FOLDER", help="what python -m tfguide.bench.repair --keep wrote")
-    parser.add_argument("--tokens", type=int, default=4096, help="of the held-out text; default: 4096")
-    parser.add_argument("--questions", type=int, default=128, help="default: 128")
+    parser.add_argument("--tokens", type=int, default=2048, help="of the held-out text; default: 2048")
+    parser.add_argument("--questions", type=int, default=100, help="default: 100")
     parser.add_argument("--new-tokens", type=int, default=16, help="steps of a round; default: 16")
     parser.add_argument("--repeats", type=int, default=9, help="rounds that count; default: 9")
     parser.add_argument("--json", metavar="FILE", required=True, help="the result, which is gone on with")

@@ -22,7 +22,6 @@ from tfguide.exercises import (
     quantising,
     speculation,
     tiles,
-    together,
     tokens,
     training,
 )
@@ -49,7 +48,6 @@ EXERCISES: tuple[Exercise, ...] = (
     *speculation.EXERCISES,
     *compiling.EXERCISES,
     *devices.EXERCISES,
-    *together.EXERCISES,
 )
 
 

@@ -43,7 +43,7 @@ def test_every_variant_has_its_quality_its_bytes_and_the_time_of_its_like(name, 
         assert row["seconds"] > 0 and row["speed"] > 0 and row["predicted_seconds"] > 0
     assert by["float32"]["speed"] == 1 and by["2 of 4"]["bytes"] == by["float32"]["bytes"]
     assert by["4 bits, calibrated"]["seconds"] == by["4 bits"]["seconds"]
-    assert by["any half"]["timed_as"] == "2 of 4" and by["pooled heads, repaired"]["timed_as"] == "pooled heads"
+    assert by["any half"]["timed_as"] == "2 of 4" and by["pooled heads, trained further"]["timed_as"] == "pooled heads"
     assert by["float32"]["weights_bytes"] == 4 * cost.parameters(CONFIG) == 2 * by["bfloat16"]["weights_bytes"]
     assert by["8 bits"]["weights_bytes"] == weights_size(CONFIG, Quantization(8))["n_bytes"]
     shapes = {name: ModelConfig.from_dict(by[name]["config"]) for name in by}
@@ -82,7 +82,7 @@ def test_the_command_lines_go_on_with_a_file(small_limits, tmp_path, monkeypatch
         assert trade.main([*about, "--part", part, "--only", only]) == 0
     assert trade.main([*about, "--part", "time", "--only", "float32", "pooled heads", "--repeats", "1"]) == 0
     result = json.loads((tmp_path / "trade.json").read_text())
-    assert [row["name"] for row in result["rows"]] == ["float32", "pooled heads", "pooled heads, repaired"]
+    assert [row["name"] for row in result["rows"]] == ["float32", "pooled heads", "pooled heads, trained further"]
     assert result["rows"][2]["seconds"] == result["rows"][1]["seconds"]
     assert result["rows"][2]["perplexity"] < result["rows"][1]["perplexity"]
-    assert "pooled heads, repaired" in capsys.readouterr().out
+    assert "pooled heads, trained further" in capsys.readouterr().out

@@ -33,7 +33,7 @@ class Variant:
 
 def repaired_name(name: str) -> str:
     """The name of a variant that was trained further."""
-    return f"{name}, repaired"
+    return f"{name}, trained further"
 
 
 def weights_bytes(config: ModelConfig, variant: Variant) -> float:

@@ -173,23 +173,28 @@ def choosing_table(result: Mapping[str, Any], rows: int) -> HTML:
 
 def texts_table(result: Mapping[str, Any]) -> HTML:
     """Likelihood and repetition of continuations by the way they were chosen, below those of the text itself."""
+    plain = _without_limits(result)
     lines = [
         (
             row["way"], f"{row['mean_log_probability']:.2f}".replace("-", "\u2212"), f"{row['repeated']:.0%}",
             f"{row['distinct']:.0%}",
         )
-        for row in (result["text"], *result["texts"])
+        for row in (result["text"], *plain, *(row for row in result["texts"] if row not in plain))
     ]  # fmt: skip
     return table(("way", "log p of a token", "repeated", "distinct pairs"), lines)
+
+
+def _without_limits(result):
+    """The rows of greedy decoding and of each temperature alone, the coldest first."""
+    own = [row for row in result["texts"] if row["way"] in ("greedy", f"temperature {row['temperature']:g}")]
+    return sorted(own, key=lambda row: row["temperature"])
 
 
 def texts_by_temperature(result: Mapping[str, Any]) -> Figure:
     """Likelihood and repetition of what was drawn at each temperature; dotted: of the text itself."""
     import matplotlib.pyplot as plt
 
-    drawn = [row for row in result["texts"] if row["way"].startswith("temperature") or row["way"] == "greedy"]
-    drawn.sort(key=lambda row: row["temperature"])
-    drawn = list({row["temperature"]: row for row in drawn}.values())
+    drawn = _without_limits(result)
     at = [row["temperature"] for row in drawn]
     with style():
         fig, axes = plt.subplots(2, 1, figsize=size(1.0), sharex=True)

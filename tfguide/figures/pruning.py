@@ -111,9 +111,14 @@ def trade(results: Mapping[str, Mapping[str, Any]]) -> Figure:
                 ax.scatter(x, y, s=area, marker=marker, color=colour, alpha=0.55, linewidth=0)
             places = {numbers[row["name"]]: (1e3 * row["seconds"], row["perplexity"]) for row in result["rows"]}
             for some in near(places):
-                x, y = max(places[i][0] for i in some), math.exp(sum(math.log(places[i][1]) for i in some) / len(some))
-                words = ", ".join(map(str, some))
-                ax.annotate(words, (x, y), (9, 0), textcoords="offset points", va="center", fontsize=8.5)
+                x = math.exp(sum(math.log(places[i][0]) for i in some) / len(some))
+                y, words = min(places[i][1] for i in some), ", ".join(map(str, some))
+                aside = (
+                    {"xytext": (9, 0), "va": "center"}
+                    if len(some) == 1
+                    else {"xytext": (0, -8), "ha": "center", "va": "top"}
+                )
+                ax.annotate(words, (x, y), textcoords="offset points", fontsize=8.5, **aside)
             _log_axis(ax, [row["perplexity"] for row in result["rows"]])
             times = [x for x, _ in places.values()]
             ax.set_xscale("log")
@@ -143,7 +148,7 @@ def near(places: Mapping[int, tuple[float, float]]) -> list[list[int]]:
     groups: list[list[int]] = []
     for number in sorted(places, key=places.get):
         for group in groups:
-            if (abs(logs[number] - logs[group[0]]) < spread * (0.07, 0.05)).all():
+            if (abs(logs[number] - logs[group[0]]) < spread * (0.09, 0.06)).all():
                 group.append(number)
                 break
         else:
@@ -153,12 +158,16 @@ def near(places: Mapping[int, tuple[float, float]]) -> list[list[int]]:
 
 def _log_axis(ax, values):
     """A logarithmic axis of perplexity with a few numbers that a reader knows, written out."""
+    low, high = math.log(min(values)), math.log(max(values))
+    pad = max(0.07 * (high - low), 0.05)
+    least, most = math.exp(low - 2 * pad), math.exp(high + pad)
+    steps = (
+        (1, 1.2, 1.4, 1.6, 2, 3, 4, 5, 6, 7, 8, 9) if most < 4 * least else (1, 2, 5) if most < 300 * least else (1,)
+    )
+    ticks = [k * 10**n for n in range(8) for k in steps if least <= k * 10**n <= most]
     ax.set_yscale("log")
-    ax.set_ylim(0.8 * min(values), 1.4 * max(values))
-    steps = (1, 2, 5) if max(values) < 300 * min(values) else (1,)
-    ticks = [k * 10**n for n in range(7) for k in steps]
-    ticks = [tick for tick in ticks if 0.8 * min(values) <= tick <= 1.4 * max(values)]
-    ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.set_ylim(least, most)
+    ax.set_yticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     ax.minorticks_off()
 
 
@@ -169,11 +178,15 @@ def trade_table(results: Mapping[str, Mapping[str, Any]]) -> HTML:
         for row in result["rows"]:
             error = f"\u00b1 {row['accuracy_error']:.0%}"
             lines.append((MODELS[key], (
-                Cell(f"{numbers[row['name']]}. {row['name']}"), f"{row['perplexity']:,.1f}",
+                Cell(f"{numbers[row['name']]}. {row['name']}"), _perplexity(row["perplexity"]),
                 Cell(f"{row['accuracy']:.0%}", below=error), f"{row['weights_bytes'] / 1e6:,.1f}",
                 f"{1e3 * row['seconds']:.2f}", f"{row['speed']:.2f}\u00a0x", f"{1e3 * row['predicted_seconds']:.2f}",
             )))  # fmt: skip
     return grouped_table(("way", "perplexity", "right", "MB", "ms a step", "faster", "by its bytes"), lines)
+
+
+def _perplexity(value):
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
 def repairs(result: Mapping[str, Any]) -> Figure:
@@ -193,14 +206,15 @@ def repairs(result: Mapping[str, Any]) -> Figure:
     return fig
 
 
-def repairs_table(results: Sequence[Mapping[str, Any]]) -> HTML:
-    """Perplexity before and after further training, and the minutes of it, a line for each model."""
+def repairs_table(result: Mapping[str, Any]) -> HTML:
+    """Perplexity before further training, after its first measurement and at its end, a line for each model."""
+    rows = result["rows"]
+    head = ("removed", *(f"after {rows[0]['curve'][i]['steps']} steps" for i in (0, 1, -1)))
     lines = [
         (
-            "nothing removed" if row["name"] == "float32" else row["name"],
-            f"{row['curve'][0]['perplexity']:,.1f}", f"{row['curve'][-1]['perplexity']:,.1f}",
-            f"{row['curve'][-1]['steps']}", result["model"],
+            "nothing" if row["name"] == "float32" else row["name"],
+            *(f"{row['curve'][i]['perplexity']:,.1f}" for i in (0, 1, -1)),
         )
-        for result in results for row in result["rows"]
+        for row in rows
     ]  # fmt: skip
-    return table(("removed", "before", "after", "steps", "model"), lines)
+    return table(head, lines)

@@ -51,7 +51,9 @@ def test_what_the_page_says_of_it(result):
             assert rows["kernels"]["seconds"] < rows["compiled"]["seconds"]
         assert sum(one in PRODUCTS for one in result["frameworks"][framework]["layer"]) == 7
         saved = compilation.saved_seconds(many)
-        for model in ("S", bench.SMOLLM):
+        measured = {row["model"] for row in result["rows"] if row["framework"] == framework}
+        assert "S" in measured and (bench.SMOLLM in measured or framework == "tensorflow")
+        for model in measured & {"S", bench.SMOLLM}:
             assert compilation.saved_seconds(compilation.rows_of(result, framework, model)) == pytest.approx(
                 saved, rel=0.4
             )

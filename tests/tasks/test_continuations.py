@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support import FRAMEWORKS, load, random_weights, refuses, small_config
+from tests.support import FRAMEWORKS, load, numpy, random_weights, refuses, small_config
 from tfguide.tasks import continuations, documentation
 from tfguide.tasks.continuations import Question, accuracy, log_likelihoods, questions, standard_error
 
@@ -45,7 +45,7 @@ def test_likelihoods_are_those_of_the_whole_text_at_once(name):
     found = log_likelihoods(model, Bytes(), one)
     for choice, got in zip(one.choices, found, strict=True):
         tokens = np.array(Bytes().encode(one.text + choice).ids)
-        logits = np.asarray(model(tokens[None]))[0].astype(np.float64)
+        logits = numpy(model(tokens[None]))[0].astype(np.float64)
         logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         first = len(one.text.encode())
         want = sum(logs[at - 1, tokens[at]] for at in range(first, len(tokens))) / len(choice.encode())

@@ -12,7 +12,7 @@ from tfguide.bench import drafts, rounds, speculative
 from tfguide.bench.rounds import record_rounds
 from tfguide.bench.speculative import measure_speculation, predict, table
 from tfguide.generation import PromptLookup, Sampling
-from tfguide.training import Recipe
+from tfguide.training import Recipe, train
 
 PROMPT = [3, 7, 11, 3, 7, 5, 3, 7]
 
@@ -88,7 +88,7 @@ def test_a_draft_learns_to_guess(tmp_path):
     assert len(text) == 3 * 40 + 8 + 6 + 3 and text[:8].tolist() == PROMPT
     again = drafts.write_text(model, [PROMPT, PROMPT[2:], PROMPT[:3]], 40, 2)
     np.testing.assert_array_equal(text, again)
-    records = list(drafts.train_draft(guide, draft, text, Recipe(steps=30, rows=2, length=16, warmup=2)))
+    records = list(train(guide.Trainer(draft, Recipe(steps=30, rows=2, length=16, warmup=2)), text))
     assert len(records) == 30 and records[-1].loss < 0.7 * records[0].loss
 
 

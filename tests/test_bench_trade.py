@@ -71,7 +71,6 @@ def test_the_command_lines_go_on_with_a_file(small_limits, tmp_path, monkeypatch
     texts = {"fractions": text[:9000], "textwrap": text[9000:]}
     monkeypatch.setattr(documentation, "documents", lambda: texts)
     monkeypatch.setattr(trade, "CALIBRATION", Recipe(steps=2, warmup=0, rows=2, length=16))
-    monkeypatch.setattr(repair, "CALIBRATION", trade.CALIBRATION)
     common = ["--model", "documentation", "--tokens", "40"]
     about = [*common, "--json", str(tmp_path / "repair.json"), "--keep", str(tmp_path / "kept")]
     assert repair.main([*about, "--only", "pooled heads", "--steps", "2", "--warmup", "0", "--rows", "2"]) == 0

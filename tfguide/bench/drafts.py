@@ -9,20 +9,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfguide.bench import variants
 from tfguide.bench.caches import read_documentation
 from tfguide.checkpoints import write_checkpoint
-from tfguide.compress.models import layer_changes, prune_layers
+from tfguide.compress.models import prune_layers
 from tfguide.generation import PromptLookup, Sampling
 from tfguide.generation.generate import generate
 from tfguide.loading import FRAMEWORKS, find_checkpoint, load_framework, load_model, try_accelerate
 from tfguide.text import read_template, read_tokenizer
-from tfguide.training import Recipe, Record, train
+from tfguide.training import Recipe, train
 
 _CODE = '''def read_table(path, separator=","):
     """Read a table of numbers from a text file, a row for each line."""
@@ -51,16 +52,18 @@ TASKS = {
 
 def prompts_of(path: str | os.PathLike, tasks: Sequence[str]) -> dict[str, list[int]]:
     """The tokens of each of TASKS, by the tokenizer and the chat template of a checkpoint."""
-    tokenizer = read_tokenizer(path)
     prompts = {}
     for task in tasks:
         kind, given = TASKS[task]
-        if kind == "text":
-            prompts[task] = read_documentation(path, given)
-        else:
-            text = read_template(path).render([{"role": "user", "content": given}], add_generation_prompt=True)
-            prompts[task] = tokenizer.encode(text, add_special_tokens=False).ids
+        prompts[task] = read_documentation(path, given) if kind == "text" else _asked(path, [given])[0]
     return prompts
+
+
+def _asked(path, messages):
+    """The tokens of a conversation for each message, up to where the model answers."""
+    tokenizer, template = read_tokenizer(path), read_template(path)
+    texts = [template.render([{"role": "user", "content": one}], add_generation_prompt=True) for one in messages]
+    return [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
 
 
 def make_drafts(tg: Any, path: str | os.PathLike, dtype: str, trained: str | None = None) -> dict[str, Any]:
@@ -84,8 +87,7 @@ def make_drafts(tg: Any, path: str | os.PathLike, dtype: str, trained: str | Non
 
 def least_changing(model: Any, path: str | os.PathLike, n_layers: int) -> list[int]:
     """The numbers of the layers that change their input least on 128 tokens of the documentation."""
-    changes = layer_changes(model, np.array([read_documentation(path, 127)]))
-    return sorted(np.argsort(changes, kind="stable")[:n_layers].tolist())
+    return variants.least_changing(model, np.array([read_documentation(path, 127)]), n_layers)
 
 
 def write_text(model: Any, prompts: Sequence[Sequence[int]], n_new: int, rows: int, seed: int = 0) -> np.ndarray:
@@ -96,11 +98,6 @@ def write_text(model: Any, prompts: Sequence[Sequence[int]], n_new: int, rows: i
         new = generate(model, some, n_new, sampling=Sampling(temperature=0.7, seed=seed + at))
         texts += [[*prompt, *tokens] for prompt, tokens in zip(some, new, strict=True)]
     return np.concatenate([np.array(text, np.int64) for text in texts])
-
-
-def train_draft(tg: Any, draft: Any, tokens: np.ndarray, recipe: Recipe) -> Iterator[Record]:
-    """Train a model, in place, to predict tokens (n,) that another one wrote; yields a record after each step."""
-    yield from train(tg.Trainer(draft, recipe), tokens)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     n = model.config.n_layers
     draft = prune_layers(model, range(options.layers - 1, n - 1))
     recipe = Recipe(steps=options.steps, rows=4, length=128, learning_rate=options.rate, warmup=5, decay=0.0)
-    for record in train_draft(tg, draft, tokens, recipe):
+    for record in train(tg.Trainer(draft, recipe), tokens):
         print(f"{record.step + 1:4} {record.loss:7.3f}", flush=True)
     write_checkpoint(options.folder, draft.config, draft.to_weights())
     return 0
@@ -141,19 +138,12 @@ def prompts_to_learn_from(path: str | os.PathLike, n: int) -> list[list[int]]:
     """Beginnings of n texts: questions, and pieces of Python's documentation; none is in TASKS."""
     from pydoc_data.topics import topics
 
-    tokenizer, template = read_tokenizer(path), read_template(path)
+    tokenizer = read_tokenizer(path)
     names = sorted(topics, reverse=True)  # the text of TASKS begins with the first ones
     asked = ("Explain {} in Python.", "Write a story about {}.", "Write a function that has to do with {}.")
-    prompts = []
-    for i in range(n):
-        name, kind = names[i % (len(names) // 2)], i % 4
-        if kind == 3:
-            prompts.append(tokenizer.encode(topics[name]).ids[:96])
-        else:
-            message = [{"role": "user", "content": asked[kind].format(name.replace("-", " "))}]
-            text = template.render(message, add_generation_prompt=True)
-            prompts.append(tokenizer.encode(text, add_special_tokens=False).ids)
-    return prompts
+    chosen = [(names[i % (len(names) // 2)], i % 4) for i in range(n)]
+    messages = iter(_asked(path, [asked[kind].format(name.replace("-", " ")) for name, kind in chosen if kind < 3]))
+    return [next(messages) if kind < 3 else tokenizer.encode(topics[name]).ids[:96] for name, kind in chosen]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.dtypes import dtype_bytes
 from tfguide.generation.checks import check_text_tokens
+from tfguide.generation.choose import log_softmax
 from tfguide.loading import FRAMEWORKS, find_checkpoint, load_framework, try_accelerate
 from tfguide.weights import weight_shapes
 
@@ -146,19 +147,13 @@ def _compare(truth, got):
     largest, divergence, same = 0.0, [], []
     for exact, other in zip(truth, got, strict=True):
         largest = max(largest, float(np.abs(exact - other).max()))
-        p, q = _log_softmax(exact), _log_softmax(other)
+        p, q = log_softmax(exact), log_softmax(other)
         divergence.append((np.exp(p) * (p - q)).sum(axis=1))
         same.append(exact.argmax(axis=1) == other.argmax(axis=1))
     return {
         "largest_difference": largest, "divergence": float(np.concatenate(divergence).mean()),
         "same_choice": float(np.concatenate(same).mean()),
     }  # fmt: skip
-
-
-def _log_softmax(logits):
-    logits = logits.astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
 def _part(exact, starts, ours, theirs):

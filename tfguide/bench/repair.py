@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,12 +19,12 @@ import numpy as np
 from tfguide.bench.models import read_model
 from tfguide.bench.run import write_json
 from tfguide.bench.timing import machine
-from tfguide.bench.trade import CALIBRATION, find_model_path, model_perplexity
+from tfguide.bench.trade import find_model_path, go_on, model_perplexity, read_learned
 from tfguide.bench.variants import SMALLER, VARIANTS
 from tfguide.loading import FRAMEWORKS, load_framework
 from tfguide.tasks import documentation
 from tfguide.text import read_tokenizer
-from tfguide.training import Recipe, batch_of, train
+from tfguide.training import Recipe, train
 
 RECIPE = Recipe(steps=200, warmup=20, learning_rate=1e-3, measure_every=25, seed=1)
 WHOLE = "float32"  # the variant that loses nothing
@@ -68,10 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     tokenizer, file = read_tokenizer(path), Path(options.json)
     fields = ("steps", "rows", "warmup", "learning_rate", "measure_every")
     recipe = dataclasses.replace(RECIPE, **{name: vars(options)[name] for name in fields})
-    learned = documentation.encode(tokenizer, documentation.split_documents(documentation.documents())[0].values())
+    learned, calibration = read_learned(tokenizer)
     held_out = np.array(tokenizer.encode(documentation.held_out()).ids[: options.tokens])
-    calibration = batch_of(learned, 0, CALIBRATION)[:, :-1]
-    result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"task": "repair", "rows": []}
+    result = go_on(file, "repair")
     result |= {
         "machine": machine(), "model": path.name, "framework": options.framework, "tokens": len(held_out),
         "learned_tokens": len(learned), "recipe": dataclasses.asdict(recipe),

@@ -22,7 +22,7 @@ from tfguide.bench import limits
 from tfguide.bench.models import bytes_read, read_model
 from tfguide.bench.ours import OurRows
 from tfguide.bench.run import write_json
-from tfguide.bench.timing import machine, take_turns
+from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.bench.variants import VARIANTS, Variant, repaired_name, weights_bytes
 from tfguide.config import ModelConfig
 from tfguide.generation import perplexity
@@ -72,10 +72,9 @@ def measure_steps(
     first, rows = next(iter(models)), []
     for name, model in models.items():
         needed = bytes_read(model.config, dtypes[name], prompt.shape[1] + n_new // 2)
-        pairs = zip(seconds[first], seconds[name], strict=True)
         rows.append({
             "name": name, "seconds": statistics.median(seconds[name]) / n_new, "bytes": needed,
-            "speed": statistics.median(a / b for a, b in pairs), "predicted_seconds": needed / bandwidth,
+            "speed": median_ratio(seconds, first, name), "predicted_seconds": needed / bandwidth,
             "config": model.config.to_dict(),
         })  # fmt: skip
     return rows
@@ -153,10 +152,9 @@ def main(arguments: list[str] | None = None) -> int:
     tg, path = load_framework(options.framework), find_model_path(options.model)
     config, weights = read_model(path)
     tokenizer, file = read_tokenizer(path), Path(options.json)
-    result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"task": "trade", "rows": []}
+    result = go_on(file, "trade")
     chosen = [variant for variant in VARIANTS if not options.only or variant.name in options.only]
-    learned = documentation.encode(tokenizer, documentation.split_documents(documentation.documents())[0].values())
-    calibration = batch_of(learned, 0, CALIBRATION)[:, :-1]
+    _, calibration = read_learned(tokenizer)
     if options.part != "time":
         held_out = np.array(tokenizer.encode(documentation.held_out()).ids[: options.tokens])
         models = make_models(tg, config, weights, calibration, chosen, options.repaired)
@@ -178,6 +176,17 @@ def main(arguments: list[str] | None = None) -> int:
         write_json(result, options.json)
     print(table(result["rows"]))
     return 0
+
+
+def go_on(file: Path, task: str) -> dict[str, Any]:
+    """The result that a file holds, or one of the task without rows where there is no file."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"task": task, "rows": []}
+
+
+def read_learned(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens (n,) of the documents that the book's model learned from, and those of CALIBRATION, (B, T)."""
+    learned = documentation.encode(tokenizer, documentation.split_documents(documentation.documents())[0].values())
+    return learned, batch_of(learned, 0, CALIBRATION)[:, :-1]
 
 
 def find_model_path(name: str | None) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfguide.bench.models import weights_size
 from tfguide.compress import Quantization
+from tfguide.compress.models import layer_changes
 from tfguide.config import ModelConfig
 from tfguide.cost.memory import weight_bytes
 
@@ -50,9 +51,13 @@ def fewer_neurons(tg: Any, model: Any) -> Any:
 
 def fewer_layers(tg: Any, model: Any, tokens: np.ndarray) -> Any:
     """Without the tenth of the layers, at least one, that changes its input least on the first 8 rows of tokens."""
-    changes = tg.layer_changes(model, tokens[:8])
-    n = max(1, model.config.n_layers // 10)
-    return tg.prune_layers(model, sorted(np.argsort(changes, kind="stable")[:n].tolist()))
+    return tg.prune_layers(model, least_changing(model, tokens[:8], max(1, model.config.n_layers // 10)))
+
+
+def least_changing(model: Any, tokens: np.ndarray, n_layers: int) -> list[int]:
+    """The numbers of the layers that change their input least on tokens (B, T), in ascending order."""
+    changes = layer_changes(model, tokens)
+    return sorted(np.argsort(changes, kind="stable")[:n_layers].tolist())
 
 
 def pooled_heads(tg: Any, model: Any) -> Any:

@@ -10,8 +10,6 @@ from tfguide import facts
 from tfguide.native import compiler
 from tfguide.tasks import smollm
 
-LATER = time.time() + 3600  # when a file that the tests write has not changed for an hour
-
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
@@ -20,9 +18,14 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def file(tmp_path, monkeypatch):
-    """A file that has not changed for an hour."""
-    monkeypatch.setattr(facts.time, "time", lambda: LATER)
+def later(monkeypatch):
+    """The time at which a file that the test writes has not changed for an hour."""
+    hour = time.time() + 3600
+    monkeypatch.setattr(facts.time, "time", lambda: hour)
+
+
+@pytest.fixture
+def file(tmp_path, later):
     path = tmp_path / "file"
     path.write_text("first")
     return path
@@ -107,10 +110,9 @@ def test_a_compiler_that_is_a_script_is_always_asked(cache, tmp_path):
     assert not cache.exists()
 
 
-def test_the_sha256_of_the_model_is_computed_once(cache, tmp_path, monkeypatch):
+def test_the_sha256_of_the_model_is_computed_once(later, cache, tmp_path, monkeypatch):
     monkeypatch.setattr(smollm, "N_BYTES", 5)
     monkeypatch.setattr(smollm, "SHA256", smollm.hashlib.sha256(b"model").hexdigest())
-    monkeypatch.setattr(facts.time, "time", lambda: LATER)
     path = tmp_path / "model.gguf"
     path.write_bytes(b"model")
     assert smollm.file(path) == path

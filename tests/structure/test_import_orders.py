@@ -183,9 +183,10 @@ def test_a_compiled_step_gives_the_same_tokens(python, first):
     code = """
 compiled = tfguide.torch.CompiledDecoder(models[tfguide.torch], max_length=23, batch_size=2)
 assert compiled.generate(prompts, 7) == expected
-assert compiled._step is not compiled._plain_step, "nothing was compiled"
+assert compiled.n_programs == 1, "nothing was compiled"
 compiled = tfguide.tensorflow.CompiledDecoder(models[tfguide.tensorflow], max_length=23, batch_size=2)
 assert compiled.generate(prompts, 7) == expected
+assert compiled.n_programs == 1, "nothing was compiled"
 """
     succeeds(python(f"import {first}\n{USE}{code}"))
 

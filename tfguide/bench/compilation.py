@@ -8,7 +8,6 @@ the command switches that off, so that the seconds of a compilation are those of
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -22,7 +21,7 @@ from tfguide.bench import limits, operations
 from tfguide.bench.agreement import check_agreement
 from tfguide.bench.models import SMALL, bytes_read, read_model
 from tfguide.bench.ours import OurRows
-from tfguide.bench.run import write_json
+from tfguide.bench.run import read_result, write_json
 from tfguide.bench.timing import machine, take_turns
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
@@ -126,14 +125,11 @@ def warm_up(framework: str) -> None:
 def kept_rows(file: str, result: dict[str, Any], wanted: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """A result with the rows of a file, but for those of the frameworks and models that are measured again.
 
-    Raises ValueError for a file of another machine.
+    Raises ValueError as `read_result`.
     """
-    with open(file, encoding="utf-8") as stream:
-        old = json.load(stream)
-    if old["machine"] != result["machine"]:
-        raise ValueError(f"{file} was measured on {old['machine']}, this is {result['machine']}")
-    rows = [row for row in old["rows"] if (row["framework"], row["model"]) not in wanted]
-    return result | {"frameworks": old["frameworks"], "rows": rows}
+    old = read_result(file, result["machine"])
+    rows = [row for row in old.get("rows", []) if (row["framework"], row["model"]) not in wanted]
+    return result | {"frameworks": old.get("frameworks", {}), "rows": rows}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -162,6 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the machine and the rows there")
     parser.add_argument("--add", action="store_true", help="keep the rows of FILE that are not measured again")
     options = parser.parse_args(arguments)
+    if options.add and not options.json:
+        parser.error("--add keeps rows of a file: name it by --json")
     wanted = [(framework, name) for framework in options.framework for name in options.model]
     result = {
         "task": "compilation",

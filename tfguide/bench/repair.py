@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = dataclasses.replace(RECIPE, **{name: vars(options)[name] for name in fields})
     learned, calibration = read_learned(tokenizer)
     held_out = np.array(tokenizer.encode(documentation.held_out()).ids[: options.tokens])
-    result = go_on(file, "repair")
+    result = go_on(file, "repair", machine())
     result |= {
         "machine": machine(), "model": path.name, "framework": options.framework, "tokens": len(held_out),
         "learned_tokens": len(learned), "recipe": dataclasses.asdict(recipe),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -174,6 +176,21 @@ def table(result: dict) -> str:
             + (f"{peak / 1e6:>10.0f} MB" if peak else "")
         )
     return "\n".join(lines)
+
+
+def read_result(file: str | os.PathLike, machine: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The result that a file holds, which another one goes on with; {} where there is no file.
+
+    machine: of what will stand beside it. Raises ValueError where the file names another one: times of two machines
+    do not stand in one table.
+    """
+    if not os.path.exists(file):
+        return {}
+    with open(file, encoding="utf-8") as opened:
+        found = json.load(opened)
+    if machine is not None and found.get("machine", machine) != machine:
+        raise ValueError(f"{file} was measured on {found['machine']}, this is {machine}")
+    return found
 
 
 def write_json(result: dict, file: str) -> None:

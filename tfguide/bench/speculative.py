@@ -7,7 +7,6 @@ layers that was trained (`python -m tfguide.bench.drafts`).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfguide.bench.drafts import TASKS, make_drafts, prompts_of
-from tfguide.bench.run import write_json
+from tfguide.bench.run import read_result, write_json
 from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.checks.values import check_count
 from tfguide.cost.speculative import speculative_tokens
@@ -148,16 +147,11 @@ def table(rows: Sequence[dict]) -> str:
 def write_rows(file: str | os.PathLike, about: Mapping[str, Any], rows: Sequence[dict]) -> None:
     """Write rows to a file, beside those of other targets and temperatures that it has already.
 
-    Raises ValueError where these are from another machine: speeds of two machines do not stand in one table.
+    Raises ValueError as `read_result`.
     """
-    others = []
-    if os.path.exists(file):
-        with open(file, encoding="utf-8") as opened:
-            before = json.load(opened)
-        if before["machine"] != about["machine"]:
-            raise ValueError(f"{file} is of another machine: {before['machine']}")
-        own = {(row["dtype"], row["temperature"]) for row in rows}
-        others = [row for row in before["rows"] if (row["dtype"], row["temperature"]) not in own]
+    before = read_result(file, about["machine"]).get("rows", [])
+    own = {(row["dtype"], row["temperature"]) for row in rows}
+    others = [row for row in before if (row["dtype"], row["temperature"]) not in own]
     write_json(dict(about) | {"rows": [*others, *rows]}, file)
 
 

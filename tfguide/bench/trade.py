@@ -9,7 +9,6 @@ both go on with the file of `--json`.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 from tfguide.bench import limits
 from tfguide.bench.models import bytes_read, read_model
 from tfguide.bench.ours import OurRows
-from tfguide.bench.run import write_json
+from tfguide.bench.run import read_result, write_json
 from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.bench.variants import VARIANTS, Variant, repaired_name, weights_bytes
 from tfguide.config import ModelConfig
@@ -152,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     tg, path = load_framework(options.framework), find_model_path(options.model)
     config, weights = read_model(path)
     tokenizer, file = read_tokenizer(path), Path(options.json)
-    result = go_on(file, "trade")
+    result = go_on(file, "trade", None if options.part == "quality" else machine())
     chosen = [variant for variant in VARIANTS if not options.only or variant.name in options.only]
     _, calibration = read_learned(tokenizer)
     if options.part != "time":
@@ -178,9 +177,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def go_on(file: Path, task: str) -> dict[str, Any]:
-    """The result that a file holds, or one of the task without rows where there is no file."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"task": task, "rows": []}
+def go_on(file: Path, task: str, here: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The result that a file holds, or one of the task without rows where there is no file.
+
+    here: the machine of the times that will be added. Raises ValueError as `read_result`.
+    """
+    return read_result(file, here) or {"task": task, "rows": []}
 
 
 def read_learned(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:

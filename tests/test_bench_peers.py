@@ -1,6 +1,7 @@
 """CTranslate2 and OpenVINO GenAI: contestants where they are installed, and a line that says so where not."""
 
 import sys
+import time
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -58,9 +59,11 @@ def test_ctranslate2_converts_once_and_gets_names_for_tokens(tmp_path, monkeypat
 
     class Generator:
         def __init__(self, made, **options):
-            calls.append((made.rpartition("/")[2], options["compute_type"]))
+            self.threads = options["intra_threads"]
+            calls.append((made.rpartition("/")[2], options["compute_type"], self.threads))
 
         def generate_batch(self, prompts, max_length, min_length, **options):
+            time.sleep(0.03 if self.threads == 3 else 0)
             assert max_length == min_length and options["include_prompt_in_result"] is False
             return [SimpleNamespace(sequences_ids=[[int(word[1:-1]) for word in prompts[0][:max_length]]])]
 
@@ -69,11 +72,14 @@ def test_ctranslate2_converts_once_and_gets_names_for_tokens(tmp_path, monkeypat
 
     _module(monkeypatch, "ctranslate2", Generator=Generator)
     _module(monkeypatch, "ctranslate2.converters", TransformersConverter=Converter)
+    monkeypatch.setattr(peers, "cores", lambda: 3)
     folder, prompt = str(tmp_path / "model"), np.array([[5, 3, 2]])
     for _ in range(2):
         one = peers.CTranslate2(folder, "int8", prompt)
         assert one.run(2) == [5, 3] and one.logits().shape == (97,) and one.logits()[0] == 2 * 97
-    assert calls == [("int8", 97, 96, "<0>")] + [("ctranslate2-int8", "int8")] * 2
+        assert one.about["threads"] == 1 and set(one.about["tokens_per_second_of_threads"]) == {1, 3}
+    loads = [("ctranslate2-int8", "int8", threads) for threads in (1, 3, 1)]  # both tried, the faster one kept
+    assert calls == [("int8", 97, 96, "<0>")] + loads * 2
 
 
 def test_openvino_asks_for_a_tokenizer(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from importlib import util
 import numpy as np
 
 from tfguide.bench.llama import LlamaCpp, find_gguf, has_llama_cpp
+from tfguide.bench.peers import more_peers
 from tfguide.checkpoints.reading import open_checkpoint
 from tfguide.config import ModelConfig
 from tfguide.loading import load_framework, load_model
@@ -99,6 +100,7 @@ def entrants(framework: str, dtype: str, peers: bool, device: str = "cpu") -> di
             found["Hugging Face"] = HuggingFace if _has("transformers") else None
         if device == "cpu":
             found["llama.cpp"] = LlamaCpp if has_llama_cpp() and _has("gguf") else None
+            found |= more_peers(dtype)
     elif floating:
         found["KerasHub"] = KerasHub if _has("keras_hub") else None
     return found

@@ -83,6 +83,7 @@ def _round(task, config, reader, found, framework, dtype, folder, prompt, truth,
             contestant = enter(kind, framework, folder, dtype, prompt, n_new, device)
             row["difference"] = check_agreement(contestant.logits(), truth, dtype)
             row["tokens"] = contestant.run(n_new if task == "decode" else 1)
+            row |= getattr(contestant, "about", {})
             running[name] = contestant
         except Exception as error:  # the others are still worth timing, and the row says what happened
             if kind is Ours:
@@ -148,7 +149,7 @@ def _share(task, config, row, seconds, reading, n_bytes, found):
     The memory's speed is that of the same round: where machines share a memory it changes from minute to minute.
     """
     if task == "prefill":
-        peak = found["float32_flops" if row["dtype"] == "float32" else "bfloat16_flops"]
+        peak = max(found["float32_flops"], 0 if row["dtype"] == "float32" else found["bfloat16_flops"])
         return {"share_of_flops": prefill_flops(config, row["prompt"]) / row["seconds"] / peak}
     n_steps = row["new_tokens"] - 1
     needed = n_steps * bytes_read(config, row["dtype"], row["prompt"] + row["new_tokens"] // 2)

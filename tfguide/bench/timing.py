@@ -42,7 +42,10 @@ def machine(peers: bool = False) -> dict:
     "level" names the instructions that the kernels were built for, where there are kernels. peers: also say which
     llama.cpp is measured, and the instructions that it was built for, if there is one.
     """
-    packages = ("numpy", "torch", "tensorflow", "keras", "keras-hub", "transformers", "llama-cpp-python")
+    packages = (
+        "numpy", "torch", "tensorflow", "keras", "keras-hub", "transformers", "llama-cpp-python", "ctranslate2",
+        "openvino-genai",
+    )  # fmt: skip
     about = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from tfguide.cli.bench_files import add_tasks
+from tfguide.cli.bench_together import add_waterfall
 from tfguide.cli.checks import check_json_file, use_llama_cpp
 from tfguide.config import ModelConfig
 from tfguide.dtypes import CACHE_DTYPES
@@ -42,7 +43,7 @@ def add_commands(commands: Any) -> None:
     lengths.add_argument("--prompt-repeats", type=int, default=1, help="timed rounds of reading; default: 1")
     _add_experts(tasks)
     add_tasks(tasks)
-
+    add_waterfall(tasks)
     _add_caches(tasks)
     _add_heads(tasks)
 
@@ -141,7 +142,7 @@ def run_heads(options: argparse.Namespace) -> int:
 def _add_task(tasks, task, about, new_tokens):
     one = tasks.add_parser(task, help=about, description=f"Measure {about}.")
     one.set_defaults(run=run, task=task)
-    peers = "llama.cpp" if task in ("rows", "lengths") else "Hugging Face, KerasHub and llama.cpp"
+    peers = "llama.cpp" if task in ("rows", "lengths") else "Hugging Face, KerasHub, llama.cpp and others"
     one.add_argument("--peers", action="store_true", help=f"time {peers} too")
     one.add_argument("--llama-cpp", metavar="FOLDER", help="a folder with the llama_cpp that is timed, a peer")
     one.add_argument("--framework", choices=FRAMEWORKS, nargs="+", default=["torch"])

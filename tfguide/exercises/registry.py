@@ -22,6 +22,7 @@ from tfguide.exercises import (
     quantising,
     speculation,
     tiles,
+    together,
     tokens,
     training,
 )
@@ -48,6 +49,7 @@ EXERCISES: tuple[Exercise, ...] = (
     *speculation.EXERCISES,
     *compiling.EXERCISES,
     *devices.EXERCISES,
+    *together.EXERCISES,
 )
 
 

@@ -25,8 +25,8 @@ OPENVINO = {"float16": "F16", "int8": "Q8_0", "int4": "Q4_0"}
 class CTranslate2:
     """CTranslate2's `generate_batch`, with weights and activations of the type.
 
-    On one thread or on all cores, whichever a trial finds faster: its threads sleep between operations, and where waking
-    them takes long, more of them are slower. `about` has the tokens a second of the trial, {threads: tokens}.
+    On one thread or on all cores, whichever a trial finds faster: its threads sleep between operations, and where
+    waking them takes long, more of them are slower. `about` has the tokens a second of the trial, {threads: tokens}.
     """
 
     TRIAL = 16  # tokens

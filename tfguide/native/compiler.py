@@ -16,8 +16,8 @@ from tfguide.native.machine import DEFAULT, is_x86, levels, processor
 
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: it would make the whole process flush small numbers to 0, and the compiler ignore NaN.
-# For some processors (Zen) GCC splits a multiply-add that follows another one, in loops with one sum and not in those with
-# several: a row alone would then be rounded unlike the same row beside others.
+# For some processors (Zen) GCC splits a multiply-add that follows another one, in loops with one sum and not in those
+# with several: a row alone would then be rounded unlike the same row beside others.
 FLAGS = (
     "-O3", "-std=c++17", "-fvisibility=hidden", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-w",
     "--param=avoid-fma-max-bits=0",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: What the states of the frames mean.
 LEGEND = {
-    "new": "drafted", "accepted": "accepted", "rejected": "rejected", "gone": "behind a rejection: not looked at",
+    "new": "drafted", "accepted": "accepted", "rejected": "rejected", "gone": "after a rejection: not looked at",
     "chosen": "drawn by the target",
 }  # fmt: skip
 
@@ -80,7 +80,7 @@ def _chances(one):
 
 def _verdict(names, n, new, tried, uniforms):
     if n == len(names):
-        return f"One call of the target: it accepts all {n}, and has a token of its own behind them, '{_shown(new)}'."
+        return f"One call of the target: it accepts all {n}, and adds a token of its own, '{_shown(new)}'."
     kept = f"accepts {n} and rejects '{_shown(names[n])}'" if n else f"rejects the first token, '{_shown(names[n])}'"
     return (
         f"One call of the target: it {kept}, since {uniforms[n]:.2f} is not below {tried[n]:.2f}. What the draft "

@@ -226,7 +226,7 @@ def residual(result: Mapping[str, Any]) -> Figure:
             ax.plot(at, [row[key] for row in rows], label=words, **look)
         for limit, words in ((65504, "float16 ends"), (256, "squares overflow")):
             ax.axhline(limit, linewidth=0.8, linestyle=DASHES[2], color=ink())
-            ax.annotate(words, (0.42 * at[-1], limit), (0, 3), textcoords="offset points", fontsize=9)  # right of the rise
+            ax.annotate(words, (0.42 * at[-1], limit), (0, 3), textcoords="offset points", fontsize=9)
         ax.set(yscale="log", xlabel="block", ylabel="magnitude")
         fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig

@@ -23,9 +23,9 @@ def test_the_frames_are_the_verdicts_of_the_package():
     for k, one in enumerate(RECORDED["rounds"]):
         proposed, verdict = frames[2 * k], frames[2 * k + 1]
         n, names = one["accepted"], [pieces[str(token)] for token in one["drafted"]]
-        new = [cell.text for cell in proposed.rows[0].cells if cell.state == "new"]
+        new = [cell.text for cell in proposed.rows[1].cells if cell.state == "new"]
         assert new == [name.strip(" ").replace("\n", "\u21b5") for name in names]
-        states = [cell.state for cell in verdict.rows[0].cells if cell.state]
+        states = [cell.state for cell in verdict.rows[1].cells if cell.state]
         assert states.count("accepted") == n and states.count("rejected") == (n < len(names))
         rows = {row.name: [cell.text for cell in row.cells] for row in verdict.rows}
         assert rows["and then"] == [pieces[str(one["next"])].strip(" ").replace("\n", "\u21b5")]

@@ -140,7 +140,7 @@ def sums(values: np.ndarray, dtypes: Mapping[str, Any]) -> Figure:
 
 
 def running_sum(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """The partial sums of values (n,), added from left to right and rounded to a type behind every addition."""
+    """The partial sums of values (n,), added from left to right and rounded to a type after every addition."""
     total, found = np.zeros((), dtype), np.empty(len(values))
     for i, value in enumerate(values):
         total = (np.float32(total) + np.float32(value)).astype(dtype)
@@ -209,7 +209,7 @@ def times_table(result: Mapping[str, Any]) -> HTML:
 
 
 def residual(result: Mapping[str, Any]) -> Figure:
-    """The largest number of the residual stream before each block, of all positions and behind the first.
+    """The largest number of the residual stream before each block, of all positions and after the first.
 
     result: of `python -m tfguide.bench.activations`.
     """
@@ -220,13 +220,13 @@ def residual(result: Mapping[str, Any]) -> Figure:
     with style():
         fig, ax = plt.subplots(figsize=size(0.62))
         for k, (key, words) in enumerate(
-            (("largest", "largest"), ("others", "behind position 0"), ("median", "median of channels"))
+            (("largest", "largest"), ("others", "after position 0"), ("median", "median of channels"))
         ):
             look = {"color": PALETTE[k], "linestyle": DASHES[k], "marker": "os^"[k], "markersize": 3}
             ax.plot(at, [row[key] for row in rows], label=words, **look)
         for limit, words in ((65504, "float16 ends"), (256, "squares overflow")):
             ax.axhline(limit, linewidth=0.8, linestyle=DASHES[2], color=ink())
-            ax.annotate(words, (0, limit), (0, 3), textcoords="offset points", fontsize=9)
+            ax.annotate(words, (0.42 * at[-1], limit), (0, 3), textcoords="offset points", fontsize=9)
         ax.set(yscale="log", xlabel="block", ylabel="magnitude")
         fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig

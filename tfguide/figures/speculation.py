@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: What the states of the frames mean.
 LEGEND = {
-    "new": "drafted", "accepted": "accepted", "rejected": "rejected", "gone": "behind a rejection: not looked at",
+    "new": "drafted", "accepted": "accepted", "rejected": "rejected", "gone": "after a rejection: not looked at",
     "chosen": "drawn by the target",
 }  # fmt: skip
 
@@ -41,7 +41,7 @@ def rounds_frames(recorded: Mapping[str, Any]) -> list[Frame]:
         calls, written = calls + 1, written + n + 1
         old = cells(*map(_shown, text[-4:]))
         says = f"The draft continues the text by {len(names)} tokens, each drawn from its own distribution q."
-        rows = [Row("text", (*old, *cells(*map(_shown, names), state="new"))), Row("q", cells(*_two(q)))]
+        rows = [Row("text", old), Row("draft", cells(*map(_shown, names), state="new")), Row("q", cells(*_two(q)))]
         frames.append(Frame(says, tuple(rows)))
         states = ["accepted"] * n + ["rejected"] * (n < len(names)) + ["gone"] * (len(names) - n - 1)
         tried = [min(1.0, a / b) for a, b in zip(p, q, strict=True)]
@@ -49,7 +49,8 @@ def rounds_frames(recorded: Mapping[str, Any]) -> list[Frame]:
         new = pieces[str(token)]
         frames.append(
             Frame(_verdict(names, n, new, tried, one["uniforms"]), (
-                Row("text", (*old, *marked)),
+                Row("text", old),
+                Row("draft", tuple(marked)),
                 Row("p / q, at most 1", _until(_two(tried), states)),
                 Row("random number", _until(_two(one["uniforms"][:-1]), states)),
                 Row("and then", (Cell(_shown(new), "chosen"),)),
@@ -80,7 +81,7 @@ def _chances(one):
 
 def _verdict(names, n, new, tried, uniforms):
     if n == len(names):
-        return f"One call of the target: it accepts all {n}, and has a token of its own behind them, '{_shown(new)}'."
+        return f"One call of the target: it accepts all {n}, and adds a token of its own, '{_shown(new)}'."
     kept = f"accepts {n} and rejects '{_shown(names[n])}'" if n else f"rejects the first token, '{_shown(names[n])}'"
     return (
         f"One call of the target: it {kept}, since {uniforms[n]:.2f} is not below {tried[n]:.2f}. What the draft "

@@ -42,8 +42,9 @@ def batch_frames(config: ModelConfig, chip: cost.Chip, contexts: Sequence[int], 
                     ),
                 )
             )
+        texts = "text" if batch == 1 else "texts"
         frames.append(
-            Frame(f"Batch {batch:,}. A step of decoding for {batch:,} texts of each length, at best:", tuple(rows))
+            Frame(f"Batch {batch:,}. A step of decoding for {batch:,} {texts} of each length, at best:", tuple(rows))
         )
     return frames
 

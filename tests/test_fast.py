@@ -388,6 +388,26 @@ def test_a_row_in_a_batch_is_the_row_alone_within_the_bound(name, quantization, 
             assert difference <= bound * np.abs(alone).max(), (length, batch, cache_dtype)
 
 
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_threads_are_those_of_the_variable_or_of_the_framework(name, monkeypatch):
+    model, _ = make(name)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setenv("TFGUIDE_THREADS", "3")
+    assert load(name).accelerate(model).threads == 3 == native.default_threads(2)
+    assert load(name).accelerate(model, threads=2).threads == 2
+    monkeypatch.delenv("TFGUIDE_THREADS")
+    assert native.default_threads() == native.cores() and native.default_threads(5) == 5
+    if name == "torch":
+        assert load(name).accelerate(model).threads == import_module("torch").get_num_threads()
+    else:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
+        assert load(name).accelerate(model).threads == 7
+    for wrong in ("0", "-1", "two", "1.5"):
+        monkeypatch.setenv("TFGUIDE_THREADS", wrong)
+        with pytest.raises(ValueError, match=f"TFGUIDE_THREADS must be an integer of at least 1, got '{wrong}'"):
+            load(name).accelerate(model)
+
+
 @pytest.mark.parametrize("changes", [*VARIANTS, dict(d_head=64, n_kv_heads=2, positions="rotary")], ids=str)
 def test_eight_bit_prompts_are_the_same_to_the_last_bit(changes):
     """In any chunks, beside any rows, in any number of threads; and nearly the same in either framework.

@@ -9,7 +9,7 @@ from tfguide.native.level import level
 from tfguide.native.library import NativeUnavailable, is_available, is_built, library
 from tfguide.native.linear import Matrix, multiply, unpack
 from tfguide.native.loading import load
-from tfguide.native.machine import cores, processor_vendor, use_huge_pages
+from tfguide.native.machine import cores, default_threads, processor_vendor, use_huge_pages
 from tfguide.native.memory import MemoryReader
 from tfguide.native.model import ArrayDecoder
 from tfguide.native.rowwise import activate, normalise, rotate
@@ -20,7 +20,7 @@ from tfguide.native.tensors import address_of
 __all__ = [
     "BLOCK_TYPES", "CACHE_TYPES", "EXACT_ROWS", "FORMATS", "HEAD_ROWS", "MANY_TOKENS", "MAX_ROWS", "ArrayDecoder",
     "ArrayStorage", "Matrix", "MemoryReader", "NativeCache", "NativeDecoder", "NativeGenerator",
-    "NativeUnavailable", "UnsupportedModel", "activate", "address_of", "check", "cores",
+    "NativeUnavailable", "UnsupportedModel", "activate", "address_of", "check", "cores", "default_threads",
     "empty_arrays", "is_available", "is_built", "level", "library", "load", "matrix_of_blocks", "multiply", "normalise",
     "processor_vendor", "rotate", "unpack", "use_huge_pages",
 ]  # fmt: skip

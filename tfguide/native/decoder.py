@@ -19,7 +19,7 @@ from tfguide.native import abi
 from tfguide.native.cache import NativeCache
 from tfguide.native.library import library
 from tfguide.native.linear import Matrix
-from tfguide.native.machine import cores, use_huge_pages
+from tfguide.native.machine import default_threads, use_huge_pages
 from tfguide.native.positions import PositionTables, position_tables, row_tables
 from tfguide.weights import weight_shapes
 
@@ -29,7 +29,7 @@ class NativeDecoder:
 
     embedding: (D, V), in rows or packed; matrices: by canonical name, without ".weight", those of expert e with ".e"
     behind it; vectors: the norms, biases, routers and small tables by canonical name, float32 arrays; threads: default:
-    all cores that the process may use.
+    TFGUIDE_THREADS, or all cores that the process may use.
     Raises ValueError for a model with T5's relative positions, or not decoder-only, and for weights that are missing or
     of the wrong size; NativeUnavailable.
     """
@@ -43,7 +43,7 @@ class NativeDecoder:
         threads: int | None = None,
     ):
         check(config)
-        self.config, self.threads = config, cores() if threads is None else check_count("threads", threads)
+        self.config, self.threads = config, default_threads() if threads is None else check_count("threads", threads)
         self._shapes = weight_shapes(config)
         self._check_matrices(embedding, matrices)
         self._library = library()

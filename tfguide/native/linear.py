@@ -13,7 +13,7 @@ from tfguide.dtypes import BITS
 from tfguide.native import abi
 from tfguide.native.blocks import BLOCK_TYPES, PACKED, PLAIN, is_mapped, repack
 from tfguide.native.library import library
-from tfguide.native.machine import cores, forget
+from tfguide.native.machine import default_threads, forget
 from tfguide.native.tensors import address_of, dtype_of, in_place
 
 
@@ -120,7 +120,7 @@ class Matrix:
 
         F32, F16 and BF16 are read in place. All others are packed, which changes no number, and multiplied by rows
         that are rounded to 8 bits. Memory that is mapped from a file is given back when it has been packed. threads:
-        default: all cores. Raises TypeError or ValueError for another type, or other sizes.
+        default: TFGUIDE_THREADS, or all cores. Raises TypeError or ValueError for another type, or other sizes.
         """
         check_choice("block_type", block_type, BLOCK_TYPES)
         if block_type in PLAIN:
@@ -129,7 +129,7 @@ class Matrix:
             rows = in_place(rows, size)
             address = address_of("the rows", rows, (d_out, check_count("d_in", d_in) * size), "uint8")
             return cls(address, f"{dtype} rows", d_in, d_out, bias=bias, owner=rows)
-        parts = repack(block_type, rows, d_in, d_out, cores() if threads is None else threads)
+        parts = repack(block_type, rows, d_in, d_out, default_threads() if threads is None else threads)
         if is_mapped(rows):
             forget(rows.ctypes.data, rows.nbytes)
         layout, (levels, scale, unit) = PACKED[block_type], (part.ctypes.data if part.size else 0 for part in parts)

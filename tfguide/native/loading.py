@@ -18,7 +18,7 @@ from tfguide.native.assembly import from_blocks, from_quantized, from_weights
 from tfguide.native.blocks import PLAIN
 from tfguide.native.decoder import check
 from tfguide.native.library import library
-from tfguide.native.machine import cores
+from tfguide.native.machine import default_threads
 from tfguide.native.model import ArrayDecoder
 from tfguide.native.tensors import NUMPY_TYPES
 from tfguide.weights import weight_table
@@ -36,8 +36,8 @@ def load(
     quantised folder of this package; also a GGUF file that is open. dtype: "float32", "bfloat16" or "float16" converts
     the weights, "int8" and "int4" quantise them, with 8-bit activations; default: the blocks of a GGUF file as they
     are, the integers of a quantised folder, else float32. Weights that a file holds in the wanted type are mapped, not
-    copied. ignore: keys of the configuration to skip, as for `load_checkpoint`. threads: default: all cores that the
-    process may use.
+    copied. ignore: keys of the configuration to skip, as for `load_checkpoint`. threads: default: TFGUIDE_THREADS, or
+    all cores that the process may use.
 
     Activations have 8 bits where blocks have 8 bits or less. Blocks of a type that the kernels do not multiply become
     float32. A quantised folder keeps its integers, and `dtype` is that of its other weights, by default float32.
@@ -48,7 +48,7 @@ def load(
     """
     if dtype is not None:
         check_choice("dtype", dtype, WEIGHT_DTYPES)
-    threads = cores() if threads is None else check_count("threads", threads)
+    threads = default_threads() if threads is None else check_count("threads", threads)
     if isinstance(path, GgufFile) or is_gguf(as_path(path)):
         config, arrays = read_blocks(path if isinstance(path, GgufFile) else open_gguf(path), ignore)
         _check(config)

@@ -15,6 +15,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def default_threads(framework: int = 0) -> int:
+    """The threads of kernels where none are named: TFGUIDE_THREADS, else those of the framework, else all cores.
+
+    Raises ValueError for a TFGUIDE_THREADS that is not an integer of at least 1.
+    """
+    named = os.environ.get("TFGUIDE_THREADS", "")
+    if not named:
+        return framework or cores()
+    if not named.isascii() or not named.isdigit() or int(named) < 1:
+        raise ValueError(f"TFGUIDE_THREADS must be an integer of at least 1, got {named!r}")
+    return int(named)
+
+
 def processor_vendor() -> str:
     """The processor's vendor string: "GenuineIntel", "AuthenticAMD"; "" if unknown."""
     return _processor_fields().get("vendor_id", "")

@@ -8,17 +8,17 @@ import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.native.library import library
-from tfguide.native.machine import cores, use_huge_pages
+from tfguide.native.machine import default_threads, use_huge_pages
 
 
 class MemoryReader:
     """A large buffer. A call reads every byte of it and returns the bytes per second of that pass.
 
-    threads: default: all cores that this process may use.
+    threads: default: TFGUIDE_THREADS, or all cores that this process may use.
     """
 
     def __init__(self, n_bytes: int = 3 << 29, threads: int | None = None):
-        self.threads = cores() if threads is None else check_count("threads", threads)
+        self.threads = default_threads() if threads is None else check_count("threads", threads)
         self._library = library()
         self._memory = np.ones(n_bytes // 4, np.float32)
         self.n_bytes = self._memory.nbytes

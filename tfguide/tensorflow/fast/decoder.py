@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import keras
 import numpy as np
@@ -146,7 +147,8 @@ class FastDecoder(native.NativeGenerator, Generator):
 
 
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
-    """The `FastDecoder` of a decoder. threads: default: as many as the framework uses.
+    """The `FastDecoder` of a decoder. threads: default: TFGUIDE_THREADS, or as many as the
+    framework uses.
 
     The first use on a machine compiles the C++ in about 10 seconds. Raises RuntimeError that says what to install if
     there is no C++ compiler; the model itself works without one.
@@ -155,7 +157,9 @@ def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
 
 
 def _threads():
-    return tf.config.threading.get_intra_op_parallelism_threads() or native.cores()
+    variable = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # TensorFlow reads it, and does not show it in its settings
+    named = tf.config.threading.get_intra_op_parallelism_threads()
+    return native.default_threads(named or (int(variable) if variable.isdigit() else 0))
 
 
 def _linear_layers(model):

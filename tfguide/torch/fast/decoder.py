@@ -45,7 +45,7 @@ class FastDecoder(native.NativeGenerator, Generator):
 
     def __init__(self, model: Decoder, threads: int | None = None):
         native.check(model.config)
-        threads = torch.get_num_threads() if threads is None else check_count("threads", threads)
+        threads = _threads() if threads is None else check_count("threads", threads)
         vectors = {name: model.weight_of(name) for name in vector_names(model.config)}
         matrices = dict(_matrices(model, threads))
         embedding = _table(model.embedding.token, threads)
@@ -81,12 +81,17 @@ class FastDecoder(native.NativeGenerator, Generator):
 
 
 def accelerate(model: Decoder, threads: int | None = None) -> FastDecoder:
-    """The `FastDecoder` of a decoder. threads: default: as many as the framework uses.
+    """The `FastDecoder` of a decoder. threads: default: TFGUIDE_THREADS, or as many as the
+    framework uses.
 
     The first use on a machine compiles the C++ in about 10 seconds. Raises RuntimeError that says what to install if
     there is no C++ compiler; the model itself works without one.
     """
     return FastDecoder(model, threads)
+
+
+def _threads():
+    return native.default_threads(torch.get_num_threads())
 
 
 def _matrices(model, threads):

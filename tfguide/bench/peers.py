@@ -80,10 +80,10 @@ class OpenVino:
             tokenizer = _find_tokenizer(folder)
             os.makedirs(self.folder, exist_ok=True)
             write_gguf(folder, file, dtype, tokenizer)
-        scheduling = openvino_genai.SchedulerConfig()
-        scheduling.enable_prefix_caching = False  # or the same prompt is read once, and never again
+        self.scheduling = openvino_genai.SchedulerConfig()
+        self.scheduling.enable_prefix_caching = False  # or the same prompt is read once, and never again
         self.pipeline = openvino_genai.LLMPipeline(
-            file, "CPU", scheduler_config=scheduling, enable_save_ov_model=True, INFERENCE_NUM_THREADS=cores()
+            file, "CPU", scheduler_config=self.scheduling, enable_save_ov_model=True, INFERENCE_NUM_THREADS=cores()
         )
         every = np.ones_like(self.prompt)
         self.inputs = openvino_genai.TokenizedInputs(openvino.Tensor(self.prompt), openvino.Tensor(every))

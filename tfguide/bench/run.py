@@ -15,6 +15,7 @@ from tfguide.bench import limits, memory
 from tfguide.bench.agreement import check_agreement
 from tfguide.bench.contestants import Ours, enter, entrants
 from tfguide.bench.models import bytes_read, kept_model
+from tfguide.bench.peers import CTranslate2
 from tfguide.bench.timing import machine, median_ratio, show_machine, show_name, take_turns
 from tfguide.checks.values import check_choice, check_count
 from tfguide.config import ModelConfig
@@ -83,7 +84,8 @@ def _round(task, config, reader, found, framework, dtype, folder, prompt, truth,
             contestant = enter(kind, framework, folder, dtype, prompt, n_new, device)
             row["difference"] = check_agreement(contestant.logits(), truth, dtype)
             row["tokens"] = contestant.run(n_new if task == "decode" else 1)
-            row |= getattr(contestant, "about", {})
+            if isinstance(contestant, CTranslate2):
+                row |= contestant.about
             running[name] = contestant
         except Exception as error:  # the others are still worth timing, and the row says what happened
             if kind is Ours:

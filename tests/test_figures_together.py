@@ -1,5 +1,6 @@
 """Section 6.13 shows what was measured: the way down, the peers, and the parts of a step."""
 
+import itertools
 import json
 
 import pytest
@@ -44,6 +45,16 @@ def test_the_page_says_what_the_way_down_shows(measured):
     rows = {(row["name"], row["framework"]): row for row in measured["rows"]}
     for one in ("torch", "tensorflow"):
         assert rows["no cache", one]["seconds"] > 2 * rows["a cache", one]["seconds"]
+    assert rows["no cache", "torch"]["seconds"] / rows["a cache", "torch"]["seconds"] == max(
+        before["seconds"] / after["seconds"]
+        for before, after in itertools.pairwise(row for row in measured["rows"] if row["framework"] == "torch")
+    )
+    compiled = json.loads((SMOLLM / "compilation.json").read_text())["rows"]
+    plain = next(row for row in compiled if (row["framework"], row["model"]) == ("torch", "SmolLM2"))
+    assert 1700 < plain["operations"] < 2000  # nearly two thousand
+    again = cost.prefill_flops(ModelConfig.from_dict(measured["config"]), 257) / measured["limits"]["float32_flops"]
+    reading = bytes_read(ModelConfig.from_dict(measured["config"]), "float32", 0)
+    assert 20 < again * measured["limits"]["read_bytes_per_second"] / reading < 30
     kernels = rows["all threads", "torch"]
     assert kernels["seconds"] < rows["a cache", "torch"]["seconds"]
     assert kernels["seconds"] > rows["int8", "torch"]["seconds"] > rows["int4", "torch"]["seconds"]

@@ -122,8 +122,9 @@ def speeds(groups: Mapping[str, Sequence[tuple[str, float, float]]]) -> Figure:
         for group, rows in groups.items():
             top = y
             for name, value, limit in rows:
-                colour = PALETTE[names.index(name) % len(PALETTE)]
-                ax.barh(y, value, color=colour, height=0.8, label=None if name in shown else name)
+                again, colour = divmod(names.index(name), len(PALETTE))
+                look = {"color": PALETTE[colour], "hatch": "///" if again else None, "height": 0.8}
+                ax.barh(y, value, label=None if name in shown else name, **look)
                 shown.add(name)
                 ax.plot([limit] * 2, [y - 0.5, y + 0.5], color=ink(), linewidth=1.4, linestyle=(0, (2, 1)))
                 text = {"textcoords": "offset points", "va": "center", "fontsize": 9}

@@ -92,7 +92,8 @@ def waterfall(result: Mapping[str, Any]) -> Figure:
             ms = 1e3 * row["seconds"]
             ax.barh(y, ms, color=PALETTE[0 if row["framework"] == "torch" else 1], height=0.7)
             ax.plot([ms / row["over_bytes"]] * 2, [y - 0.45, y + 0.45], color=ink(), linewidth=1.6, linestyle="-")
-            ax.annotate(f"{ms:.3g}", (ms, y), (4, 0), textcoords="offset points", va="center", fontsize=9)
+            about = f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
+            ax.annotate(about, (ms, y), (4, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_yticks(range(len(rows)), [rung_name(row) for row in rows])
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(len(rows) - 0.4, -0.6)

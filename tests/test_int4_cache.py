@@ -222,14 +222,14 @@ def test_rows_of_other_lengths_do_not_matter(name):
     model = module.from_weights(model.config, weights)
     prompts = [TOKENS[0, :30].tolist(), [5], TOKENS[2, :61].tolist()]
     for one in (model, module.accelerate(model)):
-        together = module.generate(one, prompts, 70, [], cache_dtype="int4")
-        assert module.generate(one, prompts, 70, [], cache_dtype="int4", chunk_size=9) == together
+        together = module.generate(one, prompts, 37, [], cache_dtype="int4")
+        assert module.generate(one, prompts, 37, [], cache_dtype="int4", chunk_size=9) == together
         for prompt, row in zip(prompts, together, strict=True):
-            assert module.generate(one, [prompt], 70, [], cache_dtype="int4") == [row]
-    assert module.speculative_generate(model, model, prompts, 70, 5, [], cache_dtype="int4").tokens == together
-    compiled = module.CompiledDecoder(model, 131, 3)
-    assert compiled.generate(prompts, 70, [], cache_dtype="int4") == together
-    assert module.generate(compiled, prompts, 70, [], cache_dtype="int4") == together
+            assert module.generate(one, [prompt], 37, [], cache_dtype="int4") == [row]
+    assert module.speculative_generate(model, model, prompts, 37, 5, [], cache_dtype="int4").tokens == together
+    compiled = module.CompiledDecoder(model, 98, 3)
+    assert compiled.generate(prompts, 37, [], cache_dtype="int4") == together
+    assert module.generate(compiled, prompts, 37, [], cache_dtype="int4") == together
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

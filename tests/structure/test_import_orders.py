@@ -5,6 +5,7 @@ order's beginning. triton comes with PyTorch's CUDA build; beside the CPU build,
 the environment.
 """
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -130,11 +131,16 @@ def succeeds(run):
     return run.stdout
 
 
-@pytest.fixture(scope="module", params=MODULES)
-def trees(request, python, tmp_path_factory):
-    """The orders that begin with each module in turn: the folder of what `TREE` writes, and its errors."""
-    folder = tmp_path_factory.mktemp("orders")
-    return folder, python(f"orders, first, code = {ORDERS!r}, {request.param!r}, {USE!r}\n{TREE}", folder=folder).stderr
+@pytest.fixture(scope="module")
+def tree_of(python, tmp_path_factory):
+    """A function of a module: the folder of what `TREE` writes for the orders that begin with it, and its errors."""
+
+    @functools.cache
+    def run(first):
+        folder = tmp_path_factory.mktemp("orders")
+        return folder, python(f"orders, first, code = {ORDERS!r}, {first!r}, {USE!r}\n{TREE}", folder=folder).stderr
+
+    return run
 
 
 def test_the_two_cannot_meet_without_help(python):
@@ -142,11 +148,9 @@ def test_the_two_cannot_meet_without_help(python):
     assert python("import tensorflow, triton").returncode < 0
 
 
-@pytest.mark.parametrize(
-    ("trees", "order"), [(order[0], order) for order in ORDERS], ids=map(" ".join, ORDERS), indirect=["trees"]
-)
-def test_every_order(trees, order):
-    folder, errors = trees
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_every_order(tree_of, order):
+    folder, errors = tree_of(order[0])
     modules = folder / " ".join(order)
     assert modules.exists(), errors
     assert "triton" in modules.read_text().split()

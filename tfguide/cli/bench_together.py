@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from tfguide.bench import gap, waterfall
     from tfguide.bench.caches import read_documentation
     from tfguide.bench.models import read_config
-    from tfguide.bench.run import write_json
+    from tfguide.bench.run import read_result, write_json
     from tfguide.bench.timing import machine
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
     def keep(found):
         if options.json:
-            write_json(_before(options.json) | found | {"model": path.name}, options.json)
+            write_json(read_result(options.json) | found | {"model": path.name}, options.json)
 
     if "ladder" in options.part:
         tokens = read_documentation(path, options.prompt)[: options.prompt]
@@ -59,13 +59,3 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
         print(gap.table(rows))
     return 0
-
-
-def _before(file):
-    """What the file holds already."""
-    import json
-
-    if not os.path.exists(file):
-        return {}
-    with open(file, encoding="utf-8") as text:
-        return json.load(text)

@@ -278,6 +278,8 @@ def test_a_plan_fits_is_the_cheapest_and_keeps_the_time():
     assert cost.plan(LLAMA, "h100", 32, 8192, chips=8).chips == 8
     with pytest.raises(ValueError, match=r"no plan keeps a step within 0.001 ms: the fastest that fits takes"):
         cost.plan(LLAMA, "h100", 32, 8192, latency_s=1e-6)
+    with pytest.raises(ValueError, match=r"^\d{4,} GB on each of 1 h100 is the least"):  # and not 5.4e+03
+        cost.plan(LLAMA, "h100", 32, 10**6, chips=1)
     with pytest.raises(ValueError, match="is the least that weights and cache take, and 72 GB are free"):
         cost.plan(LLAMA, "h100", 1, 10**10)
 

@@ -100,4 +100,6 @@ def test_the_listings():
     assert models["llama-3-8b"]["parameters"] == 8_030_261_248
     for table, names in ((models_table(models), PRESETS), (chips_table(), cost.CHIPS)):
         assert [line.split()[0] for line in table.splitlines()[1:]] == list(names)
-    assert [short_count(n) for n in (999_999, 1e6, 12_345e6, 2e12)] == ["999999", "1M", "12.3B", "2T"]
+    counts = (999_999, 1e6, 999.4e6, 999.5e6, 12_345e6, 2e12, 1.2e15)
+    assert [short_count(n) for n in counts] == ["999999", "1M", "999M", "1B", "12.3B", "2T", "1200T"]
+    assert "e+" not in models_table(models), "a number is written with an exponent"

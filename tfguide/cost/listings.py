@@ -70,7 +70,19 @@ def short_count(n: int) -> str:
     >>> short_count(8_030_261_248)
     '8.03B'
     """
-    for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if n >= unit:
-            return f"{n / unit:.3g}{letter}"
-    return str(n)
+    if n < 1e6:
+        return str(n)
+    for unit, letter in ((1e6, "M"), (1e9, "B")):
+        number = three_digits(n / unit)
+        if float(number) < 1000:  # 999,885,952 is 1B, since in three digits it is 1000M
+            return f"{number}{letter}"
+    return f"{three_digits(n / 1e12)}T"
+
+
+def three_digits(number: float) -> str:
+    """A number rounded to three digits, without an exponent up to a million.
+
+    >>> three_digits(1342.1), three_digits(0.05)
+    ('1340', '0.05')
+    """
+    return f"{float(f'{number:.3g}'):g}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tfguide.checks.values import check_count, check_number
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip, as_chip
+from tfguide.cost.listings import three_digits
 from tfguide.cost.memory import ATTENTIONS
 from tfguide.cost.step import Step, step
 from tfguide.sharding.layouts import LAYOUTS
@@ -73,8 +74,8 @@ def plan(
     if not in_time:
         best = min(fitting, key=lambda one: one.serial_s)
         raise ValueError(
-            f"no plan keeps a step within {latency_s * 1e3:.3g} ms: the fastest that fits takes "
-            f"{best.serial_s * 1e3:.3g} ms, on {best.chips} {chip.name} in layout {best.layout}"
+            f"no plan keeps a step within {three_digits(latency_s * 1e3)} ms: the fastest that fits takes "
+            f"{three_digits(best.serial_s * 1e3)} ms, on {best.chips} {chip.name} in layout {best.layout}"
         )
     chosen = min(in_time, key=lambda one: (one.chips * one.serial_s, one.chips))
     prefill = None
@@ -102,4 +103,4 @@ def _bytes(one):
 
 
 def _gigabytes(n_bytes):
-    return f"{n_bytes / 1e9:.3g} GB"
+    return f"{three_digits(n_bytes / 1e9)} GB"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 
+from tfguide.cost.listings import three_digits
 from tfguide.figures.style import PALETTE, WIDTH, ink, style
 from tfguide.figures.tables import Cell, grouped_table
 
@@ -129,7 +130,7 @@ def speeds(groups: Mapping[str, Sequence[tuple[str, float, float]]]) -> Figure:
                 ax.plot([limit] * 2, [y - 0.5, y + 0.5], color=ink(), linewidth=1.4, linestyle=(0, (2, 1)))
                 text = {"textcoords": "offset points", "va": "center", "fontsize": 9}
                 there_is_room = limit - value > 0.15 * longest
-                ax.annotate(f"{value:.3g}", (value if there_is_room else max(value, limit), y), (4, 0), **text)
+                ax.annotate(three_digits(value), (value if there_is_room else max(value, limit), y), (4, 0), **text)
                 y += 1
             ticks.append(((top + y - 1) / 2, group))
             y += 0.8

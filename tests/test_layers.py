@@ -1,6 +1,7 @@
 """Norms, activations and blocks against those of the frameworks; presets and the weight dictionary."""
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -171,3 +172,22 @@ def test_attention_maps_have_names_and_rows_that_sum_to_one(name):
         np.testing.assert_allclose(numpy(weights).sum(-1), 1, atol=1e-6)
     causal = numpy(maps["decoder.layers.0.self_attention"])
     assert (np.triu(causal[0, 0], 1) == 0).all()
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (2, 1, 3, 5), (0, 3, 5)], ids=str)
+def test_tensorflow_multiplies_rows_of_any_shape_at_once(shape, transpose):
+    """As one product of two matrices, eager and in a graph that is traced for any sizes."""
+    tf = load("tensorflow").models.tf
+    multiply_rows = import_module("tfguide.tensorflow.tensors").multiply_rows
+    rng = np.random.default_rng(0)
+    x, matrix = rng.standard_normal(shape).astype(np.float32), rng.standard_normal((5, 7)).astype(np.float32)
+    given = tf.constant(matrix.T if transpose else matrix)
+    graph = tf.function(
+        lambda rows: multiply_rows(rows, given, transpose),
+        input_signature=[tf.TensorSpec((*[None] * (len(shape) - 1), 5), tf.float32)],
+    )
+    for found in (multiply_rows(tf.constant(x), given, transpose), graph(x)):
+        np.testing.assert_allclose(found, x @ matrix, atol=1e-5)
+    products = [op.type for op in graph.get_concrete_function().graph.get_operations() if "MatMul" in op.type]
+    assert products == ["MatMul"]

@@ -73,6 +73,15 @@ def desk(browser) -> Iterator["sync_api.BrowserContext"]:
     context.close()
 
 
+@pytest.fixture(scope="module")
+def untypeset(browser) -> Iterator["sync_api.BrowserContext"]:
+    """A desk without MathJax, which takes most of the time of a page: for what has nothing to do with formulas."""
+    context = browser.new_context(viewport={"width": WIDTHS["desk"], "height": 900})
+    context.route("**/_static/mathjax/*.js*", lambda route: route.abort())
+    yield context
+    context.close()
+
+
 def visit(page: "sync_api.Page", address: str) -> list[str]:
     """Open the address, wait until it is typeset, and return the complaints."""
     found: list[str] = []
@@ -110,13 +119,13 @@ def test_the_front_door_leads_to_the_first_page(desk, site):
     page.close()
 
 
-def test_tabs_switch_together(desk, site, html_folder):
+def test_tabs_switch_together(untypeset, site, html_folder):
     """On every page with tabs, a click on one framework shows it in every set of the page."""
     most = 0
     for name in PAGES:
         if "sd-tab-set" not in (html_folder / f"{name}.html").read_text(encoding="utf-8"):
             continue
-        page = desk.new_page()
+        page = untypeset.new_page()
         page.goto(f"{site}/{name}.html", wait_until="load")
         keys = page.eval_on_selector_all("label[data-sync-id]", "all => [...new Set(all.map(e => e.dataset.syncId))]")
         for key in [*keys, *reversed(keys)]:
@@ -136,8 +145,8 @@ def test_tabs_switch_together(desk, site, html_folder):
     assert most >= 2, "no page has two sets of tabs, so nothing was switched together"
 
 
-def test_the_search_finds_multi_head(desk, site):
-    page = desk.new_page()
+def test_the_search_finds_multi_head(untypeset, site):
+    page = untypeset.new_page()
     page.goto(f"{site}/search.html?q=multi-head", wait_until="load")
     results = page.locator("#search-results ul.search li")
     results.first.wait_for()
@@ -155,8 +164,8 @@ ABBREVIATIONS = ("GQA", "MQA", "MHA", "MLA", "FFN", "KV", "RoPE", "TTFT", "TPOT"
 
 
 @pytest.mark.parametrize("short", ABBREVIATIONS)
-def test_the_search_for_an_abbreviation_finds_the_glossary(short, desk, site):
-    page = desk.new_page()
+def test_the_search_for_an_abbreviation_finds_the_glossary(short, untypeset, site):
+    page = untypeset.new_page()
     page.goto(f"{site}/search.html?q={short}", wait_until="load")
     page.locator("#search-results ul.search li").first.wait_for()
     links = page.locator(f'#search-results ul.search a[href*="glossary.html#term-{short}"]')
@@ -171,13 +180,13 @@ def test_the_search_for_an_abbreviation_finds_the_glossary(short, desk, site):
     page.close()
 
 
-def test_figures_follow_the_theme(desk, site, html_folder):
+def test_figures_follow_the_theme(untypeset, site, html_folder):
     """The letters of a figure contrast with the page by 4.5 to 1 at least, in light and in dark."""
     seen = 0
     for name in PAGES:
         if 'class="tfguide-figure"' not in (html_folder / f"{name}.html").read_text(encoding="utf-8"):
             continue
-        page = desk.new_page()
+        page = untypeset.new_page()
         page.goto(f"{site}/{name}.html", wait_until="load")
         for mode in ("light", "dark"):
             page.evaluate("mode => { document.documentElement.dataset.theme = mode }", mode)

@@ -10,7 +10,7 @@ from tfguide.config import GATED_ACTIVATIONS
 from tfguide.parts import CLAMPED_SLOPE, TINY, Experts
 from tfguide.tensorflow.feedforward import FeedForward, activate
 from tfguide.tensorflow.linear import leaves_out_matrices
-from tfguide.tensorflow.tensors import at_least_float32
+from tfguide.tensorflow.tensors import at_least_float32, multiply_rows
 
 
 def clamped_swiglu(up: tf.Tensor, gate: tf.Tensor, clamp: float) -> tf.Tensor:
@@ -62,7 +62,7 @@ class Router(keras.layers.Dense):
     def call(self, x):
         """x: (..., D) to the experts of each position and their weights, two tensors (..., k)."""
         x = at_least_float32(x)
-        logits = tf.tensordot(x, tf.cast(self.kernel, x.dtype), 1)
+        logits = multiply_rows(x, tf.cast(self.kernel, x.dtype))
         if self.bias is not None:
             logits = logits + tf.cast(self.bias, x.dtype)
         return route(logits, self.sizes, self.correction_bias)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfguide.checkpoints import Blocks
 from tfguide.tensorflow.experts import multiply
+from tfguide.tensorflow.tensors import multiply_rows
 
 
 class BlockLinear(keras.layers.Layer):
@@ -26,7 +27,7 @@ class BlockLinear(keras.layers.Layer):
 
     def call(self, x):
         """x: (..., in) to (..., out)."""
-        y = tf.matmul(tf.cast(x, tf.float32), _dequantised(self.blocks), transpose_b=True)
+        y = multiply_rows(tf.cast(x, tf.float32), _dequantised(self.blocks), transpose=True)
         return tf.cast(y if self.bias is None else y + self.bias, x.dtype)
 
     @property

@@ -8,14 +8,25 @@ from collections.abc import Iterator
 
 import keras
 
+from tfguide.tensorflow.tensors import multiply_rows
+
 _leaving_out = contextvars.ContextVar("leaving_out", default=frozenset())
+
+
+class Linear(keras.layers.Dense):
+    """`keras.layers.Dense`, (..., in) to (..., out), as one product of two matrices: see `multiply_rows`."""
+
+    def call(self, x):
+        """x: (..., in) to (..., out), in the compute type of the layer."""
+        y = multiply_rows(x, self.kernel)
+        return y if self.bias is None else y + self.bias
 
 
 def linear(d_in: int, d_out: int, bias: bool = True, dtype: str | None = None) -> keras.layers.Layer:
     """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out); dtype: default: that of the policy."""
     if leaves_out_matrices():
         return keras.layers.Identity()
-    layer = keras.layers.Dense(d_out, use_bias=bias, dtype=dtype)
+    layer = Linear(d_out, use_bias=bias, dtype=dtype)
     layer.build((None, d_in))
     return layer
 

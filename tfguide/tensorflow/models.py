@@ -17,7 +17,7 @@ from tfguide.tensorflow.inputs import as_token_types, as_tokens, count_tokens, e
 from tfguide.tensorflow.linear import left_out, linear
 from tfguide.tensorflow.modified import softcap
 from tfguide.tensorflow.stack import DecoderStack, Embeddings, EncoderStack
-from tfguide.tensorflow.tensors import to_float32
+from tfguide.tensorflow.tensors import multiply_rows, to_float32
 from tfguide.tensorflow.verbs import Generator
 from tfguide.tensorflow.weighted import Weighted, policy
 from tfguide.weights import check_dtype, check_weights
@@ -117,7 +117,7 @@ class Decoder(Generator, Weighted, _Model):
         """The head: hidden states (..., D) to logits (..., V)."""
         hidden = hidden * self.config.logit_scale
         if self.config.tied_head and self.quantization is None:  # quantisation copies a tied head
-            logits = tf.matmul(hidden, self.embedding.token.embeddings, transpose_b=True)
+            logits = multiply_rows(hidden, self.embedding.token.embeddings, transpose=True)
         else:
             logits = self.head(hidden)
         return softcap(logits, self.config.logit_softcap)

@@ -64,7 +64,7 @@ def rotate(x: tf.Tensor, cos: tf.Tensor, sin: tf.Tensor) -> tf.Tensor:
     """
     dtype = x.dtype
     x = tf.cast(x, cos.dtype)
-    cos, sin = cos[:, :, None, :], sin[:, :, None, :]  # the same for every head
+    cos, sin = tf.expand_dims(cos, 2), tf.expand_dims(sin, 2)  # (B, T, 1, d / 2): the same for every head
     half = cos.shape[-1]
     first, second, rest = tf.split(x, [half, half, x.shape[-1] - 2 * half], axis=-1)
     return tf.cast(tf.concat([first * cos - second * sin, second * cos + first * sin, rest], axis=-1), dtype)

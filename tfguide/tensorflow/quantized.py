@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfguide.compress import ACTIVATION_BLOCK, Quantization, dequantize
 from tfguide.compress.packing import aligned
 from tfguide.tensorflow.experts import multiply
+from tfguide.tensorflow.tensors import multiply_rows
 
 
 class QuantizedLinear(keras.layers.Layer):
@@ -36,7 +37,7 @@ class QuantizedLinear(keras.layers.Layer):
     def call(self, x):
         """x: (..., in) to (..., out)."""
         rows = round_activations(x) if self.quantization.activation_bits else x
-        y = tf.matmul(tf.cast(rows, tf.float32), self.kernel)
+        y = multiply_rows(tf.cast(rows, tf.float32), self.kernel)
         return tf.cast(y if self.bias is None else y + self.bias, x.dtype)
 
     @property

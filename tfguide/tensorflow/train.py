@@ -67,7 +67,7 @@ class Trainer:
         self.weights = [variable_of(model, name).value for name in self.table]
         self.means = [tf.Variable(tf.zeros_like(weight)) for weight in self.weights]
         self.squares = [tf.Variable(tf.zeros_like(weight)) for weight in self.weights]
-        self._traced = tf.function(self._step)  # the graph of one step, built at the first call
+        self._traced = tf.function(self._step, autograph=False)  # the graph of one step, built at the first call
 
     def step(self, tokens: np.ndarray, update: int) -> tuple[float, float]:
         """Learn from a batch (B, T + 1); the loss before the update, and the norm of the gradients before clipping.

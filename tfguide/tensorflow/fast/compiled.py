@@ -36,8 +36,8 @@ class CompiledDecoder(CompiledGenerator, Generator):
         native.check(model.config)
         super().__init__(model, max_length, batch_size)
         self.compute_dtype = model.compute_dtype
-        self._step = tf.function(self.plain_step, jit_compile=True)
-        self._loop = tf.function(self._plain_loop, jit_compile=True)
+        self._step = tf.function(self.plain_step, jit_compile=True, autograph=False)
+        self._loop = tf.function(self._plain_loop, jit_compile=True, autograph=False)
 
     @property
     def n_programs(self) -> int:

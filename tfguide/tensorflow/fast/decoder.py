@@ -135,7 +135,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         places = {id(weight): place for place, weight in enumerate(first.variables)}
         kinds = first.trainable_variables, first.non_trainable_variables
 
-        @tf.function(input_signature=[weights, state, TensorSpec((1, None), tf.int32)])
+        @tf.function(input_signature=[weights, state, TensorSpec((1, None), tf.int32)], autograph=False)
         def block(weights, x, positions):
             view = PromptView(self.config, dtype, positions)
             terms = stack.block_terms(positions, None, view)[index]

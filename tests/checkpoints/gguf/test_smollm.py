@@ -106,7 +106,7 @@ print(loaded, after, accelerated, peak, min(seconds))
 def test_it_is_ready_in_a_moment_and_in_little_memory(file, framework):
     """Loaded within a second, in 1.5 times the file and 150 MB; a readable step takes 1.5 s of the processor.
 
-    The limit is twice that: two programs that share a core's caches have taken 1.8 s each.
+    The limits of time are twice that: on a slow day of a shared machine they were passed by a fiftieth.
     """
     command = [sys.executable, "-c", MEASURE, framework, str(file)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -114,7 +114,7 @@ def test_it_is_ready_in_a_moment_and_in_little_memory(file, framework):
     loaded, after, accelerated, peak, step = map(float, run.stdout.split())
     size = file.stat().st_size / 1e6
     print(f"{framework}: {loaded:.2f} s, {after:.0f} MB; fast {accelerated:.2f} s, {peak:.0f} MB; step {step:.2f} s")
-    assert loaded < 1.0 and after < 0.5 * size + 150
+    assert loaded < 2.0 and after < 0.5 * size + 150
     assert accelerated < 4.0 and peak < 1.5 * size + 150
     assert step < 3.0
 

@@ -434,11 +434,11 @@ def test_eight_bit_prompts_are_the_same_to_the_last_bit(changes):
             np.testing.assert_array_equal(read(one, tokens[:batch], *lengths), whole)
         for batch, lengths in ((1, (5, 7) * 10 + (6, 5)), (3, (many - 1, 3) * 13 + (1,))):
             np.testing.assert_array_equal(read(one, tokens[:batch], *lengths), steps)
-        if name == FRAMEWORKS[0]:  # the threads are the library's; where there are two cores, three wait long
-            np.testing.assert_array_equal(read(three, tokens[:1], *[1] * 7), steps[:7])
-            np.testing.assert_array_equal(read(three, tokens[:1], n), whole)
-            np.testing.assert_array_equal(read(three, tokens[:3], 9, 17, n - 26), whole)
-            np.testing.assert_array_equal(read(three, tokens[:3], *(many - 1, 3) * 2), steps[: 2 * many + 4])
+        # Three threads wait for each other long where there are two cores: a few steps are enough.
+        np.testing.assert_array_equal(read(three, tokens[:1], *[1] * 7), steps[:7])
+        np.testing.assert_array_equal(read(three, tokens[:1], n), whole)
+        np.testing.assert_array_equal(read(three, tokens[:3], 9, 17, n - 26), whole)
+        np.testing.assert_array_equal(read(three, tokens[:3], *(many - 1, 3) * 2), steps[: 2 * many + 4])
         share = 0.02 if model.config.experts is None else 0.1  # a token may go to another expert
         np.testing.assert_allclose(whole, steps, atol=share * np.abs(steps).max())
         for kind, found in (("steps", steps), ("whole", whole)):

@@ -77,13 +77,13 @@ def test_the_chat_template_is_that_of_transformers(theirs):
 
 @needs_package
 def test_the_tokenizer_is_there_at_once():
-    """0.05 s of the processor; the rest is room for a machine that is slow today."""
+    """0.05 s of the processor; the rest is room for a slower machine."""
     file, seconds = open_gguf(smollm.file()), []
-    for _ in range(3):
+    for _ in range(12):  # the least: what shares the core's caches slows some
         start = time.process_time()
         tokenizer = read_tokenizer(file)
         seconds.append(time.process_time() - start)
-    assert tokenizer.get_vocab_size() == 49152 and min(seconds) < 0.3
+    assert tokenizer.get_vocab_size() == 49152 and min(seconds) < 0.15
 
 
 @needs_package

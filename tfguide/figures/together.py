@@ -13,6 +13,7 @@ from tfguide.bench.models import bytes_read
 from tfguide.bench.waterfall import TITLES
 from tfguide.config import ModelConfig
 from tfguide.cost.flops import decode_flops, prefill_flops
+from tfguide.cost.listings import three_digits
 from tfguide.figures.benchmarks import TYPES, contestant
 from tfguide.figures.steppers import Cell, Frame, Row
 from tfguide.figures.style import PALETTE, WIDTH, ink, style
@@ -131,7 +132,7 @@ def gap_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 share = max(0.0, sum(row["parts"][name] for name in names)) / row["seconds"]
                 ax.barh(y, share, left=left, color=colour, height=0.66, label=None if y else group)
                 left += share
-            about = f"{1e3 * row['seconds']:.3g} ms"
+            about = f"{three_digits(1e3 * row['seconds'])} ms"
             ax.annotate(about, (max(left, 1.0), y), (4, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_yticks(range(len(rows)), [f"{TYPES[row['dtype']]}, {row['context']:,}" for row in rows])
         ax.tick_params(axis="y", length=0)

@@ -88,9 +88,10 @@ model = tg.load_checkpoint(sys.argv[2])
 loaded, after = time.perf_counter() - start, megabytes() - before
 fast = tg.accelerate(model)
 accelerated, peak = time.perf_counter() - start, megabytes() - before
-start = time.perf_counter()
-tg.load_checkpoint(sys.argv[2])
-loaded = min(loaded, time.perf_counter() - start)  # another program may have had the processor
+for _ in range(5):  # another program may have had the processor
+    start = time.perf_counter()
+    tg.load_checkpoint(sys.argv[2])
+    loaded = min(loaded, time.perf_counter() - start)
 tokens = np.array([[504, 3575, 282, 4649, 314]])
 seconds = []
 for _ in range(3):
@@ -106,7 +107,7 @@ print(loaded, after, accelerated, peak, min(seconds))
 def test_it_is_ready_in_a_moment_and_in_little_memory(file, framework):
     """Loaded within a second, in 1.5 times the file and 150 MB; a readable step takes 1.5 s of the processor.
 
-    The limits of time are twice that: on a slow day of a shared machine they were passed by a fiftieth.
+    The limit is twice that: two programs that share a core's caches have taken 1.8 s each.
     """
     command = [sys.executable, "-c", MEASURE, framework, str(file)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -114,7 +115,7 @@ def test_it_is_ready_in_a_moment_and_in_little_memory(file, framework):
     loaded, after, accelerated, peak, step = map(float, run.stdout.split())
     size = file.stat().st_size / 1e6
     print(f"{framework}: {loaded:.2f} s, {after:.0f} MB; fast {accelerated:.2f} s, {peak:.0f} MB; step {step:.2f} s")
-    assert loaded < 2.0 and after < 0.5 * size + 150
+    assert loaded < 1.0 and after < 0.5 * size + 150
     assert accelerated < 4.0 and peak < 1.5 * size + 150
     assert step < 3.0
 

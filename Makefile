@@ -69,12 +69,13 @@ serve: book ## serve the HTML on 127.0.0.1:8000 (PORT=... for another port)
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab notebooks
 
-# A test, a cell or a kernel that hangs is a failure, by name: see pyproject.toml and conftest.py.
-PYTEST := $(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --nbval
+# A test, a cell or a kernel that hangs is a failure, by name: see pyproject.toml and conftest.py, where --quick says what
+# it leaves out. ALL=1: everything, which takes twice as long.
+PYTEST := $(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist loadfile --nbval $(if $(ALL),,--quick)
 
 # The book first, while the cores are idle: beside the tests, a page with one thread for each core waits for its own
 # threads most of the time, and a cell of four seconds has taken five minutes. The tests say what a failed build means.
-test: $(STAMP) ## build the book, then run every test: pytest, doctests, and strict nbval over the notebooks
+test: $(STAMP) ## build the book, then run pytest, doctests, and strict nbval over the notebooks (ALL=1: with the slow ones)
 	-@$(PY) tools/build_book.py --if-stale
 	@$(PYTEST) tests tfguide notebooks
 

@@ -13,15 +13,48 @@ from xdist.scheduler import LoadFileScheduling
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
+from tfguide.loading import FRAMEWORKS
 from tfguide.triton import load_triton
 
 load_triton()  # a test may import TensorFlow first, and transformers, which compiles, before the package
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a notebook writes to stderr is not compared: frameworks log there what depends on the machine."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out slow tests, and most of a long list of cases")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # What a notebook writes to stderr is not compared: frameworks log there what depends on the machine.
     for notebook in {item.parent for item in items if isinstance(item.parent, IPyNbFile)}:
         notebook.skip_compare = (*notebook.skip_compare, "stderr")
+    if config.getoption("--quick"):
+        left_out = set(items) - quick(items)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+CASES = 4  # of each test function, or half as many in each of two frameworks
+
+
+def quick(items: list[pytest.Item]) -> set[pytest.Item]:
+    """The tests that are not slow, and of each function some of its cases: the first, the last, and some between."""
+    lists: dict[str, dict[str | None, list[pytest.Item]]] = {}
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            lists.setdefault(item.nodeid.partition("[")[0], {}).setdefault(framework_of(item), []).append(item)
+    kept = set()
+    for cases in lists.values():
+        most = max(2, CASES // len(cases))
+        for some in cases.values():
+            n = min(most, len(some))
+            kept.update(some[i * (len(some) - 1) // max(1, n - 1)] for i in range(n))
+    return kept
+
+
+def framework_of(item: pytest.Item) -> str | None:
+    """The framework that is a parameter of the test, if one is."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return next((value for value in values if isinstance(value, str) and value in FRAMEWORKS), None)
 
 
 @pytest.hookimpl(wrapper=True)

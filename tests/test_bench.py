@@ -17,6 +17,7 @@ TINY = models.SMALL.replace(
 PEERS = {"torch": "Hugging Face", "tensorflow": "KerasHub"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["decode", "prefill"])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_it_is_timed_beside_the_peer(name, task):

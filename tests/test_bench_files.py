@@ -119,6 +119,7 @@ def test_wrong_sizes_are_refused_before_anything_is_loaded(changes, message):
         quality.bench_quantization(**given)
 
 
+@pytest.mark.slow
 def test_a_file_is_timed_in_processes_of_its_own():
     pytest.importorskip("torch")
     if not smollm.is_installed():

@@ -169,6 +169,7 @@ def test_the_bytes_of_a_cache_are_those_of_its_type():
     assert models.bytes_read(TINY, "int8", 10, "int8") - weights == 2 * 2 * 2 * (8 + 4) * 10  # with a scale of 4 bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["rows", "lengths"])
 def test_a_peer_that_is_missing_or_wrong_is_a_row_with_an_error(task, tmp_path, peer, monkeypatch):
     def measure():

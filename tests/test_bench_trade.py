@@ -26,6 +26,7 @@ CONFIG = small_config(
 TOKENS = np.random.default_rng(0).integers(0, 37, (9, 24))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_every_variant_has_its_quality_its_bytes_and_the_time_of_its_like(name, small_limits, tmp_path):
     tg, weights = load(name), random_weights(CONFIG)

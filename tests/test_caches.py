@@ -321,6 +321,7 @@ def test_an_encoder_decoder_keeps_its_own_positions_in_any_type(name):
     assert module.generate(model, sources, 5, [], cache_dtype="float32") == want
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_dtype", TYPES)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_compiled_step_reads_each_type(name, cache_dtype):

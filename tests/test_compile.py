@@ -134,6 +134,7 @@ def test_nan_is_an_error():
         load("tensorflow").CompiledDecoder(broken, 9).generate([[1, 2]], 4)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_warns_and_goes_on(tmp_path):
     code = """
 import warnings

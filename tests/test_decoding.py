@@ -192,6 +192,7 @@ def test_speculation_draws_as_the_model_draws(name):
         assert ((got - n * want) ** 2 / (n * want)).sum() < 16.3  # 3 degrees of freedom, one in a thousand
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drafting", ["model", "lookup"])
 @pytest.mark.parametrize("sampling", [None, tfguide.Sampling(temperature=0.0, repetition_penalty=1.3)], ids=str)
 @pytest.mark.parametrize("name", FRAMEWORKS)

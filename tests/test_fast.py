@@ -408,6 +408,7 @@ def test_threads_are_those_of_the_variable_or_of_the_framework(name, monkeypatch
             load(name).accelerate(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [*VARIANTS, dict(d_head=64, n_kv_heads=2, positions="rotary")], ids=str)
 def test_eight_bit_prompts_are_the_same_to_the_last_bit(changes):
     """In any chunks, beside any rows, in any number of threads; and nearly the same in either framework.

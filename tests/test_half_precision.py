@@ -44,6 +44,7 @@ def folders(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantized", [False, True], ids=["", "8 bits"])
 @pytest.mark.parametrize("dtype", STEP)
 @pytest.mark.parametrize("case", CASES)

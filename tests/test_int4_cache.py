@@ -155,6 +155,7 @@ def test_a_query_reads_its_own_block_in_float16_and_older_ones_in_4_bits(name):
     assert np.abs(found - exact).max() < 0.3 * np.abs(exact).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"sliding_window": 41}, {"positions": "alibi"}, {"d_head": 80}], ids=str)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_no_split_changes_the_result(name, changes):
@@ -213,6 +214,7 @@ def test_a_long_cache_takes_5_bits_for_each_number():
     assert cost.kv_bytes_per_token(llama, "int4", cost.memory.cache_scale_bytes("int4", 128)) == 32 * 2 * 8 * 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_rows_of_other_lengths_do_not_matter(name):
     """Prompts with padding, and rows whose blocks are full at different steps."""
@@ -350,6 +352,7 @@ def test_it_refuses_what_does_not_fit(name):
             module.Int4KVCache(model.config, *sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_two_threads_read_as_one(name):
     """One model, a cache for each thread: nothing is shared between calls."""

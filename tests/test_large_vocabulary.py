@@ -17,6 +17,8 @@ import tfguide
 from tests.support import FRAMEWORKS, load
 from tfguide.compress import Quantization
 
+pytestmark = pytest.mark.slow
+
 V, CONTEXT = 131_072, 4096
 MB = 1 << 20
 SECONDS = 60  # of one function; what is right takes a few, on two cores that other tests share

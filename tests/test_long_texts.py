@@ -55,6 +55,7 @@ def test_every_type_of_cache(name, cache_dtype):
     assert cache_dtype == "float32" or error > 1e-5  # the cache is of that type
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_dtype", ["float16", "int8"])
 def test_no_result_depends_on_the_pieces_or_the_threads(cache_dtype):
     module = load("torch")

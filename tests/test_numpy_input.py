@@ -170,6 +170,7 @@ class TestIntegers(Quiet):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.int64, np.int8])
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_every_function_that_generates(name, dtype):
@@ -195,6 +196,7 @@ def test_every_function_that_generates(name, dtype):
     both(lambda i: tg.generate(model, prompt, i(6), cache=tg.SlidingCache(config, i(1), i(120), i(120))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_compiled_generation(name):
     tg, config = load(name), small_config(positions="rotary", max_positions=250)

@@ -68,6 +68,7 @@ def test_every_token_counts_once():
             windows_of(*arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_price_of_fewer_bits(trained, held_out, name):
     module = load(name)

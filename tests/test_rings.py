@@ -116,6 +116,7 @@ def test_a_ring_goes_back_as_far_as_it_holds_what_is_needed(name):
         np.testing.assert_allclose(one.prefill(TOKENS[[1, 0, 1], :9], cache), whole[[1, 0, 1], 8], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", WINDOWS, ids=str)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_compiled_step_reads_rings(name, changes):

@@ -95,6 +95,7 @@ def peak_xla(call):
     return max(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_the_matrix_of_weights_is_never_in_memory(name):
     T, H = 512, 4

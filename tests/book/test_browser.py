@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.book.chromium import PAGES, complain, serving
+from tests.book.test_narrow import FITTED, out_of_sight
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 pytestmark = pytest.mark.browser
 
-WIDTHS = {"desk": 1280, "phone": 390}
+PHONE, DESK = {"width": 390, "height": 900}, {"width": 1280, "height": 900}
 
 # Formulas that are not typeset, and what is wider than the page. Returns complaints.
 READ_PAGE = r"""() => {
@@ -50,7 +51,7 @@ READ_PAGE = r"""() => {
 }"""
 
 
-BOXES_BEHIND_A_FIGURE = """() => {
+BOXES_BEHIND = """() => {
   const paint = (node) => getComputedStyle(node).backgroundColor;
   const clear = ["rgba(0, 0, 0, 0)", paint(document.body)], found = [];
   for (let e = document.querySelector("svg.tfguide-figure"); e !== document.body; e = e.parentElement)
@@ -59,31 +60,15 @@ BOXES_BEHIND_A_FIGURE = """() => {
 }"""
 
 
-@pytest.fixture(scope="module", params=WIDTHS)
-def window(request, browser) -> Iterator["sync_api.BrowserContext"]:
-    context = browser.new_context(viewport={"width": WIDTHS[request.param], "height": 900})
-    yield context
-    context.close()
-
-
 @pytest.fixture(scope="module")
-def desk(browser) -> Iterator["sync_api.BrowserContext"]:
-    context = browser.new_context(viewport={"width": WIDTHS["desk"], "height": 900})
-    yield context
-    context.close()
-
-
-@pytest.fixture(scope="module")
-def untypeset(browser) -> Iterator["sync_api.BrowserContext"]:
-    """A desk without MathJax, which takes most of the time of a page: for what has nothing to do with formulas."""
-    context = browser.new_context(viewport={"width": WIDTHS["desk"], "height": 900})
-    context.route("**/_static/mathjax/*.js*", lambda route: route.abort())
+def window(browser) -> Iterator["sync_api.BrowserContext"]:
+    context = browser.new_context(viewport=PHONE)
     yield context
     context.close()
 
 
 def visit(page: "sync_api.Page", address: str) -> list[str]:
-    """Open the address, wait until it is typeset, and return the complaints."""
+    """Open the address on a phone, go to a desk and back, and return the complaints: a load takes seconds."""
     found: list[str] = []
     origin = urlsplit(address).netloc
 
@@ -99,11 +84,23 @@ def visit(page: "sync_api.Page", address: str) -> list[str]:
     page.on("console", lambda message: message.type == "error" and found.append(f"console: {message.text}"))
     page.goto(address, wait_until="load")
     page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
-    return found + page.evaluate(READ_PAGE)
+    page.wait_for_function(FITTED)
+    found += [f"on a phone, {complaint}" for complaint in page.evaluate(READ_PAGE)]
+    resize(page, DESK)
+    found += [f"on a desk, {complaint}" for complaint in page.evaluate(READ_PAGE)]
+    found += switch_themes(page) + switch_tabs(page)
+    resize(page, PHONE)
+    return found + out_of_sight(page)
+
+
+def resize(page: "sync_api.Page", size: "sync_api.ViewportSize") -> None:
+    page.set_viewport_size(size)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_opens_typeset_and_fits(name, window, site):
+    """Its figures follow the theme, its tabs follow each other, and nothing is cut on a phone."""
     page = window.new_page()
     try:
         complain(visit(page, f"{site}/{name}.html"))
@@ -111,42 +108,38 @@ def test_a_page_opens_typeset_and_fits(name, window, site):
         page.close()
 
 
-def test_the_front_door_leads_to_the_first_page(desk, site):
-    page = desk.new_page()
+def test_there_are_figures_and_tabs_to_switch(html_folder):
+    pages = [(html_folder / f"{name}.html").read_text(encoding="utf-8") for name in PAGES]
+    assert sum('class="tfguide-figure"' in page for page in pages) > 10
+    assert sum(page.count("sd-tab-set") > 1 for page in pages) > 5
+
+
+def test_the_front_door_leads_to_the_first_page(window, site):
+    page = window.new_page()
     page.goto(f"{site}/")
     page.wait_for_url("**/book/index.html")
     assert page.locator("article h1").count() == 1
     page.close()
 
 
-def test_tabs_switch_together(untypeset, site, html_folder):
-    """On every page with tabs, a click on one framework shows it in every set of the page."""
-    most = 0
-    for name in PAGES:
-        if "sd-tab-set" not in (html_folder / f"{name}.html").read_text(encoding="utf-8"):
-            continue
-        page = untypeset.new_page()
-        page.goto(f"{site}/{name}.html", wait_until="load")
-        keys = page.eval_on_selector_all("label[data-sync-id]", "all => [...new Set(all.map(e => e.dataset.syncId))]")
-        for key in [*keys, *reversed(keys)]:
-            page.locator(f'label[data-sync-id="{key}"]:visible').first.click()
-            states = page.eval_on_selector_all(
-                f'label[data-sync-id="{key}"]', "all => all.map(e => document.getElementById(e.htmlFor).checked)"
-            )
-            assert all(states), (
-                f"{name}: after a click on {key!r}, {states.count(False)} of {len(states)} sets stay behind"
-            )
-            shown = page.eval_on_selector_all(
-                f'label[data-sync-id="{key}"]', "all => all.filter(e => e.nextElementSibling.offsetHeight > 0).length"
-            )
-            assert shown == len(states), f"{name}: {shown} of {len(states)} sets show {key!r}"
-        most = max(most, page.locator(".sd-tab-set").count())
-        page.close()
-    assert most >= 2, "no page has two sets of tabs, so nothing was switched together"
+def switch_tabs(page: "sync_api.Page") -> list[str]:
+    """The complaints where a click on one framework does not show it in every set of the page."""
+    found = []
+    keys = page.eval_on_selector_all("label[data-sync-id]", "all => [...new Set(all.map(e => e.dataset.syncId))]")
+    for key in [*keys, *reversed(keys)]:
+        page.locator(f'label[data-sync-id="{key}"]:visible').first.click()
+        hidden = page.eval_on_selector_all(
+            f'label[data-sync-id="{key}"]',
+            """all => all.filter(e => !document.getElementById(e.htmlFor).checked
+                                      || !(e.nextElementSibling.offsetHeight > 0)).length""",
+        )
+        if hidden:
+            found.append(f"after a click on {key!r}, {hidden} sets do not show it")
+    return found
 
 
-def test_the_search_finds_multi_head(untypeset, site):
-    page = untypeset.new_page()
+def test_the_search_finds_multi_head(window, site):
+    page = window.new_page()
     page.goto(f"{site}/search.html?q=multi-head", wait_until="load")
     results = page.locator("#search-results ul.search li")
     results.first.wait_for()
@@ -164,8 +157,8 @@ ABBREVIATIONS = ("GQA", "MQA", "MHA", "MLA", "FFN", "KV", "RoPE", "TTFT", "TPOT"
 
 
 @pytest.mark.parametrize("short", ABBREVIATIONS)
-def test_the_search_for_an_abbreviation_finds_the_glossary(short, untypeset, site):
-    page = untypeset.new_page()
+def test_the_search_for_an_abbreviation_finds_the_glossary(short, window, site):
+    page = window.new_page()
     page.goto(f"{site}/search.html?q={short}", wait_until="load")
     page.locator("#search-results ul.search li").first.wait_for()
     links = page.locator(f'#search-results ul.search a[href*="glossary.html#term-{short}"]')
@@ -180,26 +173,21 @@ def test_the_search_for_an_abbreviation_finds_the_glossary(short, untypeset, sit
     page.close()
 
 
-def test_figures_follow_the_theme(untypeset, site, html_folder):
-    """The letters of a figure contrast with the page by 4.5 to 1 at least, in light and in dark."""
-    seen = 0
-    for name in PAGES:
-        if 'class="tfguide-figure"' not in (html_folder / f"{name}.html").read_text(encoding="utf-8"):
-            continue
-        page = untypeset.new_page()
-        page.goto(f"{site}/{name}.html", wait_until="load")
-        for mode in ("light", "dark"):
-            page.evaluate("mode => { document.documentElement.dataset.theme = mode }", mode)
-            ink, paper = page.evaluate(
-                """() => [getComputedStyle(document.querySelector("svg.tfguide-figure text")).fill,
-                          getComputedStyle(document.body).backgroundColor]"""
-            )
-            assert contrast(ink, paper) >= 4.5, f"{name}, {mode}: {ink} on {paper}"
-            behind = page.evaluate(BOXES_BEHIND_A_FIGURE)
-            assert not behind, f"{name}, {mode}: a box is painted behind the figure, {behind}"
-        seen += 1
-        page.close()
-    assert seen, "no page shows a figure"
+def switch_themes(page: "sync_api.Page") -> list[str]:
+    """The complaints where a figure's letters contrast with the page by less than 4.5 to 1, in light and in dark."""
+    found = []
+    if not page.locator("svg.tfguide-figure text").count():
+        return found
+    for mode in ("dark", "light"):
+        page.evaluate("mode => { document.documentElement.dataset.theme = mode }", mode)
+        ink, paper = page.evaluate(
+            """() => [getComputedStyle(document.querySelector("svg.tfguide-figure text")).fill,
+                      getComputedStyle(document.body).backgroundColor]"""
+        )
+        if contrast(ink, paper) < 4.5:
+            found.append(f"in the {mode}, a figure's letters are {ink} on {paper}")
+        found += [f"in the {mode}, a box is painted behind the figure: {box}" for box in page.evaluate(BOXES_BEHIND)]
+    return found
 
 
 def contrast(one: str, other: str) -> float:
@@ -227,27 +215,34 @@ BROKEN = {
     "MathJax reports an error": '<span class="math"><mjx-container><mjx-merror>!</mjx-merror></mjx-container></span>',
     "the page scrolls sideways": '<div style="width: 3000px">wide</div>',
     "is cut off": '<div style="overflow-x: clip"><pre style="width: 3000px">wide</pre></div>',
+    "on a phone, the page scrolls sideways": '<div style="width: 800px">too wide for a phone</div>',
+    "a figure's letters are": '<svg class="tfguide-figure"><text style="fill: rgb(200, 200, 200)">pale</text></svg>',
+    "out of sight": '<div style="overflow-x: auto"><table style="width: 500px"><tr><td>one<td>two</table></div>',
+    "a box is painted": '<div style="background: #eee"><svg class="tfguide-figure"><text>on grey</text></svg></div>',
+    "sets do not show it": """<div><input type="radio" id="a"><label data-sync-id="x" for="a">x</label><p>text</p>
+        <input type="radio" id="b"><label data-sync-id="x" for="b">x</label><p>text</p></div>""",
 }
 
 
 @pytest.mark.parametrize("complaint", BROKEN)
-def test_a_broken_page_is_seen(complaint, desk, tmp_path):
+def test_a_broken_page_is_seen(complaint, window, tmp_path):
     (tmp_path / "page.html").write_text(
         f'<!doctype html><html><head><link rel="icon" href="data:,"></head><body><article>{BROKEN[complaint]}</article>'
     )
     with serving(tmp_path) as address:
-        page = desk.new_page()
+        page = window.new_page()
         found = visit(page, f"{address}/page.html")
         page.close()
     assert any(complaint in line for line in found), found
 
 
-def test_a_sound_page_has_no_complaint(desk, tmp_path):
+def test_a_sound_page_has_no_complaint(window, tmp_path):
     (tmp_path / "page.html").write_text(
         '<!doctype html><html><head><link rel="icon" href="data:,"></head><body><article><p>It costs $5.</p>'
-        '<div style="overflow-x: auto"><pre style="width: 3000px">wide, and scrolls in its box</pre></div></article>'
+        '<pre style="overflow-x: auto; background-image: linear-gradient(red, blue)">'
+        '<div style="width: 3000px">wide, and scrolls in its box</div></pre></article>'
     )
     with serving(tmp_path) as address:
-        page = desk.new_page()
+        page = window.new_page()
         assert visit(page, f"{address}/page.html") == []
         page.close()

@@ -1,4 +1,6 @@
-"""Nothing is cut on a phone: every equation, figure, table and output of every page, measured at 390 pixels.
+"""Nothing is cut on a phone: every equation, figure, table and output of a page, measured at 390 pixels.
+
+`test_browser` measures every page of the book so.
 
 A formula that ends behind the edge says something else than the page means, and a table whose measured column has to be
 scrolled for hides it. So a box that scrolls sideways counts as cut, except for a listing of code, whose lines may be
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.book.chromium import PAGES, complain, serving
+from tests.book.chromium import serving
 
 pytestmark = pytest.mark.browser
 
@@ -95,22 +97,21 @@ def phone(browser) -> Iterator:
     context.close()
 
 
+def out_of_sight(page) -> list[str]:
+    """One line for everything that a reader of this open page cannot see at once: what it is, its name, the pixels."""
+    page.evaluate(UNFOLD)
+    page.wait_for_function(FITTED)
+    return [f"{kind}, {pixels} px out of sight: {name}" for kind, name, pixels in page.evaluate(MEASURE)]
+
+
 def measure(phone, address: str) -> list[str]:
-    """One line for everything that a reader of this page cannot see at once: what it is, its name, the pixels."""
+    """What is out of sight on the page of this address."""
     page = phone.new_page()
     try:
         page.goto(address, wait_until="load")
-        page.evaluate(UNFOLD)
-        page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
-        page.wait_for_function(FITTED)
-        return [f"{kind}, {pixels} px out of sight: {name}" for kind, name, pixels in page.evaluate(MEASURE)]
+        return out_of_sight(page)
     finally:
         page.close()
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_is_cut_on_a_phone(name, phone, site):
-    complain([f"{name}: {line}" for line in measure(phone, f"{site}/{name}.html")])
 
 
 def test_formulas_have_their_size_before_the_fonts_have_come(phone, site):

@@ -74,13 +74,15 @@ def calibration(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "SIZES", (8, 16))
         patch.setattr(calibrate, "FEATURE_SIZES", (8,))
-        patch.setattr(calibrate, "LAYERS", 1)
+        patch.setattr(calibrate, "LAYERS", {8: 1, 16: 1})
+        patch.setattr(calibrate, "SECONDS", 0.05)
         patch.setattr(calibrate, "READ_BYTES", 1 << 22)
         patch.setattr(calibrate, "memory_reader", lambda: native.MemoryReader(1 << 22))
         assert main(["calibrate", "--framework", *FRAMEWORKS, "--json", str(file)]) == 0
     return file
 
 
+@pytest.mark.slow
 def test_it_measures_every_framework_and_type(calibration):
     known = predict.read_calibration(calibration)
     assert [(k.framework, k.dtype) for k in known] == [(f, d) for f in FRAMEWORKS for d in ("float32", "bfloat16")]
@@ -88,6 +90,7 @@ def test_it_measures_every_framework_and_type(calibration):
     assert all(0 < k.decode_seconds(MODELS["S"], 100) < 100 for k in known)
 
 
+@pytest.mark.slow
 def test_a_plan_for_the_measured_machine(calibration, capsys):
     assert main(["plan", "--model", "gpt2", "--measured", str(calibration), "--weights", "float32", "--json"]) == 0
     got = json.loads(capsys.readouterr().out)

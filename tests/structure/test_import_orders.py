@@ -143,12 +143,17 @@ def tree_of(python, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_the_two_cannot_meet_without_help(python):
     """Where this fails, triton or TensorFlow has mended the clash, and `tfguide.triton` can go."""
     assert python("import tensorflow, triton").returncode < 0
 
 
-@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+@pytest.mark.parametrize(
+    "order",
+    [pytest.param(order, marks=[pytest.mark.slow] * (len(order) > 2)) for order in ORDERS],
+    ids=[" ".join(order) for order in ORDERS],
+)
 def test_every_order(tree_of, order):
     folder, errors = tree_of(order[0])
     modules = folder / " ".join(order)
@@ -156,11 +161,13 @@ def test_every_order(tree_of, order):
     assert "triton" in modules.read_text().split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["keras", "keras_hub"])
 def test_what_brings_tensorflow_along(python, first):
     succeeds(python(f"import {first}\nimport tfguide.torch\n{USE}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", BARE)
 def test_other_libraries_that_compile_follow(python, package):
     """transformers and sentence-transformers import PyTorch's compiler at once, FlopCounterMode imports triton."""
@@ -174,6 +181,7 @@ def test_other_libraries_that_compile_follow(python, package):
     succeeds(python(code))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", BARE.values())
 def test_triton_compiles_beside_tensorflow(python, tmp_path, first):
     script = tmp_path / "kernel.py"  # triton reads the source of a kernel from its file
@@ -182,6 +190,7 @@ def test_triton_compiles_beside_tensorflow(python, tmp_path, first):
     assert printed.split() == ["compiled"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", BARE.values())
 def test_a_compiled_step_gives_the_same_tokens(python, first):
     code = """
@@ -195,6 +204,7 @@ assert compiled.n_programs == 1, "nothing was compiled"
     succeeds(python(f"import {first}\n{USE}{code}"))
 
 
+@pytest.mark.slow
 def test_two_threads_import_at_once(python):
     code = """
 import threading
@@ -210,6 +220,7 @@ for thread in threads: thread.join()
     succeeds(python(code + USE))
 
 
+@pytest.mark.slow
 def test_a_forked_process_goes_on(python):
     code = """
 import os

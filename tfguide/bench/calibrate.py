@@ -24,12 +24,14 @@ from tfguide.dtypes import dtype_name
 from tfguide.initialization import init_weights
 from tfguide.loading import load_framework
 
-SIZES = (32, 128, 512, 1024)  # rows of a product, positions of attention
-# The products of one layer with grouped heads, (in, out), and the number of layers, which is so large that no cache
-# holds all of their weights.
+# Rows of a product, positions of attention; and for each the layers of a product, 46 MB each in float32: where reading
+# the weights takes most of the time, so many that no cache holds them.
+LAYERS = {32: 16, 128: 16, 512: 4, 1024: 4}
+SIZES = tuple(LAYERS)
+# The products of one layer with grouped heads, (in, out).
 SHAPES = ((1024, 1024), (1024, 320), (1024, 320), (1024, 1024), (1024, 2816), (1024, 2816), (2816, 1024))
-LAYERS = 16
 FEATURE_SIZES = (128, 1024)  # tokens
+SECONDS = 0.6  # that short calls are repeated for
 READ_BYTES = 1 << 30  # more than a cache of the last level holds
 # Its width, depth and vocabulary differ from those of the models that are predicted.
 PROBE = ModelConfig(
@@ -41,7 +43,7 @@ TINY = PROBE.replace(d_model=64, n_heads=1, n_kv_heads=1, d_ff=128, vocab_size=6
 
 
 def calibrate(frameworks: Sequence[str], dtypes: Sequence[str], keep: Callable[[dict], None] = lambda result: None):
-    """The machine with a `Measured` for each framework and type, as plain values. Takes about a minute for each."""
+    """The machine with a `Measured` for each framework and type, as plain values. Takes about 45 seconds for each."""
     reader = memory_reader()
     result = {
         "machine": machine(),
@@ -144,7 +146,7 @@ class _Torch:
     def product_rate(self, rows):
         torch = self.torch
         x = {d_in: torch.randn(rows, d_in).to(self.dtype) for d_in, _ in SHAPES}
-        weights = [torch.randn(d_out, d_in).to(self.dtype) for d_in, d_out in SHAPES * LAYERS]
+        weights = [torch.randn(d_out, d_in).to(self.dtype) for d_in, d_out in SHAPES * LAYERS[rows]]
         with torch.inference_mode():
             seconds = _median(lambda: [torch.nn.functional.linear(x[w.shape[1]], w) for w in weights])
         return _products_flops(rows) / seconds
@@ -177,7 +179,7 @@ class _TensorFlow:
     def product_rate(self, rows):
         tf = self.tf
         x = {d_in: tf.cast(tf.random.normal((rows, d_in)), self.dtype) for d_in, _ in SHAPES}
-        weights = [tf.Variable(tf.cast(tf.random.normal(shape), self.dtype)) for shape in SHAPES * LAYERS]
+        weights = [tf.Variable(tf.cast(tf.random.normal(shape), self.dtype)) for shape in SHAPES * LAYERS[rows]]
         products = tf.function(lambda x: [tf.reduce_sum((x[w.shape[0]] @ w)[:1, :1]) for w in weights])
         seconds = _median(lambda: [y.numpy() for y in products(x)])
         return _products_flops(rows) / seconds
@@ -200,7 +202,7 @@ class _TensorFlow:
 
 
 def _products_flops(rows):
-    return 2 * rows * LAYERS * sum(d_in * d_out for d_in, d_out in SHAPES)
+    return 2 * rows * LAYERS[rows] * sum(d_in * d_out for d_in, d_out in SHAPES)
 
 
 def _read_rate(matrix, threads, reader):
@@ -231,16 +233,25 @@ def _prompt_seconds(framework, config, dtype, length):
     return _median(lambda: tg.generate(model, prompt, 1, stop_tokens=[]))
 
 
-def _median(call, at_least=7, seconds=0.6):
-    """The median of repeated calls, after two that do not count: seven of them, more while they are short."""
-    call()
-    call()
-    times, start = [], time.perf_counter()
-    while len(times) < at_least or (time.perf_counter() - start < seconds and len(times) < 200):
-        begin = time.perf_counter()
+def _median(call):
+    """The median of repeated calls, after one or two that do not count: seven of them, more while they are short.
+
+    Calls of a second and more vary little, and three of them are enough.
+    """
+    first = _seconds_of(call)
+    if first < 1:
         call()
-        times.append(time.perf_counter() - begin)
+    times, start = [], time.perf_counter()
+    at_least = 7 if first < 1 else 3
+    while len(times) < at_least or (time.perf_counter() - start < SECONDS and len(times) < 200):
+        times.append(_seconds_of(call))
     return statistics.median(times)
+
+
+def _seconds_of(call):
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
 
 
 def _memory():

@@ -137,6 +137,7 @@ class TestBadFiles:
             except ValueError as error:
                 assert str(error).startswith(str(bad)) and length < len(whole) - padding, error
 
+    @pytest.mark.slow
     def test_random_bytes(self, file, tmp_path):
         """A change of one byte, anywhere, gives a ValueError that names the file, or a file that can be read."""
         whole, bad = file.read_bytes(), tmp_path / "bad.gguf"

@@ -244,6 +244,7 @@ class TestRefused:
     def test_tensors(self, file, tensors, message):
         refused(write(file, tensors=tensors), *message)
 
+    @pytest.mark.slow
     def test_random_bytes(self, file, tmp_path):
         """A change of one byte before the tensors' numbers gives a ValueError that names the file, or a model."""
         tokens = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": list("abcdefghijk")}

@@ -77,6 +77,7 @@ class TestArrays(Quiet):
         _, masks = batch(model.config, target=7)
         self.check(lambda *a: model(*a), TOKENS, TOKENS, masks["source_valid"], masks["target_valid"])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("fast", [False, True])
     def test_prompts_and_steps(self, name, fast):
         tg, model = load(name), self.model(name, "decoder")
@@ -92,6 +93,7 @@ class TestArrays(Quiet):
 
         self.check(prefill, TOKENS, LENGTHS, TOKENS[:, 0], np.array([2, 0, 1]), np.array([4, 2, 1]))
 
+    @pytest.mark.slow
     def test_generation(self, name):
         tg, model, prompts = load(name), self.model(name, "decoder"), TOKENS[:2, :4]
         self.check(lambda prompts: np.array(tg.generate(model, prompts, 2)), prompts)

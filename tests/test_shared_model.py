@@ -40,7 +40,10 @@ def make_cache(module, model, kind, batch, room):
     return module.KVCache(model.config, batch, room, dtype=kind)
 
 
-@pytest.mark.parametrize("positions", ["rotary", "sinusoidal", "learned", "alibi"])
+@pytest.mark.parametrize(
+    "positions",
+    ["rotary", *(pytest.param(other, marks=pytest.mark.slow) for other in ("sinusoidal", "learned", "alibi"))],
+)
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_caches_of_any_size_follow_each_other_on_one_decoder(name, positions):
     """A dropped cache leaves its addresses to the next one: what the kernels know of a cache must be its own.

@@ -3,10 +3,10 @@
 Jupyter Book executes one page after another. Most of a page's time one core imports frameworks, so the other waits.
 """
 
-import os
 import re
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -14,7 +14,9 @@ import yaml
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.executors.utils import single_nb_execution
+from jupyter_client.manager import AsyncKernelManager
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
+from warm_kernels import WarmKernelManager
 
 AT_ONCE = 2  # pages: each holds two frameworks in memory, and some a model
 FEW = 3  # as many pages are left to Jupyter Book, which says what failed
@@ -39,8 +41,8 @@ def fill(cache_folder: Path, root: Path, stored: bool) -> None:
     todo.sort(key=lambda item: -sum(cell.cell_type == "code" for cell in item[1].cells))  # the longest ones first
     seconds = yaml.safe_load((root / "_config.yml").read_text())["execute"]["timeout"]
     paths, found = zip(*todo, strict=True)
-    with ProcessPoolExecutor(AT_ONCE, initializer=silence) as processes:
-        for path, result in zip(paths, processes.map(execute, paths, found, [seconds] * len(todo)), strict=True):
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for path, result in zip(paths, threads.map(execute, paths, found, [seconds] * len(todo)), strict=True):
             if result is not None:
                 keep(cache, path, *result)
 
@@ -72,15 +74,16 @@ def keep(cache: JupyterCacheAbstract, path: Path, notebook: nbformat.NotebookNod
     cache.cache_notebook_bundle(CacheBundleIn(notebook, str(path), data=data), check_validity=False, overwrite=True)
 
 
-def silence() -> None:
-    """Drop what kernels write to stderr: each one warns of its own port. Who fails here is executed again, aloud."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
 def execute(path: Path, notebook: nbformat.NotebookNode, seconds: int) -> tuple[nbformat.NotebookNode, dict] | None:
     """The executed notebook and what it took; None where a cell failed or its kernel died."""
     try:
-        result = single_nb_execution(notebook, cwd=str(path.parent), timeout=seconds, allow_errors=False)
+        result = single_nb_execution(
+            notebook,
+            cwd=str(path.parent),
+            timeout=seconds,
+            allow_errors=False,
+            kernel_manager_class=WarmKernelManager if sys.platform == "linux" else AsyncKernelManager,
+        )
     except RuntimeError:  # nbclient's DeadKernelError
         return None
     return None if result.err else (result.nb, {"execution_seconds": result.time})

@@ -175,6 +175,7 @@ def test_a_chip_whose_rate_is_not_published_is_not_offered(page):
     assert offered == {name for name, chip in cost.CHIPS.items() if chip.product_flops() is not None} < set(cost.CHIPS)
 
 
+@pytest.mark.slow
 def test_no_model_and_no_chip_shows_what_is_no_number(page):
     data = calculator_data()
     for model in data["models"]:

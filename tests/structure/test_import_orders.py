@@ -28,6 +28,7 @@ def tells_something(order):
 
 
 ORDERS = [order for n in (2, 3, 4) for order in permutations(MODULES, n) if tells_something(order)]
+QUICK = ("tfguide.tensorflow", "tfguide.torch")
 
 #: What a reader may do then: models in both frameworks, an optimizer, which imports PyTorch's compiler, and XLA.
 USE = """
@@ -151,7 +152,7 @@ def test_the_two_cannot_meet_without_help(python):
 
 @pytest.mark.parametrize(
     "order",
-    [pytest.param(order, marks=[pytest.mark.slow] * (len(order) > 2)) for order in ORDERS],
+    [pytest.param(order, marks=[] if order == QUICK else [pytest.mark.slow]) for order in ORDERS],
     ids=[" ".join(order) for order in ORDERS],
 )
 def test_every_order(tree_of, order):

@@ -103,6 +103,7 @@ print(loaded, after, accelerated, peak, min(seconds))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
 def test_it_is_ready_in_a_moment_and_in_little_memory(file, framework):
     """Loaded within a second, in 1.5 times the file and 150 MB; a readable step takes 1.5 s of the processor.

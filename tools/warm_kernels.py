@@ -3,11 +3,14 @@
 Linux only: elsewhere what the frameworks' libraries do at their import does not survive a fork.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import uuid
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +47,10 @@ class _Fork:
     stdin = stdout = stderr = None
 
     def __init__(self, connection_file: str, folder: str):
-        self._process = _CONTEXT.Process(target=_be_a_kernel, args=(connection_file, folder))
+        watched, self._held = _CONTEXT.Pipe(duplex=False)
+        self._process = _CONTEXT.Process(target=_be_a_kernel, args=(connection_file, folder, watched))
         self._process.start()
+        watched.close()
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
@@ -66,10 +71,11 @@ class _Fork:
         self.send_signal(signal.SIGKILL)
 
 
-def _be_a_kernel(connection_file: str, folder: str) -> None:
+def _be_a_kernel(connection_file: str, folder: str, watched: Connection) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
     os.setsid()
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     os.chdir(folder)
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):  # each kernel warns of its own port; a page that fails is executed again, aloud
@@ -77,3 +83,10 @@ def _be_a_kernel(connection_file: str, folder: str) -> None:
     here = str(Path(__file__).resolve().parent)
     sys.path[:] = ["", *(entry for entry in sys.path if entry not in ("", here))]
     IPKernelApp.launch_instance(argv=["-f", connection_file])
+
+
+def _end_with(watched: Connection) -> None:
+    """End this process and what it has started when the process that holds the other end of the pipe is gone."""
+    with contextlib.suppress(EOFError):
+        watched.recv_bytes()
+    os.killpg(os.getpid(), signal.SIGKILL)

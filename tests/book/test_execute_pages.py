@@ -1,7 +1,9 @@
 """What is in the cache before Jupyter Book starts: laboratories as they were saved, and pages that executed."""
 
 import importlib.util
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,32 @@ def test_a_page_whose_kernel_dies_is_left_to_the_build(tool, tmp_path):
     code = nbformat.v4.new_code_cell("import os\nos._exit(3)")
     notebook = nbformat.v4.new_notebook(cells=[code], metadata=KERNEL)
     assert tool.execute(tmp_path / "page.md", notebook, 60) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+def test_a_kernel_ends_with_the_build_that_was_killed(tmp_path):
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(FILE.parent)!r})
+import nbformat, execute_pages, warm_kernels
+warm_kernels._CONTEXT.set_forkserver_preload([])
+cell = nbformat.v4.new_code_cell("import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
+notebook = nbformat.v4.new_notebook(cells=[cell], metadata={KERNEL!r})
+execute_pages.execute(pathlib.Path({str(tmp_path)!r}, "page.md"), notebook, 600)
+"""
+    build = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    file = tmp_path / "pid"
+    try:
+        wait_until(lambda: file.exists() and file.read_text())
+    finally:
+        build.kill()
+        build.wait()
+    kernel = Path("/proc", file.read_text())
+    wait_until(lambda: not kernel.exists())
+
+
+def wait_until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited for {seconds} seconds"
+        time.sleep(0.1)

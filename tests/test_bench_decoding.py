@@ -37,6 +37,7 @@ def test_a_continuation_is_judged_by_the_model_and_by_what_it_repeats(name):
         repeated_share([1, 2, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_what_is_timed_and_found(name):
     _, model, prompts = small(name)

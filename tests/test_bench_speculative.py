@@ -28,6 +28,7 @@ def pair(name, scale=30, **changes):
     return models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_row_says_what_was_accepted_and_what_the_formula_makes_of_it(name):
     model, draft = pair(name)

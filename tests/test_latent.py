@@ -174,6 +174,7 @@ def test_rows_that_are_rewound_and_reordered_leave_no_trace(name, kind):
         np.testing.assert_allclose(logits, read(name, model, clean, (12,), rest), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_every_way_to_generate_gives_the_same_tokens(name):
     changes = dict(tied_head=False, embedding_scale=50.0)  # so that the texts are not one token again and again

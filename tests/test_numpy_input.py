@@ -104,6 +104,7 @@ class TestArrays(Quiet):
             self.check(lambda p, d=draft: np.array(tg.speculative_generate(model, d, p, 2).tokens), prompts)
         self.check(lambda text: np.array(tg.perplexity(model, text, 5)), TOKENS[0])
 
+    @pytest.mark.slow
     def test_weights(self, name):
         tg, config = load(name), small_config(positions="rotary", d_model=24, d_head=8, d_ff=32, tied_head=False)
         weights = random_weights(config)

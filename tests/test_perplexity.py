@@ -90,6 +90,7 @@ def test_the_price_of_fewer_bits(trained, held_out, name):
     assert module.perplexity(fast, held_out) == pytest.approx(exact * (1 + price[4, 8]), rel=0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_price_of_a_smaller_cache(trained, held_out, name):
     """Read through a cache, plain and fast: the default of a quantised model, float16, costs less than 0.1%."""

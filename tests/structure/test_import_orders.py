@@ -234,6 +234,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     succeeds(python(f"import tensorflow, tfguide.torch\n{code}"))
 
 
+@pytest.mark.slow
 def test_the_linker_is_left_as_it_was(python):
     code = """
 import sys
@@ -244,12 +245,14 @@ assert sys.getdlopenflags() == before
     succeeds(python(code))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("only", BARE.values())
 def test_nothing_is_loaded_for_a_meeting_that_cannot_take_place(python, only):
     code = f"import sys, tests.single.conftest, tfguide.{only}\nprint('triton' in sys.modules)"
     assert succeeds(python(code, TFGUIDE_ONLY=only)).split() == ["False"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", BARE)
 def test_a_missing_triton_is_no_error(python, package):
     succeeds(python(f"import sys; sys.modules['triton'] = None\nimport {package}"))

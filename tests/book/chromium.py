@@ -18,6 +18,8 @@ PAGES = [
     "search",
 ]
 
+PHONE = {"width": 390, "height": 844}  # pixels
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.book.chromium import CHROMIUM, FLAGS, serving
+from tests.book.chromium import CHROMIUM, FLAGS, PHONE, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 2400
@@ -68,6 +68,14 @@ def browser() -> Iterator:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def phone(browser) -> Iterator:
+    """Pages of this context have the size of a phone."""
+    context = browser.new_context(viewport=PHONE)
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="module")

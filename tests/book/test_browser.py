@@ -1,19 +1,18 @@
 """The built pages in a real browser: an installed Chromium, headless, with an empty profile, on a loopback server."""
 
 import re
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.book.chromium import PAGES, complain, serving
+from tests.book.chromium import PAGES, PHONE, complain, serving
 from tests.book.test_narrow import FITTED, out_of_sight
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 pytestmark = pytest.mark.browser
 
-PHONE, DESK = {"width": 390, "height": 900}, {"width": 1280, "height": 900}
+DESK = {"width": 1280, "height": 900}
 
 # Formulas that are not typeset, and what is wider than the page. Returns complaints.
 READ_PAGE = r"""() => {
@@ -60,13 +59,6 @@ BOXES_BEHIND = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def window(browser) -> Iterator["sync_api.BrowserContext"]:
-    context = browser.new_context(viewport=PHONE)
-    yield context
-    context.close()
-
-
 def visit(page: "sync_api.Page", address: str) -> list[str]:
     """Open the address on a phone, go to a desk and back, and return the complaints: a load takes seconds."""
     found: list[str] = []
@@ -99,9 +91,9 @@ def resize(page: "sync_api.Page", size: "sync_api.ViewportSize") -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_typeset_and_fits(name, window, site):
+def test_a_page_opens_typeset_and_fits(name, phone, site):
     """Its figures follow the theme, its tabs follow each other, and nothing is cut on a phone."""
-    page = window.new_page()
+    page = phone.new_page()
     try:
         complain(visit(page, f"{site}/{name}.html"))
     finally:
@@ -114,8 +106,8 @@ def test_there_are_figures_and_tabs_to_switch(html_folder):
     assert sum(page.count("sd-tab-set") > 1 for page in pages) > 5
 
 
-def test_the_front_door_leads_to_the_first_page(window, site):
-    page = window.new_page()
+def test_the_front_door_leads_to_the_first_page(phone, site):
+    page = phone.new_page()
     page.goto(f"{site}/")
     page.wait_for_url("**/book/index.html")
     assert page.locator("article h1").count() == 1
@@ -138,8 +130,8 @@ def switch_tabs(page: "sync_api.Page") -> list[str]:
     return found
 
 
-def test_the_search_finds_multi_head(window, site):
-    page = window.new_page()
+def test_the_search_finds_multi_head(phone, site):
+    page = phone.new_page()
     page.goto(f"{site}/search.html?q=multi-head", wait_until="load")
     results = page.locator("#search-results ul.search li")
     results.first.wait_for()
@@ -157,8 +149,8 @@ ABBREVIATIONS = ("GQA", "MQA", "MHA", "MLA", "FFN", "KV", "RoPE", "TTFT", "TPOT"
 
 
 @pytest.mark.parametrize("short", ABBREVIATIONS)
-def test_the_search_for_an_abbreviation_finds_the_glossary(short, window, site):
-    page = window.new_page()
+def test_the_search_for_an_abbreviation_finds_the_glossary(short, phone, site):
+    page = phone.new_page()
     page.goto(f"{site}/search.html?q={short}", wait_until="load")
     page.locator("#search-results ul.search li").first.wait_for()
     links = page.locator(f'#search-results ul.search a[href*="glossary.html#term-{short}"]')
@@ -226,24 +218,24 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("complaint", BROKEN)
-def test_a_broken_page_is_seen(complaint, window, tmp_path):
+def test_a_broken_page_is_seen(complaint, phone, tmp_path):
     (tmp_path / "page.html").write_text(
         f'<!doctype html><html><head><link rel="icon" href="data:,"></head><body><article>{BROKEN[complaint]}</article>'
     )
     with serving(tmp_path) as address:
-        page = window.new_page()
+        page = phone.new_page()
         found = visit(page, f"{address}/page.html")
         page.close()
     assert any(complaint in line for line in found), found
 
 
-def test_a_sound_page_has_no_complaint(window, tmp_path):
+def test_a_sound_page_has_no_complaint(phone, tmp_path):
     (tmp_path / "page.html").write_text(
         '<!doctype html><html><head><link rel="icon" href="data:,"></head><body><article><p>It costs $5.</p>'
         '<pre style="overflow-x: auto; background-image: linear-gradient(red, blue)">'
         '<div style="width: 3000px">wide, and scrolls in its box</div></pre></article>'
     )
     with serving(tmp_path) as address:
-        page = window.new_page()
+        page = phone.new_page()
         assert visit(page, f"{address}/page.html") == []
         page.close()

@@ -67,10 +67,10 @@ def test_a_page_whose_kernel_dies_is_left_to_the_build(tool, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
 def test_a_kernel_ends_with_the_build_that_was_killed(tmp_path):
     code = f"""
-import pathlib, sys
+import multiprocessing, pathlib, sys
 sys.path.insert(0, {str(FILE.parent)!r})
-import nbformat, execute_pages, warm_kernels
-warm_kernels._CONTEXT.set_forkserver_preload([])
+import nbformat, execute_pages
+multiprocessing.set_forkserver_preload([])
 cell = nbformat.v4.new_code_cell("import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
 notebook = nbformat.v4.new_notebook(cells=[cell], metadata={KERNEL!r})
 execute_pages.execute(pathlib.Path({str(tmp_path)!r}, "page.md"), notebook, 600)

@@ -9,7 +9,6 @@ longer than a phone is wide: such a listing shows by its shaded edge that it goe
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,6 @@ import pytest
 from tests.book.chromium import serving
 
 pytestmark = pytest.mark.browser
-
-WIDTH = 390
 
 # What a reader can fold, and what stands in a tab behind another one, is measured too.
 UNFOLD = """() => {
@@ -88,13 +85,6 @@ MEASURE = r"""() => {
   }
   return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def phone(browser) -> Iterator:
-    context = browser.new_context(viewport={"width": WIDTH, "height": 844})
-    yield context
-    context.close()
 
 
 def out_of_sight(page) -> list[str]:

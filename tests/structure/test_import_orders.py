@@ -152,8 +152,7 @@ def test_the_two_cannot_meet_without_help(python):
 
 @pytest.mark.parametrize(
     "order",
-    [pytest.param(order, marks=[] if order == QUICK else [pytest.mark.slow]) for order in ORDERS],
-    ids=[" ".join(order) for order in ORDERS],
+    [pytest.param(o, id=" ".join(o), marks=[] if o == QUICK else [pytest.mark.slow]) for o in ORDERS],
 )
 def test_every_order(tree_of, order):
     folder, errors = tree_of(order[0])

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfguide import native
 from tfguide.bench.limits import memory_reader
-from tfguide.bench.timing import machine, take_turns
+from tfguide.bench.timing import machine, seconds_of, take_turns
 from tfguide.config import ModelConfig
 from tfguide.cost.chips import Chip
 from tfguide.cost.flops import visible_pairs
@@ -238,20 +238,14 @@ def _median(call):
 
     Calls of a second and more vary little, and three of them are enough.
     """
-    first = _seconds_of(call)
+    first = seconds_of(call)
     if first < 1:
         call()
     times, start = [], time.perf_counter()
     at_least = 7 if first < 1 else 3
     while len(times) < at_least or (time.perf_counter() - start < SECONDS and len(times) < 200):
-        times.append(_seconds_of(call))
+        times.append(seconds_of(call))
     return statistics.median(times)
-
-
-def _seconds_of(call):
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 def _memory():

@@ -20,7 +20,7 @@ import numpy as np
 from tfguide.bench.llama import LlamaCpp, has_llama_cpp, load_llama_cpp
 from tfguide.bench.memory import resident
 from tfguide.bench.ours import OurRows
-from tfguide.bench.timing import machine, show_name
+from tfguide.bench.timing import machine, seconds_of, show_name
 from tfguide.checks.values import check_count
 from tfguide.loading import FRAMEWORKS, NONE, load_any, load_framework
 
@@ -180,19 +180,13 @@ def _main(name, framework, path, prompts, start):
     found["first"] = time.monotonic() - start
     if os.path.exists("/proc/self/status"):
         found["peak_bytes"] = resident("VmHWM")
-    found["again"] = _seconds(first)
+    found["again"] = seconds_of(first)
     found["prompts"] = {}
     for length in prompts:
         read = one.reader(_tokens(length))
         read()
-        found["prompts"][str(length)] = _seconds(read)
+        found["prompts"][str(length)] = seconds_of(read)
     print(json.dumps(found))
-
-
-def _seconds(call):
-    start = time.monotonic()
-    call()
-    return time.monotonic() - start
 
 
 if __name__ == "__main__":

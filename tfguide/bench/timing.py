@@ -15,6 +15,13 @@ from tfguide.bench.llama import describe_llama_cpp, has_llama_cpp
 from tfguide.checks.values import check_count
 
 
+def seconds_of(call: Callable[[], object]) -> float:
+    """The seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def take_turns(contestants: Mapping[str, Callable[[], object]], repeats: int = 9, warmup: int = 2) -> dict:
     """Seconds of each call of each contestant, {name: [seconds, ...]}, one call of each in every round.
 

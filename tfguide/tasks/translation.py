@@ -1,0 +1,346 @@
+"""Machine translation with exact answers: Chinese numerals, dates and times to English words.
+
+There are as many examples as one likes, each with one right translation, and some lengths are held out: a model that
+has learned them by heart fails there. The languages differ in what they group (万 is ten thousand, and English has no
+word for it), in order (the year comes first in Chinese and last in English) and in length.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfguide.checks.values import check_choice, check_count
+
+DIGITS = 9  # of the longest number, so that it stands below 十亿
+HELD_OUT_DIGITS = 7  # numbers of so many digits are never trained on
+HELD_OUT = 20  # of the other sources one in so many is held out
+YEARS = (1100, 2099)
+KINDS = ("number", "date", "time")
+TURNS = ("number", "date", "number", "date", "number", "time")  # there are few times
+PAD, START, END = 0, 1, 2  # token ids
+
+_CHINESE = "零一二三四五六七八九"
+_UNITS = ("", "十", "百", "千")
+_GROUPS = ("", "万", "亿")
+_SMALL = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_THOUSANDS = ("", "thousand", "million", "billion")
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_IRREGULAR = {
+    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth",
+    "twelve": "twelfth",
+}  # fmt: skip
+_PARTS_OF_DAY = {"凌晨": "at night", "上午": "in the morning", "下午": "in the afternoon", "晚上": "in the evening"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source text, its translation, and which of `KINDS` it is; "" for a text of your own."""
+
+    source: str
+    target: str
+    kind: str = ""
+
+
+def numeral(n: int) -> str:
+    """A number from 0 below 10**12 as it is read in Chinese.
+
+    Digits stand in groups of four, each with its unit; 零 stands once for zeros between digits; 2 is 两 before 千, 万
+    and 亿. Raises ValueError outside this range.
+
+    >>> [numeral(n) for n in (10, 215, 2002, 100500, 20000003)]
+    ['十', '二百一十五', '两千零二', '十万零五百', '两千万零三']
+    """
+    n = check_count("n", n, least=0)
+    if n >= 10**12:
+        raise ValueError(f"n must be below 10**12, got {n}")
+    if n == 0:
+        return "零"
+    text, zero = "", False  # whether zeros have passed that no digit of their group stood before
+    for place in reversed(range(len(str(n)))):
+        (group, unit), digit = divmod(place, 4), n // 10**place % 10
+        in_group = n // 10 ** (4 * group) % 10**4
+        if digit:
+            text += "零" * (zero and bool(text))
+            two = "两" if unit == 3 or (group and in_group == 2) else "二"
+            text += (two if digit == 2 else _CHINESE[digit]) + _UNITS[unit]
+        zero = not digit
+        if unit == 0 and in_group:
+            text += _GROUPS[group]
+            zero = False  # the zeros at the end of a group are not read
+    return text.removeprefix("一") if text.startswith("一十") else text
+
+
+def words(n: int) -> str:
+    """A number from 0 below 10**12 in English words, as in the United States: without "and".
+
+    >>> words(20405), words(101)
+    ('twenty thousand four hundred five', 'one hundred one')
+    """
+    n = check_count("n", n, least=0)
+    if n >= 10**12:
+        raise ValueError(f"n must be below 10**12, got {n}")
+    found = []
+    for group in reversed(range(len(_THOUSANDS))):
+        part = n // 1000**group % 1000
+        if part >= 100:
+            found += [_SMALL[part // 100], "hundred"]
+        if part % 100:
+            found.append(_below_100(part % 100))
+        if part and group:
+            found.append(_THOUSANDS[group])
+    return " ".join(found) or "zero"
+
+
+def ordinal(n: int) -> str:
+    """A number from 1 to 99 as an ordinal. Raises ValueError outside.
+
+    >>> ordinal(1), ordinal(12), ordinal(20), ordinal(23)
+    ('first', 'twelfth', 'twentieth', 'twenty-third')
+    """
+    n = check_count("n", n)
+    if n > 99:
+        raise ValueError(f"n must be at most 99, got {n}")
+    start, dash, last = _below_100(n).rpartition("-")
+    return start + dash + _IRREGULAR.get(last, last.removesuffix("y") + ("ieth" if last.endswith("y") else "th"))
+
+
+def year_words(year: int) -> str:
+    """A year as it is read: two by two, or in thousands.
+
+    >>> [year_words(year) for year in (1900, 1905, 1984, 2005)]
+    ['nineteen hundred', 'nineteen oh five', 'nineteen eighty-four', 'two thousand five']
+    """
+    century, rest = divmod(check_count("year", year, least=YEARS[0]), 100)
+    if year % 1000 < 10:
+        return words(year)
+    if rest == 0:
+        return f"{_below_100(century)} hundred"
+    return f"{_below_100(century)} {'oh ' if rest < 10 else ''}{_below_100(rest)}"
+
+
+def date_pair(date: datetime.date, weekday: bool = False) -> Pair:
+    """A date in both languages, with the day of the week where it is asked for.
+
+    >>> pair = date_pair(datetime.date(2024, 3, 15), weekday=True)
+    >>> pair.source, pair.target
+    ('二〇二四年三月十五日星期五', 'Friday, March fifteenth, twenty twenty-four')
+    """
+    digits = "".join("〇" if digit == "0" else _CHINESE[int(digit)] for digit in str(date.year))
+    source = f"{digits}年{numeral(date.month)}月{numeral(date.day)}日"
+    target = f"{_MONTHS[date.month - 1]} {ordinal(date.day)}, {year_words(date.year)}"
+    if weekday:
+        source += "星期" + ("日" if date.weekday() == 6 else _CHINESE[date.weekday() + 1])
+        target = f"{_WEEKDAYS[date.weekday()]}, {target}"
+    return Pair(source, target, "date")
+
+
+def time_pair(hour: int, minute: int, to_the_hour: bool = False) -> Pair:
+    """A time of day in both languages; hour 0 to 23.
+
+    to_the_hour: from the 31st minute on, say how many are left. Chinese has words for the quarters and the half, and
+    two o'clock is 两点.
+
+    >>> for pair in (time_pair(14, 0), time_pair(9, 30), time_pair(20, 45), time_pair(2, 55, True)):
+    ...     print(pair.source, "|", pair.target)
+    下午两点整 | two o'clock in the afternoon
+    上午九点半 | half past nine in the morning
+    晚上八点三刻 | eight forty-five in the evening
+    凌晨差五分三点 | five to three at night
+    """
+    hour, minute = check_count("hour", hour, least=0), check_count("minute", minute, least=0)
+    if hour > 23 or minute > 59:
+        raise ValueError(f"expected an hour up to 23 and a minute up to 59, got {hour} and {minute}")
+    part = list(_PARTS_OF_DAY)[0 if hour < 6 else 1 if hour < 12 else 2 if hour < 18 else 3]
+    if to_the_hour and minute > 30:
+        left, following = 60 - minute, (hour + 1) % 12 or 12
+        source = f"差{'一刻' if left == 15 else numeral(left) + '分'}{_hour(following)}"
+        target = f"{'a quarter' if left == 15 else _below_100(left)} to {_below_100(following)}"
+    else:
+        at = hour % 12 or 12
+        source, target = _hour(at), _below_100(at)
+        if minute == 0:
+            source, target = source + "整", target + " o'clock"
+        elif minute == 30:
+            source, target = source + "半", f"half past {target}"
+        elif minute == 15:
+            source, target = source + "一刻", f"a quarter past {target}"
+        else:
+            source += "三刻" if minute == 45 else f"{'零' * (minute < 10)}{numeral(minute)}分"
+            target += f" {'oh ' * (minute < 10)}{_below_100(minute)}"
+    return Pair(part + source, f"{target} {_PARTS_OF_DAY[part]}", "time")
+
+
+def is_held_out(pair: Pair) -> bool:
+    """Whether no model is trained on the pair: its number has HELD_OUT_DIGITS digits, or its source is of the one in
+    HELD_OUT that a checksum chooses."""
+    if pair.kind == "number" and _digits_of(pair.target) == HELD_OUT_DIGITS:
+        return True
+    return zlib.crc32(pair.source.encode()) % HELD_OUT == 0
+
+
+def pairs(n: int, seed: int = 0, held_out: bool = False, kinds: Sequence[str] = TURNS) -> list[Pair]:
+    """`n` pairs of kinds in turn, always the same for a seed: to train on, or held out.
+
+    Numbers have every length equally often; held out, every other one has HELD_OUT_DIGITS digits. To train on, a pair
+    may come again; held out it does not. Raises ValueError for an unknown kind, and for more pairs than are held out.
+    """
+    n = check_count("n", n)
+    for kind in kinds:
+        check_choice("kinds", kind, KINDS)
+    draws, found, sources, tries = np.random.default_rng([seed, held_out]), [], set(), 0
+    while len(found) < n:
+        pair = _draw(kinds[len(found) % len(kinds)], draws, held_out)
+        tries += 1
+        if not (held_out and pair.source in sources):
+            found.append(pair)
+            sources.add(pair.source)
+            tries = 0
+        elif tries == 1000:
+            raise ValueError(f"only {len(found)} pairs of {', '.join(dict.fromkeys(kinds))} are held out, got n={n}")
+    return found
+
+
+def _draw(kind, draws, held_out):
+    """A random pair, of those that are held out or of the others."""
+    digits = draws.choice([n for n in range(1, DIGITS + 1) if n != HELD_OUT_DIGITS and (n > 2 or not held_out)])
+    if held_out and draws.integers(2):
+        digits = HELD_OUT_DIGITS
+    while True:
+        if kind == "number":
+            pair = _draw_number(int(digits), draws)
+        elif kind == "date":
+            first, last = datetime.date(YEARS[0], 1, 1), datetime.date(YEARS[1], 12, 31)
+            day = first + datetime.timedelta(int(draws.integers((last - first).days + 1)))
+            pair = date_pair(day, bool(draws.integers(2)))
+        else:
+            pair = time_pair(int(draws.integers(24)), int(draws.integers(60)), bool(draws.integers(2)))
+        if is_held_out(pair) == held_out:
+            return pair
+
+
+def _draw_number(digits, draws):
+    n = int(draws.integers(10 ** (digits - 1) if digits > 1 else 0, 10**digits))
+    # Zeros between digits have their own rules, and are rare where all digits are equally likely.
+    for place in np.flatnonzero(draws.random(digits - 1) < 0.25):
+        n -= n // 10 ** int(place) % 10 * 10 ** int(place)
+    return Pair(numeral(n), words(n), "number")
+
+
+def read_pairs(path: str | os.PathLike) -> list[Pair]:
+    """Pairs of your own: a file in UTF-8 with a source, a tab and its translation on each line; empty lines are passed
+    over. Raises ValueError with the number of a line that is none, and where there is no pair."""
+    found = []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            parts = line.rstrip("\r\n").split("\t")
+            if parts == [""]:
+                continue
+            if len(parts) != 2 or not all(part.strip() for part in parts):
+                raise ValueError(
+                    f"{os.fspath(path)}, line {number}: expected a source, a tab and its translation, got {line!r:.60}"
+                )
+            found.append(Pair(*(part.strip() for part in parts)))
+    if not found:
+        raise ValueError(f"{os.fspath(path)} holds no pair")
+    return found
+
+
+class Vocabulary:
+    """Token ids of both languages, one table: characters of the source, words of the target.
+
+    A word that ends in "-" stands before another one without a space, as a comma stands behind one.
+    Ids 0, 1 and 2 are PAD, START and END. Raises ValueError for a pair with a part that the vocabulary does not have.
+    """
+
+    def __init__(self, texts: Iterable[Pair]):
+        seen: set[str] = set()
+        for pair in texts:
+            seen |= {*pair.source, *_pieces(pair.target)}
+        self.pieces = ("", "<start>", "<end>", *sorted(seen))
+        self._ids = {piece: i for i, piece in enumerate(self.pieces)}
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def source(self, text: str) -> list[int]:
+        """The ids of a text to translate, with END behind it."""
+        return [*self._find(text, text), END]
+
+    def target(self, text: str) -> list[int]:
+        """The ids of a translation: START, its words, END."""
+        return [START, *self._find(_pieces(text), text), END]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of a translation's ids, up to END."""
+        found = ""
+        for i in ids:
+            if i == END:
+                break
+            if i not in (PAD, START):
+                piece = self.pieces[i]
+                found += piece if not found or piece == "," or found.endswith("-") else f" {piece}"
+        return found
+
+    def _find(self, pieces, text):
+        unknown = [piece for piece in pieces if piece not in self._ids]
+        if unknown:
+            raise ValueError(f"{text!r:.60} has {unknown[0]!r}, which is not in the vocabulary")
+        return [self._ids[piece] for piece in pieces]
+
+
+def exact_match(translations: Sequence[str], wanted: Sequence[str]) -> float:
+    """The share of translations that are exactly right. Raises ValueError for lists of unequal lengths and for none."""
+    if len(translations) != len(wanted) or not wanted:
+        raise ValueError(f"expected as many translations as answers, got {len(translations)} and {len(wanted)}")
+    return sum(one == other for one, other in zip(translations, wanted, strict=True)) / len(wanted)
+
+
+def bleu(translations: Sequence[str], wanted: Sequence[str]) -> float:
+    """BLEU of a corpus, 0 to 100, by sacrebleu with its defaults (13a, case counts). Source: Papineni et al. 2002;
+    Post 2018. Raises ImportError where sacrebleu is not installed."""
+    try:
+        import sacrebleu
+    except ImportError as error:
+        raise ImportError("BLEU is computed by sacrebleu: pip install 'tfguide[tasks]'") from error
+    return sacrebleu.corpus_bleu(list(translations), [list(wanted)]).score
+
+
+def _hour(hour):
+    return ("两" if hour == 2 else numeral(hour)) + "点"
+
+
+def _below_100(n):
+    if n < 20:
+        return _SMALL[n]
+    return _TENS[n // 10] + (f"-{_SMALL[n % 10]}" if n % 10 else "")
+
+
+def _pieces(text):
+    """The words of a translation: commas by themselves, and hyphens with the word before."""
+    return text.replace("-", "- ").replace(",", " ,").split()
+
+
+def _digits_of(target):
+    """How many digits a number in words has, found from its first words."""
+    parts = target.replace("-", " ").split()
+    for group in reversed(range(1, len(_THOUSANDS))):
+        if _THOUSANDS[group] in parts:
+            first = parts[: parts.index(_THOUSANDS[group])]
+            return 3 * group + _digits_of(" ".join(first))
+    if "hundred" in parts:
+        return 3
+    return 2 if parts[0] in _TENS[1:] or parts[0] in _SMALL[10:] else 1

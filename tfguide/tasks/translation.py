@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfguide.checks.values import check_choice, check_count
+from tfguide.tasks.own import check_answers, read_columns
 
 DIGITS = 9  # of the longest number, so that it stands below 十亿
 HELD_OUT_DIGITS = 7  # numbers of so many digits are never trained on
@@ -241,22 +242,9 @@ def _draw_number(digits, draws):
 
 
 def read_pairs(path: str | os.PathLike) -> list[Pair]:
-    """Pairs of your own: a file in UTF-8 with a source, a tab and its translation on each line; empty lines are passed
-    over. Raises ValueError with the number of a line that is none, and where there is no pair."""
-    found = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            parts = line.rstrip("\r\n").split("\t")
-            if parts == [""]:
-                continue
-            if len(parts) != 2 or not all(part.strip() for part in parts):
-                raise ValueError(
-                    f"{os.fspath(path)}, line {number}: expected a source, a tab and its translation, got {line!r:.60}"
-                )
-            found.append(Pair(*(part.strip() for part in parts)))
-    if not found:
-        raise ValueError(f"{os.fspath(path)} holds no pair")
-    return found
+    """Pairs of your own: a file in UTF-8 with a source, a tab and its translation on each line. Raises as
+    `read_columns`."""
+    return [Pair(*columns) for columns in read_columns(path, "a source, a tab and its translation")]
 
 
 class Vocabulary:
@@ -303,9 +291,8 @@ class Vocabulary:
 
 
 def exact_match(translations: Sequence[str], wanted: Sequence[str]) -> float:
-    """The share of translations that are exactly right. Raises ValueError for lists of unequal lengths and for none."""
-    if len(translations) != len(wanted) or not wanted:
-        raise ValueError(f"expected as many translations as answers, got {len(translations)} and {len(wanted)}")
+    """The share of translations that are exactly right. Raises ValueError for lists of unequal lengths, or empty ones."""
+    check_answers(translations, wanted)
     return sum(one == other for one, other in zip(translations, wanted, strict=True)) / len(wanted)
 
 

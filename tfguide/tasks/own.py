@@ -1,0 +1,34 @@
+"""Texts of the reader's own for a task: a file with two columns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+
+def read_columns(path: str | os.PathLike, expected: str) -> Iterator[tuple[str, str]]:
+    """The two columns of a file in UTF-8, which a tab separates, without the spaces around them.
+
+    expected: what the columns are, for the error. Empty lines are passed over. Raises ValueError with the number of a
+    line that has not two columns with something in both, and for a file without any.
+    """
+    found = 0
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            parts = [part.strip() for part in line.rstrip("\r\n").split("\t")]
+            if parts == [""]:
+                continue
+            if len(parts) != 2 or not all(parts):
+                raise ValueError(f"{os.fspath(path)}, line {number}: expected {expected}, got {line!r:.60}")
+            found += 1
+            yield parts[0], parts[1]
+    if not found:
+        raise ValueError(f"{os.fspath(path)} holds nothing: expected {expected} on each line")
+
+
+def check_answers(given: Sequence, wanted: Sequence) -> None:
+    """Raises ValueError unless there is an answer for each right one, and at least one."""
+    if len(given) != len(wanted) or not wanted:
+        raise ValueError(
+            f"expected as many answers as right ones, and at least one, got {len(given)} and {len(wanted)}"
+        )

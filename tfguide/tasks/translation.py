@@ -291,7 +291,7 @@ class Vocabulary:
 
 
 def exact_match(translations: Sequence[str], wanted: Sequence[str]) -> float:
-    """The share of translations that are exactly right. Raises ValueError for lists of unequal lengths, or empty ones."""
+    """The share of translations that are exactly right. Raises ValueError for lists that are empty or unequal."""
     check_answers(translations, wanted)
     return sum(one == other for one, other in zip(translations, wanted, strict=True)) / len(wanted)
 

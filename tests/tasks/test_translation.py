@@ -9,21 +9,12 @@ from hypothesis import strategies as st
 
 from tests.support import refuses
 from tfguide.tasks import translation
-from tfguide.tasks.translation import (
-    Pair,
-    Vocabulary,
-    date_pair,
-    exact_match,
-    numeral,
-    pairs,
-    read_pairs,
-    time_pair,
-    words,
-)
+from tfguide.tasks.numerals import numeral, ordinal, read_words, words, year_words
+from tfguide.tasks.translation import Pair, Vocabulary, date_pair, exact_match, pairs, read_pairs, time_pair
 
 VALUES = {character: i for i, character in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
-ENGLISH = {translation.words(n): n for n in [*range(20), *range(20, 100, 10)]}  # one word each; a test holds the list
+ENGLISH = {words(n): n for n in [*range(20), *range(20, 100, 10)]}  # one word each; a test holds the list
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 NUMBERS = (
     st.integers(0, 10**12 - 1)
@@ -68,7 +59,7 @@ def test_the_words_of_the_small_numbers():
 @given(NUMBERS)
 def test_both_languages_say_the_number(n):
     assert from_chinese(numeral(n)) == n
-    assert from_english(words(n)) == n
+    assert from_english(words(n)) == read_words(words(n)) == n
 
 
 @given(NUMBERS)
@@ -103,13 +94,13 @@ def test_a_date_can_be_read_again(date, weekday):
     assert (name is not None) == weekday and (not weekday or "一二三四五六日"[date.weekday()] == name)
     start = date.strftime("%A, %B " if weekday else "%B ")
     assert pair.target.startswith(start)
-    ordinal, said = pair.target.removeprefix(start).split(", ")
-    assert ordinal == translation.ordinal(date.day) and said == translation.year_words(date.year)
+    day_said, year_said = pair.target.removeprefix(start).split(", ")
+    assert day_said == ordinal(date.day) and year_said == year_words(date.year)
 
 
 @given(st.integers(1100, 2099))
 def test_a_year_can_be_read_again(year):
-    text = translation.year_words(year)
+    text = year_words(year)
     if "hundred" in text or "thousand" in text:
         assert from_english(text) == year
     else:
@@ -156,9 +147,11 @@ def test_one_source_has_one_translation_and_what_is_held_out_is_not_trained_on()
 
 
 def test_bad_input():
-    for call in (lambda: numeral(10**12), lambda: words(-1), lambda: time_pair(24, 0), lambda: translation.ordinal(0)):
+    for call in (lambda: numeral(10**12), lambda: words(-1), lambda: time_pair(24, 0), lambda: ordinal(0)):
         with pytest.raises(ValueError):
             call()
+    with refuses(ValueError, "'and' is no part of a number"):
+        read_words("one hundred and one")
     with refuses(ValueError, "got 'numbers'; did you mean 'number'?"):
         pairs(3, kinds=("numbers",))
     with refuses(ValueError, "of time are held out, got n=500"):

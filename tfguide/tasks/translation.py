@@ -16,34 +16,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfguide.checks.values import check_choice, check_count
+from tfguide.tasks.numerals import FIRST_YEAR, below_100, numeral, ordinal, read_words, words, year_words
 from tfguide.tasks.own import check_answers, read_columns
 
 DIGITS = 9  # of the longest number, so that it stands below 十亿
 HELD_OUT_DIGITS = 7  # numbers of so many digits are never trained on
 HELD_OUT = 20  # of the other sources one in so many is held out
-YEARS = (1100, 2099)
+YEARS = (FIRST_YEAR, 2099)
 KINDS = ("number", "date", "time")
 TURNS = ("number", "date", "number", "date", "number", "time")  # there are few times
 PAD, START, END = 0, 1, 2  # token ids
 
-_CHINESE = "零一二三四五六七八九"
-_UNITS = ("", "十", "百", "千")
-_GROUPS = ("", "万", "亿")
-_SMALL = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-_TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_THOUSANDS = ("", "thousand", "million", "billion")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 )  # fmt: skip
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_IRREGULAR = {
-    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth",
-    "twelve": "twelfth",
-}  # fmt: skip
 _PARTS_OF_DAY = {"凌晨": "at night", "上午": "in the morning", "下午": "in the afternoon", "晚上": "in the evening"}
 
 
@@ -56,83 +44,6 @@ class Pair:
     kind: str = ""
 
 
-def numeral(n: int) -> str:
-    """A number from 0 below 10**12 as it is read in Chinese.
-
-    Digits stand in groups of four, each with its unit; 零 stands once for zeros between digits; 2 is 两 before 千, 万
-    and 亿. Raises ValueError outside this range.
-
-    >>> [numeral(n) for n in (10, 215, 2002, 100500, 20000003)]
-    ['十', '二百一十五', '两千零二', '十万零五百', '两千万零三']
-    """
-    n = check_count("n", n, least=0)
-    if n >= 10**12:
-        raise ValueError(f"n must be below 10**12, got {n}")
-    if n == 0:
-        return "零"
-    text, zero = "", False  # whether zeros have passed that no digit of their group stood before
-    for place in reversed(range(len(str(n)))):
-        (group, unit), digit = divmod(place, 4), n // 10**place % 10
-        in_group = n // 10 ** (4 * group) % 10**4
-        if digit:
-            text += "零" * (zero and bool(text))
-            two = "两" if unit == 3 or (group and in_group == 2) else "二"
-            text += (two if digit == 2 else _CHINESE[digit]) + _UNITS[unit]
-        zero = not digit
-        if unit == 0 and in_group:
-            text += _GROUPS[group]
-            zero = False  # the zeros at the end of a group are not read
-    return text.removeprefix("一") if text.startswith("一十") else text
-
-
-def words(n: int) -> str:
-    """A number from 0 below 10**12 in English words, as in the United States: without "and".
-
-    >>> words(20405), words(101)
-    ('twenty thousand four hundred five', 'one hundred one')
-    """
-    n = check_count("n", n, least=0)
-    if n >= 10**12:
-        raise ValueError(f"n must be below 10**12, got {n}")
-    found = []
-    for group in reversed(range(len(_THOUSANDS))):
-        part = n // 1000**group % 1000
-        if part >= 100:
-            found += [_SMALL[part // 100], "hundred"]
-        if part % 100:
-            found.append(_below_100(part % 100))
-        if part and group:
-            found.append(_THOUSANDS[group])
-    return " ".join(found) or "zero"
-
-
-def ordinal(n: int) -> str:
-    """A number from 1 to 99 as an ordinal. Raises ValueError outside.
-
-    >>> ordinal(1), ordinal(12), ordinal(20), ordinal(23)
-    ('first', 'twelfth', 'twentieth', 'twenty-third')
-    """
-    n = check_count("n", n)
-    if n > 99:
-        raise ValueError(f"n must be at most 99, got {n}")
-    start, dash, last = _below_100(n).rpartition("-")
-    return start + dash + _IRREGULAR.get(last, last.removesuffix("y") + ("ieth" if last.endswith("y") else "th"))
-
-
-def year_words(year: int) -> str:
-    """A year as it is read: two by two, or in thousands.
-
-    >>> [year_words(year) for year in (1900, 1905, 1984, 2005)]
-    ['nineteen hundred', 'nineteen oh five', 'nineteen eighty-four', 'two thousand five']
-    """
-    century, rest = divmod(check_count("year", year, least=YEARS[0]), 100)
-    if year % 1000 < 10:
-        return words(year)
-    if rest == 0:
-        return f"{_below_100(century)} hundred"
-    return f"{_below_100(century)} {'oh ' if rest < 10 else ''}{_below_100(rest)}"
-
-
 def date_pair(date: datetime.date, weekday: bool = False) -> Pair:
     """A date in both languages, with the day of the week where it is asked for.
 
@@ -140,11 +51,11 @@ def date_pair(date: datetime.date, weekday: bool = False) -> Pair:
     >>> pair.source, pair.target
     ('二〇二四年三月十五日星期五', 'Friday, March fifteenth, twenty twenty-four')
     """
-    digits = "".join("〇" if digit == "0" else _CHINESE[int(digit)] for digit in str(date.year))
+    digits = "".join("〇" if digit == "0" else numeral(int(digit)) for digit in str(date.year))
     source = f"{digits}年{numeral(date.month)}月{numeral(date.day)}日"
     target = f"{_MONTHS[date.month - 1]} {ordinal(date.day)}, {year_words(date.year)}"
     if weekday:
-        source += "星期" + ("日" if date.weekday() == 6 else _CHINESE[date.weekday() + 1])
+        source += "星期" + ("日" if date.weekday() == 6 else numeral(date.weekday() + 1))
         target = f"{_WEEKDAYS[date.weekday()]}, {target}"
     return Pair(source, target, "date")
 
@@ -169,10 +80,10 @@ def time_pair(hour: int, minute: int, to_the_hour: bool = False) -> Pair:
     if to_the_hour and minute > 30:
         left, following = 60 - minute, (hour + 1) % 12 or 12
         source = f"差{'一刻' if left == 15 else numeral(left) + '分'}{_hour(following)}"
-        target = f"{'a quarter' if left == 15 else _below_100(left)} to {_below_100(following)}"
+        target = f"{'a quarter' if left == 15 else below_100(left)} to {below_100(following)}"
     else:
         at = hour % 12 or 12
-        source, target = _hour(at), _below_100(at)
+        source, target = _hour(at), below_100(at)
         if minute == 0:
             source, target = source + "整", target + " o'clock"
         elif minute == 30:
@@ -181,14 +92,14 @@ def time_pair(hour: int, minute: int, to_the_hour: bool = False) -> Pair:
             source, target = source + "一刻", f"a quarter past {target}"
         else:
             source += "三刻" if minute == 45 else f"{'零' * (minute < 10)}{numeral(minute)}分"
-            target += f" {'oh ' * (minute < 10)}{_below_100(minute)}"
+            target += f" {'oh ' * (minute < 10)}{below_100(minute)}"
     return Pair(part + source, f"{target} {_PARTS_OF_DAY[part]}", "time")
 
 
 def is_held_out(pair: Pair) -> bool:
     """Whether no model is trained on the pair: its number has HELD_OUT_DIGITS digits, or its source is of the one in
     HELD_OUT that a checksum chooses."""
-    if pair.kind == "number" and _digits_of(pair.target) == HELD_OUT_DIGITS:
+    if pair.kind == "number" and len(str(read_words(pair.target))) == HELD_OUT_DIGITS:
         return True
     return zlib.crc32(pair.source.encode()) % HELD_OUT == 0
 
@@ -310,24 +221,6 @@ def _hour(hour):
     return ("两" if hour == 2 else numeral(hour)) + "点"
 
 
-def _below_100(n):
-    if n < 20:
-        return _SMALL[n]
-    return _TENS[n // 10] + (f"-{_SMALL[n % 10]}" if n % 10 else "")
-
-
 def _pieces(text):
     """The words of a translation: commas by themselves, and hyphens with the word before."""
     return text.replace("-", "- ").replace(",", " ,").split()
-
-
-def _digits_of(target):
-    """How many digits a number in words has, found from its first words."""
-    parts = target.replace("-", " ").split()
-    for group in reversed(range(1, len(_THOUSANDS))):
-        if _THOUSANDS[group] in parts:
-            first = parts[: parts.index(_THOUSANDS[group])]
-            return 3 * group + _digits_of(" ".join(first))
-    if "hundred" in parts:
-        return 3
-    return 2 if parts[0] in _TENS[1:] or parts[0] in _SMALL[10:] else 1

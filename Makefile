@@ -41,7 +41,7 @@ define install
 @touch $(1)/.installed
 endef
 
-INPUTS := pyproject.toml constraints.txt tools/install.py
+INPUTS := pyproject.toml constraints.txt tools/install.py tools/build_constraints.txt
 
 .PHONY: help setup triton book serve lab test test-some test-single lint format clean
 .DEFAULT_GOAL := help

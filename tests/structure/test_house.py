@@ -23,6 +23,7 @@ FLOORS = [
     {"cost"},
     {"exercises"},
     {"torch", "tensorflow"},
+    {"export"},
     {"bench", "figures"},
     {"cli"},
 ]

@@ -48,7 +48,7 @@ def _cosine(done):
 
 
 def _solve_loss(package, logits, tokens):
-    return package.next_token_loss(logits[:, :-1], tokens[:, 1:])
+    return package.cross_entropy(logits[:, :-1], tokens[:, 1:])
 
 
 def _solve_perplexity(package, logits, tokens):

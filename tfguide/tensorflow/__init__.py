@@ -28,7 +28,7 @@ from tfguide.tensorflow.norms import LayerNorm, RMSNorm, layer_norm, rms_norm
 from tfguide.tensorflow.positions import alibi_bias, relative_bias, rotary_angles, rotate, sinusoidal_positions
 from tfguide.tensorflow.quantized import QuantizedLinear
 from tfguide.tensorflow.tiled import tiled_attention
-from tfguide.tensorflow.train import Trainer, adamw, clip_gradients, next_token_loss
+from tfguide.tensorflow.train import Trainer, adamw, clip_gradients, cross_entropy
 
 __all__ = [
     "BlockEmbedding", "BlockLinear", "CompiledDecoder", "Decoder", "DecoderBlock", "Encoder", "EncoderBlock",
@@ -36,10 +36,10 @@ __all__ = [
     "ModifiedAttention", "MultiHeadAttention", "MultiHeadLatentAttention", "QuantizedKVCache", "QuantizedLinear",
     "QuantizedStorage", "RMSNorm", "SlidingCache", "Storage", "Trainer", "absorbed_attention", "accelerate", "activate",
     "adamw", "alibi_bias", "attention_maps", "attention_weights", "beam_search", "causal_mask", "clamped_swiglu",
-    "clip_gradients", "dense_mixture", "from_weights", "fused_attention", "generate", "latent_keys_values",
-    "layer_changes", "layer_norm", "load_checkpoint", "modified_attention", "modified_attention_weights",
-    "next_token_loss", "padding_mask", "perplexity", "pool_kv_heads", "prune_heads", "prune_layers", "prune_magnitude",
-    "prune_neurons", "prune_two_four", "quantize", "relative_bias", "rms_norm", "rotary_angles", "rotate", "route",
-    "save_checkpoint", "save_gguf", "scaled_dot_product_attention", "sentence_embeddings", "sinusoidal_positions",
-    "softcap", "speculative_generate", "stream", "tiled_attention", "to_weights",
+    "clip_gradients", "cross_entropy", "dense_mixture", "from_weights", "fused_attention", "generate",
+    "latent_keys_values", "layer_changes", "layer_norm", "load_checkpoint", "modified_attention",
+    "modified_attention_weights", "padding_mask", "perplexity", "pool_kv_heads", "prune_heads", "prune_layers",
+    "prune_magnitude", "prune_neurons", "prune_two_four", "quantize", "relative_bias", "rms_norm", "rotary_angles",
+    "rotate", "route", "save_checkpoint", "save_gguf", "scaled_dot_product_attention", "sentence_embeddings",
+    "sinusoidal_positions", "softcap", "speculative_generate", "stream", "tiled_attention", "to_weights",
 ]  # fmt: skip

@@ -7,17 +7,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfguide.checks.shapes import check_config
-from tfguide.tensorflow.models import Decoder
+from tfguide.tensorflow.models import Decoder, Encoder, EncoderDecoder
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.tensorflow.weighted import variable_of
-from tfguide.training import Recipe
+from tfguide.training import NO_LABEL, Batch, Recipe, trained_names
 from tfguide.weights import weight_table
 
 
-def next_token_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """The mean negative log probability of labels (B, T) under logits (B, T, V): a scalar, in nats for a token."""
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The mean negative log probability of labels (...) under logits (..., V): a scalar, in nats for a label.
+
+    A label of -1 does not count.
+    """
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
+    counts = tf.cast(labels != NO_LABEL, losses.dtype)
+    return tf.reduce_sum(losses * counts) / tf.reduce_sum(counts)
 
 
 def clip_gradients(gradients: Sequence[tf.Tensor], limit: float) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -53,34 +57,40 @@ def adamw(
 
 
 class Trainer:
-    """Trains a decoder by a recipe; it changes the model that it is given.
+    """Trains a model by a recipe; it changes the model that it is given.
 
-    Raises ValueError for a model that is no decoder, or is quantised.
+    names: the weights that are trained, canonical; default: all. Raises ValueError for an encoder without
+    labels, for a quantised model, and for a name that is no weight.
     """
 
-    def __init__(self, model: Decoder, recipe: Recipe):
-        check_config(model.config, "decoder")
+    def __init__(self, model: Encoder | Decoder | EncoderDecoder, recipe: Recipe, names: Sequence[str] | None = None):
+        self.names = trained_names(model.config, names)
         if model.quantization is not None or model.block_types:
             raise ValueError("a quantised model cannot be trained: its weights are integers")
         self.model, self.recipe = model, recipe
         self.table = weight_table(model.config)
-        self.weights = [variable_of(model, name).value for name in self.table]
+        self.weights = [variable_of(model, name).value for name in self.names]
         self.means = [tf.Variable(tf.zeros_like(weight)) for weight in self.weights]
         self.squares = [tf.Variable(tf.zeros_like(weight)) for weight in self.weights]
-        self._traced = tf.function(self._step, autograph=False)  # the graph of one step, built at the first call
+        # The graph of one step: built at the first call, and once more where batches have unequal shapes.
+        self._traced = tf.function(self._step, autograph=False, reduce_retracing=True)
 
-    def step(self, tokens: np.ndarray, update: int) -> tuple[float, float]:
-        """Learn from a batch (B, T + 1); the loss before the update, and the norm of the gradients before clipping.
+    def step(self, batch: Batch, update: int) -> tuple[float, float]:
+        """Learn from a batch; the loss before the update, and the norm of the gradients before clipping.
 
         update: how many came before.
         """
-        rate = self.recipe.rate_of(update)
-        loss, norm = self._traced(tf.constant(tokens), tf.constant(update, tf.float32), tf.constant(rate, tf.float32))
+        inputs = {name: tf.constant(array) for name, array in batch.inputs.items()}
+        numbers = tf.constant(update, tf.float32), tf.constant(self.recipe.rate_of(update), tf.float32)
+        loss, norm = self._traced(inputs, tf.constant(batch.labels), *numbers)
         return float(loss), float(norm)
 
-    def _step(self, tokens, update, rate):
+    def _step(self, inputs, labels, update, rate):
         with tf.GradientTape() as tape:
-            loss = next_token_loss(self.model(tokens[:, :-1], training=True), tokens[:, 1:])
+            out = self.model(**inputs, training=True)
+            if self.model.config.kind == "encoder":
+                out = self.model.classify(out, inputs.get("valid"))
+            loss = cross_entropy(out, labels)
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, self.weights)]
         gradients, norm = clip_gradients(gradients, self.recipe.clip)
         for weight, gradient, mean, square in zip(self.weights, gradients, self.means, self.squares, strict=True):
@@ -94,12 +104,13 @@ class Trainer:
         return {
             f"{kind}.{name}": to_float32(tensor)
             for kind, tensors in pairs
-            for name, tensor in zip(self.table, tensors, strict=True)
+            for name, tensor in zip(self.names, tensors, strict=True)
         }
 
     def restore(self, weights: Mapping[str, np.ndarray], moments: Mapping[str, np.ndarray]) -> None:
         """Set the weights of the model and the moments of the gradients, from canonical names."""
-        for i, name in enumerate(self.table):
-            self.weights[i].assign(weights[name])
+        for name in self.table:
+            variable_of(self.model, name).assign(weights[name])
+        for i, name in enumerate(self.names):
             self.means[i].assign(moments[f"mean.{name}"])
             self.squares[i].assign(moments[f"square.{name}"])

@@ -9,16 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tfguide.checks.shapes import check_config
-from tfguide.torch.models import Decoder
+from tfguide.torch.models import Decoder, Encoder, EncoderDecoder
 from tfguide.torch.tensors import to_float32
-from tfguide.training import Recipe
+from tfguide.training import NO_LABEL, Batch, Recipe, trained_names
 from tfguide.weights import weight_table
 
 
-def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean negative log probability of labels (B, T) under logits (B, T, V): a scalar, in nats for a token."""
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean negative log probability of labels (...) under logits (..., V): a scalar, in nats for a label.
+
+    A label of -1 does not count.
+    """
+    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=NO_LABEL)
 
 
 def clip_gradients(gradients: Sequence[Tensor], limit: float) -> tuple[list[Tensor], Tensor]:
@@ -54,30 +56,35 @@ def adamw(
 
 
 class Trainer:
-    """Trains a decoder by a recipe; it changes the model that it is given.
+    """Trains a model by a recipe; it changes the model that it is given.
 
-    Raises ValueError for a model that is no decoder, or is quantised.
+    names: the weights that are trained, canonical; default: all. Raises ValueError for an encoder without
+    labels, for a quantised model, and for a name that is no weight.
     """
 
-    def __init__(self, model: Decoder, recipe: Recipe):
-        check_config(model.config, "decoder")
+    def __init__(self, model: Encoder | Decoder | EncoderDecoder, recipe: Recipe, names: Sequence[str] | None = None):
+        self.names = trained_names(model.config, names)
         if model.quantization is not None or model.block_types:
             raise ValueError("a quantised model cannot be trained: its weights are integers")
         self.model, self.recipe = model, recipe
         self.table = weight_table(model.config)
-        self.weights = [model.get_parameter(name) for name in self.table]
+        self.weights = [model.get_parameter(name) for name in self.names]
         self.means = [torch.zeros_like(weight) for weight in self.weights]
         self.squares = [torch.zeros_like(weight) for weight in self.weights]
 
-    def step(self, tokens: np.ndarray, update: int) -> tuple[float, float]:
-        """Learn from a batch (B, T + 1); the loss before the update, and the norm of the gradients before clipping.
+    def step(self, batch: Batch, update: int) -> tuple[float, float]:
+        """Learn from a batch; the loss before the update, and the norm of the gradients before clipping.
 
         update: how many came before.
         """
-        tokens = torch.from_numpy(tokens)
+        inputs = {name: torch.from_numpy(array) for name, array in batch.inputs.items()}
+        labels = torch.from_numpy(batch.labels).long()
         self.model.train()  # dropout, where the configuration has it
         with torch.enable_grad():  # also for a caller who has switched gradients off
-            loss = next_token_loss(self.model(tokens[:, :-1]), tokens[:, 1:])
+            out = self.model(**inputs)
+            if self.model.config.kind == "encoder":
+                out = self.model.classify(out, inputs.get("valid"))
+            loss = cross_entropy(out, labels)
         gradients = torch.autograd.grad(loss, self.weights)
         self.model.eval()
         gradients, norm = clip_gradients(gradients, self.recipe.clip)
@@ -94,16 +101,20 @@ class Trainer:
         return {
             f"{kind}.{name}": self._turned(name, to_float32(tensor))
             for kind, tensors in pairs
-            for name, tensor in zip(self.table, tensors, strict=True)
+            for name, tensor in zip(self.names, tensors, strict=True)
         }
 
     def restore(self, weights: Mapping[str, np.ndarray], moments: Mapping[str, np.ndarray]) -> None:
         """Set the weights of the model and the moments of the gradients, from canonical names."""
         with torch.no_grad():
-            for i, name in enumerate(self.table):
-                own = (self.weights[i], weights[name]), (self.means[i], moments[f"mean.{name}"])
-                for tensor, array in (*own, (self.squares[i], moments[f"square.{name}"])):
-                    tensor.copy_(torch.from_numpy(np.array(self._turned(name, array))))
+            for name in self.table:
+                self._copy(self.model.get_parameter(name), name, weights[name])
+            for i, name in enumerate(self.names):
+                self._copy(self.means[i], name, moments[f"mean.{name}"])
+                self._copy(self.squares[i], name, moments[f"square.{name}"])
+
+    def _copy(self, tensor, name, array):
+        tensor.copy_(torch.from_numpy(np.array(self._turned(name, array))))
 
     def _turned(self, name, array):
         """Between the canonical shape (in, out) of a matrix and that of nn.Linear."""

@@ -1,10 +1,40 @@
-"""The order of the data: the same in both frameworks, and known for every step by itself."""
+"""What a step learns from, and the order of a text: the same in both frameworks, known for every step by itself."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from tfguide.training.recipe import Recipe
+
+NO_LABEL = -1  # stands where nothing is learned, at padding for example
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from: what a model is called with, and the right answer at each place of its logits.
+
+    inputs: arrays by the names of the parameters of the model's call, for example {"tokens": (B, T)}; labels: integers
+    in the shape of the logits without their last axis, NO_LABEL where nothing is learned. Raises TypeError for labels
+    that are no integers, ValueError where one lies below NO_LABEL or all are NO_LABEL.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    labels: np.ndarray
+
+    def __post_init__(self):
+        if not isinstance(self.labels, np.ndarray) or self.labels.dtype.kind not in "iu":
+            got = self.labels.dtype if isinstance(self.labels, np.ndarray) else type(self.labels).__name__
+            raise TypeError(f"labels must be an array of integers, got {got}")
+        if not (self.labels > NO_LABEL).any() or self.labels.min() < NO_LABEL:
+            raise ValueError(f"labels must be at least 0, or {NO_LABEL} at some places where nothing is learned")
+
+
+def next_tokens(rows: np.ndarray) -> Batch:
+    """The batch of a decoder: rows of tokens (B, T + 1), in which each token is to predict the one behind it."""
+    return Batch({"tokens": rows[:, :-1]}, rows[:, 1:])
 
 
 def count_batches(n_tokens: int, recipe: Recipe) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from tfguide.generation import perplexity
-from tfguide.training.batches import batch_of
+from tfguide.training.batches import Batch, batch_of, next_tokens
 from tfguide.training.recipe import Recipe
 
 
@@ -19,8 +19,8 @@ class Trainer(Protocol):
     model: Any
     recipe: Recipe
 
-    def step(self, tokens: np.ndarray, update: int) -> tuple[float, float]:
-        """Learn from a batch (B, T + 1) as the given update, from 0; the loss and the norm of the gradients."""
+    def step(self, batch: Batch, update: int) -> tuple[float, float]:
+        """Learn from a batch as the given update, from 0; the loss and the norm of the gradients."""
 
     def moments(self) -> dict[str, np.ndarray]:
         """The state of the optimiser, by names that both frameworks use."""
@@ -50,9 +50,21 @@ def train(trainer: Trainer, tokens: np.ndarray, held_out: np.ndarray | None = No
     default: none. Whoever takes the records decides what happens between two steps: print, save, or stop.
     """
     recipe = trainer.recipe
+    for record in learn(trainer, lambda step: next_tokens(batch_of(tokens, step, recipe)), start):
+        done = record.step + 1
+        if held_out is not None and (done % recipe.measure_every == 0 or done == recipe.steps):
+            yield replace(record, perplexity=perplexity(trainer.model, held_out, recipe.length, recipe.length - 1))
+        else:
+            yield record
+
+
+def learn(trainer: Trainer, batch_at: Callable[[int], Batch], start: int = 0) -> Iterator[Record]:
+    """Take the steps of `trainer.recipe` one by one, beginning with `start`; yields a record after each.
+
+    batch_at: the batch of a step, from 0. A run that is resumed takes the same ones, if the number of a step is all
+    that decides its batch.
+    """
+    recipe = trainer.recipe
     for step in range(start, recipe.steps):
-        loss, norm = trainer.step(batch_of(tokens, step, recipe), step)
-        measured = None
-        if held_out is not None and ((step + 1) % recipe.measure_every == 0 or step + 1 == recipe.steps):
-            measured = perplexity(trainer.model, held_out, recipe.length, recipe.length - 1)
-        yield Record(step, loss, norm, recipe.rate_of(step), measured)
+        loss, norm = trainer.step(batch_at(step), step)
+        yield Record(step, loss, norm, recipe.rate_of(step))

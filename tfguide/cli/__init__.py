@@ -1,4 +1,4 @@
-"""The command `tfguide`: converse, generate, export, plan what serving costs, train, time this package, do exercises."""
+"""`tfguide`: converse, generate, export, plan what serving costs, train, time this package, do exercises."""
 
 from __future__ import annotations
 

@@ -23,9 +23,11 @@ def test_each_program_is_compared_and_timed(tmp_path, capsys):
     write_checkpoint(tmp_path / "model", config, random_weights(config))
     targets = ["PyTorch", "transformers", "ONNX Runtime", "GGUF F32"]
     arguments = ["--model", str(tmp_path / "model"), "--prompt", "5", "--new", "4", "--repeats", "2"]
+    arguments += ["--keep", str(tmp_path / "files")]
     exports.main([*arguments, "--json", str(tmp_path / "found.json"), "--targets", *targets])
     assert "ONNX Runtime" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
+    assert {"folder", "ONNX_Runtime.onnx", "GGUF_F32.gguf"} <= {path.name for path in (tmp_path / "files").iterdir()}
     assert [row["name"] for row in found["rows"]] == targets
     for row in found["rows"]:
         assert row["difference"] < 1e-5

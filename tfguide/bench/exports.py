@@ -1,12 +1,14 @@
 """One decoder, moved out to every program that takes it: the size of its file, its times, and what it loses.
 
 `python -m tfguide.bench.exports --json exports.json` measures SmolLM2-135M; `--model FOLDER` another decoder. Every
-program computes with one thread, and the programs take turns.
+program computes with one thread, and the programs take turns. `--keep FOLDER` keeps the files, and a second call does
+not write what is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import statistics
@@ -92,14 +94,16 @@ def measure(
     n_prompt: int = 64,
     n_new: int = 32,
     repeats: int = 5,
+    keep: str | os.PathLike | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """A row for each target: the bytes and seconds of its file, its times, and its difference from PyTorch.
 
-    path: a decoder's folder or GGUF file. "difference": of the logits of the prompt, the norm relative to that of
-    PyTorch's. "same": how many of the new tokens, up to the first that differs. Seconds of the prompt and of a token
-    are medians over `repeats` rounds; files of GGUF are read back and not timed. Raises ValueError for a name that is
-    not in TARGETS, for counts below 1, and as `load_checkpoint`.
+    path: a decoder's folder or GGUF file. keep: a folder for the files, which are not written again where they are
+    there. "write_seconds": of the processor, which other programs do not stretch much. "difference": of the logits of
+    the prompt, the norm relative to that of PyTorch's. "same": how many of the new tokens, up to the first that
+    differs. Seconds of the prompt and of a token are medians over `repeats` rounds; files of GGUF are read back and
+    not timed. Raises ValueError for a name that is not in TARGETS, for counts below 1, and as `load_checkpoint`.
     """
     for name in targets:
         check_choice("target", name, TARGETS)
@@ -113,7 +117,7 @@ def measure(
     prompt = np.random.default_rng(0).integers(0, model.config.vocab_size, n_prompt).tolist()
     expected, tokens = ours.logits(np.array([prompt])), ours.generate(prompt, n_new)
     rows, running = [], {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if keep is None else contextlib.nullcontext(keep) as folder:
         for name in targets:
             row = {"name": name, "weights": TARGETS[name]}
             contestant = ours if name == "PyTorch" else _moved(row, path, model, Path(folder), n_prompt + n_new)
@@ -126,12 +130,8 @@ def measure(
             say(str(row))
         _time(rows, running, prompt, n_new, repeats)
     about = {"model": Path(path).stem, "prompt": n_prompt, "new_tokens": n_new, "threads": 1, "repeats": repeats}
-    return {
-        "machine": machine(),
-        **about,
-        "parameters": sum(map(math.prod, weight_shapes(model.config).values())),
-        "rows": rows,
-    }
+    parameters = sum(map(math.prod, weight_shapes(model.config).values()))
+    return {"machine": machine(), **about, "parameters": parameters, "rows": rows}
 
 
 def _moved(row, path, model, folder, max_length):
@@ -155,11 +155,14 @@ def _moved(row, path, model, folder, max_length):
         file, theirs = file.with_suffix(".tflite"), load_framework("tensorflow")
         twin = theirs.load_checkpoint(path, dtype="float32")
         write, read = lambda: export_litert(twin, file, max_length, bits), lambda: Graph(LiteRtGraph(file, 1))
+    noted = folder / f"{file.name}.seconds"
+    if not noted.exists():
+        start = time.process_time()
+        write()
+        noted.write_text(str(time.process_time() - start))
     start = time.perf_counter()
-    write()
-    written = time.perf_counter()
     contestant = read()
-    row |= {"write_seconds": written - start, "read_seconds": time.perf_counter() - written}
+    row |= {"write_seconds": float(noted.read_text()), "read_seconds": time.perf_counter() - start}
     row["bytes"] = sum(part.stat().st_size for part in ([file] if file.is_file() else file.iterdir()))
     return contestant
 
@@ -191,10 +194,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompt", type=int, default=64, help="tokens of the prompt")
     parser.add_argument("--new", type=int, default=32, help="new tokens")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--keep", metavar="FOLDER", help="keep the files there, and do not write what is there")
     parser.add_argument("--json", help="write the result to this file")
     options = parser.parse_args(arguments)
     sizes = options.prompt, options.new, options.repeats
-    result = measure(find_checkpoint(options.model), options.targets, *sizes, say=lambda line: print(line, flush=True))
+    if options.keep:
+        os.makedirs(options.keep, exist_ok=True)
+    path = find_checkpoint(options.model)
+    result = measure(path, options.targets, *sizes, options.keep, lambda line: print(line, flush=True))
     for row in result["rows"]:
         print(row)
     if options.json:

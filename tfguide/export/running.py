@@ -63,10 +63,8 @@ class ProgramGraph(RunningGraph):
         import torch
 
         program = torch.export.load(file)
-        examples = program.example_inputs[0]
-        past = examples[1] if isinstance(examples[1], dict) else {}
+        past = program.example_inputs[1].get("past", {})
         self.cached = {name: (1, 0, *tensor.shape[2:]) for name, tensor in past.items()}
-        self._names = [node.name for node in program.graph.nodes if node.op == "placeholder"][-len(examples) :]
         self._run, self._torch = program.module(), torch
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -74,10 +72,9 @@ class ProgramGraph(RunningGraph):
         tensors = {name: self._torch.from_numpy(np.asarray(array)) for name, array in inputs.items()}
         with self._torch.inference_mode():
             if self.cached:
-                logits, kept = self._run(tensors.pop("tokens"), tensors)
+                logits, kept = self._run(tokens=tensors.pop("tokens"), past=tensors)
                 return {"logits": logits.numpy(), **{name: tensor.numpy() for name, tensor in kept.items()}}
-            output = self._run(*(tensors[name] for name in self._names))
-        return {"hidden" if "valid" in tensors else "logits": output.numpy()}
+            return {"hidden" if "valid" in tensors else "logits": self._run(**tensors).numpy()}
 
 
 class OnnxGraph(RunningGraph):

@@ -18,9 +18,10 @@ from tfguide.export.names import input_names, output_names
 def export_program(model: Any, file: str | os.PathLike, overwrite: bool = False) -> None:
     """Write a PyTorch model as a program of `torch.export`, a .pt2 file: `torch.export.load(file).module()` runs it.
 
-    A decoder takes tokens (B, T) and a dictionary of past keys and values, each (B, P, ...), and returns logits
-    (B, T, V) and the dictionary of all S = P + T positions; an encoder takes tokens and a mask (B, T); an
-    encoder-decoder `source`, `source_valid` and `target`, and keeps nothing. B, T and P may differ from call to call.
+    It is called by name. A decoder takes `tokens` (B, T) and `past`, a dictionary of keys and values, each (B, P, ...),
+    and returns logits (B, T, V) and the dictionary of all S = P + T positions; an encoder takes `tokens` and `valid`
+    (B, T); an encoder-decoder `source`, `source_valid` and `target`, and keeps nothing. B, T and P may differ from call
+    to call.
 
     A model in blocks of a GGUF file is dequantised. overwrite: replace a file that is there.
     Raises TypeError for anything but a model of `tfguide.torch`, ValueError for a quantised one, and another suffix;
@@ -35,7 +36,8 @@ def export_program(model: Any, file: str | os.PathLike, overwrite: bool = False)
     with new_file(file, ".pt2", overwrite) as written, _quiet(), torch.no_grad():
         program = torch.export.export(
             torch_graphs.graph_of(model),
-            torch_graphs.example_of(model),
+            args=(),
+            kwargs=torch_graphs.example_of(model),
             dynamic_shapes=torch_graphs.dynamic_axes(model),
         )
         torch.export.save(program, written)
@@ -66,7 +68,7 @@ def export_onnx(model: Any, file: str | os.PathLike, bits: int | None = None, ov
     with new_file(file, ".onnx", overwrite) as written, _quiet(), torch.no_grad():
         program = torch.onnx.export(
             torch_graphs.graph_of(model),
-            torch_graphs.example_of(model),
+            kwargs=torch_graphs.example_of(model),
             dynamic_shapes=torch_graphs.dynamic_axes(model, named=True),
             input_names=input_names(model.config),
             output_names=output_names(model.config),

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfguide.export.names import PAST, cached_shapes
 from tfguide.frequencies import attention_factor, rotary_frequencies, scaled_by_length
 from tfguide.generation.views import CallView
-from tfguide.tensorflow import Decoder, Encoder, EncoderDecoder, Mask, padding_mask, rotary_angles
+from tfguide.tensorflow import Decoder, Encoder, EncoderDecoder, Mask, rotary_angles
 
 MODELS = (Encoder, Decoder, EncoderDecoder)
 SIGNATURE = "run"
@@ -58,7 +58,7 @@ class _Graph(tf.Module):
 
     def _encode(self, tokens, valid):
         model, positions = self._model, tf.range(tf.shape(tokens)[1])[None]
-        terms = self._terms(model.encoder, positions, positions, padding_mask(valid))
+        terms = self._terms(model.encoder, positions, positions, _padding(valid))
         x = model.embedding(tokens, positions)
         for layer in model.encoder.layers:
             x = layer(x, **terms)
@@ -68,7 +68,7 @@ class _Graph(tf.Module):
         """The logits of tokens (B, T); view: a `SlotsView`, or the positions (1, T) where nothing is kept."""
         model, is_kept = self._model, isinstance(view, SlotsView)
         positions, keys = (view.positions, view.key_positions) if is_kept else (view, view)
-        distance = positions[:, :, None] - keys[:, None, :]  # (1, T, S)
+        distance = positions[:, None, :, None] - keys[:, None, None, :]  # (1, 1, T, S)
         terms = {}
         for slides in (False, True):
             near = distance < self.config.sliding_window if slides and self.config.sliding_window else True
@@ -128,8 +128,7 @@ class EncoderDecoderGraph(_Graph):
     def __call__(self, source, source_valid, target):
         memory = self._encode(source, source_valid)
         positions = tf.range(tf.shape(target)[1])[None]
-        visible = padding_mask(source_valid)  # (B, 1, S)
-        return {"logits": self._decode(target, positions, memory=memory, memory_visible=visible)}
+        return {"logits": self._decode(target, positions, memory=memory, memory_visible=_padding(source_valid))}
 
 
 def graph_of(model: Encoder | Decoder | EncoderDecoder, max_length: int) -> _Graph:
@@ -142,6 +141,11 @@ def graph_of(model: Encoder | Decoder | EncoderDecoder, max_length: int) -> _Gra
         model = model.with_weights(config, model.to_weights())
     kind = {"encoder": EncoderGraph, "decoder": DecoderGraph, "encoder-decoder": EncoderDecoderGraph}
     return kind[config.kind](model, max_length)
+
+
+def _padding(valid):
+    """The mask of valid keys (B, S) as (B, 1, 1, S): LiteRT cannot insert an axis by slicing where two sizes change."""
+    return Mask(tf.expand_dims(tf.expand_dims(valid, 1), 1), "padding")
 
 
 def _angles(config, slides, max_length):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -87,30 +89,32 @@ def graph_of(model: Encoder | Decoder | EncoderDecoder) -> nn.Module:
     return kind[model.config.kind](model).eval()
 
 
-def example_of(model: Encoder | Decoder | EncoderDecoder) -> tuple:
-    """Inputs to trace with: no size is 0 or 1, which a tracer would take for constants."""
+def example_of(model: Encoder | Decoder | EncoderDecoder) -> dict[str, Any]:
+    """Inputs to trace with, by name: no size is 0 or 1, which a tracer would take for constants."""
     config, device = model.config, model.device
     tokens = torch.zeros((2, 3), dtype=torch.int64, device=device)
     valid = torch.ones((2, 3), dtype=torch.bool, device=device)
     if config.kind == "encoder":
-        return tokens, valid
+        return {"tokens": tokens, "valid": valid}
     if config.kind == "encoder-decoder":
-        return tokens, valid, torch.zeros((2, 4), dtype=torch.int64, device=device)
+        target = torch.zeros((2, 4), dtype=torch.int64, device=device)
+        return {"source": tokens, "source_valid": valid, "target": target}
     past = {
         PAST + name: torch.zeros((2, 5, *shape), dtype=model.dtype, device=device)
         for name, shape in cached_shapes(config).items()
     }
-    return tokens, past
+    return {"tokens": tokens, "past": past}
 
 
-def dynamic_axes(model: Encoder | Decoder | EncoderDecoder, named: bool = False) -> tuple:
+def dynamic_axes(model: Encoder | Decoder | EncoderDecoder, named: bool = False) -> dict[str, Any]:
     """Which sizes may differ from call to call: the first two of each input. named: by names, for ONNX."""
 
     def axes(length):
         return {0: "batch", 1: length} if named else {0: DYNAMIC, 1: DYNAMIC}
 
     if model.config.kind == "encoder":
-        return axes("length"), axes("length")
+        return {"tokens": axes("length"), "valid": axes("length")}
     if model.config.kind == "encoder-decoder":
-        return axes("source"), axes("source"), axes("target")
-    return axes("length"), {PAST + name: axes("past") for name in cached_shapes(model.config)}
+        return {"source": axes("source"), "source_valid": axes("source"), "target": axes("target")}
+    past = {PAST + name: axes("past") for name in cached_shapes(model.config)}
+    return {"tokens": axes("length"), "past": past}

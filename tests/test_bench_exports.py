@@ -12,7 +12,7 @@ from tfguide.checkpoints import write_checkpoint
 for name in ("torch", "transformers", "onnxruntime", "onnxscript", "gguf"):
     pytest.importorskip(name, reason="PyTorch, transformers and the extra `export` are needed")
 
-MEASURED = Path(__file__).parents[1] / "book" / "appendices" / "benchmarks" / "smollm2" / "exports.json"
+MEASURED = Path(__file__).parents[1] / "book" / "appendices" / "benchmarks" / "exports.json"
 
 
 def test_each_program_is_compared_and_timed(tmp_path, capsys):
@@ -42,11 +42,15 @@ def test_a_name_that_is_no_target_is_refused(tmp_path):
 
 
 def test_what_the_page_says_of_the_measurement():
-    found = {row["name"]: row for row in json.loads(MEASURED.read_text())["rows"]}
+    result = json.loads(MEASURED.read_text())
+    found = {row["name"]: row for row in result["rows"]}
     assert set(found) == set(exports.TARGETS)
     for name, row in found.items():
         if row["weights"] in ("float32", "F32"):
-            assert row["difference"] < 1e-4 and row["same"] == 32, name
-    assert 1e-3 < found["LiteRT, 8 bits"]["difference"] < 0.5
-    assert 3.5 < found["LiteRT"]["bytes"] / found["LiteRT, 8 bits"]["bytes"] < 4.5
-    assert found["ONNX Runtime, 8 bits"]["bytes"] > 1.5 * found["LiteRT, 8 bits"]["bytes"]  # its embedding stays
+            assert row["difference"] < 1e-5 and row["same"] == result["new_tokens"], name
+    for name in ("LiteRT", "ONNX Runtime"):
+        small = found[f"{name}, 8 bits"]
+        assert 1e-3 < small["difference"] < 0.1
+        assert 2 < found[name]["bytes"] / small["bytes"] < 4
+    assert found["ONNX Runtime, 8 bits"]["bytes"] > found["LiteRT, 8 bits"]["bytes"]  # its embedding stays
+    assert found["transformers"]["write_seconds"] < 1 < found["torch.export"]["write_seconds"]

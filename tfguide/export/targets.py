@@ -89,8 +89,9 @@ def export_litert(
     max_length: the most positions of a text. A decoder reads one text: tokens (1, T) that follow `start` positions,
     and a cache of `max_length` slots that comes in as "past_key_0", "past_value_0", ... and goes out as "key_0",
     "value_0", ... with "logits" (1, T, V). An encoder takes "tokens" and "valid" (B, T), an encoder-decoder "source",
-    "source_valid" and "target". bits: 8 stores matrices as 8-bit integers with one scale for each output, by the
-    converter's dynamic-range quantisation: activations are quantised while it runs. Default: float32.
+    "source_valid" and "target". bits: 8 stores matrices as 8-bit integers with one scale for each output, an embedding
+    with one scale, by the converter's dynamic-range quantisation: activations are quantised while it runs. Default:
+    float32.
 
     A model in blocks of a GGUF file is dequantised. overwrite: replace a file that is there.
     Raises TypeError for anything but a model of `tfguide.tensorflow`, ValueError for one that is quantised or not

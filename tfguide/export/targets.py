@@ -112,8 +112,7 @@ def export_litert(
     traced = tf.function(graph.__call__, autograph=False).get_concrete_function(**graph.inputs(max_length))
     with new_file(file, ".tflite", overwrite) as written, tempfile.TemporaryDirectory() as folder, _quiet():
         tf.saved_model.save(graph, folder, signatures={tensorflow_graphs.SIGNATURE: traced})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[tensorflow_graphs.SIGNATURE])
-        written.write_bytes(_converted(converter, bits))
+        written.write_bytes(_converted(folder, tensorflow_graphs.SIGNATURE, bits))
 
 
 def _quantise_onnx(program, file):
@@ -126,9 +125,11 @@ def _quantise_onnx(program, file):
         quantize_dynamic(plain, file, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
 
 
-def _converted(converter, bits):
+def _converted(folder, signature, bits):
+    """The bytes of a .tflite file, from a SavedModel."""
     import tensorflow as tf
 
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
     if bits == 8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     try:

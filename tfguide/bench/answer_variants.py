@@ -82,7 +82,8 @@ def decoder_variants(
     def write(pairs, name):
         texts, stops = [], reader.stop_tokens
         for page, question in pairs:
-            prompt = sum(reader.prompt(page, question), [])
+            before, asked, after = reader.prompt(page, question)
+            prompt = [*before, *asked, *after]
             if name == "speculative":
                 new = speculative_generate(
                     models[name], PromptLookup(), [prompt], max_new_tokens, DRAFT, list(stops)

@@ -24,7 +24,7 @@ from tfguide.compress import Quantization
 from tfguide.dtypes import WEIGHT_DTYPES as DTYPES
 from tfguide.native import NativeUnavailable, UnsupportedModel
 from tfguide.native.abi import CACHE_TYPES
-from tfguide.tasks import smollm
+from tfguide.tasks import minilm, smollm
 
 FRAMEWORKS = ("torch", "tensorflow")
 NONE = "none"  # the C++ kernels alone
@@ -152,6 +152,12 @@ def sentence_encoder(framework: ModuleType, model: Any) -> Callable[[np.ndarray,
             return np.asarray(framework.sentence_embeddings(model, tokens, valid), np.float32)
 
     return encode
+
+
+def load_sentence_encoder(framework: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """MiniLM in one of FRAMEWORKS, as `sentence_encoder` makes it a function. Raises as `minilm.folder`."""
+    loaded = load_framework(framework)
+    return sentence_encoder(loaded, load_model(loaded, minilm.folder()))
 
 
 def installed_framework(reason: str | None = None) -> str:

@@ -11,14 +11,13 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfguide.bench.run import read_result, write_json
 from tfguide.bench.timing import machine, median_ratio, take_turns
-from tfguide.loading import FRAMEWORKS, NONE, find_checkpoint, load_any, load_framework, load_model, sentence_encoder
+from tfguide.loading import FRAMEWORKS, NONE, find_checkpoint, load_any, load_sentence_encoder
 from tfguide.tasks import minilm
 from tfguide.tasks.answering import LEAST, LIKELY, Reader, errors_of_threshold, split_sentences
 from tfguide.tasks.asking import PAGES, best_sentence
@@ -164,9 +163,8 @@ def measure_kept(
 
 def keeping_encoder(framework: str) -> Encoder:
     """MiniLM in a framework, as a function of texts that keeps what it computed."""
-    tg, folder = load_framework(framework), Path(minilm.folder())
-    encode = sentence_encoder(tg, load_model(tg, folder))
-    return lambda texts: kept_vectors(folder / "model.safetensors", texts, lambda: embed(encode, texts))
+    encode, model = load_sentence_encoder(framework), minilm.folder() / "model.safetensors"
+    return lambda texts: kept_vectors(model, texts, lambda: embed(encode, texts))
 
 
 def read_reader(framework: str, max_new_tokens: int = 48, **options: Any) -> Reader:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfguide.cli.options import add_model_options, load, starting
-from tfguide.loading import NONE, find_checkpoint, installed_framework, load_framework, open_checkpoint
+from tfguide.loading import NONE, find_checkpoint, installed_framework, load_sentence_encoder, open_checkpoint
 from tfguide.tasks.answering import LEAST, Reader
 from tfguide.tasks.asking import PAGES, Finding, Search, open_search
 from tfguide.text import read_template, read_tokenizer
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     reader = _reader(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     framework = installed_framework() if options.framework in (None, NONE) else options.framework
-    search = open_search(load_framework(framework), options.documents, _progress, options.least)
+    search = open_search(load_sentence_encoder(framework), options.documents, _progress, options.least)
     for question in options.question or _lines():
         if question.strip():
             try:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from tfguide.loading import load_model, sentence_encoder
 from tfguide.tasks import documentation, minilm
 from tfguide.tasks.answering import LEAST, LIKELY, Reader, split_sentences
 from tfguide.tasks.questions import Passage, passages
@@ -84,21 +81,20 @@ def rerank(found: Sequence[Found], likelihoods: Sequence[float], weight: float =
 
 
 def open_search(
-    framework: ModuleType,
+    encode: Encode,
     documents: str | os.PathLike | None = None,
     tell: Callable[[int, int], None] | None = None,
     least: float = LEAST,
 ) -> Search:
-    """A search in the documentation of the Python that runs, or in documents of your own, by MiniLM in a framework.
+    """A search in the documentation of the Python that runs, or in documents of your own, by MiniLM's vectors.
 
-    The vectors of the passages are computed once and kept until a text or the model changes. framework: the result of
-    `load_framework`. documents: see `documentation.documents`. tell: is called with the number of passages that are
-    done and that of all. Raises as `minilm.folder`, `load_model` and `documentation.documents`.
+    The vectors of the passages are computed once and kept until a text or the model changes. encode: MiniLM, see
+    `tfguide.loading.sentence_encoder`. documents: see `documentation.documents`. tell: is called with the number of
+    passages that are done and that of all. Raises as `minilm.folder` and `documentation.documents`.
     """
     among = passages(None if documents is None else documentation.documents(documents))
-    folder = Path(minilm.folder())
-    encode = sentence_encoder(framework, load_model(framework, folder))
+    model = minilm.folder() / "model.safetensors"
     texts = [one.text for one in among]
     told = None if tell is None else lambda done: tell(done, len(texts))
-    vectors = kept_vectors(folder / "model.safetensors", texts, lambda: embed(encode, texts, tell=told))
+    vectors = kept_vectors(model, texts, lambda: embed(encode, texts, tell=told))
     return Search(encode, among, vectors, least)

@@ -36,6 +36,7 @@ from tfguide.text import read_template, read_tokenizer
 
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 WORDS = (30, 60, 120)
+WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the likelihood
 Encoder = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -104,12 +105,16 @@ def measure_finding(
     rows.append(score_order("both, summed", both, among, asked))
     likely = read_best(both, among, asked, reader, pages[-1])
     rows += [score_order("summed, then read", reranked(both, likely, n, LIKELY), among, asked, n) for n in pages]
+    weights = [
+        {"weight": weight, "source": score_order("", reranked(both, likely, pages[-1], weight), among, asked)["source"]}
+        for weight in WEIGHTS
+    ]
     refused = {}
     for kind, some in outside.items():
         far = encode(some) @ encode([one.text for one in among]).T + np.array([by_words.shares(text) for text in some])
         refused[kind] = far.max(axis=1)
     return {
-        "rows": rows, "thresholds": threshold_rows(both.max(axis=1), refused),
+        "rows": rows, "weights": weights, "thresholds": threshold_rows(both.max(axis=1), refused),
         "sentences": score_sentences(encode, vectors, among, asked), "least": LEAST,
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ from tests.support import FRAMEWORKS, load, random_weights, small_config
 from tests.tasks.test_answering import CONFIG, Letters, Template
 from tfguide.bench import answer_variants, answers
 from tfguide.tasks.answering import Reader
+from tfguide.tasks.asking import Search
 from tfguide.tasks.questions import Passage, Question
 
 AMONG = [
@@ -106,3 +107,11 @@ def test_scores_of_words():
     assert scores["quotation"] == 1.0
     assert scores["F1"] == pytest.approx(2 * 1 * (2 / 4) / (1 + 2 / 4))  # break statement leav loop
     assert answer_variants.word_scores("", ASKED[0], AMONG[0]) == {"quotation": 0, "F1": 0}
+
+
+def test_examples_say_whether_the_source_is_right(monkeypatch):
+    monkeypatch.setattr("tfguide.tasks.asking.embed", lambda encode, texts: encode(texts))
+    search = Search(encode, AMONG, encode([one.text for one in AMONG]), least=0.0)
+    reader = Reader(load("torch").from_weights(CONFIG, random_weights(CONFIG)), Letters(), Template(), 3)
+    [one] = answers.collect_examples(search, reader, ASKED[:1])
+    assert one["question"] == ASKED[0].text and one["right"] == (one["source"] == "loops") and one["sentence"]

@@ -2,7 +2,7 @@
 
 `--part` measures one thing at a time and goes on with the file of `--json`: "finding" is the table of the ways to find
 a passage, with the errors of the threshold and of the sentence that is quoted; "kept" the time to the first token with
-and without the keys and values of a page. The variants of chapter 6 are in `tfguide.bench.answer_variants`.
+and without the keys and values of a page; "examples" some answers. The variants of chapter 6 are in `tfguide.bench.answer_variants`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tfguide.bench.timing import machine, median_ratio, take_turns
 from tfguide.loading import FRAMEWORKS, NONE, find_checkpoint, load_any, load_sentence_encoder
 from tfguide.tasks import minilm
 from tfguide.tasks.answering import LEAST, LIKELY, Reader, errors_of_threshold, split_sentences
-from tfguide.tasks.asking import PAGES, best_sentence
+from tfguide.tasks.asking import PAGES, Search, best_sentence, open_search
 from tfguide.tasks.questions import (
     Passage,
     Question,
@@ -36,6 +36,7 @@ from tfguide.text import read_template, read_tokenizer
 
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 WORDS = (30, 60, 120)
+EXAMPLES = 12  # one question of so many is shown with its answer
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the likelihood
 Encoder = Callable[[Sequence[str]], np.ndarray]
 
@@ -166,6 +167,19 @@ def measure_kept(
     return rows
 
 
+def collect_examples(search: Search, reader: Reader, asked: Sequence[Question]) -> list[dict[str, Any]]:
+    """What `tfguide ask` says to some questions, and whether the source is right."""
+    found = []
+    for one in asked:
+        own = search.look_up(one.text, reader)
+        right = {search.index.passages[i].source for i in answers(one, search.index.passages)}
+        found.append({
+            "question": one.text, "source": own.passage.source, "right": own.passage.source in right,
+            "sentence": own.sentence, "answer": "".join(reader.answer(own.passage.text, one.text)),
+        })  # fmt: skip
+    return found
+
+
 def keeping_encoder(framework: str) -> Encoder:
     """MiniLM in a framework, as a function of texts that keeps what it computed."""
     encode, model = load_sentence_encoder(framework), minilm.folder() / "model.safetensors"
@@ -182,7 +196,7 @@ def read_reader(framework: str, max_new_tokens: int = 48, **options: Any) -> Rea
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tfguide.bench.answers", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--part", choices=("finding", "kept"), required=True)
+    parser.add_argument("--part", choices=("finding", "kept", "examples"), required=True)
     parser.add_argument("--framework", choices=FRAMEWORKS, default="torch", help="of MiniLM")
     parser.add_argument("--questions", type=int, metavar="N", help="default: all")
     parser.add_argument("--json", metavar="FILE", help="go on with this file")
@@ -194,6 +208,9 @@ def main(arguments: list[str] | None = None) -> int:
         reader = read_reader(NONE)
         encode = keeping_encoder(options.framework)
         result["finding"] = measure_finding(encode, lambda n: passages(words=n), asked, reader, unanswerable())
+    elif options.part == "examples":
+        search = open_search(load_sentence_encoder(options.framework))
+        result["examples"] = collect_examples(search, read_reader(NONE), asked[::EXAMPLES])
     else:
         among = passages()
         pairs = [(among[answers(one, among)[0]].text, one.text) for one in asked[:: max(1, len(asked) // 3)][:3]]

@@ -2,7 +2,8 @@
 
 `--part` measures one thing at a time and goes on with the file of `--json`: "finding" is the table of the ways to find
 a passage, with the errors of the threshold and of the sentence that is quoted; "kept" the time to the first token with
-and without the keys and values of a page; "examples" some answers. The variants of chapter 6 are in `tfguide.bench.answer_variants`.
+and without the keys and values of a page; "examples" some answers. The variants of
+chapter 6 are in `tfguide.bench.answer_variants`.
 """
 
 from __future__ import annotations
@@ -199,6 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--part", choices=("finding", "kept", "examples"), required=True)
     parser.add_argument("--framework", choices=FRAMEWORKS, default="torch", help="of MiniLM")
     parser.add_argument("--questions", type=int, metavar="N", help="default: all")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds of a measurement of time")
     parser.add_argument("--json", metavar="FILE", help="go on with this file")
     options = parser.parse_args(arguments)
     result = read_result(options.json, machine()) if options.json else {}
@@ -215,7 +217,9 @@ def main(arguments: list[str] | None = None) -> int:
         among = passages()
         pairs = [(among[answers(one, among)[0]].text, one.text) for one in asked[:: max(1, len(asked) // 3)][:3]]
         result["kept"] = [
-            row for name in (NONE, *FRAMEWORKS) for row in measure_kept(read_reader(name), pairs, framework=name)
+            row
+            for name in (NONE, *FRAMEWORKS)
+            for row in measure_kept(read_reader(name), pairs, options.repeats, framework=name)
         ]
     print(result.get(options.part))
     if options.json:

@@ -87,7 +87,7 @@ def test_mistakes_are_errors_with_a_message(ask, tmp_path):
     done, _, err = ask("What?", documents=tmp_path / "nowhere")
     assert done == 2 and "nowhere" in err
     done, _, err = ask("What?", "--pages", "0")
-    assert done == 2 and "n must be" in err
+    assert done == 2 and "--pages must be at least 1, got 0" in err
     done, _, err = ask("loop " * 500)
     assert done == 2 and "a question may have" in err
     done, out, err = ask(typed="loop " * 500 + "\nHow do I leave a loop early?\n")

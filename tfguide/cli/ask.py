@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from tfguide.checks.values import check_count
 from tfguide.cli.options import add_model_options, load, starting
 from tfguide.loading import NONE, find_checkpoint, installed_framework, load_sentence_encoder, open_checkpoint
 from tfguide.tasks.answering import LEAST, Reader
@@ -45,6 +46,7 @@ def add_commands(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Answer each question, or each line of the standard input; returns 0."""
+    check_count("--pages", options.pages)
     reader = _reader(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     framework = installed_framework() if options.framework in (None, NONE) else options.framework

@@ -92,10 +92,11 @@ def test_variants_of_the_encoder(name, monkeypatch):
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_variants_of_the_decoder(name):
-    weights = random_weights(CONFIG)
-    reader = Reader(load(name).from_weights(CONFIG, weights), Letters(), Template())
+    config = CONFIG.replace(d_ff=64)  # groups of 32 inputs have 4 bits
+    weights = random_weights(config)
+    reader = Reader(load(name).from_weights(config, weights), Letters(), Template())
     rows = answer_variants.measure_answers(
-        name, CONFIG, weights, reader, AMONG, ASKED, max_new_tokens=7, timed=1, repeats=1
+        name, config, weights, reader, AMONG, ASKED, max_new_tokens=7, timed=1, repeats=1
     )
     by = {row["variant"]: row for row in rows}
     assert list(by) == ["float32", "int8", "int4", "pruned", "speculative"]

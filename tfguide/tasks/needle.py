@@ -50,11 +50,15 @@ def plant(tokenizer: Any, length: int, order: int = 0, text: str | None = None) 
     hay = tokenizer.encode((topics() if text is None else text)[: _LETTERS * length]).ids
     room = length - sum(map(len, sentences))
     if not len(facts) <= room <= len(hay):
-        raise ValueError(f"expected a length that leaves {len(facts)} to {len(hay)} tokens beside the facts, got {room}")
+        raise ValueError(
+            f"expected a length that leaves {len(facts)} to {len(hay)} tokens beside the facts, got {room}"
+        )
     tokens, starts = [], []
     for k, sentence in enumerate(sentences):
         starts.append(len(tokens))
-        tokens += sentence + hay[room * k // (len(facts) - 1) : room * (k + 1) // (len(facts) - 1)] * (k + 1 < len(facts))
+        tokens += sentence + hay[room * k // (len(facts) - 1) : room * (k + 1) // (len(facts) - 1)] * (
+            k + 1 < len(facts)
+        )
     return Planted(
         tokens,
         tuple(k / (len(facts) - 1) for k in range(len(facts))),

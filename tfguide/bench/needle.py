@@ -45,7 +45,7 @@ def windowed(config: ModelConfig, kept: str) -> ModelConfig:
 
 
 def make_cache(tg: Any, model: Any, kept: str, length: int) -> Any:
-    """A cache for a text of `length` tokens, of all positions or of WINDOW: the newest, or SINKS first and fewer newest.
+    """A cache of all `length` positions, or of WINDOW: the newest, or the first SINKS and fewer of the newest.
 
     tg: `tfguide.torch` or `tfguide.tensorflow`.
     """

@@ -18,34 +18,23 @@ import numpy as np
 
 from tfguide.bench.run import write_json
 from tfguide.bench.trade import go_on
-from tfguide.config import ModelConfig
 from tfguide.initialization import init_weights
 from tfguide.loading import FRAMEWORKS, load_framework
 from tfguide.tasks import recall
 from tfguide.training import Recipe, learn
 from tfguide.versions import versions
 
-KINDS = ("sinusoidal", "rotary", "alibi", "none")
 TRAINED = recall.LESSONS[-1].length
 RECIPE = Recipe(steps=recall.LESSONS[-1].until, learning_rate=2e-3, floor=0.3, decay=0.01)
 DISTANCES = (4, 8, 16, 24, 32, 48, 62, 80, 96, 128, 192, 256, 384, 510)
 LENGTH = 512  # of the texts that are as long whatever the distance: 8 times the trained length
 
 
-def model_config(positions: str) -> ModelConfig:
-    """Two blocks, 70 thousand weights. The rotary base suits texts of hundreds of positions, not of thousands."""
-    return ModelConfig(
-        kind="decoder", d_model=64, n_layers=2, n_heads=4, d_ff=128, vocab_size=recall.VOCABULARY, norm="rms",
-        positions=positions, rope_theta=100.0, activation="gelu", tied_head=False, output_bias=False, ffn_bias=False,
-        embedding_scale=50.0,
-    )  # fmt: skip
-
-
 def train_recall(
     tg: Any, positions: str, recipe: Recipe = RECIPE, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Any, list[float]]:
     """A model that has learned the lessons, and the loss of each step. report: is given a line from time to time."""
-    config = model_config(positions)
+    config = recall.model_config(positions)
     trainer = tg.Trainer(tg.from_weights(config, init_weights(config, recipe.seed)), recipe)
     losses, start = [], time.perf_counter()
     for record in learn(trainer, lambda step: recall.batch_at(step, recipe.seed)):
@@ -69,10 +58,20 @@ def scores(model: Any, distances: Sequence[int] = DISTANCES, length: int = LENGT
 
 
 def measure_recall(
-    tg: Any, other: Any, positions: str, recipe: Recipe = RECIPE, report: Callable[[str], None] = lambda line: None
+    tg: Any,
+    other: Any,
+    positions: str,
+    recipe: Recipe = RECIPE,
+    report: Callable[[str], None] = lambda line: None,
+    keep: str | None = None,
 ) -> dict[str, Any]:
-    """A row: the losses, the scores, and how far the scores of the other framework with the same weights differ."""
+    """A row: the losses, the scores, and how far the scores of the other framework with the same weights differ.
+
+    keep: a folder for the weights. Those that are scored are the ones that were trained, in float32.
+    """  # fmt: skip
     model, losses = train_recall(tg, positions, recipe, report)
+    if keep is not None:
+        recall.save(keep, positions, model.to_weights())
     found, twin = scores(model), other.from_weights(model.config, model.to_weights())
     agree = scores(twin)
     difference = max(np.abs(np.subtract(found[kind], agree[kind])).max() for kind in ("short", "long"))
@@ -93,8 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tfguide.bench.recall", description=__doc__.split("\n\n")[0])
     parser.add_argument("--framework", choices=FRAMEWORKS, default="torch", help="that trains; the other one checks")
-    parser.add_argument("--positions", nargs="+", choices=KINDS, default=KINDS, help="default: all")
+    parser.add_argument("--positions", nargs="+", choices=recall.KINDS, default=recall.KINDS, help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,), help="default: 0")
+    parser.add_argument("--keep", metavar="FOLDER", help="write the weights of the last seed there, in float16")
     parser.add_argument("--json", metavar="FILE", required=True, help="the result, which is gone on with")
     options = parser.parse_args(arguments)
     tg = load_framework(options.framework)
@@ -107,9 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
     for positions in options.positions:
         for seed in options.seeds:
             recipe = dataclasses.replace(RECIPE, seed=seed)
-            row = measure_recall(tg, other, positions, recipe, lambda line: print(line, flush=True))
+            row = measure_recall(tg, other, positions, recipe, lambda line: print(line, flush=True), options.keep)
             rows = {(old["positions"], old["seed"]): old for old in result["rows"]} | {(positions, seed): row}
-            result["rows"] = [rows[key] for key in sorted(rows, key=lambda key: (KINDS.index(key[0]), key[1]))]
+            result["rows"] = [rows[key] for key in sorted(rows, key=lambda key: (recall.KINDS.index(key[0]), key[1]))]
             write_json(result, options.json)
     print(table(result["rows"]))
     return 0

@@ -1,4 +1,4 @@
-"""Chapter 9 in pictures: what each technique of the book brought, experts and what they predict, recall at a distance."""
+"""The trends of chapter 9 in pictures: what each technique brought, what large models need, what experts predict."""
 
 from __future__ import annotations
 
@@ -41,50 +41,55 @@ class Technique:
 
 
 def techniques(folder: str | os.PathLike) -> list[Technique]:
-    """What the techniques of chapter 6 brought, each from the file that its section shows, in the order of the sections.
+    """What the techniques of chapter 6 brought, each from the file of its section, in the order of the sections.
 
     folder: `book/appendices/benchmarks`.
     """
-    read = lambda name: json.loads((Path(folder) / name).read_text())
-    rungs = {(row["name"], row["framework"]): row["seconds"] for row in read("smollm2/waterfall.json")["rows"]}
-    trade = {row["name"]: row for row in read("smollm2/trade.json")["rows"]}
-    heads = {(row["n_kv_heads"], row["prompt"]): row["seconds"] for row in read("zen5/heads_S.json")["rows"]}
-    flash = {(row["name"], row["prompt"]): row["prompt_seconds"] for row in read("zen5/lengths_SmolLM2.json")["rows"]}
-    looked = {(row["task"], row["k"]): row for row in read("smollm2/speculative.json")["rows"]
-              if row["draft"] == "prompt lookup"}  # fmt: skip
-    rows = {row["batch"]: row["tokens_per_second"] for row in read("zen5/rows_SmolLM2.json")["rows"]
-            if row["name"] == "tfguide" and row["dtype"] == "float32"}  # fmt: skip
-    length, batch = 8000, 16
-    plain, tiled = flash["llama.cpp", length], flash["llama.cpp, flash", length]
-    step = "a step"
-    found = [
-        Technique("6.2", "a cache", step, rungs["no cache", "torch"] / rungs["a cache", "torch"], "the same tokens", SAME),
-        Technique("6.3", "4 key/value heads of 12", f"a step after {length:,} tokens", heads[12, length] / heads[4, length],
-                  "trained so", OTHER),
-        Technique("6.4", "attention in tiles", f"a prompt of {length:,}", plain / tiled, "the same tokens", SAME),
-        Technique("6.5", "bfloat16", step, *_traded(trade, "bfloat16"), NEARLY),
-        Technique("6.6", "weights of 8 bits", step, *_traded(trade, "8 bits"), NEARLY),
-        Technique("6.6", "4 bits, calibrated", step, *_traded(trade, "4 bits, calibrated"), NEARLY),
-        Technique("6.7", "26 of 30 layers", step, *_traded(trade, "fewer layers"), OTHER),
-        Technique("6.9", "prompt lookup, copying", "32 tokens", looked["copy", 5]["speedup"], "the same tokens", SAME),
-        Technique("6.9", "prompt lookup, a story", "32 tokens", looked["story", 5]["speedup"], "the same tokens", SAME),
-        Technique("6.10", "compiled, PyTorch", step, rungs["a cache", "torch"] / rungs["compiled", "torch"],
-                  "the same tokens", SAME),
-        Technique("6.10", "compiled, TensorFlow", step, rungs["a cache", "tensorflow"] / rungs["compiled", "tensorflow"],
-                  "the same tokens", SAME),
-        Technique("6.13", "C++ kernels for compiled", step, rungs["compiled", "torch"] / rungs["all threads", "torch"],
-                  "the same tokens", SAME),
-        Technique("6.1", f"{batch} texts at a time", "all tokens", rows[batch] / rows[1], "the same tokens", SAME),
-    ]  # fmt: skip
-    return sorted(found, key=lambda one: [int(part) for part in one.section.split(".")])
 
+    def read(name):
+        return json.loads((Path(folder) / name).read_text())["rows"]
 
-def _traded(trade, name):
-    """How many times as fast a variant of SmolLM2 is as float32, and its perplexity beside that of float32."""
-    row, exact = trade[name], trade["float32"]
-    return row["seconds"] and exact["seconds"] / row[
-        "seconds"
-    ], f"perplexity {row['perplexity'] / exact['perplexity'] - 1:+.1%}"
+    rungs = {(row["name"], row["framework"]): row["seconds"] for row in read("smollm2/waterfall.json")}
+    trade = {row["name"]: row for row in read("smollm2/trade.json")}
+    heads = {(row["n_kv_heads"], row["prompt"]): row["seconds"] for row in read("zen5/heads_S.json")}
+    flash = {(row["name"], row["prompt"]): row["prompt_seconds"] for row in read("zen5/lengths_SmolLM2.json")}
+    looked = {
+        (row["task"], row["k"]): row["speedup"]
+        for row in read("smollm2/speculative.json")
+        if row["draft"] == "prompt lookup"
+    }
+    batches = {
+        row["batch"]: row["tokens_per_second"]
+        for row in read("zen5/rows_SmolLM2.json")
+        if row["name"] == "tfguide" and row["dtype"] == "float32"
+    }
+
+    def rung(before, after, framework="torch"):
+        return rungs[before, framework] / rungs[after, framework]
+
+    def traded(name):
+        loss = trade[name]["perplexity"] / trade["float32"]["perplexity"] - 1
+        return trade[name]["speed"], f"perplexity {loss:+.1%}"
+
+    step, tokens = "a step", "the same tokens"
+    tiled = flash["llama.cpp", 8000] / flash["llama.cpp, flash", 8000]
+    fewer = heads[12, 8000] / heads[4, 8000]
+    layers = [trade[name]["config"]["n_layers"] for name in ("fewer layers", "float32")]
+    return [
+        Technique("6.1", "16 texts at a time", "all tokens", batches[16] / batches[1], tokens, SAME),
+        Technique("6.2", "a cache", step, rung("no cache", "a cache"), tokens, SAME),
+        Technique("6.3", "4 of 12 key/value heads", "a step after 8000", fewer, "trained so", OTHER),
+        Technique("6.4", "attention in tiles", "a prompt of 8000", tiled, tokens, SAME),
+        Technique("6.5", "bfloat16", step, *traded("bfloat16"), NEARLY),
+        Technique("6.6", "8-bit weights", step, *traded("8 bits"), NEARLY),
+        Technique("6.6", "4-bit weights", step, *traded("4 bits, calibrated"), NEARLY),
+        Technique("6.7", "{} of {} layers".format(*layers), step, *traded("fewer layers"), OTHER),
+        Technique("6.9", "prompt lookup, copying", "32 tokens", looked["copy", 5], tokens, SAME),
+        Technique("6.9", "prompt lookup, a story", "32 tokens", looked["story", 5], tokens, SAME),
+        Technique("6.10", "compiled, PyTorch", step, rung("a cache", "compiled"), tokens, SAME),
+        Technique("6.10", "compiled, TensorFlow", step, rung("a cache", "compiled", "tensorflow"), tokens, SAME),
+        Technique("6.13", "kernels", step, rung("compiled", "all threads"), tokens, SAME),
+    ]
 
 
 def techniques_table(found: Sequence[Technique]) -> HTML:
@@ -103,10 +108,8 @@ def techniques_bars(found: Sequence[Technique]) -> Figure:
         for y, one in enumerate(found):
             colour = PALETTE[kinds.index(one.kind)]
             ax.barh(y, one.faster - 1, left=1, color=colour, height=0.7)
-            place, side = (one.faster, "left") if one.faster >= 1 else (1.0, "left")
-            ax.annotate(
-                f"{one.faster:.2g}", (place, y), (4, 0), textcoords="offset points", va="center", ha=side, fontsize=9
-            )
+            about = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+            ax.annotate(f"{one.faster:.2g}", (max(one.faster, 1), y), (4, 0), **about)
         for kind, colour in zip(kinds, PALETTE, strict=False):
             ax.barh(0, 0, left=1, color=colour, label=kind)
         ax.set_yticks(range(len(found)), [f"{one.name} ({one.section})" for one in found])
@@ -135,7 +138,7 @@ def large_models(names: Sequence[str], chip: str, weights: str, context: int, ba
             (
                 name, f"{parameters(config) / 1e9:.0f}", f"{active_parameters(config) / 1e9:.0f}",
                 f"{weight_bytes(config, 'bfloat16') / 1e9:,.0f} GB", f"{weight_bytes(config, weights) / 1e9:,.0f} GB",
-                f"{kv_bytes(config, 1, context) / 1e9:.1f} GB", best.step.chips, f"{batch / best.step.serial_s:,.0f}",
+                f"{kv_bytes(config, 1, context) / 1e9:.1f} GB", best.chips, f"{best.decode.tokens_per_second:,.0f}",
             )
         )  # fmt: skip
     head = ("model", "billion weights", "of a token", "bfloat16", weights, "cache", "chips", "tokens/s")
@@ -157,18 +160,14 @@ def mixtures(result: Mapping[str, Any]) -> Figure:
         if experts["per_token"] == 2:
             read = {int(n): value for n, value in row["read"].items()}
     with style():
-        fig, ax = plt.subplots(figsize=size(0.62))
-        ax.plot(
-            *zip(*sorted(read.items()), strict=True),
-            "o-",
-            color=PALETTE[0],
-            label="learned with 2, read with more or fewer",
-        )
-        ax.plot(
-            *zip(*sorted(learned.items()), strict=True), "s--", color=PALETTE[1], label="learned and read with as many"
-        )
-        for colour, dash, (name, value) in zip(PALETTE[2:], DASHES[1:], plain.items(), strict=False):
-            ax.axhline(value, color=colour, linestyle=dash, linewidth=1.2, label=name)
-        ax.set(xlabel="experts that a token reads", ylabel="perplexity", xticks=sorted(read))
+        fig, ax = plt.subplots(figsize=size(0.7))
+        for k, (name, points) in enumerate(
+            (("learned with 2, read with n", read), ("learned and read with n", learned))
+        ):
+            look = {"color": PALETTE[k], "linestyle": DASHES[k], "marker": "os"[k]}
+            ax.plot(*zip(*sorted(points.items()), strict=True), label=name, **look)
+        for k, (name, value) in enumerate(plain.items(), start=2):
+            ax.axhline(value, color=PALETTE[k], linestyle=DASHES[k], linewidth=1.4, label=name)
+        ax.set(xlabel="n, experts that a token reads", ylabel="perplexity", xticks=sorted(read))
         fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=1)
     return fig

@@ -50,18 +50,15 @@ def plant(tokenizer: Any, length: int, order: int = 0, text: str | None = None) 
     hay = tokenizer.encode((topics() if text is None else text)[: _LETTERS * length]).ids
     room = length - sum(map(len, sentences))
     if not len(facts) <= room <= len(hay):
-        raise ValueError(
-            f"expected a length that leaves {len(facts)} to {len(hay)} tokens beside the facts, got {room}"
-        )
+        raise ValueError(f"expected room for {len(facts)} to {len(hay)} tokens beside the facts, got {room}")
+    hay, gaps = hay[:room], len(facts) - 1
     tokens, starts = [], []
     for k, sentence in enumerate(sentences):
         starts.append(len(tokens))
-        tokens += sentence + hay[room * k // (len(facts) - 1) : room * (k + 1) // (len(facts) - 1)] * (
-            k + 1 < len(facts)
-        )
+        tokens += sentence + hay[room * k // gaps : room * (k + 1) // gaps]  # nothing follows the last one
     return Planted(
         tokens,
-        tuple(k / (len(facts) - 1) for k in range(len(facts))),
+        tuple(k / gaps for k in range(len(facts))),
         tuple(length - start for start in starts),
         tuple(tokenizer.encode(f"\n\n{begin}").ids for begin, _ in facts),
         tuple(end for _, end in facts),

@@ -7,16 +7,23 @@ at whatever distance, and read what stands behind it. Source: the task of Arora 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
-from tfguide.checks.values import check_count
+from tfguide.checks.values import check_choice, check_count
+from tfguide.config import ModelConfig
 from tfguide.training.batches import NO_LABEL, Batch
 
 N_KEYS, N_VALUES, N_NOISE = 8, 8, 16  # tokens of each kind
 VOCABULARY = N_KEYS + N_VALUES + N_NOISE  # keys come first, then values, then noise
 N_FACTS = 4  # of a text
+KINDS = ("sinusoidal", "rotary", "alibi", "none")  # encodings of positions that are compared
+
+_FOLDER = Path(__file__).parent / "recall_models"
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,33 @@ def score(model, length: int, distance: int, rows: int = 256, seed: int = 1) -> 
     tokens, answers = questions(np.random.default_rng([seed, length, distance]), rows, length, distance)
     logits = np.asarray(model.score(tokens, None, 1))[:, -1]
     return float((logits.argmax(axis=-1) == answers).mean())
+
+
+def model_config(positions: str) -> ModelConfig:
+    """Two blocks, 70 thousand weights. The rotary base suits texts of hundreds of positions, not of thousands.
+
+    Raises ValueError for positions that are not among KINDS.
+    """
+    check_choice("positions", positions, KINDS)
+    return ModelConfig(
+        kind="decoder", d_model=64, n_layers=2, n_heads=4, d_ff=128, vocab_size=VOCABULARY, norm="rms",
+        positions=positions, rope_theta=100.0, activation="gelu", tied_head=False, output_bias=False, ffn_bias=False,
+        embedding_scale=50.0,
+    )  # fmt: skip
+
+
+def load(positions: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """One of the models that the book trained, for `from_weights`. Raises ValueError as `model_config`."""
+    config = model_config(positions)
+    arrays = load_file(_FOLDER / f"{positions}.safetensors")
+    return config, {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def save(folder: str | os.PathLike, positions: str, weights: dict[str, np.ndarray]) -> None:
+    """Write the weights of a trained model in float16 to a file that `load` reads in its own folder."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.ascontiguousarray(array, np.float16) for name, array in weights.items()}
+    save_file(arrays, Path(folder) / f"{positions}.safetensors")
 
 
 def _check_fit(room, needed, n_facts):

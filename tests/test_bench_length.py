@@ -1,0 +1,105 @@
+"""`python -m tfguide.bench.recall` and `needle`: what is asked and kept, and what the page makes of the JSON."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support import FRAMEWORKS, load, random_weights, small_config
+from tfguide.bench import needle, recall
+from tfguide.tasks import recall as task
+from tfguide.tasks.documentation import tokenizer
+from tfguide.tasks.needle import FACTS, plant
+
+BENCHMARKS = Path(__file__).parents[1] / "book" / "appendices" / "benchmarks"
+FEW = dataclasses.replace(recall.RECIPE, steps=3, warmup=1)
+
+
+def test_both_frameworks_train_alike_and_score_alike():
+    pytest.importorskip("tensorflow"), pytest.importorskip("torch")
+    rows = {}
+    for name, other in (FRAMEWORKS, FRAMEWORKS[::-1]):
+        rows[name] = recall.measure_recall(load(name), load(other), "rotary", FEW)
+        assert rows[name]["difference"] < 0.02
+    one, two = rows.values()
+    assert one["loss"] == pytest.approx(two["loss"], rel=2e-3) and len(one["loss"]) == 3
+    assert one["distances"] == list(recall.DISTANCES) and len(one["short"]) == len(one["long"]) == len(one["distances"])
+    assert len(recall.table([one]).splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_needle_is_asked_for_in_each_way_to_keep_the_text(name, monkeypatch):
+    pytest.importorskip("tokenizers")
+    monkeypatch.setattr(needle, "WINDOW", 60)
+    monkeypatch.setattr(needle, "CHUNK", 50)
+    bpe = tokenizer()
+    config = small_config(positions="rotary", vocab_size=bpe.get_vocab_size(), max_positions=400)
+    weights = random_weights(config)
+    rows = list(needle.measure_needles(load(name), config, weights, bpe, (211,), needle.KEPT, (0, 2)))
+    assert [(row["kept"], row["order"]) for row in rows] == [(kept, order) for kept in needle.KEPT for order in (0, 2)]
+    planted = plant(bpe, 211, 2)
+    for row in rows:
+        assert row["found"] == [False] * 5 and len(row["written"]) == 5  # random weights know nothing
+        assert "....." in needle.show(row)
+    masked = config.replace(sliding_window=60)
+    model = load(name).from_weights(masked, weights)  # the window as a mask over the whole text
+    for question, written in zip(planted.questions, rows[3]["written"], strict=True):
+        tokens = planted.tokens + question
+        for _ in range(needle.N_NEW):
+            tokens = [*tokens, int(np.asarray(model(np.array([tokens])))[0, -1].argmax())]
+        assert bpe.decode(tokens[-needle.N_NEW :]) == written
+    with pytest.raises(ValueError, match="kept must be one of"):
+        needle.windowed(config, "some")
+
+
+def test_what_was_measured_of_recall_is_what_the_page_says():
+    result = json.loads((BENCHMARKS / "recall.json").read_text())
+    assert {row["positions"] for row in result["rows"]} == set(task.KINDS) and result["trained"] == 64
+    for row in result["rows"]:
+        assert row["difference"] <= 0.02 and len(row["loss"]) == result["recipe"]["steps"]
+    by = {row["positions"]: dict(zip(row["distances"], row["long"], strict=True)) for row in result["rows"]}
+    assert all(
+        by["rotary"][distance] < by[kind][distance] - 0.2 for kind in ("alibi", "none") for distance in (192, 510)
+    )
+
+
+def test_what_was_measured_of_needles_is_what_the_page_says():
+    result = json.loads((BENCHMARKS / "smollm2" / "needle.json").read_text())
+    for row in result["rows"]:
+        planted = [end for _, end in FACTS[row["order"] :] + FACTS[: row["order"]]]
+        assert row["found"] == [text.strip().startswith(end) for text, end in zip(row["written"], planted, strict=True)]
+        if row["kept"] in ("newest", "sinks"):
+            gone = [distance > result["window"] for distance in row["distances"]]
+            assert not any(found and away for found, away in zip(row["found"], gone, strict=True))
+
+
+@pytest.fixture
+def pictures():
+    pytest.importorskip("matplotlib"), pytest.importorskip("IPython")
+    from tfguide.figures import length
+
+    return length
+
+
+def test_curves_and_maps_show_the_rows(pictures):
+    import matplotlib.pyplot as plt
+
+    result = json.loads((BENCHMARKS / "recall.json").read_text())
+    figure = pictures.recall_curves(result)
+    for ax, kind in zip(figure.axes, ("short", "long"), strict=True):
+        lines = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
+        for row in result["rows"]:
+            assert lines[pictures.NAMES[row["positions"]]] == row[kind]
+    shown = pictures.recall_table(result, "long", (32, 510)).data
+    assert all(f"<td>{name}</td>" in shown for name in pictures.NAMES.values())
+    planted = json.loads((BENCHMARKS / "smollm2" / "needle.json").read_text())
+    rows = [row for row in planted["rows"] if row["kept"] == "all"]
+    lengths, depths, found, asked = pictures.found_at(planted, "all")
+    assert found.sum() == sum(sum(row["found"]) for row in rows) and asked.sum() == 5 * len(rows)
+    texts = [text.get_text() for text in pictures.needle_map(planted).axes[0].texts]
+    assert texts == [f"{found[y, x]}/{asked[y, x]}" for y in range(len(lengths)) for x in range(len(depths))]
+    kept = pictures.kept_map(planted, 4000).axes[0]
+    assert [label.get_text() for label in kept.get_yticklabels()] == list(pictures.KEPT.values())
+    plt.close("all")

@@ -54,5 +54,7 @@ def test_what_was_measured_is_what_the_page_says():
             cost.active_parameters(config),
         )
     read = {int(n): value for n, value in rows["2 of 8 experts"]["read"].items()}
-    assert read[2] == pytest.approx(rows["2 of 8 experts"]["perplexity"]) and min(read, key=read.get) in (2, 3)
-    assert read[1] > read[2] < read[8]
+    narrow, wide = (rows[f"a network of {width} width"]["perplexity"] for width in ("two experts'", "all experts'"))
+    assert read[2] == pytest.approx(rows["2 of 8 experts"]["perplexity"]) and read[2] < 0.95 * narrow and wide < narrow
+    assert read[1] > 1.02 * read[2] and all(read[n] > 0.99 * read[2] for n in range(3, 9))
+    assert rows["1 of 8 experts"]["perplexity"] > 0.98 * narrow

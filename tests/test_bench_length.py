@@ -100,6 +100,6 @@ def test_curves_and_maps_show_the_rows(pictures):
     assert found.sum() == sum(sum(row["found"]) for row in rows) and asked.sum() == 5 * len(rows)
     texts = [text.get_text() for text in pictures.needle_map(planted).axes[0].texts]
     assert texts == [f"{found[y, x]}/{asked[y, x]}" for y in range(len(lengths)) for x in range(len(depths))]
-    kept = pictures.kept_map(planted, 4000).axes[0]
+    kept = pictures.kept_map(planted, 2000).axes[0]
     assert [label.get_text() for label in kept.get_yticklabels()] == list(pictures.KEPT.values())
     plt.close("all")

@@ -23,8 +23,8 @@ def test_the_ordinary_networks_are_as_wide_as_they_say():
     two = next(config for config in mixed if config.experts.per_token == 2)
     assert cost.active_parameters(two) == cost.parameters(narrow) + router
     assert cost.parameters(two) == cost.parameters(wide) + router
-    assert [config.experts.per_token for config in mixed] == [1, 2, 4]
-    assert [config.experts.normalised for config in mixed] == [False, True, True]
+    assert [config.experts.per_token for config in mixed] == [1, 2]
+    assert [config.experts.normalised for config in mixed] == [False, True]
     assert mixtures.reading(two, 5).experts == dataclasses.replace(two.experts, per_token=5)
 
 

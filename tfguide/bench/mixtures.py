@@ -1,7 +1,7 @@
 """`python -m tfguide.bench.mixtures`: what a mixture of experts predicts, by the number of experts that a token reads.
 
 Small decoders learn from the documentation of Python by one recipe, from the same batches. Mixtures of eight experts
-that send a token to 1, 2 or 4 of them stand between two ordinary networks: one that is as wide as the two experts of a
+that send a token to 1 or 2 of them stand between two ordinary networks: one that is as wide as the two experts of a
 token together, and one as wide as all eight. The mixture of 2 is read with more and fewer experts than it learned with,
 too. The loss has no term that spreads the tokens over the experts. `--json` goes on with the file if it is there.
 """
@@ -48,7 +48,7 @@ def model_config(vocabulary: int, d_ff: int, per_token: int | None = None) -> Mo
 
 def contestants(vocabulary: int) -> dict[str, ModelConfig]:
     """The models that learn, by name."""
-    mixtures = {f"{k} of {N_EXPERTS} experts": model_config(vocabulary, D_EXPERT, k) for k in (1, 2, 4)}
+    mixtures = {f"{k} of {N_EXPERTS} experts": model_config(vocabulary, D_EXPERT, k) for k in (1, 2)}
     return {
         "a network of two experts' width": model_config(vocabulary, 2 * D_EXPERT),
         **mixtures,

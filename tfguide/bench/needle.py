@@ -27,7 +27,7 @@ from tfguide.text import read_tokenizer
 
 LENGTHS = (1000, 2000, 4000, 8000)
 KEPT = ("all", "newest", "sinks", "half")  # what a cache keeps of the text, see `make_cache`
-WINDOW, SINKS = 1024, 4
+WINDOW, SINKS = 256, 4
 ORDERS = range(len(FACTS))
 N_NEW = 5  # tokens of an answer
 CHUNK = 512  # tokens read at a time

@@ -77,11 +77,10 @@ def test_the_trained_models_answer(name):
     assert recall.score(load(name).from_weights(config, random_weights(config)), 40, 30, rows=64) < 0.4
 
 
-def test_weights_are_kept_in_float16(tmp_path, monkeypatch):
-    monkeypatch.setattr(recall, "_FOLDER", tmp_path / "new")
+def test_weights_are_kept_in_float16(tmp_path):
     weights = random_weights(recall.model_config("none"))
     recall.save(tmp_path / "new", "none", weights)
-    config, read = recall.load("none")
+    config, read = recall.load("none", tmp_path / "new")
     assert config.positions == "none" and set(read) == set(weights)
     for name, array in read.items():
         assert array.dtype == np.float32 and np.array_equal(array, weights[name].astype(np.float16))

@@ -46,12 +46,9 @@ def recall_curves(result: Mapping[str, Any]) -> Figure:
     return fig
 
 
-def recalled(result: Mapping[str, Any], kind: str) -> dict[str, np.ndarray]:
-    """The share of right answers at each distance, the mean over the seeds, by the encoding of positions."""
-    found: dict[str, list] = {}
-    for row in result["rows"]:
-        found.setdefault(row["positions"], []).append(row[kind])
-    return {name: np.mean(shares, axis=0) for name, shares in found.items()}
+def recalled(result: Mapping[str, Any], kind: str) -> dict[str, list[float]]:
+    """The share of right answers at each distance, by the encoding of positions."""
+    return {row["positions"]: row[kind] for row in result["rows"]}
 
 
 def recall_table(result: Mapping[str, Any], kind: str, distances: Sequence[int]) -> HTML:

@@ -123,15 +123,18 @@ def model_config(positions: str) -> ModelConfig:
     )  # fmt: skip
 
 
-def load(positions: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
-    """One of the models that the book trained, for `from_weights`. Raises ValueError as `model_config`."""
+def load(positions: str, folder: str | os.PathLike | None = None) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """One of the models that the book trained, for `from_weights`, or of those that `save` wrote to a folder.
+
+    Raises ValueError as `model_config`.
+    """
     config = model_config(positions)
-    arrays = load_file(_FOLDER / f"{positions}.safetensors")
+    arrays = load_file(Path(folder or _FOLDER) / f"{positions}.safetensors")
     return config, {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def save(folder: str | os.PathLike, positions: str, weights: dict[str, np.ndarray]) -> None:
-    """Write the weights of a trained model in float16 to a file that `load` reads in its own folder."""
+    """Write the weights of a trained model in float16 to a file that `load` reads."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     arrays = {name: np.ascontiguousarray(array, np.float16) for name, array in weights.items()}
     save_file(arrays, Path(folder) / f"{positions}.safetensors")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from tfguide.bench.recall import DISTANCES, LENGTH, TRAINED
 from tfguide.figures.style import DASHES, PALETTE, WIDTH, heat_map, style
 from tfguide.figures.tables import table
 from tfguide.tasks.recall import N_VALUES
@@ -20,21 +21,22 @@ NAMES = {"sinusoidal": "sinusoidal", "rotary": "rotary", "alibi": "ALiBi", "none
 KEPT = {"all": "all", "newest": "window", "sinks": "window, sinks", "half": "window in half"}
 
 
-def recall_curves(result: Mapping[str, Any]) -> Figure:
+def recall_curves(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """The share of right answers by distance, a curve for each encoding of positions, in two panels.
 
     Above, the fact begins a text that is as long as the distance says. Below, all texts are equally long. The vertical
-    line is the trained length, the horizontal one guessing among all values. result: of `tfguide.bench.recall`.
+    line is the trained length, the horizontal one guessing among all values. found: by the encoding, `scores` of
+    `tfguide.bench.recall`.
     """
-    panels = {"short": "The fact begins the text", "long": f"The fact lies anywhere in {result['length']} tokens"}
+    panels = {"short": "The fact begins the text", "long": f"The fact lies anywhere in {LENGTH} tokens"}
     with style():
         fig, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, 5.4), sharex=True)
         for ax, (kind, title) in zip(axes, panels.items(), strict=True):
-            for k, (name, shares) in enumerate(recalled(result, kind).items()):
+            for k, (name, shares) in enumerate(found.items()):
                 look = {"color": PALETTE[k], "linestyle": DASHES[k], "marker": "os^D"[k], "markersize": 4}
-                ax.plot(result["rows"][0]["distances"], shares, label=NAMES[name], **look)
+                ax.plot(DISTANCES, shares[kind], label=NAMES[name], **look)
             line = {"color": PALETTE[-1], "linewidth": 0.9, "linestyle": DASHES[2]}
-            ax.axvline(result["trained"], **line)
+            ax.axvline(TRAINED, **line)
             ax.axhline(1 / N_VALUES, **line)
             ax.set(title=title, ylabel="right answers", ylim=(0, 1.05))
             ax.set_yticks((0, 0.5, 1), ("0", "50%", "100%"))
@@ -46,18 +48,10 @@ def recall_curves(result: Mapping[str, Any]) -> Figure:
     return fig
 
 
-def recalled(result: Mapping[str, Any], kind: str) -> dict[str, list[float]]:
-    """The share of right answers at each distance, by the encoding of positions."""
-    return {row["positions"]: row[kind] for row in result["rows"]}
-
-
-def recall_table(result: Mapping[str, Any], kind: str, distances: Sequence[int]) -> HTML:
-    """The share of right answers at some of the distances, a line for each encoding of positions."""
-    columns = [result["rows"][0]["distances"].index(distance) for distance in distances]
-    lines = [
-        (NAMES[name], *(f"{shares[column]:.0%}" for column in columns))
-        for name, shares in recalled(result, kind).items()
-    ]
+def recall_table(found: Mapping[str, Mapping[str, Sequence[float]]], kind: str, distances: Sequence[int]) -> HTML:
+    """The share of right answers at some of DISTANCES, a line for each encoding of positions."""
+    columns = [DISTANCES.index(distance) for distance in distances]
+    lines = [(NAMES[name], *(f"{shares[kind][column]:.0%}" for column in columns)) for name, shares in found.items()]
     return table(("positions", *(f"{distance:,}" for distance in distances)), lines, numbers=True)
 
 
@@ -84,11 +78,13 @@ def needle_map(result: Mapping[str, Any]) -> Figure:
 def kept_map(result: Mapping[str, Any], length: int) -> Figure:
     """The same for one length, by what the cache keeps of the text."""
     lines = []
-    for kept in KEPT:
+    measured = {row["kept"] for row in result["rows"] if row["length"] == length}
+    names = [kept for kept in KEPT if kept in measured]
+    for kept in names:
         lengths, depths, found, asked = found_at(result, kept)
         lines.append((found[lengths.index(length)], asked[lengths.index(length)]))
     found, asked = (np.array(part) for part in zip(*lines, strict=True))
-    return _map(found, asked, list(KEPT.values()), depths, "what is kept")
+    return _map(found, asked, [KEPT[kept] for kept in names], depths, "what is kept")
 
 
 def _map(found, asked, names, depths, label):

@@ -68,7 +68,7 @@ def refusals(rows: Sequence[Mapping[str, float]], least: float) -> Figure:
 
 def kept_table(rows: Sequence[Mapping[str, Any]]) -> HTML:
     """Seconds to the first token with the page read anew and kept, and the memory that keeping takes."""
-    head = ("", "page, tokens", "read anew", "kept", "times sooner", "kept bytes")
+    head = ("", "page, tokens", "read anew", "kept", "times sooner", "memory")
     return table(head, [_kept(row) for row in rows], numbers=True)
 
 

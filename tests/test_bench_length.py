@@ -48,7 +48,7 @@ def test_a_needle_is_asked_for_in_each_way_to_keep_the_text(name, monkeypatch):
     for question, written in zip(planted.questions, rows[3]["written"], strict=True):
         tokens = planted.tokens + question
         for _ in range(needle.N_NEW):
-            tokens = [*tokens, int(np.asarray(model(np.array([tokens])))[0, -1].argmax())]
+            tokens = [*tokens, int(model.score(np.array([tokens]), None, 1)[0, -1].argmax())]
         assert bpe.decode(tokens[-needle.N_NEW :]) == written
     with pytest.raises(ValueError, match="kept must be one of"):
         needle.windowed(config, "some")

@@ -106,7 +106,10 @@ def patches(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
 
 
 def batch(some: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
-    """The `patches` of several recordings as one batch, filled up with zeros at the end; "valid" is True before them."""
+    """The `patches` of several recordings as one batch, with zeros at the end of the shorter ones.
+
+    "valid" is True where there are patches, and the labels are NO_LABEL elsewhere.
+    """
     T = max(len(vectors) for vectors, _ in some)
     tokens = np.zeros((len(some), T, FRAMES * BANDS), np.float32)
     labels = np.full((len(some), T), NO_LABEL, np.int64)

@@ -16,12 +16,15 @@ import numpy as np
 
 from tfguide.checks.values import check_choice, check_count
 from tfguide.config import ModelConfig
+from tfguide.initialization import init_weights
 from tfguide.parts import LabelHead
 from tfguide.tasks.own import check_answers
-from tfguide.training import Batch
+from tfguide.training import Batch, Recipe
 
 HELD_OUT = 5  # of so many images of a digit one is held out
 SPLITS = ("every fifth", "last fifth")
+LARGER = 30  # than `init_weights` makes it is the table of positions at first
+RECIPE = Recipe(steps=1600, rows=32, length=16, learning_rate=6e-3, warmup=30)  # of the book's model
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,15 @@ def read_images(path: str | os.PathLike) -> Images:
         if missing := {"images", "labels"} - set(file.files):
             raise ValueError(f"{os.fspath(path)} has no array {sorted(missing)[0]!r}: expected 'images' and 'labels'")
         pixels, labels = file["images"], file["labels"]
-    if labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
-        raise ValueError(f"labels must be integers from 0, got {labels.dtype} from {labels.min()}")
+    if labels.dtype.kind not in "iu" or (labels < 0).any():
+        raise ValueError(f"labels must be integers from 0, got {labels.dtype}: {labels.ravel()[:5]}")
     if pixels.dtype.kind in "iu":
         pixels = pixels / 255
-    if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(
-            f"images must hold numbers from 0 to 1, or integers to 255, got {pixels.min()} to {pixels.max()}"
-        )
-    return Images(pixels.astype(np.float32), labels.astype(np.int64))
+    found = Images(pixels.astype(np.float32), labels.astype(np.int64))
+    least, most = found.pixels.min(), found.pixels.max()
+    if not (least >= 0 and most <= 1):  # so that NaN is refused as well
+        raise ValueError(f"images must hold numbers from 0 to 1, or integers to 255, got {least} to {most}")
+    return found
 
 
 def patches(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -144,6 +147,17 @@ def model_config(size: int = 2, **changes: object) -> ModelConfig:
         max_positions=(8 // size) ** 2, labels=LabelHead(n_labels=10),
     )  # fmt: skip
     return ModelConfig(**(fields | changes))
+
+
+def first_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """The initial weights of `init_weights`, with a table of positions that is as large as the patches.
+
+    Of 2 by 2 pixels the place says as much as the content, and a table near 0 would take long to grow.
+    """
+    weights = init_weights(config, seed)
+    if config.positions == "learned":
+        weights["embedding.position.weight"] *= np.float32(LARGER)
+    return weights
 
 
 def accuracy(given: np.ndarray, wanted: np.ndarray) -> float:

@@ -19,18 +19,20 @@ from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.parts import LabelHead
 from tfguide.tasks.own import check_answers
-from tfguide.training import NO_LABEL, Batch
+from tfguide.training import NO_LABEL, Batch, Recipe
 
 RATE = 8000  # samples for each second
 LOW, HIGH = (697.0, 770.0, 852.0, 941.0), (1209.0, 1336.0, 1477.0)  # Hz: of the rows and of the columns of the keys
 KEYS = "123456789*0#"
 SILENCE = 10  # the label where nothing sounds
-VOICE = 0.06  # at most so much higher or lower are the tones of a sequence
+VOICE = 0.09  # at most so much higher or lower are the tones of a sequence
 
 WINDOW, HOP = 256, 128  # samples of a frame, and from one to the next: 32 ms and 16 ms
 BANDS = 64  # of the frequencies of a frame the lowest, up to 2 kHz
 FRAMES = 2  # in a patch
 PATCH_SECONDS = FRAMES * HOP / RATE
+
+RECIPE = Recipe(steps=450, rows=32, length=64, learning_rate=4e-3, warmup=30)  # of the book's model
 
 
 @dataclass(frozen=True)

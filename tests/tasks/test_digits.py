@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import tfguide
 from tests.support import refuses
 from tfguide.tasks import digits
 from tfguide.tasks.digits import Images, accuracy, batches, model_config, patches, read_images, shift
@@ -65,6 +66,18 @@ def test_the_model_has_a_position_for_each_patch():
         config = model_config(size)
         assert (config.d_input, config.max_positions) == (size * size, tokens)
     assert model_config(2, positions="none").positions == "none"
+
+
+def test_the_first_positions_are_those_of_lines_and_columns():
+    config = model_config(2)
+    first, plain = digits.first_weights(config, 5), tfguide.init_weights(config, 5)
+    table = first["embedding.position.weight"].reshape(4, 4, -1)
+    np.testing.assert_allclose(table[3, 2] - table[3, 0], table[1, 2] - table[1, 0], atol=1e-6)
+    assert table.dtype == np.float32 and 0.4 < table.std() < 0.8
+    others = [name for name in plain if name != "embedding.position.weight"]
+    assert all(np.array_equal(first[name], plain[name]) for name in others)
+    none = model_config(2, positions="none")
+    assert digits.first_weights(none).keys() == tfguide.init_weights(none).keys()
 
 
 def test_images_of_your_own(tmp_path):

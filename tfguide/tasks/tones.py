@@ -32,7 +32,7 @@ BANDS = 64  # of the frequencies of a frame the lowest, up to 2 kHz
 FRAMES = 2  # in a patch
 PATCH_SECONDS = FRAMES * HOP / RATE
 
-RECIPE = Recipe(steps=450, rows=32, length=64, learning_rate=4e-3, warmup=30)  # of the book's model
+RECIPE = Recipe(steps=400, rows=32, length=64, learning_rate=4e-3, warmup=30)  # of the book's model
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tfguide.cost import parameters
 from tfguide.initialization import init_weights
 from tfguide.loading import load_framework
 from tfguide.tasks import digits, tones
-from tfguide.training import Batch, Recipe, learn
+from tfguide.training import NO_LABEL, Batch, Recipe, learn
 
 PARTS = ("digits", "tones")
 FIRST = 20  # losses of a run that are kept, to compare the frameworks
@@ -128,15 +128,16 @@ def tones_task(about: str, learned: int = 800, held_out: int = 150, alone: bool 
     if alone:
         return Task(
             about, tones.model_config(), lambda step: singles(batch_at(step)),
-            {name: singles(batch) for name, batch in batches.items()}, score, tones.RECIPE,
+            {name: singles(batch, padding=True) for name, batch in batches.items()}, score, tones.RECIPE,
         )  # fmt: skip
     return Task(about, tones.model_config(), batch_at, batches, score, tones.RECIPE)
 
 
-def singles(batch: Batch) -> Batch:
-    """A batch (B, T) as texts of one patch: (B * T, 1)."""
-    inputs = {"tokens": batch.inputs["tokens"].reshape(-1, 1, batch.inputs["tokens"].shape[-1])}
-    return Batch(inputs, batch.labels.reshape(-1, 1))
+def singles(batch: Batch, padding: bool = False) -> Batch:
+    """The patches of a batch (B, T) as texts of one patch each: (n, 1), or (B * T, 1) with padding."""
+    some = batch.labels > NO_LABEL
+    some |= padding
+    return Batch({"tokens": batch.inputs["tokens"][some][:, None]}, batch.labels[some][:, None])
 
 
 def digits_baselines() -> list[dict[str, Any]]:

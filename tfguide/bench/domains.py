@@ -166,7 +166,7 @@ def tones_baseline(task: Task) -> list[dict[str, Any]]:
     real = [batch.labels >= 0 for batch in batches]
     inputs = np.concatenate([batch.inputs["tokens"][some] for batch, some in zip(batches, real, strict=True)])
     labels = np.concatenate([batch.labels[some] for batch, some in zip(batches, real, strict=True)])
-    model = LogisticRegression(max_iter=1000, tol=1e-2).fit(inputs, labels)
+    model = LogisticRegression(max_iter=1000, tol=1e-3).fit(inputs, labels)
     rows = []
     for name, batch in task.held_out.items():
         found = model.predict(batch.inputs["tokens"].reshape(-1, inputs.shape[1]))

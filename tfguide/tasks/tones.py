@@ -187,7 +187,7 @@ def read_wave(path: str | os.PathLike) -> np.ndarray:
         found = file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()
         if found != (1, 16, RATE):
             raise ValueError(
-                f"expected 1 channel of 16 bits at {RATE} Hz, got {found[0]} of {found[1]} at {found[2]} Hz"
+                f"expected 1 channel of 16 bits at {RATE} Hz, got {found[0]} of {found[1]} bits at {found[2]} Hz"
             )
         return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 2**15
 

@@ -95,18 +95,19 @@ def test_8_bits_are_the_nearest(target, tmp_path):
     assert len(named) == len(found) >= 4
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (1, LENGTH))
     logits, expected = graph.read(tokens, graph.new_past(), 0)[0], numpy(model(tokens))
-    # Not below: activations are integers too, in ONNX Runtime with one scale for a whole call of an untrained model.
-    assert 1e-4 < np.linalg.norm(logits - expected) / np.linalg.norm(expected) < 0.5
+    # Activations are integers too. Products that saturate would be off by a fifth, on processors without VNNI.
+    assert 1e-4 < np.linalg.norm(logits - expected) / np.linalg.norm(expected) < 0.08
 
 
 def onnx_matrices(folder):
-    """The 8-bit matrices (in, out) of an ONNX file and their scales (1, out)."""
+    """The 8-bit matrices (in, out) of an ONNX file, less their zero points, and their scales (1, out)."""
     import onnx
 
     graph = onnx.load(folder / "model.onnx").graph
     arrays = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
-    pairs = {name: name.replace("_quantized", "_scale") for name in arrays if name.endswith("_quantized")}
-    return [(arrays[name], arrays[scale][None]) for name, scale in pairs.items() if arrays[name].ndim == 2]
+    stems = [name.removesuffix("_quantized") for name, one in arrays.items() if name.endswith("_quantized")]
+    parts = [[arrays[stem + end] for end in ("_quantized", "_zero_point", "_scale")] for stem in stems]
+    return [(stored - zero.astype(int), scale[None]) for stored, zero, scale in parts if stored.ndim == 2]
 
 
 def litert_matrices(folder):

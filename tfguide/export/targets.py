@@ -48,8 +48,8 @@ def export_onnx(model: Any, file: str | os.PathLike, bits: int | None = None, ov
 
     The inputs and outputs are those of `export_program`, by name: "tokens", "past_key_0", "past_value_0", ... to
     "logits", "key_0", "value_0", ...; "tokens" and "valid" to "hidden"; "source", "source_valid" and "target" to
-    "logits". bits: 8 stores the matrices of the layers as 8-bit integers with a scale and a zero point for each output, by ONNX
-    Runtime's dynamic quantisation: activations are quantised while it runs. Default: float32.
+    "logits". bits: 8 stores the matrices of the layers as 8-bit integers with a scale and a zero point for each output,
+    by ONNX Runtime's dynamic quantisation: activations are quantised while it runs. Default: float32.
 
     A file holds up to 2 GB; the weights of a larger model lie beside it, in `file` + ".data".
     A model in blocks of a GGUF file is dequantised. overwrite: replace a file that is there.

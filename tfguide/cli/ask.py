@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from tfguide.checks.values import check_count
+from tfguide.cli.lines import read_lines
 from tfguide.cli.options import add_model_options, load, starting
 from tfguide.loading import NONE, find_checkpoint, installed_framework, load_sentence_encoder, open_checkpoint
 from tfguide.tasks.answering import LEAST, Reader
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     framework = installed_framework() if options.framework in (None, NONE) else options.framework
     search = open_search(load_sentence_encoder(framework), options.documents, _progress, options.least)
-    for question in options.question or _lines():
+    for question in options.question or read_lines(PROMPT):
         if question.strip():
             try:
                 _answer(search, reader, question.strip(), options.pages)
@@ -92,16 +92,6 @@ def _source(finding: Finding) -> str:
     """The document and the heading of the best passage."""
     passage = finding.passage
     return passage.source + (f", {passage.heading}" if passage.heading else "")
-
-
-def _lines() -> Iterator[str]:
-    """The lines of the standard input until it ends."""
-    terminal = sys.stdin.isatty()
-    while True:
-        try:
-            yield input(PROMPT if terminal else "")
-        except EOFError:
-            return
 
 
 def _progress(done: int, total: int) -> None:

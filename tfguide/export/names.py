@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 from tfguide.config import ModelConfig
 
 PAST = "past_"  # before the name of what a decoder's graph takes and returns: "past_key_0" becomes "key_0"
@@ -15,6 +18,16 @@ def cached_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     ('value_1', (3, 2))
     """
     return {f"{name}_{layer}": shape for layer in range(config.n_layers) for name, shape in config.cached.items()}
+
+
+def by_layer(config: ModelConfig, past: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """What each layer of a decoder has kept, from a graph's inputs by name."""
+    return [tuple(past[f"{PAST}{name}_{layer}"] for name in config.cached) for layer in range(config.n_layers)]
+
+
+def by_name(config: ModelConfig, present: Iterable[Sequence[Any]]) -> dict[str, Any]:
+    """What each layer keeps now, as a graph's outputs by name."""
+    return dict(zip(cached_shapes(config), (part for layer in present for part in layer), strict=True))
 
 
 def input_names(config: ModelConfig) -> list[str]:

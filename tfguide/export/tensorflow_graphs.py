@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfguide.export.names import PAST, cached_shapes
+from tfguide.export.names import PAST, by_layer, by_name, cached_shapes
 from tfguide.frequencies import attention_factor, rotary_frequencies, scaled_by_length
 from tfguide.generation.views import CallView
 from tfguide.tensorflow import Decoder, Encoder, EncoderDecoder, Mask, rotary_angles
@@ -105,13 +105,8 @@ class DecoderGraph(_Graph):
         }
 
     def __call__(self, tokens, start, **past):
-        names, each = list(cached_shapes(self.config)), len(self.config.cached)
-        kept = [past[PAST + name] for name in names]
-        layers = [tuple(kept[i : i + each]) for i in range(0, len(kept), each)]
-        view = SlotsView(layers, start, tf.shape(tokens)[1])
-        logits = self._decode(tokens, view)
-        present = (part for layer in view.present for part in layer)
-        return {"logits": logits, **dict(zip(names, present, strict=True))}
+        view = SlotsView(by_layer(self.config, past), start, tf.shape(tokens)[1])
+        return {"logits": self._decode(tokens, view), **by_name(self.config, view.present)}
 
 
 class EncoderDecoderGraph(_Graph):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfguide.export.names import PAST, cached_shapes
+from tfguide.export.names import PAST, by_layer, by_name, cached_shapes
 from tfguide.generation.views import CallView
 from tfguide.torch import Decoder, Encoder, EncoderDecoder
 
@@ -56,13 +56,10 @@ class DecoderGraph(nn.Module):
 
     def forward(self, tokens, past):
         """tokens: integers (B, T); past: by name, each (B, P, ...), P = 0 before the first."""
-        names = list(cached_shapes(self.model.config))
-        each = len(self.model.config.cached)
-        kept = [past[PAST + name] for name in names]
-        view = PastView([tuple(kept[i : i + each]) for i in range(0, len(kept), each)], tokens.shape[1])
+        config = self.model.config
+        view = PastView(by_layer(config, past), tokens.shape[1])
         hidden = self.model.trunk(tokens, view.positions, cache=view)
-        present = (part for layer in view.present for part in layer)
-        return self.model.logits(hidden), dict(zip(names, present, strict=True))
+        return self.model.logits(hidden), by_name(config, view.present)
 
 
 class EncoderDecoderGraph(nn.Module):

@@ -17,6 +17,7 @@ import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.generation import Chooser, Generator, Sampling, stopping
+from tfguide.generation.choose import log_softmax
 from tfguide.generation.generate import continue_texts
 from tfguide.tasks.docstrings import sentences
 from tfguide.text import ChatTemplate, Counted, pieces
@@ -90,10 +91,8 @@ class Reader:
         kept = self._page(page, before)
         kept.cache.rewind(len(before))
         later = self.model.score([asked[:-1]], kept.cache)[0] if len(asked) > 1 else np.empty((0, kept.logits.size))
-        logits = np.concatenate([kept.logits[None], later]).astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        own = logits[np.arange(len(asked)), asked] - np.log(np.exp(logits).sum(axis=1))
-        return float(own.mean())
+        found = log_softmax(np.concatenate([kept.logits[None], later]))
+        return float(found[np.arange(len(asked)), asked].mean())
 
     def answer(self, page: str, question: str) -> Iterator[str]:
         """The answer in pieces as they come. Raises ValueError for a question that is too long."""

@@ -8,7 +8,7 @@ pytest.importorskip("IPython")
 
 from tfguide.figures import results
 
-MACHINE = {"processor": "CPU X", "cores": 3, "python": "3.12.1", "versions": {"torch": "2.7.0+cpu", "numpy": "2.1"}}
+MACHINE = {"processor": "CPU X", "cores": 3, "python": "3.12.1", "versions": {"torch": "2.7.0+cpu", "Num.py": "2.1"}}
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def root(tmp_path):
     (folder / "two.json").write_text(json.dumps([1]))
     (tmp_path / "book/06d_page.md").write_text('read(BENCHMARKS / "small/one.json")')
     (tmp_path / "book/11_other.md").write_text('```\nread_results("small")\n```')
-    (tmp_path / "constraints.txt").write_text("# pins\ntorch==2.7.0\nnumpy==2.2\n")
+    (tmp_path / "constraints.txt").write_text("# pins\ntorch==2.7.0\nNum_py==2.2\n")
     (tmp_path / "pyproject.toml").write_text(
-        '[project]\nname = "p"\ndependencies = ["numpy>=2"]\n'
+        '[project]\nname = "p"\ndependencies = ["num-py>=2"]\n'
         '[project.optional-dependencies]\na = ["p[b]", "torch>=2.6,<3"]\nb = ["exact==1.5"]\n'
     )
     (tmp_path / "book/appendices/commands.toml").write_text(
@@ -45,7 +45,7 @@ def test_commands_are_read_with_their_parts(root):
 
 def test_a_result_names_its_machine_and_versions():
     source = results.source_of({"machine": MACHINE})
-    assert source == results.Source("CPU X, 3 cores", "3.12.1", (("torch", "2.7.0+cpu"), ("numpy", "2.1")))
+    assert source == results.Source("CPU X, 3 cores", "3.12.1", (("torch", "2.7.0+cpu"), ("Num.py", "2.1")))
     trained = {"versions": {"Python": "3.11", "tfguide": "0", "torch": "2.7", "kernels": "AVX7", "machine": "x86"}}
     assert results.source_of(trained) == results.Source("x86, AVX7", "3.11", (("torch", "2.7"),))
     assert results.source_of([1]) == results.source_of({}) == results.Source()
@@ -53,8 +53,8 @@ def test_a_result_names_its_machine_and_versions():
 
 def test_pins_and_what_differs(root):
     pins = results.read_pins(root)
-    assert pins == {"torch": "2.7.0", "numpy": "2.2", "exact": "1.5"}
-    assert results.differing(results.source_of({"machine": MACHINE}), pins) == ["numpy 2.1"]
+    assert pins == {"torch": "2.7.0", "num-py": "2.2", "exact": "1.5"}
+    assert results.differing(results.source_of({"machine": MACHINE}), pins) == ["Num.py 2.1"]
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,14 @@ def test_the_tables_show_each_file_machine_and_version(root):
     ]
     shown = results.results_table(root, made).data
     line = "<td><code>benchmarks/small/one.json</code></td><td>6.4, 11</td>"
-    assert f"{line}<td>CPU X, 3 cores, AVX7<br><small>Python 3.12.1, numpy 2.1</small></td>" in shown
-    assert "<code>make it</code>" in shown and "typed" in shown and "<code>model</code>" in shown
+    assert f"{line}<td>CPU X, 3 cores, AVX7<br><small>Python 3.12.1, Num.py 2.1</small></td>" in shown
+    assert (
+        '<th colspan="3">Part &lt;1&gt;</th>' in shown
+        and "<code>make it</code>" in shown
+        and "typed" in shown
+        and "<code>model</code>" in shown
+    )
     assert "<td>CPU X, 3 cores, AVX7</td>" in results.machines_table(root, made).data
     versions = results.versions_table(root, made).data
-    assert "<td>numpy</td><td>2.2</td><td>&gt;=2</td><td>2.1</td>" in versions
+    assert "<td>num-py</td><td>2.2</td><td>&gt;=2</td><td>2.1</td>" in versions
     assert "<td>exact</td><td>1.5</td><td>==1.5</td><td></td>" in versions and "<td>p</td>" not in versions

@@ -87,12 +87,12 @@ def read_pins(root: Path) -> dict[str, str]:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines += [one for some in project["optional-dependencies"].values() for one in some]
     found = (re.fullmatch(r"([\w.-]+)==([\w.+]+)", line) for line in lines)
-    return {one[1].lower(): one[2] for one in found if one}
+    return {_normal(one[1]): one[2] for one in found if one}
 
 
 def differing(source: Source, pins: dict[str, str]) -> list[str]:
     """The versions of a result that are not the pinned ones: "name version", a local version such as +cpu aside."""
-    return [f"{name} {got}" for name, got in source.versions if pins.get(name.lower()) != got.partition("+")[0]]
+    return [f"{name} {got}" for name, got in source.versions if pins.get(_normal(name)) != got.partition("+")[0]]
 
 
 def readers(path: str, pages: dict[str, str]) -> list[str]:
@@ -130,12 +130,15 @@ def section_of(page: str) -> str:
 def results_table(root: Path, made: Iterable[Made]) -> HTML:
     """A line for each file: its name, the sections that read it, the machine, Python and what is not as pinned.
 
-    root: the top of the repository. Above the files of an entry stand its commands.
+    root: the top of the repository. Above the files of an entry stand its commands, and above a part its name.
     """
     pages = {page.stem: page.read_text(encoding="utf-8") for page in sorted((root / "book").rglob("*.md"))}
     pins = read_pins(root)
     lines: list[Sequence[object]] = []
+    last = None
     for one in made:
+        lines += [(Cell(one.part, columns=3, is_head=True),)] if one.part != last else []
+        last = one.part
         lines += [(Cell(text, columns=3, is_code=True),) for text in one.commands]
         lines += [(Cell(one.how, columns=3),)] if one.how else []
         lines += [_line(root, file, pages, pins) for path in one.files for file in _files(root, path)]
@@ -157,11 +160,11 @@ def versions_table(root: Path, made: Iterable[Made]) -> HTML:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *(one for some in project["optional-dependencies"].values() for one in some)]
     split = (re.match(r"([\w.-]+)(\[.*\])?(.*)", one) for one in wanted)
-    ranges = {one[1].lower(): one[3] for one in split if one[1] != project["name"]}
+    ranges = {_normal(one[1]): one[3] for one in split if one[1] != project["name"]}
     pins, seen = read_pins(root), {}
     for _, source in sources(root, made):
         for name, version in source.versions:
-            seen.setdefault(name.lower(), set()).add(version)
+            seen.setdefault(_normal(name), set()).add(version)
     rows = [(name, pins.get(name, ""), ranges[name], ", ".join(sorted(seen.get(name, ())))) for name in sorted(ranges)]
     return table(("package", "exact version", "range", "named by results"), rows)
 
@@ -169,6 +172,11 @@ def versions_table(root: Path, made: Iterable[Made]) -> HTML:
 def sources(root: Path, made: Iterable[Made]) -> list[tuple[str, Source]]:
     """(path, origin) of each listed file."""
     return [(file, read_source(root / file)) for one in made for path in one.files for file in _files(root, path)]
+
+
+def _normal(package):
+    """The name of a package as pip compares it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def _files(root, path):
@@ -181,8 +189,7 @@ def _files(root, path):
 
 def _line(root, file, pages, pins):
     source = read_source(root / file)
-    others = differing(source, pins)
-    versions = "pinned versions" if source.versions and not others else ", ".join(others)
-    below = ", ".join(filter(None, [f"Python {source.python}" if source.python else "", versions]))
+    python = [f"Python {source.python}"] if source.python else []
+    below = ", ".join([*python, *differing(source, pins)])
     read_in = ", ".join(section_of(page) for page in readers(file, pages)) if file.endswith(".json") else ""
     return Cell(file.removeprefix(f"{BOOK}/"), is_code=True), read_in, Cell(source.machine, below)

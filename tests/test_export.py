@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.support import batch, load, numpy, random_weights, refuses, small_config
-from tfguide.compress import Quantization
 from tfguide.export import LiteRtGraph, OnnxGraph, ProgramGraph, export_litert, export_onnx, export_program
 
 for name in ("torch", "tensorflow", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert"):
@@ -153,8 +152,9 @@ def test_what_is_refused_at_the_door(tmp_path):
         export_onnx(tensorflow_model, file)
     with refuses(TypeError, "of tfguide.tensorflow, got tfguide.torch"):
         export_litert(torch_model, tmp_path / "model.tflite", LENGTH)
-    with refuses(ValueError, "bits=8"):
-        export_onnx(load("torch").quantize(torch_model, Quantization(8)), file)
+    quantised = load("torch").quantize(torch_model, 8)
+    with refuses(ValueError, "quantised to 8 bits"):
+        export_onnx(quantised, file)
     with refuses(ValueError, "expected a float32 model, got bfloat16"):
         export_onnx(load("torch").from_weights(config, weights, "bfloat16"), file)
     with refuses(ValueError, "bits must be 8"):

@@ -46,3 +46,10 @@ def test_the_way_has_its_steps():
     words = [text.get_text() for text in figure.axes[0].texts]
     assert {"passages", "vectors and words", "reading", "answer", "question"} <= set(words)
     plt.close(figure)
+
+
+def test_the_variants_of_an_answer(measured):
+    rows = {row["variant"]: row for row in measured["rows"] if row["task"] == "answers"}
+    assert rows["speculative"]["scores"] == rows["float32"]["scores"]
+    assert rows["pruned"]["scores"]["F1"] < rows["float32"]["scores"]["F1"] / 2
+    assert rows["int8"]["ratio"] > 1 and rows["int8"]["n_bytes"] < rows["float32"]["n_bytes"] / 2

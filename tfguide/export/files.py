@@ -34,8 +34,8 @@ def check_model(model: Any, kinds: tuple[type, ...], framework: str, float32: bo
         )
     if model.quantization is not None:
         raise ValueError(
-            f"the weights are quantised to {model.quantization.bits} bits in this package's own layout, which other "
-            "programs do not read: export the model that was quantised, and ask the target for 8 bits (bits=8)"
+            f"the weights are quantised to {model.quantization.weight_bits} bits in this package's own layout, which "
+            "other programs do not read: export the model that was quantised, and ask the target for 8 bits (bits=8)"
         )
     if float32 and model.dtype_name != "float32":
         raise ValueError(f"expected a float32 model, got {model.dtype_name}: load it with dtype='float32'")

@@ -1,0 +1,57 @@
+"""MiniLM with a head, as the techniques of chapter 6 leave it: what the benchmarks of two tasks share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfguide.bench.applications import Variant
+from tfguide.bench.models import weights_size
+from tfguide.compress import Quantization
+from tfguide.cost.memory import weight_bytes
+from tfguide.loading import load_framework
+from tfguide.tasks.examples import Examples, logits
+
+SHARE = 0.5  # of each matrix that is pruned
+
+
+def without_gradients(framework: str) -> contextlib.AbstractContextManager:
+    """In which PyTorch keeps nothing for a backward pass."""
+    if framework == "torch":
+        from torch import inference_mode
+
+        return inference_mode()
+    return contextlib.nullcontext()
+
+
+def logits_of(framework: str, model: Any) -> Callable[[Examples], list[np.ndarray]]:
+    """The logits of each row of examples, as `tfguide.tasks.examples.logits` gives them."""
+    guide = load_framework(framework)
+
+    def classify(examples):
+        with without_gradients(framework):
+            return logits(guide, model, examples)
+
+    return classify
+
+
+def variants_of(framework: str, model: Any, as_examples: Callable[[Sequence[Any]], Examples]) -> list[Variant]:
+    """A model with a head as float32, bfloat16, 8 and 4 bits, and pruned, each from inputs of a task to logits."""
+    guide, config = load_framework(framework), model.config
+    size = weights_size(config, None)["n_bytes"]
+    made = (
+        ("float32", model, size, ""),
+        ("bfloat16", guide.from_weights(config, model.to_weights(), "bfloat16"), weight_bytes(config, "bfloat16"), ""),
+        ("int8", guide.quantize(model, 8), weights_size(config, Quantization(8))["n_bytes"], "a scale for each output"),
+        ("int4", guide.quantize(model, 4), weights_size(config, Quantization(4))["n_bytes"], "groups of 32"),
+        ("pruned", guide.prune_magnitude(model, SHARE), size, "half of each matrix set to 0"),
+    )
+
+    def answering(one):
+        classify = logits_of(framework, one)
+        return lambda inputs: classify(as_examples(inputs))
+
+    return [Variant(name, answering(one), int(n_bytes), about) for name, one, n_bytes, about in made]

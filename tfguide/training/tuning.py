@@ -24,7 +24,7 @@ from tfguide.versions import versions
 #: The recipes of the models that come with the book; the length of a row is that of its text.
 RECIPES = {
     "classification": Recipe(steps=360, rows=32, learning_rate=5e-4, warmup=30, floor=0.02),
-    "roles": Recipe(steps=500, rows=32, learning_rate=1e-3, warmup=30, floor=0.02),
+    "roles": Recipe(steps=300, rows=32, learning_rate=1e-3, warmup=30, floor=0.02),
 }
 SENTENCES = 8000  # to learn the roles from
 

@@ -21,6 +21,12 @@ def test_a_batch_is_padded_on_the_right():
     assert batch.labels.tolist() == [[4, NO_LABEL], [0, 1]] and batch.inputs["token_types"].tolist() == [[0, 0], [1, 0]]
 
 
+def test_some_of_the_rows():
+    some = TOKENS.choose([2, 0])
+    assert some.rows == [[5, 6], [1, 2, 3]] and some.labels == [[0, 1], [1, 2, 3]] and some.types == [[1, 0], [1, 0, 1]]
+    assert TEXTS.choose([3]) == Examples([[7, 8, 9, 10, 11]], [3])
+
+
 def test_every_pass_takes_each_row_once_and_in_another_order():
     many = Examples([[i] * (i % 9 + 1) for i in range(60)], list(range(60)))
     at = batch_at(many, Recipe(steps=30, rows=6, warmup=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,18 @@ def embedding(framework: str, source: tuple | None = None) -> Embed:
     return embed
 
 
-def baselines(learned: Sequence[Docstring], asked: Sequence[Docstring], embed: Embed) -> dict[str, np.ndarray]:
-    """The probabilities (n, N) of what trains no Transformer: the commonest label, words, and vectors."""
+def baselines(
+    learned: Sequence[Docstring], asked: Sequence[Docstring], vectors: Mapping[Docstring, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The probabilities (n, N) of what trains no Transformer: the commonest label, words, and the vectors of texts."""
     numbers = [label_number(one.label) for one in learned]
     shares = np.bincount(numbers, minlength=len(label_names())) / len(numbers)
-    vectors = [embed(task.examples(some)) for some in (learned, asked)]
+    known, given = ([vectors[one] for one in some] for some in (learned, asked))
     words = task.fit_words([one.text for one in learned], numbers)
     return {
         "commonest label": np.tile(shares, (len(asked), 1)),
         "words, linear": words.predict_proba([one.text for one in asked]),
-        "MiniLM's vectors, linear": task.fit_vectors(vectors[0], numbers).predict_proba(vectors[1]),
+        "MiniLM's vectors, linear": task.fit_vectors(known, numbers).predict_proba(given),
     }
 
 
@@ -71,7 +73,8 @@ def measure_models(texts: Sequence[Docstring], embed: Embed, models: dict[str, C
     """The scores of the baselines and of the trained model in each framework, and what the first one gets wrong."""
     learned, asked = task.split(texts)
     labels = [label_number(one.label) for one in asked]
-    found = baselines(learned, asked, embed)
+    vectors = dict(zip(texts, embed(task.examples(texts)), strict=True))
+    found = baselines(learned, asked, vectors)
     examples = task.examples(asked)
     given = {framework: np.array(classify(examples)) for framework, classify in models.items()}
     rows = [{"model": name, "framework": "none", "scores": task.scores(one, labels)} for name, one in found.items()]
@@ -84,7 +87,7 @@ def measure_models(texts: Sequence[Docstring], embed: Embed, models: dict[str, C
         for framework, one in given.items()
     ]
     known, unknown = split_by_module(texts)
-    by_module = baselines(known, unknown, embed)
+    by_module = baselines(known, unknown, vectors)
     right = np.array([label_number(one.label) for one in unknown])
     first = next(iter(given.values()))
     return {
@@ -149,10 +152,10 @@ def sample(texts: Sequence[Docstring], n: int) -> list[Docstring]:
 
 def measure_rows(framework: str, model: Any, texts: Sequence[Docstring], timed: int, repeats: int) -> list[dict]:
     """The rows of the variants, on texts of which each label occurs."""
-    labels = [label_number(one.label) for one in texts]
+    examples = task.examples(texts)
     return measure_variants(
-        "classification", framework, variants_of(framework, model, task.examples), texts,
-        lambda answers: task.scores(task.softmax(np.array(answers)), labels), timed, repeats,
+        "classification", framework, variants_of(framework, model, examples), range(len(texts)),
+        lambda answers: task.scores(task.softmax(np.array(answers)), examples.labels), timed, repeats,
     )  # fmt: skip
 
 

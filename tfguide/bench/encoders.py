@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,11 @@ def logits_of(framework: str, model: Any) -> Callable[[Examples], list[np.ndarra
     return classify
 
 
-def variants_of(framework: str, model: Any, as_examples: Callable[[Sequence[Any]], Examples]) -> list[Variant]:
-    """A model with a head as float32, bfloat16, 8 and 4 bits, and pruned, each from inputs of a task to logits."""
+def variants_of(framework: str, model: Any, examples: Examples) -> list[Variant]:
+    """A model with a head as float32, bfloat16, 8 and 4 bits, and pruned: from numbers of examples to their logits.
+
+    So the time is that of the model: the texts have been cut into tokens before.
+    """
     guide, config = load_framework(framework), model.config
     size = weights_size(config, None)["n_bytes"]
     made = (
@@ -52,6 +55,6 @@ def variants_of(framework: str, model: Any, as_examples: Callable[[Sequence[Any]
 
     def answering(one):
         classify = logits_of(framework, one)
-        return lambda inputs: classify(as_examples(inputs))
+        return lambda numbers: classify(examples.choose(numbers))
 
     return [Variant(name, answering(one), int(n_bytes), about) for name, one, n_bytes, about in made]

@@ -115,8 +115,8 @@ def measure_rows(framework: str, model: Any, asked: Sequence[Sentence], timed: i
         whole = sum(one == right for one, right in zip(given, wanted, strict=True)) / len(wanted)
         return {"span F1": roles.span_f1(given, wanted)["all"], "whole sentences": whole}
 
-    variants = variants_of(framework, model, tagging.examples)
-    return measure_variants("semantic roles", framework, variants, asked, score, timed, repeats)
+    variants = variants_of(framework, model, examples)
+    return measure_variants("semantic roles", framework, variants, range(len(asked)), score, timed, repeats)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -38,6 +38,13 @@ class Examples:
         if not len(self.rows):
             raise ValueError("expected at least one row, got none")
 
+    def choose(self, chosen: Sequence[int]) -> Examples:
+        """Some of the rows, with their labels and types."""
+        rows, labels, types = (
+            None if some is None else [some[i] for i in chosen] for some in (self.rows, self.labels, self.types)
+        )
+        return Examples(rows, labels, types)
+
     def batch(self, chosen: Sequence[int]) -> Batch:
         """Some of the rows as tokens (B, T), padded on the right with 0, their mask `valid`, and their labels."""
         lengths = np.array([len(self.rows[i]) for i in chosen])

@@ -79,7 +79,7 @@ def test_a_figure_has_a_bar_for_each_span_and_nothing_leaves_it():
     some = sentences(12)
     fig = figures.labelled(some)
     ax = fig.axes[0]
-    words = [text for text in ax.texts if text.get_family() == ["monospace"]]
+    words = [text for text in ax.texts if text.get_fontsize() == 10]
     assert [text.get_text() for text in words] == [word for one in some for word in one.words]
     spans = [span for one in some for span in figures.spans_of(one.tags)]
     assert len(ax.get_lines()) >= len(spans)

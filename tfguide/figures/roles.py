@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
+from matplotlib.textpath import TextPath
 
 from tfguide.figures.applications import FRAMEWORKS
 from tfguide.figures.style import PALETTE, WIDTH, ink, style
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
-_LETTER = 0.088  # inches of a letter of a word
+_GAP = 0.09  # inches between two words
+_SIZE = 10  # points of the words
 _LINE = 0.62  # inches of a line of words with their roles
 
 
@@ -46,8 +48,8 @@ def labelled(sentences: Sequence[Sentence]) -> Figure:
         ax.axis("off")
         for number, (words, spans) in enumerate(lines):
             y = 0.2 + _LINE * number
-            for text, left in words:
-                ax.text(left, y, text, va="center", fontsize=10, family="monospace")
+            for text, left, right in words:  # in the middle: the font of the page is not the one that was measured
+                ax.text((left + right) / 2, y, text, ha="center", va="center", fontsize=_SIZE)
             for role, left, right in spans:
                 colour = ink() if role == "V" else PALETTE[ROLES.index(role) % len(PALETTE)]
                 ax.plot(
@@ -58,17 +60,17 @@ def labelled(sentences: Sequence[Sentence]) -> Figure:
 
 
 def _lines(sentence):
-    """The words of each line with their places, and the spans there: (role, left, right), in inches."""
+    """The words of each line, and the spans there: (text or role, left, right), in inches."""
     lines, left = [([], [])], 0.0
     places = []
     for word in sentence.words:
-        wide = len(word) * _LETTER
+        wide = TextPath((0, 0), word, size=_SIZE).get_extents().width / 72
         if left + wide > WIDTH and lines[-1][0]:
             lines.append(([], []))
             left = 0.0
-        lines[-1][0].append((word, left))
+        lines[-1][0].append((word, left, left + wide))
         places.append((len(lines) - 1, left, left + wide))
-        left += wide + _LETTER
+        left += wide + _GAP
     for role, first, end in spans_of(sentence.tags):
         for line in dict.fromkeys(places[i][0] for i in range(first, end)):
             own = [places[i] for i in range(first, end) if places[i][0] == line]

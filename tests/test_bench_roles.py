@@ -71,7 +71,7 @@ def test_every_variant_has_a_row(name):
     rows = bench.measure_rows(name, model, sentences(12), 2, 1)
     assert [row["variant"] for row in rows] == ["float32", "bfloat16", "int8", "int4", "pruned"]
     assert all(set(row["scores"]) == {"span F1", "whole sentences"} for row in rows)
-    given = bench.tagging_with(name, model)(sentences(3))
+    given = bench.tagging_with(model)(sentences(3))
     assert [len(tags) for tags in given] == [len(one.words) for one in sentences(3)]
 
 

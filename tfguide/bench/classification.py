@@ -6,20 +6,21 @@ import argparse
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tfguide.bench.applications import measure_variants
-from tfguide.bench.encoders import logits_of, variants_of, without_gradients
+from tfguide.bench.encoders import variants_of
 from tfguide.bench.run import read_result, write_json
 from tfguide.bench.timing import machine
 from tfguide.checkpoints import read_checkpoint
-from tfguide.loading import FRAMEWORKS, load_framework, load_model, try_accelerate
+from tfguide.loading import FRAMEWORKS, load_framework, load_model, sentence_encoder, try_accelerate
 from tfguide.tasks import classification as task
 from tfguide.tasks import minilm, smollm, tuned, zero_shot
 from tfguide.tasks.docstrings import Docstring, label_names, label_number
-from tfguide.tasks.examples import Examples
+from tfguide.tasks.examples import Examples, logits
 
 WRONG = 12  # answers that are kept, those that were the surest
 PARTS = ("models", "smollm", "variants")
@@ -31,16 +32,14 @@ def embedding(framework: str, source: tuple | None = None) -> Embed:
     """MiniLM's vectors of examples, of length 1: (n, D). source: another encoder, as in `tfguide.tasks.tuned`."""
     config, weights = read_checkpoint(minilm.folder()) if source is None else source
     guide = load_framework(framework)
-    model = guide.from_weights(config, weights)
+    encode = sentence_encoder(guide, guide.from_weights(config, weights))
 
     def embed(examples, size=32):
         order = np.argsort([len(row) for row in examples.rows], kind="stable")
         found = np.zeros((len(order), config.d_model), np.float32)
-        with without_gradients(framework):
-            for start in range(0, len(order), size):
-                chosen = order[start : start + size]
-                inputs = examples.batch(chosen.tolist()).inputs
-                found[chosen] = np.asarray(guide.sentence_embeddings(model, inputs["tokens"], inputs["valid"]))
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            found[chosen] = encode(**examples.batch(chosen.tolist()).inputs)
         return found
 
     return embed
@@ -174,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = options.part or PARTS
     if "models" in parts:
         models = {one: load_framework(one).from_weights(*tuned.read("classification")) for one in FRAMEWORKS}
-        result |= measure_models(texts, embedding("torch"), {one: logits_of(one, models[one]) for one in models})
+        result |= measure_models(texts, embedding("torch"), {one: partial(logits, models[one]) for one in models})
         write_json(result, options.json)
     if "smollm" in parts:
         guide = load_framework("torch")

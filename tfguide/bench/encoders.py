@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from tfguide.bench.applications import Variant
 from tfguide.bench.models import weights_size
@@ -16,26 +13,6 @@ from tfguide.loading import load_framework
 from tfguide.tasks.examples import Examples, logits
 
 SHARE = 0.5  # of each matrix that is pruned
-
-
-def without_gradients(framework: str) -> contextlib.AbstractContextManager:
-    """In which PyTorch keeps nothing for a backward pass."""
-    if framework == "torch":
-        from torch import inference_mode
-
-        return inference_mode()
-    return contextlib.nullcontext()
-
-
-def logits_of(framework: str, model: Any) -> Callable[[Examples], list[np.ndarray]]:
-    """The logits of each row of examples, as `tfguide.tasks.examples.logits` gives them."""
-    guide = load_framework(framework)
-
-    def classify(examples):
-        with without_gradients(framework):
-            return logits(guide, model, examples)
-
-    return classify
 
 
 def variants_of(framework: str, model: Any, examples: Examples) -> list[Variant]:
@@ -53,8 +30,7 @@ def variants_of(framework: str, model: Any, examples: Examples) -> list[Variant]
         ("pruned", guide.prune_magnitude(model, SHARE), size, "half of each matrix set to 0"),
     )
 
-    def answering(one):
-        classify = logits_of(framework, one)
-        return lambda numbers: classify(examples.choose(numbers))
+    def answer(one, numbers):
+        return logits(one, examples.choose(numbers))
 
-    return [Variant(name, answering(one), int(n_bytes), about) for name, one, n_bytes, about in made]
+    return [Variant(name, partial(answer, one), int(n_bytes), about) for name, one, n_bytes, about in made]

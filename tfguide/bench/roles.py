@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from tfguide.bench.applications import measure_variants
-from tfguide.bench.encoders import logits_of, variants_of
+from tfguide.bench.encoders import variants_of
 from tfguide.bench.run import read_result, write_json
 from tfguide.bench.timing import machine
 from tfguide.loading import FRAMEWORKS, load_framework
 from tfguide.tasks import roles, tagging, tuned
+from tfguide.tasks.examples import logits
 from tfguide.tasks.roles import Sentence
 
 SEED = 1  # of the sentences that are asked; the model has learned from those of seed 0
@@ -24,13 +25,12 @@ PARTS = ("models", "variants")
 Tag = Callable[[Sequence[Sentence]], list[list[str]]]
 
 
-def tagging_with(framework: str, model: Any) -> Tag:
+def tagging_with(model: Any) -> Tag:
     """The tags that a model with a head gives to the words of sentences."""
-    read = logits_of(framework, model)
 
     def tag(sentences):
         examples = tagging.examples(sentences)
-        return tagging.tags(examples, read(examples))
+        return tagging.tags(examples, logits(model, examples))
 
     return tag
 
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = options.part or PARTS
     models = {one: load_framework(one).from_weights(*tuned.read("roles")) for one in FRAMEWORKS}
     if "models" in parts:
-        taggers = {one: tagging_with(one, models[one]) for one in FRAMEWORKS}
+        taggers = {one: tagging_with(models[one]) for one in FRAMEWORKS}
         result |= measure_models(taggers, options.sentences, options.learned)
         write_json(result, options.json)
     if "variants" in parts:

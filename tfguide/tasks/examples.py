@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -83,19 +81,19 @@ def batch_at(examples: Examples, recipe: Recipe) -> Callable[[int], Batch]:
     return batch
 
 
-def logits(guide: ModuleType, model: Any, examples: Examples, size: int = 32) -> list[np.ndarray]:
+def logits(model: Any, examples: Examples, size: int = 32) -> list[np.ndarray]:
     """The logits of the labels of each row, float32: (N,), or (T, N) where each token has a label.
 
-    guide: `tfguide.torch` or `tfguide.tensorflow`, whose model it is; size: rows that are read at once.
+    size: rows that are read at once.
     """
-    to_float32 = import_module(f"{guide.__name__}.tensors").to_float32
     order = np.argsort([len(row) for row in examples.rows], kind="stable").tolist()
     found: list[Any] = [None] * len(order)
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         inputs = examples.batch(chosen).inputs
-        given = to_float32(model.classify(model(**inputs), inputs["valid"]))
-        for i, row in zip(chosen, given, strict=True):
+        with model.without_gradients():
+            given = model.classify(model(**inputs), inputs["valid"])
+        for i, row in zip(chosen, model.as_array(given), strict=True):
             found[i] = row if row.ndim == 1 else row[: len(examples.rows[i])]
     return found
 

@@ -95,20 +95,20 @@ def models_table(result: Mapping[str, Any]) -> HTML:
 
 
 def by_role_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> HTML:
-    """A line for each role: F1 of the first trained model with both kinds of verbs, and of the baseline by position.
+    """A line for each role: F1 of the first trained model with both kinds of verbs, and of the counts with the last kind.
 
     meanings: what each role says.
     """
     kinds = list(result["sentences"])
     by = {(row["model"], row["verbs"]): row["scores"] for row in result["models"]}
     first = next(row["model"] for row in result["models"] if row["framework"] != "none")
-    columns = [(first, kind) for kind in kinds] + [("by position", kinds[0])]
+    columns = [(first, kind) for kind in kinds] + [("by words and verb", kinds[-1])]
     rows = [
         [Cell(role, below=meanings[role]), *(f"{by[column].get(role, 0.0):.3f}" for column in columns)]
         for role in ROLES
         if role in by[columns[0]]
     ]
-    return table(["role", *(f"MiniLM, {kind}" for kind in kinds), f"by position, {kinds[0]}"], rows, numbers=True)
+    return table(["role", *(f"MiniLM, {kind}" for kind in kinds), f"by words, {kinds[-1]}"], rows, numbers=True)
 
 
 def wrong_table(rows: Sequence[Mapping[str, Any]]) -> HTML:

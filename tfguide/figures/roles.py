@@ -95,7 +95,7 @@ def models_table(result: Mapping[str, Any]) -> HTML:
 
 
 def by_role_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> HTML:
-    """A line for each role: F1 of the first trained model with both kinds of verbs, and of the counts with the last kind.
+    """A line for each role: F1 of the first trained model with both kinds of verbs, and of counting with the last one.
 
     meanings: what each role says.
     """

@@ -57,6 +57,12 @@ def test_a_baseline_counts_words_beside_their_predicates():
     assert tag([unknown]) == [["B-A0", "B-V", "B-A1", "O"]]
 
 
+def test_a_span_is_missed_by_its_role_or_by_its_words():
+    right = ["B-A0", "I-A0", "B-V", "B-A1", "O"]
+    assert bench.missed_spans([right], [right]) == {"role": 0, "words": 0}
+    assert bench.missed_spans([right], [["B-A0", "O", "B-V", "B-A2", "O"]]) == {"role": 1, "words": 1}
+
+
 def test_mistakes_are_sentences_with_a_wrong_tag(found):
     assert 0 < len(found["wrong"]) <= bench.WRONG
     for one in found["wrong"]:
@@ -81,7 +87,7 @@ def test_a_figure_has_a_bar_for_each_span_and_nothing_leaves_it():
     ax = fig.axes[0]
     words = [text for text in ax.texts if text.get_fontsize() == 10]
     assert [text.get_text() for text in words] == [word for one in some for word in one.words]
-    spans = [span for one in some for span in figures.spans_of(one.tags)]
+    spans = [span for one in some for span in roles.spans_of(one.tags)]
     assert len(ax.get_lines()) >= len(spans)
     names = [text.get_text() for text in ax.texts if text.get_text() in ROLES]
     assert set(names) == {role for role, _, _ in spans}

@@ -74,7 +74,7 @@ def measure_models(models: dict[str, Tag], n: int, n_learned: int) -> dict[str, 
         "by words and verb": ("none", by_words(roles.sentences(n_learned))),
     }
     taggers |= {f"MiniLM, {name}": (name, tag) for name, tag in models.items()}
-    result: dict[str, Any] = {"sentences": {}, "models": [], "wrong": []}
+    result: dict[str, Any] = {"sentences": {}, "models": [], "wrong": [], "missed": {}}
     first = next(iter(models))
     for kind, held_out in kinds.items():
         asked = [one for one in roles.sentences(n, SEED, held_out) if one.words not in seen]
@@ -89,11 +89,23 @@ def measure_models(models: dict[str, Tag], n: int, n_learned: int) -> dict[str, 
             )  # fmt: skip
         own = answers[f"MiniLM, {first}"]
         result["wrong"] += mistakes(asked, own, kind)
+        result["missed"][kind] = missed_spans(wanted, own)
         if len(models) > 1:
             others = [answers[f"MiniLM, {name}"] for name in models]
             same = [all(one == rest[0] for one in rest) for rest in zip(*others, strict=True)]
             result.setdefault("same_tags", {})[kind] = sum(same) / len(same)
     return result
+
+
+def missed_spans(wanted: Sequence[Sequence[str]], given: Sequence[Sequence[str]]) -> dict[str, int]:
+    """How many spans are in the right tags and not in the given ones, by what is wrong: "role" alone, or "words"."""
+    found = {"role": 0, "words": 0}
+    for right, own in zip(wanted, given, strict=True):
+        spans = roles.spans_of(own)
+        places = {span[1:] for span in spans}
+        for span in set(roles.spans_of(right)) - set(spans):
+            found["role" if span[1:] in places else "words"] += 1
+    return found
 
 
 def mistakes(asked: Sequence[Sentence], given: Sequence[list[str]], kind: str) -> list[dict[str, Any]]:

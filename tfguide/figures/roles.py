@@ -11,7 +11,7 @@ from matplotlib.textpath import TextPath
 from tfguide.figures.applications import FRAMEWORKS
 from tfguide.figures.style import PALETTE, WIDTH, ink, style
 from tfguide.figures.tables import Cell, table
-from tfguide.tasks.roles import ROLES, Sentence
+from tfguide.tasks.roles import ROLES, Sentence, spans_of
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -20,21 +20,6 @@ if TYPE_CHECKING:
 _GAP = 0.09  # inches between two words
 _SIZE = 10  # points of the words
 _LINE = 0.62  # inches of a line of words with their roles
-
-
-def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The roles of tags with the first word of each span and the one behind it.
-
-    >>> spans_of(["B-A0", "I-A0", "B-V", "O"])
-    [('A0', 0, 2), ('V', 2, 3)]
-    """
-    found: list[tuple[str, int, int]] = []
-    for i, tag in enumerate(tags):
-        if tag.startswith("I-") and found and found[-1][0] == tag[2:] and found[-1][2] == i:
-            found[-1] = (tag[2:], found[-1][1], i + 1)
-        elif tag != "O":
-            found.append((tag[2:], i, i + 1))
-    return found
 
 
 def labelled(sentences: Sequence[Sentence]) -> Figure:

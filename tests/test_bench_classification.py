@@ -97,8 +97,8 @@ def test_the_figures_show_what_was_measured(found):
     lines = fig.axes[0].get_lines()
     for line, name in zip(lines[1:], ("before", "after"), strict=True):
         bins = found["calibration"][name]["bins"]
-        assert line.get_ydata() == [one["accuracy"] for one in bins]
-        assert line.get_xdata() == [one["confidence"] for one in bins]
+        assert list(line.get_ydata()) == [one["accuracy"] for one in bins]
+        assert list(line.get_xdata()) == [one["confidence"] for one in bins]
     bars = [bar.get_height() for bar in fig.axes[1].patches]
     assert sum(bars) == 2 * (found["held_out"] // 2)
     to_svg(fig, "a diagram")

@@ -29,9 +29,12 @@ START = HTML / "index.html"
 COMMAND = [str(Path(sysconfig.get_path("scripts")) / "jupyter-book"), "build", ".", "-n", "-W", "--keep-going"]
 
 # Three sets of inputs, because three things become stale at different times.
-EXECUTION = ("tfguide/**/*.py", "constraints.txt", "book/appendices/*.json")
+EXECUTION = (
+    "tfguide/**/*.py", "constraints.txt", "pyproject.toml", "CITATION.cff", "book/appendices/**/*.json",
+    "book/appendices/*.toml",
+)  # fmt: skip
 SHELL = ("_config.yml", "_toc.yml", "book/_ext/**/*", "book/_static/**/*", "book/references.bib")
-PAGES = ("book/**/*", "notebooks/**/*")
+PAGES = ("book/**/*", "notebooks/**/*", "CHANGELOG.md", ".ci/run")
 
 
 def digest(patterns: Iterable[str]) -> str:

@@ -5,7 +5,6 @@ A framework is imported only when it is named, or when the C++ kernels cannot co
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import warnings
@@ -143,12 +142,9 @@ def sentence_encoder(framework: ModuleType, model: Any) -> Callable[[np.ndarray,
     framework: the result of `load_framework`, model: an encoder of it. Each vector has length 1: see
     `sentence_embeddings`.
     """
-    without_gradients = contextlib.nullcontext
-    if framework.__name__ == "tfguide.torch":
-        without_gradients = import_module("torch").inference_mode
 
     def encode(tokens, valid):
-        with without_gradients():
+        with model.without_gradients():
             return np.asarray(framework.sentence_embeddings(model, tokens, valid), np.float32)
 
     return encode

@@ -7,7 +7,6 @@ simple baselines; and of the book's model in fewer bits. Nothing is timed, so th
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +62,7 @@ def measure(framework: str, task: Task, seed: int = 0, smaller: bool = False) ->
         batch = task.held_out[name]
         return {
             "about": about, "framework": framework, "seed": seed, "set": name,
-            "scores": dict(task.score(name, predict(framework, model, batch))), "steps": task.recipe.steps,
+            "scores": dict(task.score(name, predict(model, batch))), "steps": task.recipe.steps,
             "tokens": batch.inputs["tokens"].shape[1], "parameters": parameters(task.config), "n_bytes": n_bytes,
             "losses": losses[:FIRST],
         }  # fmt: skip
@@ -80,16 +79,11 @@ def measure(framework: str, task: Task, seed: int = 0, smaller: bool = False) ->
         yield row("half of each matrix", first, tg.prune_magnitude(model, 0.5), whole)
 
 
-def predict(framework: str, model: Any, batch: Batch) -> np.ndarray:
+def predict(model: Any, batch: Batch) -> np.ndarray:
     """The most probable labels of a batch, in the shape of its labels."""
-    without_gradients = contextlib.nullcontext
-    if framework == "torch":
-        from torch import inference_mode as without_gradients
-    with without_gradients():
+    with model.without_gradients():
         logits = model.classify(model(**batch.inputs), batch.inputs.get("valid"))
-        if framework == "torch":
-            logits = logits.float()
-        return np.asarray(logits).argmax(-1)
+    return model.as_array(logits).argmax(-1)
 
 
 def digits_task(about: str, size: int = 2, split: str = "every fifth", shifts: int = 1, **changes: object) -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 
@@ -39,7 +38,7 @@ def bench_vectors(
     result |= {"window": np.shape(tokens)[1], "calibration_tokens": int(np.size(calibration)), "rows": []}
     tg, exact = load_framework(framework), None
     for row, model in our_models(tg, framework, path, config, weights, calibration):
-        vectors = _vectors(tg, framework, model, tokens)
+        vectors = _vectors(tg, model, tokens)
         exact = vectors if exact is None else exact  # float32 comes first
         cosines = (vectors * exact).sum(axis=1)
         result["rows"].append(row | {"cosine": float(cosines.mean()), "least_cosine": float(cosines.min())})
@@ -61,14 +60,11 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _vectors(tg, framework, model, tokens):
+def _vectors(tg, model, tokens):
     """The vectors of the texts, of length 1: (B, D), float64."""
-    without_gradients = contextlib.nullcontext
-    if framework == "torch":
-        from torch import inference_mode as without_gradients
     vectors = []
     for start in range(0, len(tokens), _ROWS):
         rows = slice(start, start + _ROWS)
-        with without_gradients():
+        with model.without_gradients():
             vectors.append(np.asarray(tg.sentence_embeddings(model, tokens[rows]), np.float64))
     return np.concatenate(vectors)

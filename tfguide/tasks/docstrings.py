@@ -7,16 +7,14 @@ Python that runs, so it differs a little between versions.
 
 from __future__ import annotations
 
-import ast
 import os
 import re
-import sysconfig
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tfguide.checks.values import check_choice
+from tfguide.tasks import library
 from tfguide.tasks.own import check_answers, read_columns
 
 HELD_OUT = 5  # of so many texts one is held out
@@ -78,13 +76,11 @@ def docstrings() -> list[Docstring]:
     """The docstrings of the modules in LABELS of at least LEAST_WORDS words, each text once, in the order of their
     places. No module is imported."""
     found, seen = [], set()
-    root = Path(sysconfig.get_path("stdlib"))
-    for file in sorted(root.rglob("*.py")):
-        parts = file.relative_to(root).with_suffix("").parts
+    for module, source in library.modules():
+        parts = module.split(".")
         if parts[0] not in _LABEL_OF or not _LEFT_OUT.isdisjoint(parts):
             continue
-        module = ".".join(parts).removesuffix(".__init__")
-        for name, text in _definitions(file.read_text(encoding="utf-8", errors="replace")):
+        for name, _, text in library.documented(source):
             key = _key(text)
             if len(key.split()) >= LEAST_WORDS and key not in seen:
                 seen.add(key)
@@ -159,23 +155,6 @@ def label_number(label: str) -> int:
     """The number of a label, from 0. Raises ValueError for one that is none."""
     check_choice("label", label, label_names())
     return label_names().index(label)
-
-
-def _definitions(source: str) -> Iterator[tuple[str, str]]:
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return
-    stack = [("", tree)]
-    while stack:
-        prefix, node = stack.pop()
-        if text := ast.get_docstring(node):
-            yield prefix.rstrip("."), text.strip()
-        stack += [
-            (f"{prefix}{child.name}.", child)
-            for child in reversed(list(ast.iter_child_nodes(node)))
-            if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        ]
 
 
 def _key(text):

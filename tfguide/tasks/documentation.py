@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import os
-import sysconfig
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
+from tfguide.tasks import library
 from tfguide.text import read_tokenizer
 from tfguide.text.packages import import_tokenizers
 
@@ -131,34 +131,17 @@ def _topics() -> Iterator[tuple[str, str]]:
 
 
 def _docstrings() -> Iterator[tuple[str, str]]:
-    """The docstrings of each module of the standard library that is written in Python, without importing it."""
-    root = Path(sysconfig.get_path("stdlib"))
-    for file in root.rglob("*.py"):
-        parts = file.relative_to(root).with_suffix("").parts
-        if _LEFT_OUT.isdisjoint(parts):
-            name = ".".join(parts).removesuffix(".__init__")
-            yield name, _docstrings_of(name, file.read_text(encoding="utf-8", errors="replace"))
+    """For each module: its docstring, then those of its classes and functions, each below its signature."""
+    for module, source in library.modules():
+        if _LEFT_OUT.isdisjoint(module.split(".")):
+            found = [f"{_signature(module, name, node)}\n\n{text}" for name, node, text in library.documented(source)]
+            yield module, "\n\n\n".join(found)
 
 
-def _docstrings_of(name, source):
-    """The docstring of a module, then those of its classes and functions, each below its signature."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return ""
-    own = (ast.get_docstring(tree) or "").strip()
-    return "\n\n\n".join([f"{name}\n\n{own}"] * bool(own) + list(_definitions(tree, "")))
-
-
-def _definitions(node, prefix):
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            what = f"class {prefix}{child.name}"
-            if not isinstance(child, ast.ClassDef):
-                what = f"{prefix}{child.name}({ast.unparse(child.args)})"
-            if own := ast.get_docstring(child):
-                yield f"{what}\n\n{own.strip()}"
-            yield from _definitions(child, f"{prefix}{child.name}.")
+def _signature(module, name, node):
+    if isinstance(node, ast.Module):
+        return module
+    return f"class {name}" if isinstance(node, ast.ClassDef) else f"{name}({ast.unparse(node.args)})"
 
 
 def _texts(path):

@@ -82,12 +82,6 @@ def answers(question: Question, among: Sequence[Passage]) -> list[int]:
     return [i for i, one in enumerate(among) if any(quote in _words_of(one.text) for quote in quotes)]
 
 
-def rank(questions: np.ndarray, passages: np.ndarray) -> np.ndarray:
-    """The places of passages (m, D) for each question (n, D), the nearest first by the cosine: int (n, m)."""
-    near = _units(questions) @ _units(passages).T
-    return np.argsort(-near, axis=1, kind="stable")
-
-
 def recall_at(k: int, ranked: np.ndarray, right: Sequence[Sequence[int]]) -> float:
     """The share of questions that one of the first `k` passages answers. right: the answers of each question.
 

@@ -105,6 +105,21 @@ class Sentence:
         return [(role, " ".join(words)) for role, words in found]
 
 
+def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The roles of tags with the first word of each span and the one behind it.
+
+    >>> spans_of(["B-A0", "I-A0", "B-V", "O"])
+    [('A0', 0, 2), ('V', 2, 3)]
+    """
+    found: list[tuple[str, int, int]] = []
+    for i, tag in enumerate(tags):
+        if tag.startswith("I-") and found and found[-1][0] == tag[2:] and found[-1][2] == i:
+            found[-1] = (tag[2:], found[-1][1], i + 1)
+        elif tag != "O":
+            found.append((tag[2:], i, i + 1))
+    return found
+
+
 def sentences(n: int, seed: int = 0, held_out_verbs: bool = False) -> list[Sentence]:
     """`n` sentences, always the same for a seed: with verbs to train on, or with those that are held out.
 

@@ -27,6 +27,7 @@ class Encoder(Weighted, nn.Module):
     """Tokens (B, T) to hidden states (B, T, D), where every position attends to every other: BERT's family."""
 
     grams = grams
+    as_array, without_gradients = Generator.as_array, Generator.without_gradients
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -98,12 +98,17 @@ def time_pair(hour: int, minute: int, to_the_hour: bool = False) -> Pair:
     return Pair(part + source, f"{target} {_PARTS_OF_DAY[part]}", "time")
 
 
+def group_of(pair: Pair) -> str:
+    """The group in which a pair is scored: "7 digits" for numbers of a length never trained on, else its kind."""
+    if pair.kind == "number" and len(str(read_words(pair.target))) == HELD_OUT_DIGITS:
+        return f"{HELD_OUT_DIGITS} digits"
+    return pair.kind
+
+
 def is_held_out(pair: Pair) -> bool:
     """Whether no model is trained on the pair: its number has HELD_OUT_DIGITS digits, or its source is of the one in
     HELD_OUT that a checksum chooses."""
-    if pair.kind == "number" and len(str(read_words(pair.target))) == HELD_OUT_DIGITS:
-        return True
-    return zlib.crc32(pair.source.encode()) % HELD_OUT == 0
+    return group_of(pair) == f"{HELD_OUT_DIGITS} digits" or zlib.crc32(pair.source.encode()) % HELD_OUT == 0
 
 
 def pairs(n: int, seed: int = 0, held_out: bool = False, kinds: Sequence[str] = TURNS) -> list[Pair]:

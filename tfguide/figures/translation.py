@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from tfguide.figures.style import heat_map, size, style
+from tfguide.figures.tables import table
 
 if TYPE_CHECKING:
+    from IPython.display import HTML
     from matplotlib.figure import Figure
 
 
@@ -33,3 +35,32 @@ def cross_attention(maps: Mapping[str, np.ndarray], source: Sequence[str], targe
 def strongest(weights: np.ndarray, source: Sequence[str], target: Sequence[str]) -> list[tuple[str, str]]:
     """Each word of the translation, and the piece of the source with its largest weight (T, S)."""
     return [(word, source[i]) for word, i in zip(target, weights.argmax(axis=1), strict=True)]
+
+
+def scores_table(found: Mapping[str, Any]) -> HTML:
+    """The scores of the result of `tfguide.bench.translation`: a line for the nearest source and for each search."""
+    lines = {"nearest known source": [found["nearest"]["scores"]]}
+    for name in next(iter(found["searches"].values())):
+        lines[name] = [searches[name]["scores"] for searches in found["searches"].values()]
+    head = list(found["nearest"]["scores"])
+    times = {name: _times(found, name) for name in lines}
+    rows = [[name, *(_both(each, metric) for metric in head), times[name]] for name, each in lines.items()]
+    return table(["", *head, "time of one text"], rows, numbers=True)
+
+
+def wrong_table(found: Mapping[str, Any], framework: str = "torch", search: str = "greedy", most: int = 8) -> HTML:
+    """Pairs that a search translates wrongly: the source, what was written and what is right."""
+    some = found["searches"][framework][search]["wrong"][:most]
+    rows = [[one["source"], one["translation"], one["wanted"]] for one in some]
+    return table(["source", "translation", "right"], rows or [["none", "", ""]])
+
+
+def _both(scores, metric):
+    """A score where the frameworks agree as far as it is shown, else each one's."""
+    shown = [f"{one[metric]:.1f}" if metric == "BLEU" else f"{one[metric]:.3f}" for one in scores]
+    return " / ".join(dict.fromkeys(shown))
+
+
+def _times(found, name):
+    each = [searches[name]["seconds"] for searches in found["searches"].values() if name in searches]
+    return " / ".join(f"{1e3 * seconds:.0f} ms" for seconds in each) or "-"

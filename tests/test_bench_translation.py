@@ -11,7 +11,7 @@ from tfguide.tasks.translation import Vocabulary, pairs
 
 pytest.importorskip("sacrebleu", reason="the tasks extra is not installed")
 
-from tfguide.bench import translation  # noqa: E402
+from tfguide.bench import translation
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from tfguide.config import ModelConfig
 from tfguide.tasks import translator
@@ -18,6 +19,7 @@ RECIPE = Recipe(
     steps=2000, rows=64, length=32, learning_rate=1.5e-3, warmup=100, floor=0.02, decay=0.05, beta2=0.98,
     measure_every=200,
 )  # fmt: skip
+DRAFT_RECIPE = replace(RECIPE, steps=800, learning_rate=3e-3)
 
 
 def train_translation(

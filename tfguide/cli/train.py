@@ -20,7 +20,7 @@ TASKS = {
     "translation": (translation.train_translation, translation.RECIPE),
     "translation-draft": (
         partial(translation.train_translation, config_of=translator.draft_config),
-        translation.RECIPE,
+        translation.DRAFT_RECIPE,
     ),
 }
 EXAMPLES = (("train a small model on Python's documentation", "tfguide train --framework torch --out documentation"),)

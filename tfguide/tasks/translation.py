@@ -21,7 +21,7 @@ from tfguide.checks.values import check_choice, check_count
 from tfguide.tasks.numerals import FIRST_YEAR, below_100, numeral, ordinal, read_words, words, year_words
 from tfguide.tasks.own import check_answers, read_columns
 
-DIGITS = 12  # of the longest number, so that it stands below 万亿
+DIGITS = 11  # of the longest number; from 百亿 on a beginning with 百 is no number of three digits
 HELD_OUT_DIGITS = 7  # numbers of so many digits are never trained on
 HELD_OUT = 20  # of the other sources one in so many is held out
 YEARS = (FIRST_YEAR, 2099)

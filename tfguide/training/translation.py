@@ -13,13 +13,13 @@ from tfguide.training.loop import Record
 from tfguide.training.pairs import train_pairs
 from tfguide.training.recipe import Recipe
 
-N_PAIRS = 50_000
+N_PAIRS = 64_000
 MEASURED = 100  # held-out pairs that are translated at each measurement
 RECIPE = Recipe(
-    steps=1400, rows=64, length=32, learning_rate=1.5e-3, warmup=100, floor=0.02, decay=0.05, beta2=0.98,
+    steps=2000, rows=64, length=32, learning_rate=1.5e-3, warmup=100, floor=0.02, decay=0.05, beta2=0.98,
     measure_every=200,
 )  # fmt: skip
-DRAFT_RECIPE = replace(RECIPE, steps=800, learning_rate=3e-3)
+DRAFT_RECIPE = replace(RECIPE, steps=1200, learning_rate=3e-3)
 
 
 def train_translation(
@@ -49,5 +49,5 @@ def train_translation(
         framework, folder, config_of(len(words)), recipe, tokens,
         {translator.VOCABULARY: words.to_json()},
         lambda model: translator.score(model, words, held_out, longest), {"measured": len(held_out)}, resume, command,
-        sorted_batches=3,
+        sorted_batches=1,
     )  # fmt: skip

@@ -1,12 +1,18 @@
 """What section 7.1 draws: weights between two languages, and the tables of its result."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 plt = pytest.importorskip("matplotlib.pyplot")
 pytest.importorskip("IPython")
 
+from tests.test_figures_tables import texts  # noqa: E402
 from tfguide.figures import style, translation  # noqa: E402
+
+RESULT = Path(__file__).parents[1] / "book" / "appendices" / "benchmarks" / "tasks" / "translation.json"
 
 
 def test_a_map_has_the_target_in_rows_and_the_source_in_columns(recwarn):
@@ -23,3 +29,16 @@ def test_a_map_has_the_target_in_rows_and_the_source_in_columns(recwarn):
         ("three", "三"),
         ("hundred", "end"),
     ]
+
+
+def test_the_tables_show_the_result():
+    found = json.loads(RESULT.read_text())
+    head, *lines = texts(translation.scores_table(found))
+    assert head[:2] == ["", "exact match"] and head[-2:] == ["BLEU", "time of one text"] and "7 digits" in head
+    assert [line[0] for line in lines] == ["nearest known source", "greedy", "4 beams"]
+    assert lines[0][-1] == "-" and lines[1][-1].endswith(" ms")
+    assert min(float(part) for part in lines[1][1].split(" / ")) >= 0.98  # what the book promises of the model
+    wrong = found["searches"]["torch"]["greedy"]["wrong"]
+    assert len(texts(translation.wrong_table(found, most=3))) == 1 + max(1, min(3, len(wrong)))
+    none = {"searches": {"torch": {"greedy": {"wrong": []}}}}
+    assert texts(translation.wrong_table(none))[1][0] == "none"

@@ -1,5 +1,6 @@
 """The translator of chapter 7: how it is asked, what it is compared with, and that its folder is what the book says."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,3 +64,15 @@ def test_pairs_of_your_own_are_divided_by_their_sources():
 def test_a_vocabulary_comes_back_from_its_file(tmp_path):
     (tmp_path / "vocabulary.json").write_text(WORDS.to_json(), encoding="utf-8")
     assert Vocabulary.read(tmp_path / "vocabulary.json").pieces == WORDS.pieces
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_models_of_the_book_translate_numbers_of_a_length_that_they_have_never_seen(name):
+    words, package = translator.vocabulary(), load(name)
+    model, draft = (package.load_checkpoint(folder) for folder in (translator.folder(), translator.draft_folder()))
+    assert model.config == translator.model_config(len(words)) and draft.config == translator.draft_config(len(words))
+    wanted = translator.held_out(60)
+    assert translator.score(model, words, wanted) >= 0.95
+    assert translator.score(model, words, [p for p in wanted if group_of(p) == f"{HELD_OUT_DIGITS} digits"]) >= 0.9
+    assert sum(array.size for array in model.to_weights().values()) < 1_100_000
+    assert all(np.isfinite(array).all() for array in model.to_weights().values())

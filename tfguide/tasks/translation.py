@@ -154,8 +154,8 @@ def _draw(kind, draws, held_out):
 
 def _draw_number(digits, draws):
     n = int(draws.integers(10 ** (digits - 1) if digits > 1 else 0, 10**digits))
-    # Zeros between digits have their own rules, and are rare where all digits are equally likely. Where most digits are 0
-    # a number says "three billion six million", which teaches what the beginnings of other lengths mean.
+    # Zeros between digits have their own rules, and are rare where all digits are equally likely. Where most digits are
+    # 0, a number says "three billion six million", which teaches what the beginnings of other lengths mean.
     for place in np.flatnonzero(draws.random(digits - 1) < draws.choice(ZEROS)):
         n -= n // 10 ** int(place) % 10 * 10 ** int(place)
     return Pair(numeral(n), words(n), "number")

@@ -35,6 +35,11 @@ def numpy(tensor):
     return tensor.detach().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
 
 
+def to_float(tensor):
+    """A framework's tensor as an array of float32: NumPy has no bfloat16."""
+    return tensor.detach().float().numpy() if hasattr(tensor, "detach") else np.asarray(tensor, np.float32)
+
+
 def random_weights(config, seed=0):
     """Initial weights in which no bias is 0 and no norm weight is 1, so that forgetting one of them shows."""
     stream = np.random.default_rng(seed)

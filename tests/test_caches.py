@@ -5,7 +5,7 @@ import pytest
 
 import tfguide
 import tfguide.reference as ref
-from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
+from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor, to_float
 from tfguide import cost
 
 TOKENS = np.random.default_rng(1).integers(0, 37, (3, 17))
@@ -360,7 +360,3 @@ def test_what_float16_cannot_hold_is_no_silent_infinity(name, part, kind):
     for holds in ("float16", "int4"):
         with pytest.raises(ValueError, match="the logits hold NaN"):
             module.generate(one, [[7, 2, 3]], 5, [], cache_dtype=holds)
-
-
-def to_float(x):
-    return x.detach().float().numpy() if hasattr(x, "detach") else np.asarray(x, np.float32)

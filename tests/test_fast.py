@@ -13,7 +13,7 @@ import pytest
 
 import tfguide
 import tfguide.reference as ref
-from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor
+from tests.support import FRAMEWORKS, load, numpy, random_weights, small_config, tensor, to_float
 from tfguide import native
 from tfguide.config import ACTIVATIONS, POSITIONS
 
@@ -48,7 +48,8 @@ VARIANTS = [
 ]  # fmt: skip
 
 SIZES = {"kind", "d_model", "n_layers", "n_heads", "d_head", "d_ff", "vocab_size", "max_positions"}  # of `small_config`
-ELSEWHERE = {"n_encoder_layers", "pooler", "relative_buckets", "relative_max_distance"}  # in no model of the kernels
+# In no model of the kernels.
+ELSEWHERE = {"d_input", "labels", "n_encoder_layers", "pooler", "relative_buckets", "relative_max_distance"}
 NO_EFFECT = {"dropout", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}  # on the logits
 
 
@@ -73,10 +74,6 @@ def pieces(name, model, splits=SPLITS, cache_dtype=None):
     cache = model.new_cache(len(TOKENS), TOKENS.shape[1], cache_dtype)
     parts = [model(tensor(name, TOKENS[:, a:b]), cache=cache) for a, b in splits]
     return np.concatenate([to_float(part) for part in parts], axis=1)
-
-
-def to_float(x):
-    return x.detach().float().numpy() if hasattr(x, "detach") else np.asarray(x, np.float32)
 
 
 @pytest.mark.parametrize("quantization", [None, (8, 8), (4, 8)])

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.support import FRAMEWORKS, load, random_weights, small_config
-from tests.test_fast import no_gradients, to_float
+from tests.support import FRAMEWORKS, load, random_weights, small_config, to_float
+from tests.test_fast import no_gradients
 from tfguide import native
 
 QUANTIZATIONS = [None, (8, 8), (4, 8), (8, None)]

@@ -21,7 +21,7 @@ from tfguide.config import ModelConfig
 from tfguide.generation.sampling import Sampling
 from tfguide.generation.speculative import PromptLookup
 from tfguide.initialization import init_weights
-from tfguide.parts import Experts, LatentAttention
+from tfguide.parts import Experts, LabelHead, LatentAttention
 from tfguide.presets import PRESETS
 from tfguide.scalings import DynamicScaling, LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 from tfguide.weights import check_weights, weight_shapes
@@ -29,7 +29,7 @@ from tfguide.weights import check_weights, weight_shapes
 __version__ = "0.1.0"
 
 __all__ = [
-    "PRESETS", "DynamicScaling", "Experts", "LatentAttention", "LinearScaling", "LongRopeScaling", "ModelConfig",
-    "PromptLookup", "RopeScaling", "Sampling", "YarnScaling", "__version__", "check_weights", "init_weights",
-    "weight_shapes",
+    "PRESETS", "DynamicScaling", "Experts", "LabelHead", "LatentAttention", "LinearScaling", "LongRopeScaling",
+    "ModelConfig", "PromptLookup", "RopeScaling", "Sampling", "YarnScaling", "__version__", "check_weights",
+    "init_weights", "weight_shapes",
 ]  # fmt: skip

@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tfguide.checks.combinations import check_combinations
+from tfguide.checks.combinations import check_combinations, check_inputs
 from tfguide.checks.values import check_choice, check_count, check_number, make_plain, nearest
-from tfguide.parts import Experts, LatentAttention
+from tfguide.parts import Experts, LabelHead, LatentAttention
 from tfguide.scalings import SCALINGS, Scaling, make_scaling
 
 KINDS = ("encoder", "decoder", "encoder-decoder")
@@ -18,7 +18,7 @@ NORMS = ("layer", "rms")
 PLACEMENTS = ("pre", "post", "parallel", "both")
 POSITIONS = ("none", "sinusoidal", "learned", "rotary", "alibi", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh")
-PARTS = {"rope_scaling": SCALINGS, "latent": (LatentAttention,), "experts": (Experts,)}
+PARTS = {"rope_scaling": SCALINGS, "latent": (LatentAttention,), "experts": (Experts,), "labels": (LabelHead,)}
 GATED_ACTIVATIONS = ("swiglu", "geglu", "geglu_tanh")
 
 
@@ -38,7 +38,8 @@ class ModelConfig:
     n_layers: int  # L
     n_heads: int  # H
     d_ff: int  # F
-    vocab_size: int  # V
+    vocab_size: int | None = None  # V; left out where vectors come in
+    d_input: int | None = None  # encoders only: vectors of so many features come in instead of tokens
     n_kv_heads: int | None = None  # K; H: multi-head, 1: multi-query, between: grouped
     d_head: int | None = None  # d
     n_encoder_layers: int | None = None  # encoder-decoder only
@@ -78,6 +79,7 @@ class ModelConfig:
     logit_softcap: float | None = None  # c: logits become c tanh(logit / c) (Gemma 2)
     tied_head: bool = True  # the head is the transpose of the token embedding; ignored by encoders
     pooler: bool = False  # BERT's tanh layer over the first position; encoders only
+    labels: LabelHead | None = None  # a classifier of texts or tokens; encoders only
 
     dropout: float = 0.0  # on the embeddings and on each sublayer's output, in training only
     pad_token_id: int | None = None
@@ -95,8 +97,9 @@ class ModelConfig:
             ("activation", ACTIVATIONS),
         ):
             check_choice(name, getattr(self, name), allowed)
-        for name in ("d_model", "n_layers", "n_heads", "d_ff", "vocab_size"):
+        for name in ("d_model", "n_layers", "n_heads", "d_ff", "vocab_size" if self.d_input is None else "d_input"):
             check_count(name, getattr(self, name))
+        check_inputs(self)
         self._derive_sizes()
         self._check_fields()
         check_combinations(self)
@@ -257,7 +260,7 @@ class ModelConfig:
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r} for ModelConfig{nearest(unknown[0], known)}")
         fields = dict(fields)
-        parts = {"rope_scaling": make_scaling, "latent": LatentAttention, "experts": Experts}
+        parts = {"rope_scaling": make_scaling, "latent": LatentAttention, "experts": Experts, "labels": LabelHead}
         for name, make in parts.items():
             if isinstance(fields.get(name), dict):
                 fields[name] = make(**fields[name])

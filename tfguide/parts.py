@@ -151,3 +151,22 @@ class LatentAttention:
             return False
         made = self.d_nope + self.d_value
         return n_queries * (2 * self.kv_rank - made) < self.kv_rank * made
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelHead:
+    """A linear map from an encoder's hidden states to a number for each of `n_labels` labels: a classifier.
+
+    per: "text" labels a text, from its pooled vector where the configuration has a pooler, and else from the mean of
+    its hidden states; "token" labels each token. Source: Devlin et al. 2019, section 4.
+
+    Raises TypeError or ValueError for a number that is no count, and for another `per`.
+    """
+
+    n_labels: int
+    per: str = "text"
+
+    def __post_init__(self):
+        make_plain(self)
+        check_count("n_labels", self.n_labels)
+        check_choice("per", self.per, ("text", "token"))

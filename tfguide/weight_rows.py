@@ -14,7 +14,10 @@ def weight_rows(config: ModelConfig) -> _Rows:
 
     The axes are those of the array, each a product of the names that `axis_sizes` of `tfguide.weights` has.
     """
-    yield "embedding.token.weight", "embedding", "embedding", "V, D"
+    if config.d_input is None:
+        yield "embedding.token.weight", "embedding", "embedding", "V, D"
+    else:
+        yield from _linear("embedding.projection", "input", "embedding", "d_input, D", bias=True)
     if config.positions == "learned":
         yield "embedding.position.weight", "positions", "embedding", "positions, D"
     if config.n_token_types:
@@ -29,6 +32,8 @@ def weight_rows(config: ModelConfig) -> _Rows:
             yield "head.weight", "head", "head", "D, V"
     if config.pooler:
         yield from _linear("pooler", "pooler", "head", "D, D", bias=True)
+    if config.labels is not None:
+        yield from _linear("labels", "labels", "head", "D, n_labels", bias=True)
 
 
 def _stack(config, name, n_layers, cross) -> _Rows:

@@ -21,7 +21,7 @@ from tfguide.weight_rows import weight_rows
 DTYPES = ("float32", "bfloat16", "float16")
 TABLE_ROLES = ("embedding", "positions", "token_types", "relative_bias")
 VECTOR_ROLES = ("norm", "bias", "sinks")
-MATRIX_ROLES = ("attention", "feed_forward", "router", "expert", "head", "pooler")
+MATRIX_ROLES = ("attention", "feed_forward", "router", "expert", "head", "pooler", "input", "labels")
 PARTS = ("embedding", "attention", "feed_forward", "norms", "head")
 
 
@@ -93,10 +93,13 @@ def axis_sizes(config: ModelConfig) -> dict[str, int]:
     """
     sizes = {
         "D": config.d_model, "F": config.d_ff, "H": config.n_heads, "K": config.n_kv_heads, "d": config.d_head,
-        "V": config.vocab_size, "token_types": config.n_token_types, "buckets": config.relative_buckets,
+        "V": config.vocab_size, "d_input": config.d_input, "token_types": config.n_token_types,
+        "buckets": config.relative_buckets,
     }  # fmt: skip
     if config.max_positions is not None:
         sizes["positions"] = config.max_positions + config.position_offset
+    if config.labels is not None:
+        sizes["n_labels"] = config.labels.n_labels
     if config.experts is not None:
         experts = config.experts
         sizes |= {"experts": experts.n_experts, "shared": experts.n_shared, "d_expert": experts.d_expert}

@@ -133,6 +133,7 @@ ANOTHER = dict(
     latent=tfguide.LatentAttention(kv_rank=4, d_nope=2, d_rope=2, d_value=2),
     experts=tfguide.Experts(n_experts=4, per_token=2, d_expert=34),  # as wide as the network of each family
     d_model=30, d_head=14, d_ff=8, n_heads=15, n_kv_heads=1, n_layers=4, n_encoder_layers=5, vocab_size=41,
+    d_input=5, labels=tfguide.LabelHead(n_labels=3),
 )  # fmt: skip
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from tfguide.checkpoints.fields import Fields
 from tfguide.checkpoints.keys import ACTIVATIONS
+from tfguide.checkpoints.labels import label_head, label_keys
 from tfguide.checkpoints.layout import Place, linear, norm
 from tfguide.config import ModelConfig
 
 MODEL_TYPE = "bert"
 ARCHITECTURE = "BertModel"
 PREFIX, UNPREFIXED = "", ()
-READS = "BertModel: the encoder and, where there is one, its pooler"
+READS = "the encoder, its pooler where there is one, and the heads of BertFor(Sequence|Token)Classification"
 HEADS = ("classifier", "qa_outputs")
 SKIPPED = re.compile(r"embeddings\.(position_ids|token_type_ids)|cls\..*")
 
@@ -68,22 +69,29 @@ def sizes(fields: Fields, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, A
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json; the tensors tell whether there is a pooler."""
     leave_out_head(fields, tensors, "cls.")
-    return encoder(fields, sizes(fields), tensors, pad_token_id=0)
+    return encoder(fields, sizes(fields), tensors, "Bert", "pooler.dense.weight", pad_token_id=0)
 
 
-def encoder(fields: Fields, known: dict[str, Any], tensors: Collection[str], **tokens: int) -> ModelConfig:
+def encoder(
+    fields: Fields, known: dict[str, Any], tensors: Collection[str], model: str, pooler: str, **tokens: int
+) -> ModelConfig:
     """The configuration in a config.json of a family with BERT's keys.
 
-    known: the fields that `sizes` reads. tokens: the family's defaults.
+    known: the fields that `sizes` reads. model: how the names of its classes begin. pooler: the tensor that there is
+    with a pooler. tokens: the family's defaults. Raises ValueError where a text has labels and no pooler.
     """
     check_both_sides(fields)
     fields.fixed("is_decoder", False, "an encoder that sees both sides")
     # Version 5 does not read this one: it computes what version 4 called absolute, whatever the file says.
     fields.fixed("position_embedding_type", "absolute", "a learned vector for each position")
+    labels = label_head(fields, model)
+    if labels is not None and labels.per == "text" and pooler not in tensors:
+        raise fields.unsupported("architectures", fields.look("architectures", None), f"labels of a text need {pooler}")
     more = dict(
         norm_eps=fields.number("layer_norm_eps", 1e-12),
         activation=fields.choice("hidden_act", "gelu", ACTIVATIONS),
-        pooler="pooler.dense.weight" in tensors,
+        pooler=pooler in tensors,
+        labels=labels,
         dropout=fields.dropout("hidden_dropout_prob", 0.1),
     )
     config = ModelConfig(**fields.token_ids(known["vocab_size"], **tokens) | known | more)
@@ -107,8 +115,8 @@ def leave_out_head(fields: Fields, tensors: Collection[str], *prefixes: str) -> 
         )
 
 
-def config_to_hf(config: ModelConfig) -> dict[str, Any]:
-    """The keys of a config.json; what BERT cannot express is not in them."""
+def config_to_hf(config: ModelConfig, model: str = "Bert") -> dict[str, Any]:
+    """The keys of a config.json; what BERT cannot express is not in them. model: how the names of classes begin."""
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.d_model,
@@ -121,6 +129,7 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         "max_position_embeddings": config.max_positions or 512,
         "type_vocab_size": config.n_token_types or 2,
         "layer_norm_eps": config.norm_eps,
+        **label_keys(config, model),
     }
 
 
@@ -144,3 +153,5 @@ def _places(config):
         yield from norm(f"{ours}.feed_forward_norm", f"{theirs}.output.LayerNorm")
     if config.pooler:
         yield from linear("pooler", "pooler.dense")
+    if config.labels is not None:
+        yield from linear("labels", "classifier")

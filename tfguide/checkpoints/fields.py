@@ -145,10 +145,10 @@ class Fields:
         if self._keys.get(key) is None:
             self._keys[key] = value
 
-    def look(self, key: str, default: Any) -> Any:
-        """A value that is still to be taken, as it is; null is refused."""
+    def look(self, key: str, default: Any, null: bool = False) -> Any:
+        """A value that is still to be taken, as it is; null is refused unless `null` allows it."""
         value = self._keys.get(key, default)
-        if value is None:
+        if value is None and not null:
             raise self._null(key, default)
         return value
 

@@ -13,19 +13,20 @@ from typing import Any
 
 from tfguide.checkpoints import bert
 from tfguide.checkpoints.fields import Fields
+from tfguide.checkpoints.labels import label_head
+from tfguide.checkpoints.layout import Place, linear
 from tfguide.config import ModelConfig
 
 MODEL_TYPE = "roberta"
 ARCHITECTURE = "RobertaModel"
 PREFIX, UNPREFIXED = bert.PREFIX, bert.UNPREFIXED
-READS = "RobertaModel: the encoder and, where there is one, its pooler"
+READS = "the encoder, its pooler where there is one, and the heads of RobertaFor(Sequence|Token)Classification"
 HEADS = bert.HEADS
 SKIPPED = re.compile(r"embeddings\.(position_ids|token_type_ids)|lm_head\..*")
 INERT = bert.INERT
 
 DEFAULTS = bert.DEFAULTS | dict(vocab_size=50265, pad_token_id=1)
 ALIASES: dict[str, str] = {}
-places = bert.places
 
 
 def plain(name: str) -> str:
@@ -48,10 +49,20 @@ def sizes(fields: Fields) -> dict[str, Any]:
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json; the tensors tell whether there is a pooler."""
     bert.leave_out_head(fields, tensors, "lm_head.")
-    return bert.encoder(fields, sizes(fields), tensors, bos_token_id=0, eos_token_id=2)
+    head = label_head(fields, "Roberta")
+    pooler = "classifier.dense.weight" if head is not None and head.per == "text" else "pooler.dense.weight"
+    return bert.encoder(fields, sizes(fields), tensors, "Roberta", pooler, bos_token_id=0, eos_token_id=2)
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """The keys of a config.json; what RoBERTa cannot express is not in them."""
-    keys = bert.config_to_hf(config)
+    keys = bert.config_to_hf(config, "Roberta")
     return keys | {"max_position_embeddings": keys["max_position_embeddings"] + config.position_offset}
+
+
+def places(config: ModelConfig) -> dict[str, Place]:
+    """Where each canonical weight lies; the head for the labels of a text has the pooler in it."""
+    found = bert.places(config)
+    if config.labels is not None and config.labels.per == "text":
+        found |= dict(linear("pooler", "classifier.dense")) | dict(linear("labels", "classifier.out_proj"))
+    return found

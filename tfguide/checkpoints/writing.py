@@ -114,7 +114,7 @@ def _write_weights(folder: Path, config, family, weights, max_shard_bytes) -> No
     weight_map = {}
     for i, shard in enumerate(shards):
         file = WEIGHTS if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        arrays = {_written(name, family): hf_array(places, weights, tensors[name][1]) for name in shard}
+        arrays = {_written(name, family, config): hf_array(places, weights, tensors[name][1]) for name in shard}
         save_file(arrays, folder / file, metadata={"format": "pt"})
         shutil.copymode(folder / CONFIG, folder / file)  # safetensors lets nobody but the owner read its files
         sync(folder / file)
@@ -140,7 +140,9 @@ def _n_bytes(tensor) -> int:
     return 4 * math.prod(tensor[0])
 
 
-def _written(name, family) -> str:
+def _written(name, family, config) -> str:
+    if config.labels is not None:  # beside a head stands the trunk, under the name that it has there
+        return name if name.split(".")[0] in family.HEADS else f"{family.MODEL_TYPE}.{name}"
     return name if name in family.UNPREFIXED else family.PREFIX + name
 
 

@@ -45,10 +45,24 @@ def check_combinations(config: Any) -> None:
         raise ValueError(f"sliding_window is supported for kind='decoder', got kind={config.kind!r}")
     if config.pooler and config.kind != "encoder":
         raise ValueError(f"pooler belongs to kind='encoder', got it with kind={config.kind!r}")
+    if config.labels is not None and config.kind != "encoder":
+        raise ValueError(f"labels belong to kind='encoder', got them with kind={config.kind!r}")
     if config.norm_placement in ("parallel", "both") and config.kind == "encoder-decoder":
         raise ValueError(
             f"norm_placement={config.norm_placement!r} has no place for cross-attention; got kind='encoder-decoder'"
         )
+
+
+def check_inputs(config: Any) -> None:
+    """Raises ValueError where a `ModelConfig` reads vectors, and has what belongs to tokens or to a decoder."""
+    if config.d_input is None:
+        return
+    if config.kind != "encoder":
+        raise ValueError(f"d_input belongs to kind='encoder', got it with kind={config.kind!r}")
+    tokens = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+    for name, none in (*((name, None) for name in tokens), ("n_token_types", 0)):
+        if getattr(config, name) != none:
+            raise ValueError(f"with d_input there are no tokens: {name} must be {none}, got {getattr(config, name)}")
 
 
 def _check_sliding_layers(config):

@@ -78,6 +78,18 @@ def check_tokens(name: str, shape: Shape, integer: bool, dtype: object, max_posi
     check_length(name, shape[1], max_positions)
 
 
+def check_vectors(
+    name: str, shape: Shape, floating: bool, dtype: object, d_input: int, max_positions: int | None = None
+) -> None:
+    """Check input vectors (B, T, d_input): TypeError if they are not numbers with fractions, else ValueError."""
+    if not floating:
+        raise TypeError(f"{name} must be floating-point vectors, since the model has d_input={d_input}, got {dtype}")
+    _check_rank(name, shape, "(B, T, d_input)")
+    _check_not_empty(name, shape, "(B, T, d_input)")
+    check_features(name, shape, d_input)
+    check_length(name, shape[1], max_positions)
+
+
 def check_length(name: str, n_positions: int | None, max_positions: int | None) -> None:
     """Check a sequence's length against the most positions of the model. Raises ValueError."""
     if max_positions is not None and n_positions is not None and n_positions > max_positions:
@@ -117,6 +129,12 @@ def check_pooler(model: ModelConfig) -> None:
     """Check that a model has a pooler. Raises ValueError."""
     if not model.pooler:
         raise ValueError("this model has no pooler (pooler=False in its configuration)")
+
+
+def check_labels(model: ModelConfig) -> None:
+    """Check that a model has a head for labels. Raises ValueError."""
+    if model.labels is None:
+        raise ValueError("this model has no head for labels (labels=None in its configuration)")
 
 
 def check_boolean(name: str, is_boolean: bool, dtype: object) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfguide.checks.shapes import (
     check_config,
+    check_labels,
     check_memory,
     check_pooler,
     check_real_tokens,
@@ -15,6 +16,7 @@ from tfguide.checks.shapes import (
     check_token_types,
     check_tokens,
     check_valid,
+    check_vectors,
 )
 from tfguide.config import ModelConfig
 from tfguide.generation import greedy, pad_prompts, stopping
@@ -35,9 +37,14 @@ class Encoder:
         self.encoder = EncoderStack(config, config.n_layers)
         if config.pooler:
             self.pooler = Linear(config.d_model, config.d_model)
+        if config.labels is not None:
+            self.labels = Linear(config.d_model, config.labels.n_labels)
 
     def __call__(self, tokens, valid=None, token_types=None, record=None):
-        """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T)."""
+        """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T).
+
+        With `d_input` in the configuration, tokens are vectors (B, T, d_input).
+        """
         tokens, valid = as_tokens(self.config, tokens, valid)
         token_types = as_token_types(self.config, tokens, token_types)
         positions = np.arange(tokens.shape[1])[None]
@@ -47,6 +54,16 @@ class Encoder:
         """BERT's vector of a sequence, (B, D): tanh of a linear map of the first of its hidden states (B, T, D)."""
         check_pooler(self.config)
         return np.tanh(self.pooler(hidden[:, 0]))
+
+    def classify(self, hidden, valid=None):
+        """The logits of the labels for hidden states (B, T, D): (B, n_labels), or (B, T, n_labels) for each token.
+
+        valid: boolean (B, T), True at real tokens, of which a mean is taken.
+        """
+        check_labels(self.config)
+        if self.config.labels.per == "text":
+            hidden = self.pool(hidden) if self.config.pooler else mean_of_real(hidden, valid)
+        return self.labels(hidden)
 
 
 class Decoder:
@@ -135,11 +152,15 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
     Source: Reimers & Gurevych 2019. Raises ValueError where a row has no real token.
     """
     check_config(model.config, "encoder")
-    hidden = model(tokens, valid, token_types)
+    mean = mean_of_real(model(tokens, valid, token_types), valid)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def mean_of_real(hidden, valid=None):
+    """The mean of the hidden states (B, T, D) at real tokens, where valid (B, T) is True: (B, D). Raises ValueError."""
     valid = np.ones(hidden.shape[:2], bool) if valid is None else np.asarray(valid)
     check_real_tokens(valid.any(axis=1).all())
-    mean = np.einsum("btd,bt->bd", hidden, valid) / valid.sum(axis=1, keepdims=True)
-    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return np.einsum("btd,bt->bd", hidden, valid) / valid.sum(axis=1, keepdims=True)
 
 
 def generate(
@@ -170,12 +191,15 @@ def generate(
 
 def as_tokens(config, tokens, valid=None, name="tokens"):
     """Token ids and their padding mask as arrays, checked against the configuration."""
-    tokens = np.asarray(tokens)
-    check_tokens(name, tokens.shape, tokens.dtype.kind in "iu", tokens.dtype, config.max_positions)
-    check_token_range(name, tokens.min(), tokens.max(), config.vocab_size)
+    tokens, limit = np.asarray(tokens), config.max_positions
+    if config.d_input is None:
+        check_tokens(name, tokens.shape, tokens.dtype.kind in "iu", tokens.dtype, limit)
+        check_token_range(name, tokens.min(), tokens.max(), config.vocab_size)
+    else:
+        check_vectors(name, tokens.shape, tokens.dtype.kind == "f", tokens.dtype, config.d_input, limit)
     if valid is not None:
         valid = np.asarray(valid)
-        check_valid("valid", valid.shape, valid.dtype == bool, valid.dtype, tokens.shape)
+        check_valid("valid", valid.shape, valid.dtype == bool, valid.dtype, tokens.shape[:2])
     return tokens, valid
 
 

@@ -8,7 +8,7 @@ from tfguide.config import ModelConfig
 from tfguide.frequencies import attention_factor, rotary_frequencies
 from tfguide.reference.attention import causal_mask, padding_mask
 from tfguide.reference.blocks import DecoderBlock, EncoderBlock
-from tfguide.reference.linear import Embedding
+from tfguide.reference.linear import Embedding, Linear
 from tfguide.reference.norms import make_norm
 from tfguide.reference.positions import alibi_bias, relative_bias, rotary_angles, sinusoidal_positions
 
@@ -18,7 +18,10 @@ class Embeddings:
 
     def __init__(self, config: ModelConfig):
         self.config = config
-        self.token = Embedding(config.vocab_size, config.d_model)
+        if config.d_input is None:
+            self.token = Embedding(config.vocab_size, config.d_model)
+        else:
+            self.projection = Linear(config.d_input, config.d_model)
         if config.positions == "learned":
             self.position = Embedding(config.max_positions + config.position_offset, config.d_model)
         if config.n_token_types:
@@ -27,8 +30,9 @@ class Embeddings:
             self.norm = make_norm(config)
 
     def __call__(self, tokens, positions, token_types=None):
-        """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T) (default: all 0)."""
-        x = self.token(tokens) * self.config.embedding_scale
+        """tokens: (B, T), or vectors (B, T, d_input); positions: (B, T) or (1, T); token_types: (B, T), default: 0."""
+        x = self.token(tokens) if self.config.d_input is None else self.projection(tokens)
+        x = x * self.config.embedding_scale
         if self.config.positions == "learned":
             x = x + self.position(positions + self.config.position_offset)
         if self.config.positions == "sinusoidal":

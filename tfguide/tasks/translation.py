@@ -23,6 +23,7 @@ from tfguide.tasks.own import check_answers, read_columns
 
 DIGITS = 11  # of the longest number; from 百亿 on a beginning with 百 is no number of three digits
 HELD_OUT_DIGITS = 7  # numbers of so many digits are never trained on
+ZEROS = (0.0, 0.25, 0.6)  # shares of the digits of a number that are set to 0, one for each number
 HELD_OUT = 20  # of the other sources one in so many is held out
 YEARS = (FIRST_YEAR, 2099)
 KINDS = ("number", "date", "time")
@@ -153,8 +154,9 @@ def _draw(kind, draws, held_out):
 
 def _draw_number(digits, draws):
     n = int(draws.integers(10 ** (digits - 1) if digits > 1 else 0, 10**digits))
-    # Zeros between digits have their own rules, and are rare where all digits are equally likely.
-    for place in np.flatnonzero(draws.random(digits - 1) < 0.25):
+    # Zeros between digits have their own rules, and are rare where all digits are equally likely. Where most digits are
+    # 0, a number says "three billion six million", which teaches what the beginnings of other lengths mean.
+    for place in np.flatnonzero(draws.random(digits - 1) < draws.choice(ZEROS)):
         n -= n // 10 ** int(place) % 10 * 10 ** int(place)
     return Pair(numeral(n), words(n), "number")
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfguide.checks.shapes import check_token_range, check_token_types, check_tokens, check_valid
+from tfguide.checks.shapes import check_token_range, check_token_types, check_tokens, check_valid, check_vectors
 from tfguide.generation.checks import check_cached_call, check_padding_at_end
 
 
 def as_tokens(model, tokens, valid=None, name="tokens"):
-    """Token ids and their padding mask as tensors. Raises TypeError or ValueError."""
-    tokens = tf.convert_to_tensor(tokens)
-    check_tokens(name, tuple(tokens.shape), tokens.dtype.is_integer, tokens.dtype.name, model.config.max_positions)
-    tokens = _in_range(name, tokens, model.config.vocab_size)
+    """Token ids, or vectors instead of them, and their padding mask as tensors. Raises TypeError or ValueError."""
+    tokens, config = tf.convert_to_tensor(tokens), model.config
+    if config.d_input is None:
+        check_tokens(name, tuple(tokens.shape), tokens.dtype.is_integer, tokens.dtype.name, config.max_positions)
+        tokens = tf.cast(_in_range(name, tokens, config.vocab_size), tf.int32)
+    else:
+        floating = tokens.dtype.is_floating
+        check_vectors(name, tuple(tokens.shape), floating, tokens.dtype.name, config.d_input, config.max_positions)
+        tokens = tf.cast(tokens, model.compute_dtype)
     if valid is not None:
         valid = tf.convert_to_tensor(valid)
-        check_valid("valid", tuple(valid.shape), valid.dtype == tf.bool, valid.dtype.name, tuple(tokens.shape))
-    return tf.cast(tokens, tf.int32), valid
+        check_valid("valid", tuple(valid.shape), valid.dtype == tf.bool, valid.dtype.name, tuple(tokens.shape[:2]))
+    return tokens, valid
 
 
 def as_token_types(model, tokens, token_types):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfguide.checkpoints import Blocks
-from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
+from tfguide.checks.shapes import check_config, check_labels, check_memory, check_pooler, check_real_tokens
 from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
 from tfguide.tensorflow.calibration import grams
@@ -52,10 +52,15 @@ class Encoder(Weighted, _Model):
         self.encoder = EncoderStack(config, config.n_layers)
         if config.pooler:
             self.pooler = linear(config.d_model, config.d_model)
+        if config.labels is not None:
+            self.labels = linear(config.d_model, config.labels.n_labels)
         self.built = True
 
     def call(self, tokens, valid=None, token_types=None, record=None):
-        """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T)."""
+        """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T).
+
+        With `d_input` in the configuration, tokens are vectors (B, T, d_input).
+        """
         tokens, valid = as_tokens(self, tokens, valid)
         token_types = as_token_types(self, tokens, token_types)
         positions = tf.range(tf.shape(tokens)[1])[None]
@@ -65,6 +70,16 @@ class Encoder(Weighted, _Model):
         """BERT's pooled output: tanh of a linear map of the first hidden state, (B, T, D) to (B, D)."""
         check_pooler(self.config)
         return tf.tanh(self.pooler(hidden[:, 0]))
+
+    def classify(self, hidden, valid=None):
+        """The logits of the labels for hidden states (B, T, D): (B, n_labels), or (B, T, n_labels) for each token.
+
+        valid: boolean (B, T), True at real tokens, of which a mean is taken.
+        """
+        check_labels(self.config)
+        if self.config.labels.per == "text":
+            hidden = self.pool(hidden) if self.config.pooler else mean_of_real(hidden, valid)
+        return self.labels(hidden)
 
 
 class Decoder(Generator, Weighted, _Model):
@@ -220,13 +235,16 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
     Source: Reimers & Gurevych 2019. Raises ValueError if a row has no real token.
     """
     check_config(model.config, "encoder")
-    hidden = model(tokens, valid=valid, token_types=token_types)
-    if valid is None:
-        mean = tf.reduce_mean(hidden, axis=1)
-    else:
-        valid = tf.convert_to_tensor(valid)
-        if tf.executing_eagerly():
-            check_real_tokens(bool(tf.reduce_all(tf.reduce_any(valid, axis=1))))
-        valid = tf.cast(valid, hidden.dtype)
-        mean = tf.einsum("btd,bt->bd", hidden, valid) / tf.reduce_sum(valid, axis=1, keepdims=True)
+    mean = mean_of_real(model(tokens, valid=valid, token_types=token_types), valid)
     return mean / tf.norm(mean, axis=1, keepdims=True)
+
+
+def mean_of_real(hidden: tf.Tensor, valid=None) -> tf.Tensor:
+    """The mean of the hidden states (B, T, D) at real tokens, where valid (B, T) is True: (B, D). Raises ValueError."""
+    if valid is None:
+        return tf.reduce_mean(hidden, axis=1)
+    valid = tf.convert_to_tensor(valid)
+    if tf.executing_eagerly():
+        check_real_tokens(bool(tf.reduce_all(tf.reduce_any(valid, axis=1))))
+    valid = tf.cast(valid, hidden.dtype)
+    return tf.einsum("btd,bt->bd", hidden, valid) / tf.reduce_sum(valid, axis=1, keepdims=True)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfguide.config import ModelConfig
 from tfguide.frequencies import attention_factor, rotary_frequencies, scaled_by_length
 from tfguide.tensorflow.blocks import DecoderBlock, EncoderBlock
-from tfguide.tensorflow.linear import embedding
+from tfguide.tensorflow.linear import embedding, linear
 from tfguide.tensorflow.masks import Mask, padding_mask
 from tfguide.tensorflow.norms import make_norm
 from tfguide.tensorflow.positions import (
@@ -27,7 +27,10 @@ class Embeddings(keras.layers.Layer):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.token = embedding(config.vocab_size, config.d_model)
+        if config.d_input is None:
+            self.token = embedding(config.vocab_size, config.d_model)
+        else:
+            self.projection = linear(config.d_input, config.d_model)
         if config.positions == "learned":
             self.position = embedding(config.max_positions + config.position_offset, config.d_model)
         if config.n_token_types:
@@ -38,8 +41,9 @@ class Embeddings(keras.layers.Layer):
         self.built = True
 
     def call(self, tokens, positions, token_types=None):
-        """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T), default: all 0."""
-        x = self.token(tokens) * self.config.embedding_scale
+        """tokens: (B, T), or vectors (B, T, d_input); positions: (B, T) or (1, T); token_types: (B, T), default: 0."""
+        x = self.token(tokens) if self.config.d_input is None else self.projection(tokens)
+        x = x * self.config.embedding_scale
         if self.config.positions == "learned":
             x = x + self.position(positions + self.config.position_offset)
         if self.config.positions == "sinusoidal":

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfguide.tensorflow.models import Decoder, EncoderDecoder
+from tfguide.tensorflow.models import Decoder, Encoder, EncoderDecoder
 from tfguide.tensorflow.tensors import to_float32
 from tfguide.tensorflow.weighted import variable_of
 from tfguide.training import NO_LABEL, Batch, Recipe, trained_names
@@ -59,11 +59,11 @@ def adamw(
 class Trainer:
     """Trains a model by a recipe; it changes the model that it is given.
 
-    names: the weights that are trained, canonical; default: all. Raises ValueError for an encoder, which has no logits,
-    for a quantised model, and for a name that is no weight.
+    names: the weights that are trained, canonical; default: all. Raises ValueError for an encoder without
+    labels, for a quantised model, and for a name that is no weight.
     """
 
-    def __init__(self, model: Decoder | EncoderDecoder, recipe: Recipe, names: Sequence[str] | None = None):
+    def __init__(self, model: Encoder | Decoder | EncoderDecoder, recipe: Recipe, names: Sequence[str] | None = None):
         self.names = trained_names(model.config, names)
         if model.quantization is not None or model.block_types:
             raise ValueError("a quantised model cannot be trained: its weights are integers")
@@ -87,7 +87,10 @@ class Trainer:
 
     def _step(self, inputs, labels, update, rate):
         with tf.GradientTape() as tape:
-            loss = cross_entropy(self.model(**inputs, training=True), labels)
+            out = self.model(**inputs, training=True)
+            if self.model.config.kind == "encoder":
+                out = self.model.classify(out, inputs.get("valid"))
+            loss = cross_entropy(out, labels)
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, self.weights)]
         gradients, norm = clip_gradients(gradients, self.recipe.clip)
         for weight, gradient, mean, square in zip(self.weights, gradients, self.means, self.squares, strict=True):

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import torch
 
-from tfguide.checks.shapes import check_token_range, check_token_types, check_tokens, check_valid
+from tfguide.checks.shapes import check_token_range, check_token_types, check_tokens, check_valid, check_vectors
 from tfguide.generation.checks import check_cached_call, check_padding_at_end
 from tfguide.torch.tensors import as_tensor
 
 
 def as_tokens(model, tokens, valid=None, name="tokens"):
-    """Token ids and their padding mask as tensors. Raises TypeError or ValueError."""
-    tokens = as_tensor(tokens, model.device)
-    integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
-    check_tokens(name, tuple(tokens.shape), integer, tokens.dtype, model.config.max_positions)
-    _check_range(name, tokens, model.config.vocab_size)
+    """Token ids, or vectors instead of them, and their padding mask as tensors. Raises TypeError or ValueError."""
+    tokens, config = as_tensor(tokens, model.device), model.config
+    if config.d_input is None:
+        integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
+        check_tokens(name, tuple(tokens.shape), integer, tokens.dtype, config.max_positions)
+        _check_range(name, tokens, config.vocab_size)
+        tokens = tokens.long()
+    else:
+        floating = tokens.is_floating_point()
+        check_vectors(name, tuple(tokens.shape), floating, tokens.dtype, config.d_input, config.max_positions)
+        tokens = tokens.to(model.dtype)
     if valid is not None:
         valid = as_tensor(valid, model.device)
-        check_valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(tokens.shape))
-    return tokens.long(), valid
+        check_valid("valid", tuple(valid.shape), valid.dtype == torch.bool, valid.dtype, tuple(tokens.shape[:2]))
+    return tokens, valid
 
 
 def as_token_types(model, tokens, token_types):

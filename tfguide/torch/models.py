@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tfguide.checkpoints import Blocks
-from tfguide.checks.shapes import check_config, check_memory, check_pooler, check_real_tokens
+from tfguide.checks.shapes import check_config, check_labels, check_memory, check_pooler, check_real_tokens
 from tfguide.compress import Quantization
 from tfguide.config import ModelConfig
 from tfguide.torch.calibration import grams
@@ -36,9 +36,14 @@ class Encoder(Weighted, nn.Module):
         self.encoder = EncoderStack(config, config.n_layers)
         if config.pooler:
             self.pooler = nn.Linear(config.d_model, config.d_model)
+        if config.labels is not None:
+            self.labels = nn.Linear(config.d_model, config.labels.n_labels)
 
     def forward(self, tokens, valid=None, token_types=None, record=None):
-        """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T)."""
+        """tokens: integers (B, T); valid: boolean (B, T), True at real tokens; token_types: integers (B, T).
+
+        With `d_input` in the configuration, tokens are vectors (B, T, d_input).
+        """
         tokens, valid = as_tokens(self, tokens, valid)
         token_types = as_token_types(self, tokens, token_types)
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
@@ -48,6 +53,16 @@ class Encoder(Weighted, nn.Module):
         """BERT's pooled output: tanh of a linear map of the first hidden state, (B, T, D) to (B, D)."""
         check_pooler(self.config)
         return torch.tanh(self.pooler(hidden[:, 0]))
+
+    def classify(self, hidden, valid=None):
+        """The logits of the labels for hidden states (B, T, D): (B, n_labels), or (B, T, n_labels) for each token.
+
+        valid: boolean (B, T), True at real tokens, of which a mean is taken.
+        """
+        check_labels(self.config)
+        if self.config.labels.per == "text":
+            hidden = self.pool(hidden) if self.config.pooler else mean_of_real(hidden, valid)
+        return self.labels(hidden)
 
 
 class Decoder(Generator, Weighted, nn.Module):
@@ -197,11 +212,15 @@ def sentence_embeddings(model: Encoder, tokens, valid=None, token_types=None) ->
     Source: Reimers & Gurevych 2019. Raises ValueError if a row has no real token.
     """
     check_config(model.config, "encoder")
-    hidden = model(tokens, valid, token_types)
-    if valid is None:
-        mean = hidden.mean(dim=1)
-    else:
-        valid = as_tensor(valid, hidden.device)
-        check_real_tokens(bool(valid.any(dim=1).all()))
-        mean = torch.einsum("btd,bt->bd", hidden, valid.to(hidden.dtype)) / valid.sum(dim=1, keepdim=True)
+    mean = mean_of_real(model(tokens, valid, token_types), valid)
     return mean / mean.norm(dim=1, keepdim=True)
+
+
+def mean_of_real(hidden: Tensor, valid=None) -> Tensor:
+    """The mean of the hidden states (B, T, D) at real tokens, where valid (B, T) is True: (B, D). Raises ValueError."""
+    if valid is None:
+        return hidden.mean(dim=1)
+    valid = as_tensor(valid, hidden.device)
+    if not torch.compiler.is_compiling():
+        check_real_tokens(bool(valid.any(dim=1).all()))
+    return torch.einsum("btd,bt->bd", hidden, valid.to(hidden.dtype)) / valid.sum(dim=1, keepdim=True)

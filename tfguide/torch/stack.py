@@ -26,7 +26,10 @@ class Embeddings(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.token = nn.Embedding(config.vocab_size, config.d_model)
+        if config.d_input is None:
+            self.token = nn.Embedding(config.vocab_size, config.d_model)
+        else:
+            self.projection = nn.Linear(config.d_input, config.d_model)
         if config.positions == "learned":
             self.position = nn.Embedding(config.max_positions + config.position_offset, config.d_model)
         if config.n_token_types:
@@ -36,8 +39,8 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, tokens, positions, token_types=None):
-        """tokens: (B, T); positions: (B, T) or (1, T); token_types: (B, T), default: all 0."""
-        x = self.token(tokens)
+        """tokens: (B, T), or vectors (B, T, d_input); positions: (B, T) or (1, T); token_types: (B, T), default: 0."""
+        x = self.token(tokens) if self.config.d_input is None else self.projection(tokens)
         x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)  # rounded as the weights are
         if self.config.positions == "learned":
             x = x + self.position(positions + self.config.position_offset)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tfguide.torch.models import Decoder, EncoderDecoder
+from tfguide.torch.models import Decoder, Encoder, EncoderDecoder
 from tfguide.torch.tensors import to_float32
 from tfguide.training import NO_LABEL, Batch, Recipe, trained_names
 from tfguide.weights import weight_table
@@ -58,11 +58,11 @@ def adamw(
 class Trainer:
     """Trains a model by a recipe; it changes the model that it is given.
 
-    names: the weights that are trained, canonical; default: all. Raises ValueError for an encoder, which has no logits,
-    for a quantised model, and for a name that is no weight.
+    names: the weights that are trained, canonical; default: all. Raises ValueError for an encoder without
+    labels, for a quantised model, and for a name that is no weight.
     """
 
-    def __init__(self, model: Decoder | EncoderDecoder, recipe: Recipe, names: Sequence[str] | None = None):
+    def __init__(self, model: Encoder | Decoder | EncoderDecoder, recipe: Recipe, names: Sequence[str] | None = None):
         self.names = trained_names(model.config, names)
         if model.quantization is not None or model.block_types:
             raise ValueError("a quantised model cannot be trained: its weights are integers")
@@ -81,7 +81,10 @@ class Trainer:
         labels = torch.from_numpy(batch.labels).long()
         self.model.train()  # dropout, where the configuration has it
         with torch.enable_grad():  # also for a caller who has switched gradients off
-            loss = cross_entropy(self.model(**inputs), labels)
+            out = self.model(**inputs)
+            if self.model.config.kind == "encoder":
+                out = self.model.classify(out, inputs.get("valid"))
+            loss = cross_entropy(out, labels)
         gradients = torch.autograd.grad(loss, self.weights)
         self.model.eval()
         gradients, norm = clip_gradients(gradients, self.recipe.clip)

@@ -26,6 +26,8 @@ class Weighted(weighted.Weighted):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights and the activations; blocks are dequantised to float32."""
+        if self.config.d_input is not None:
+            return self.encoder.layers[0].self_attention_norm.weight.dtype
         token = self.embedding.token
         return torch.float32 if isinstance(token, BlockEmbedding) else token.weight.dtype
 

@@ -12,10 +12,10 @@ from tfguide.weights import weight_table
 def trained_names(config: ModelConfig, names: Sequence[str] | None = None) -> list[str]:
     """The canonical names of the weights to train, in the order of the forward pass.
 
-    names: default: all. Raises ValueError for a model without logits, for no name, and for one that is no weight.
+    names: default: all. Raises ValueError for an encoder without labels, for no name, and for one that is no weight.
     """
-    if config.kind == "encoder":
-        raise ValueError("expected a model with logits to train, got kind='encoder', which returns hidden states")
+    if config.kind == "encoder" and config.labels is None:
+        raise ValueError("expected a model with logits to train, got kind='encoder' with labels=None")
     table = weight_table(config)
     if names is None:
         return list(table)

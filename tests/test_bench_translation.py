@@ -36,8 +36,10 @@ def test_scores_have_a_share_for_each_group_and_wrong_ones_are_kept():
     first = next(i for i, pair in enumerate(wanted) if pair.kind == "time")
     given[first] = "noon"
     scores = translation.scores_of(given, wanted)
-    assert set(scores) == {"exact match", "number", "7 digits", "date", "time", "BLEU"}
-    assert scores["exact match"] == 39 / 40 and scores["time"] == 4 / 5 and scores["date"] == scores["7 digits"] == 1
+    assert set(scores) == {"exact match", "number", "unseen length", "date", "time", "BLEU"}
+    assert (
+        scores["exact match"] == 39 / 40 and scores["time"] == 4 / 5 and scores["date"] == scores["unseen length"] == 1
+    )
     assert translation.wrong(given, wanted) == [
         {"source": wanted[first].source, "translation": "noon", "wanted": wanted[first].target}
     ]

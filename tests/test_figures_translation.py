@@ -52,7 +52,7 @@ def test_the_tables_say_where_the_frameworks_differ():
 def test_the_tables_show_the_result():
     found = json.loads(RESULT.read_text())
     head, *lines = texts(translation.scores_table(found))
-    assert head[:2] == ["", "exact match"] and head[-2:] == ["BLEU", "time of one text"] and "7 digits" in head
+    assert head[:2] == ["", "exact match"] and head[-2:] == ["BLEU", "time of one text"] and "unseen length" in head
     assert [line[0] for line in lines] == ["nearest known source", "greedy", "4 beams"]
     assert lines[0][-1] == "-" and lines[1][-1].endswith(" ms")
     assert min(float(part) for part in lines[1][1].split(" / ")) >= 0.98  # what the book promises of the model

@@ -68,7 +68,7 @@ def vocabulary() -> Vocabulary:
 
 
 def held_out(n: int = 1000, seed: int = 0) -> list[Pair]:
-    """Pairs that the trained model has never seen: half of them numbers, of which half have seven digits."""
+    """Pairs that the trained model has never seen: half of them numbers, close to half of unseen length."""
     return pairs(n, seed, held_out=True, kinds=HELD_OUT_TURNS)
 
 

@@ -16,10 +16,10 @@ from tfguide.training.recipe import Recipe
 N_PAIRS = 64_000
 MEASURED = 100  # held-out pairs that are translated at each measurement
 RECIPE = Recipe(
-    steps=2000, rows=64, length=32, learning_rate=1.5e-3, warmup=100, floor=0.02, decay=0.05, beta2=0.98,
+    steps=3000, rows=64, length=32, learning_rate=1.5e-3, warmup=100, floor=0.02, decay=0.05, beta2=0.98,
     measure_every=200,
 )  # fmt: skip
-DRAFT_RECIPE = replace(RECIPE, steps=1200, learning_rate=3e-3)
+DRAFT_RECIPE = replace(RECIPE, steps=1500, learning_rate=3e-3)
 
 
 def train_translation(

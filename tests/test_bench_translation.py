@@ -48,7 +48,7 @@ def test_scores_have_a_share_for_each_group_and_wrong_ones_are_kept():
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_result_has_both_searches_and_each_variant(name, folders, tmp_path, capsys):
     file = tmp_path / "result.json"
-    sizes = ["--pairs", "8", "--examples", "3", "--timed", "1", "--repeats", "1"]
+    sizes = ["--pairs", "4", "--searched", "2", "--examples", "2", "--timed", "1", "--repeats", "1"]
     command = ["--json", str(file), "--framework", name, "--folder", str(folders[0]), "--draft", str(folders[1])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(translation, "KNOWN", 50)
@@ -56,6 +56,7 @@ def test_the_result_has_both_searches_and_each_variant(name, folders, tmp_path, 
         assert translation.main([*command, *sizes]) == 0
     result = json.loads(file.read_text())
     assert list(result["searches"]) == [name] and list(result["searches"][name]) == ["greedy", "4 beams"]
+    assert [search["pairs"] for search in result["searches"][name].values()] == [4, 2]
     assert result["searches"][name]["greedy"]["ratio"] == 1 and result["nearest"]["known"] == 50
     rows = {row["variant"]: row for row in result["rows"]}
     assert list(rows) == ["float32", "bfloat16", "int8", "int4", "pruned", "speculative"]

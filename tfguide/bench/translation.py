@@ -26,7 +26,7 @@ from tfguide.tasks.translator import translate
 
 KNOWN = 20_000  # pairs to train on among which the nearest source is looked for
 N_BEAMS = 4
-SHARE = 0.3  # of each matrix that is pruned
+SHARE = 0.5  # of each matrix that is pruned
 DRAFTED = 4  # tokens in a round
 
 
@@ -49,22 +49,22 @@ def wrong(translations: Sequence[str], wanted: Sequence[Pair]) -> list[dict[str,
 
 
 def measure_searches(
-    model: Any, words: Vocabulary, wanted: Sequence[Pair], timed: int = 8, repeats: int = 3, n_beams: int = N_BEAMS
+    model: Any, words: Vocabulary, wanted: Sequence[Pair], searched: int, timed: int = 8, repeats: int = 3
 ) -> dict[str, Any]:
     """Greedy translations and those of beam search: their scores, what is wrong, and the time of one text.
 
-    "seconds": the median for one of the first `timed` texts, one by one; "ratio": how many times as long beam search
-    takes, the median over the rounds.
+    searched: of the pairs for beam search, which takes its texts one by one. "seconds": the median for one of the first
+    `timed` texts, one by one; "ratio": how many times as long beam search takes, the median over the rounds.
     """
-    texts = [pair.source for pair in wanted]
-    searches = {"greedy": 1, f"{n_beams} beams": n_beams}
-    found = {name: translate(model, words, texts, n) for name, n in searches.items()}
-    calls = {name: lambda n=n: one_by_one(model, words, texts[:timed], n) for name, n in searches.items()}
+    searches = {"greedy": (1, wanted), f"{N_BEAMS} beams": (N_BEAMS, wanted[:searched])}
+    found = {name: translate(model, words, [pair.source for pair in some], n) for name, (n, some) in searches.items()}
+    texts = [pair.source for pair in wanted[:timed]]
+    calls = {name: lambda n=n: one_by_one(model, words, texts, n) for name, (n, _) in searches.items()}
     seconds = take_turns(calls, repeats, warmup=1)
     return {
         name: {
-            "scores": scores_of(answers, wanted), "wrong": wrong(answers, wanted),
-            "seconds": statistics.median(seconds[name]) / len(texts[:timed]),
+            "pairs": len(answers), "scores": scores_of(answers, searches[name][1]),
+            "wrong": wrong(answers, searches[name][1]), "seconds": statistics.median(seconds[name]) / len(texts),
             "ratio": median_ratio(seconds, name, "greedy"),
         }
         for name, answers in found.items()
@@ -114,15 +114,16 @@ def variants_of(package: Any, folder: Path, draft: Path | None, words: Vocabular
 
 
 def measure(
-    framework: str, folder: Path, draft: Path | None, n: int, examples: int, timed: int, repeats: int
+    framework: str, folder: Path, draft: Path | None, n: int, searched: int, examples: int, timed: int, repeats: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The searches on `n` held-out pairs, and the rows of the variants on the first `examples` of them."""
+    """The searches on `n` held-out pairs, by beams on the first `searched`, and the rows of the variants on the first
+    `examples`."""
     package, words, wanted = (
         load_framework(framework),
         Vocabulary.read(folder / translator.VOCABULARY),
         translator.held_out(n),
     )
-    searches = measure_searches(package.load_checkpoint(folder), words, wanted, timed, repeats)
+    searches = measure_searches(package.load_checkpoint(folder), words, wanted, searched, timed, repeats)
     some = wanted[:examples]
 
     def score(translations: Sequence[str]) -> Mapping[str, float]:
@@ -142,7 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=translator.folder(), help="default: the book's model")
     parser.add_argument("--draft", type=Path, default=translator.draft_folder(), help="default: the book's draft")
     parser.add_argument("--pairs", type=int, default=1000, metavar="N", help="held-out pairs; default: 1000")
-    parser.add_argument("--examples", type=int, default=200, metavar="N", help="of them for variants; default: 200")
+    parser.add_argument("--searched", type=int, default=100, metavar="N", help="of them, by beams; default: 100")
+    parser.add_argument("--examples", type=int, default=100, metavar="N", help="of them for variants; default: 100")
     parser.add_argument("--timed", type=int, default=8, metavar="N", help="of them, whose time is taken; default: 8")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds of the times; default: 3")
     options = parser.parse_args(arguments)
@@ -153,8 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     draft = options.draft if options.draft.exists() else None
     for framework in options.framework or FRAMEWORKS:
         searches, rows = measure(
-            framework, options.folder, draft, options.pairs, options.examples, options.timed, options.repeats
-        )
+            framework, options.folder, draft, options.pairs, options.searched, options.examples, options.timed,
+            options.repeats,
+        )  # fmt: skip
         result["searches"][framework] = searches
         result["rows"] = [row for row in result["rows"] if row["framework"] != framework] + rows
         write_json(result, options.json)

@@ -47,6 +47,6 @@ def run(options: argparse.Namespace) -> int:
     command = shlex.join(["tfguide", *sys.argv[1:]])
     for record in train_folder(options.framework, options.out, recipe, options.text, options.resume, command):
         show(record, recipe, sys.stderr)
-        if record.perplexity is not None:
+        if record.measured:
             print(summary(record), flush=True)
     return 0

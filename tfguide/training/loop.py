@@ -33,7 +33,8 @@ class Trainer(Protocol):
 class Record:
     """What a step found: the loss before it, the norm of the gradients before clipping, the learning rate.
 
-    perplexity: of the held-out text after the step; None where it was not measured.
+    perplexity: of the held-out text after the step; score: of a task's own on what is held out, 0 to 1. Each is None
+    where it was not measured.
     """
 
     step: int
@@ -41,6 +42,12 @@ class Record:
     norm: float
     rate: float
     perplexity: float | None = None
+    score: float | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether the model was measured after the step."""
+        return self.perplexity is not None or self.score is not None
 
 
 def train(trainer: Trainer, tokens: np.ndarray, held_out: np.ndarray | None = None, start: int = 0) -> Iterator[Record]:

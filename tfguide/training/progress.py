@@ -20,14 +20,18 @@ def show(record: Record, recipe: Recipe, stream: TextIO) -> None:
     done = record.step + 1
     filled = _WIDTH * done // recipe.steps
     bar = f"\r[{'#' * filled}{'.' * (_WIDTH - filled)}] step {done} of {recipe.steps}, loss {record.loss:.3f}"
-    print(bar if record.perplexity is None else "\r" + " " * len(bar) + "\r", end="", file=stream, flush=True)
+    print(bar if not record.measured else "\r" + " " * len(bar) + "\r", end="", file=stream, flush=True)
 
 
 def summary(record: Record) -> str:
-    """One line: the step, the loss, and the perplexity where it was measured.
+    """One line: the step, the loss, and the perplexity or the score where it was measured.
 
     >>> summary(Record(99, 4.25, 1.0, 0.002, 80.0))
     'step  100  loss 4.250  perplexity 80.0'
+    >>> summary(Record(99, 0.25, 1.0, 0.002, score=0.9))
+    'step  100  loss 0.250  score 0.900'
     """
     measured = "" if record.perplexity is None else f"  perplexity {record.perplexity:.1f}"
+    if record.score is not None:
+        measured += f"  score {record.score:.3f}"
     return f"step {record.step + 1:>4}  loss {record.loss:.3f}{measured}"

@@ -12,7 +12,7 @@ import os
 import re
 import sysconfig
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,18 +78,26 @@ def docstrings() -> list[Docstring]:
     """The docstrings of the modules in LABELS of at least LEAST_WORDS words, each text once, in the order of their
     places. No module is imported."""
     found, seen = [], set()
+    for module, name, text in library(_LABEL_OF):
+        key = _key(text)
+        if len(key.split()) >= LEAST_WORDS and key not in seen:
+            seen.add(key)
+            found.append(Docstring(module, name, text, _LABEL_OF[module.partition(".")[0]]))
+    return found
+
+
+def library(modules: Collection[str] | None = None) -> Iterator[tuple[str, str, str]]:
+    """Each docstring of the standard library: the module, the name of what it describes there, and the text.
+
+    modules: those to look into, with what is below them; default: all. No module is imported.
+    """
     root = Path(sysconfig.get_path("stdlib"))
     for file in sorted(root.rglob("*.py")):
         parts = file.relative_to(root).with_suffix("").parts
-        if parts[0] not in _LABEL_OF or not _LEFT_OUT.isdisjoint(parts):
-            continue
-        module = ".".join(parts).removesuffix(".__init__")
-        for name, text in _definitions(file.read_text(encoding="utf-8", errors="replace")):
-            key = _key(text)
-            if len(key.split()) >= LEAST_WORDS and key not in seen:
-                seen.add(key)
-                found.append(Docstring(module, name, text, _LABEL_OF[parts[0]]))
-    return found
+        if (modules is None or parts[0] in modules) and _LEFT_OUT.isdisjoint(parts):
+            module = ".".join(parts).removesuffix(".__init__")
+            for name, text in _definitions(file.read_text(encoding="utf-8", errors="replace")):
+                yield module, name, text
 
 
 def summaries(texts: Sequence[Docstring] | None = None) -> list[Summary]:

@@ -160,7 +160,7 @@ def test_bad_input():
 
 def test_a_vocabulary_gives_every_translation_back():
     some = pairs(3000)
-    vocabulary = Vocabulary(some)
+    vocabulary = Vocabulary.of(some)
     assert len(vocabulary) < 150
     for pair in some + pairs(600, held_out=True):
         ids = vocabulary.target(pair.target)

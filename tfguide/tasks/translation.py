@@ -8,10 +8,12 @@ word for it), in order (the year comes first in Chinese and last in English) and
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -162,15 +164,30 @@ class Vocabulary:
     """Token ids of both languages, one table: characters of the source, words of the target.
 
     A word that ends in "-" stands before another one without a space, as a comma stands behind one.
-    Ids 0, 1 and 2 are PAD, START and END. Raises ValueError for a pair with a part that the vocabulary does not have.
+    Ids 0, 1 and 2 are PAD, START and END. pieces: what the other ids stand for, in their order. Raises ValueError for a
+    text with a part that the vocabulary does not have.
     """
 
-    def __init__(self, texts: Iterable[Pair]):
+    def __init__(self, pieces: Iterable[str]):
+        self.pieces = ("", "<start>", "<end>", *pieces)
+        self._ids = {piece: i for i, piece in enumerate(self.pieces)}
+
+    @classmethod
+    def of(cls, texts: Iterable[Pair]) -> Vocabulary:
+        """The vocabulary that pairs need."""
         seen: set[str] = set()
         for pair in texts:
             seen |= {*pair.source, *_pieces(pair.target)}
-        self.pieces = ("", "<start>", "<end>", *sorted(seen))
-        self._ids = {piece: i for i, piece in enumerate(self.pieces)}
+        return cls(sorted(seen))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Vocabulary:
+        """The vocabulary in a file that holds what `to_json` wrote."""
+        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def to_json(self) -> str:
+        """The pieces behind PAD, START and END, in their order."""
+        return json.dumps(self.pieces[END + 1 :], ensure_ascii=False) + "\n"
 
     def __len__(self) -> int:
         return len(self.pieces)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.initialization import init_weights
 from tfguide.loading import load_framework
@@ -23,7 +24,6 @@ from tfguide.training.state import load_state, save_state
 TokenPair = tuple[Sequence[int], Sequence[int]]  # a source, and a target that begins with the decoder's start token
 
 WIDTHS = 8  # widths are multiples of it, so that a graph is built for few of them
-_SORTED = 32  # so many batches of pairs are sorted by length together
 
 
 def pair_batch(pairs: Sequence[TokenPair], padding: int = 0, multiple: int = WIDTHS) -> Batch:
@@ -42,15 +42,17 @@ def pair_batch(pairs: Sequence[TokenPair], padding: int = 0, multiple: int = WID
 
 
 class PairBatches:
-    """The batch of a step from pairs of token lists, for `learn`: pairs of like lengths together, so little is padding.
+    """The batch of a step from pairs of token lists, for `learn`.
 
     A pass takes each pair at most once, in a random order that the seed of the recipe and the number of the pass
-    decide: shuffled, sorted by length within a few batches, and the batches shuffled again. So a run that is resumed
-    takes the same batches. Raises ValueError for fewer pairs than a batch has rows, for a source or a target of more
+    decide: shuffled, sorted by length within `sorted_batches` batches, and the batches shuffled again. More sorted
+    together is less padding, and batches that are less alike: where the length tells the kind of a pair, 1 learns
+    better. A run that is resumed takes the same batches. Raises ValueError for fewer pairs than a batch has rows, for a source or a target of more
     than `recipe.length` tokens, and as `pair_batch`.
     """
 
-    def __init__(self, pairs: Sequence[TokenPair], recipe: Recipe, padding: int = 0):
+    def __init__(self, pairs: Sequence[TokenPair], recipe: Recipe, padding: int = 0, sorted_batches: int = 8):
+        self.sorted_batches = check_count("sorted_batches", sorted_batches)
         self.pairs, self.recipe, self.padding = pairs, recipe, padding
         if len(pairs) < recipe.rows:
             raise ValueError(f"expected at least the {recipe.rows} pairs of one batch, got {len(pairs)}")
@@ -73,8 +75,8 @@ class PairBatches:
         rows = self.recipe.rows
         draws = np.random.default_rng([self.recipe.seed, number])
         order = draws.permutation(len(self.pairs))
-        for start in range(0, len(order), rows * _SORTED):
-            part = order[start : start + rows * _SORTED]
+        for start in range(0, len(order), rows * self.sorted_batches):
+            part = order[start : start + rows * self.sorted_batches]
             part[:] = part[np.lexsort(self._lengths[part].T[::-1])]
         batches = order[: len(order) // rows * rows].reshape(-1, rows)
         return batches[draws.permutation(len(batches))]
@@ -91,10 +93,11 @@ def train_pairs(
     facts: Mapping[str, Any] | None = None,
     resume: bool = False,
     command: str = "",
+    sorted_batches: int = 8,
 ) -> Iterator[Record]:
     """Train an encoder-decoder on pairs of token lists and write it to a folder; yields a record after each step.
 
-    pairs: as `PairBatches` takes them; files: what the folder holds besides, by name, such as the vocabulary. measure:
+    pairs, sorted_batches: as `PairBatches` takes them; files: what the folder holds besides, by name, such as the vocabulary. measure:
     the score of a model on what it does not train on, at every `recipe.measure_every` steps and the last, when the
     state is saved too, so that `resume` goes on from there, in either framework. At the end the folder has what
     `load_checkpoint` reads, with weights in float16, and curve.json, with `facts`, `command`, the versions and the
@@ -104,7 +107,7 @@ def train_pairs(
     """
     folder, package = Path(folder), load_framework(framework)
     check_folder(folder, resume)
-    batches = PairBatches(pairs, recipe, config.pad_token_id or 0)
+    batches = PairBatches(pairs, recipe, config.pad_token_id or 0, sorted_batches)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_file(folder / name, text)

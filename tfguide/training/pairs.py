@@ -47,8 +47,8 @@ class PairBatches:
     A pass takes each pair at most once, in a random order that the seed of the recipe and the number of the pass
     decide: shuffled, sorted by length within `sorted_batches` batches, and the batches shuffled again. More sorted
     together is less padding, and batches that are less alike: where the length tells the kind of a pair, 1 learns
-    better. A run that is resumed takes the same batches. Raises ValueError for fewer pairs than a batch has rows, for a source or a target of more
-    than `recipe.length` tokens, and as `pair_batch`.
+    better. A run that is resumed takes the same batches. Raises ValueError for fewer pairs than a batch has rows, for a
+    source or a target of more than `recipe.length` tokens, and as `pair_batch`.
     """
 
     def __init__(self, pairs: Sequence[TokenPair], recipe: Recipe, padding: int = 0, sorted_batches: int = 8):
@@ -97,11 +97,11 @@ def train_pairs(
 ) -> Iterator[Record]:
     """Train an encoder-decoder on pairs of token lists and write it to a folder; yields a record after each step.
 
-    pairs, sorted_batches: as `PairBatches` takes them; files: what the folder holds besides, by name, such as the vocabulary. measure:
-    the score of a model on what it does not train on, at every `recipe.measure_every` steps and the last, when the
-    state is saved too, so that `resume` goes on from there, in either framework. At the end the folder has what
-    `load_checkpoint` reads, with weights in float16, and curve.json, with `facts`, `command`, the versions and the
-    machine.
+    pairs, sorted_batches: as `PairBatches` takes them; files: what the folder holds besides, by name, such as the
+    vocabulary. measure: the score of a model on what it does not train on, at every `recipe.measure_every` steps and
+    the last, when the state is saved too, so that `resume` goes on from there, in either framework. At the end the
+    folder has what `load_checkpoint` reads, with weights in float16, and curve.json, with `facts`, `command`, the
+    versions and the machine.
 
     Raises FileExistsError, FileNotFoundError and ValueError as `train_folder`, and ValueError as `PairBatches`.
     """

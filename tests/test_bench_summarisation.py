@@ -5,7 +5,7 @@ import json
 import pytest
 
 import tfguide
-from tests.support import FRAMEWORKS, load, random_weights, small_config
+from tests.support import FRAMEWORKS, load, random_weights, refuses, small_config
 from tfguide.bench import summarisation
 from tfguide.bench.applications import Variant
 from tfguide.generation import PromptLookup
@@ -52,17 +52,22 @@ def test_a_draft_does_not_change_what_a_chat_model_says(name):
 
 
 def test_the_files(tmp_path):
-    methods = {"first word": lambda texts: [text.split()[0] for text in texts], "all": list}
+    def first_word(texts):
+        return [text.split()[0] for text in texts]
+
+    methods = {"first word": lambda framework: first_word, "all": lambda framework: list}
     file = tmp_path / "answers.json"
     for framework in FRAMEWORKS:
-        summarisation.write_answers(file, {"cores": 2}, [framework], TEXTS, KNOWN, lambda _: methods)
+        summarisation.write_answers(file, {"cores": 2}, [framework], TEXTS, KNOWN, methods)
     found = json.loads(file.read_text())
     assert found["methods"]["first word"]["torch"]["answers"] == ["One", "The"] and len(found["texts"]) == 2
     assert found["methods"]["all"]["tensorflow"]["scores"]["rouge1"] > 0.3
     assert set(found["methods"]["first sentence"]) == {"none"}
+    with refuses(ValueError, "has the answers to other texts"):
+        summarisation.write_answers(file, {"cores": 2}, FRAMEWORKS, TEXTS[:1], KNOWN, methods)
 
     rows = tmp_path / "rows.json"
-    variants = [Variant("float32", list, 8), Variant("int8", methods["first word"], 2)]
+    variants = [Variant("float32", list, 8), Variant("int8", first_word, 2)]
     for framework in (*FRAMEWORKS, "torch"):  # again: its rows are replaced
         summarisation.write_rows(rows, {"cores": 2}, framework, TEXTS, 1, 1, lambda _: variants)
     found = json.loads(rows.read_text())["rows"]

@@ -33,20 +33,21 @@ def test_a_smaller_sample_begins_a_larger_one(found):
         summarisation.sample(found, 0)
 
 
-def test_the_central_sentence_is_the_one_most_like_all():
+def test_the_central_sentence_is_the_nearest_to_the_whole():
     draws = np.random.default_rng(0)
-    for n in (1, 2, 7):
-        vectors = draws.normal(size=(n, 5))
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        likeness = [np.mean([one @ other for other in vectors]) for one in vectors]
-        assert summarisation.central_sentence(vectors) == int(np.argmax(likeness))
+    vectors = draws.normal(size=(7, 5))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for i in range(7):
+        assert summarisation.central_sentence(vectors, vectors[i]) == i
+    distances = np.linalg.norm(vectors - (whole := vectors.mean(axis=0)), axis=1)
+    assert summarisation.central_sentence(vectors, whole) == int(np.argmin(distances))
     with refuses(ValueError, "at least one row, got the shape (0, 5)"):
-        summarisation.central_sentence(np.zeros((0, 5)))
+        summarisation.central_sentence(np.zeros((0, 5)), whole)
 
 
 def test_a_sentence_is_taken_as_it_stands():
-    def embed(texts):  # by length: the second is between the others
-        angles = np.array([len(text) for text in texts]) / 100
+    def embed(texts):  # the direction is the share of full stops
+        angles = np.array([text.count(".") / len(text) for text in texts]) * 10
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
     text = "Go. Return the value of it. Raise an error if there is none, and say what was expected."

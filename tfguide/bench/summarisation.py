@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def asking(model: Any, examples: Sequence[Summary] = (), draft: Any = None, n_ne
 def extracting(framework: str) -> Summarise:
     """MiniLM as a summariser: the sentence of each text that is nearest to the mean of its sentences."""
     package, without_gradients = load_framework(framework), contextlib.nullcontext
-    model = package.load_checkpoint(minilm.folder(), ignore=["embeddings.position_ids"])
+    model = package.load_checkpoint(minilm.folder())
     if framework == "torch":
         from torch import inference_mode as without_gradients
 
@@ -95,13 +95,10 @@ def baselines(texts: Sequence[str], known: Sequence[Summary]) -> dict[str, list[
     }
 
 
-def measure_answers(methods: Mapping[str, Summarise], texts: Sequence[Summary]) -> dict[str, Any]:
-    """The answers of each method to the texts, and its ROUGE: {method: {"answers": [...], "scores": {...}}}."""
-    found = {}
-    for name, summarise in methods.items():
-        answers = summarise([one.text for one in texts])
-        found[name] = {"answers": answers, "scores": rouge(answers, [one.summary for one in texts])}
-    return found
+def measure_answers(summarise: Summarise, texts: Sequence[Summary]) -> dict[str, Any]:
+    """The answers of a method to the texts, and its ROUGE."""
+    answers = summarise([one.text for one in texts])
+    return {"answers": answers, "scores": rouge(answers, [one.summary for one in texts])}
 
 
 def variants_of(framework: str) -> list[Variant]:
@@ -128,17 +125,20 @@ def variants_of(framework: str) -> list[Variant]:
     ]  # fmt: skip
 
 
-def methods_of(framework: str) -> dict[str, Summarise]:
-    """The summarisers of a framework by their names in the tables."""
+METHODS = {
+    "MiniLM, central sentence": extracting,
+    "SmolLM2, asked": lambda framework: asking(_packed(framework)),
+    "SmolLM2, two examples": lambda framework: asking(_packed(framework), summarisation.EXAMPLES),
+    "small encoder-decoder": lambda framework: writing(
+        load_framework(framework).load_checkpoint(summarisation.folder()), summarisation.tokenizer()
+    ),
+}
+
+
+def _packed(framework):
+    """SmolLM2 with the weights of its file, by the kernels."""
     package = load_framework(framework)
-    model = try_accelerate(package, load_model(package, smollm.file()))
-    small = package.load_checkpoint(summarisation.folder())
-    return {
-        "MiniLM, central sentence": extracting(framework),
-        "SmolLM2, asked": asking(model),
-        "SmolLM2, two examples": asking(model, summarisation.EXAMPLES),
-        "small encoder-decoder": writing(small, summarisation.tokenizer()),
-    }
+    return try_accelerate(package, load_model(package, smollm.file()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--answers", metavar="FILE", help="where the summaries of all methods are written")
     parser.add_argument("--json", metavar="FILE", help="where the rows of SmolLM2's variants are written")
     parser.add_argument("--framework", choices=FRAMEWORKS, action="append", help="default: both")
+    parser.add_argument("--method", choices=METHODS, action="append", help="of --answers; default: all")
     parser.add_argument("--texts", type=int, default=60, metavar="N", help="held-out texts; default: 60")
     parser.add_argument("--timed", type=int, default=4, metavar="N", help="of them, whose time is taken; default: 4")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds of the times; default: 3")
@@ -155,22 +156,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     texts, about = summarisation.sample(held_out, options.texts), machine()
     frameworks = options.framework or FRAMEWORKS
     if options.answers:
-        print(write_answers(options.answers, about, frameworks, texts, known))
+        methods = {name: METHODS[name] for name in options.method or METHODS}
+        print(write_answers(options.answers, about, frameworks, texts, known, methods))
     if options.json:
         for framework in frameworks:
             print(write_rows(options.json, about, framework, texts, options.timed, options.repeats))
     return 0
 
 
-def write_answers(file, about, frameworks, texts, known, methods_of=methods_of) -> str:
-    """Write the answers of all methods to the texts to a file, beside those of other frameworks; a line for each."""
-    result = read_result(file) or {"machine": about, "texts": [vars(one) for one in texts], "methods": {}}
-    plain = {name: (lambda _, found=found: found) for name, found in baselines([t.text for t in texts], known).items()}
-    parts = {"none": plain} | {name: methods_of(name) for name in frameworks}
-    for framework, methods in parts.items():
-        for name, found in measure_answers(methods, texts).items():
-            result["methods"].setdefault(name, {})[framework] = found
-        write_json(result, file)
+def write_answers(file, about, frameworks, texts, known, methods=METHODS) -> str:
+    """Write the answers of methods to the texts to a file, beside those that it has; a line for each.
+
+    methods: {name: what makes a summariser of the name of a framework}.
+    """
+    result = read_result(file, about) or {"machine": about, "texts": [vars(one) for one in texts], "methods": {}}
+    if result["texts"] != [vars(one) for one in texts]:
+        raise ValueError(f"{file} has the answers to other texts")
+    for name, found in baselines([one.text for one in texts], known).items():
+        result["methods"][name] = {"none": measure_answers(lambda _, found=found: found, texts)}
+    for name, make in methods.items():
+        for framework in frameworks:
+            result["methods"].setdefault(name, {})[framework] = measure_answers(make(framework), texts)
+            write_json(result, file)
     lines = [
         f"{name:28} {framework:11}" + " ".join(f"{value:.3f}" for value in found["scores"].values())
         for name, each in result["methods"].items()

@@ -94,6 +94,7 @@ def train_pairs(
     resume: bool = False,
     command: str = "",
     sorted_batches: int = 8,
+    batches: Callable[[int], Batch] | None = None,
 ) -> Iterator[Record]:
     """Train an encoder-decoder on pairs of token lists and write it to a folder; yields a record after each step.
 
@@ -101,13 +102,13 @@ def train_pairs(
     vocabulary. measure: the score of a model on what it does not train on, at every `recipe.measure_every` steps and
     the last, when the state is saved too, so that `resume` goes on from there, in either framework. At the end the
     folder has what `load_checkpoint` reads, with weights in float16, and curve.json, with `facts`, `command`, the
-    versions and the machine.
+    versions and the machine. batches: the batch of each step, as `learn` takes it; default: `PairBatches`.
 
     Raises FileExistsError, FileNotFoundError and ValueError as `train_folder`, and ValueError as `PairBatches`.
     """
     folder, package = Path(folder), load_framework(framework)
     check_folder(folder, resume)
-    batches = PairBatches(pairs, recipe, config.pad_token_id or 0, sorted_batches)
+    batches = batches or PairBatches(pairs, recipe, config.pad_token_id or 0, sorted_batches)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_file(folder / name, text)

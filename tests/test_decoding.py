@@ -215,14 +215,35 @@ def test_speculation_reaches_the_last_position_that_generate_reaches(name, draft
             module.speculative_generate(model, tiny, [[1, 2, 3], [4]], 13, 3, [])
 
 
+@pytest.mark.parametrize("drafting", ["itself", "smaller", "lookup"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_encoder_decoder_speculates_on_its_target(name, drafting):
+    module, kind = load(name), "encoder-decoder"
+    model = make(name, kind=kind)[0]
+    draft = {"itself": model, "lookup": tfguide.PromptLookup()}.get(drafting)
+    draft = draft or make(name, kind=kind, seed=1, n_layers=1, n_encoder_layers=1)[0]
+    for sampling in (None, tfguide.Sampling(temperature=0, repetition_penalty=1.3)):
+        result = module.speculative_generate(model, draft, PROMPTS, 12, 3, [], sampling)
+        assert result.tokens == module.generate(model, PROMPTS, 12, [], sampling)
+        assert result.rounds[0] == (0, 0)  # the source is read before any guess
+    if drafting == "itself":
+        assert result.acceptance == 1 and result.target_calls == 3 * 4  # 1 + 4 + 4 + 3 tokens for each of the prompts
+    drawn = module.speculative_generate(model, draft, PROMPTS, 6, 3, [], tfguide.Sampling(seed=3))
+    assert [len(row) for row in drawn.tokens] == [6, 6, 6]
+
+
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_models_that_cannot_speculate_are_refused(name):
     module = load(name)
     model, _ = make(name)
     with pytest.raises(ValueError, match="one vocabulary, got 37 tokens and 41"):
         module.speculative_generate(model, make(name, vocab_size=41)[0], PROMPTS)
-    with pytest.raises(ValueError, match="got a model of kind 'encoder-decoder'"):
+    with pytest.raises(
+        ValueError, match="draft of kind 'encoder-decoder' as the model is, got a draft of kind 'decoder'"
+    ):
         module.speculative_generate(make(name, kind="encoder-decoder")[0], model, PROMPTS)
+    with pytest.raises(ValueError, match="a model that generates, got a model of kind 'encoder'"):
+        module.speculative_generate(make(name, kind="encoder")[0], tfguide.PromptLookup(), PROMPTS)
     with pytest.raises(ValueError, match="draft_length must be at least 1, got 0"):
         module.speculative_generate(model, model, PROMPTS, draft_length=0)
     with pytest.raises(ValueError, match="n_best must be at most n_beams=2, got 3"):

@@ -84,6 +84,8 @@ def test_the_weights_are_in_the_table_and_counted():
     assert shapes["embedding.projection.weight"] == (7, 22) and shapes["labels.weight"] == (22, 5)
     assert "embedding.token.weight" not in shapes
     assert cost.parameters(config) == sum(int(np.prod(shape)) for shape in shapes.values())
+    less = cost.prefill_flops(config, 11, batch=3) - cost.prefill_flops(config.replace(d_input=2), 11, batch=3)
+    assert less == 2 * 3 * 11 * (7 - 2) * config.d_model
     assert ModelConfig.from_dict(config.to_dict()) == config
 
 

@@ -6,7 +6,17 @@ from dataclasses import replace
 import pytest
 
 from tests.support import load, small_config
-from tfguide import PRESETS, Experts, LatentAttention, ModelConfig, cost, init_weights, weight_shapes, weights
+from tfguide import (
+    PRESETS,
+    Experts,
+    LabelHead,
+    LatentAttention,
+    ModelConfig,
+    cost,
+    init_weights,
+    weight_shapes,
+    weights,
+)
 from tfguide.compress import Quantization
 from tfguide.compress.quantized import quantized_shapes
 from tfguide.weights import axis_sizes, weight_table
@@ -26,6 +36,7 @@ BUILT = [
     dict(kind="encoder-decoder", experts=EXPERTS, n_encoder_layers=3),
     dict(kind="decoder", latent=LATENT, d_head=None, positions="rotary"),
     dict(kind="decoder", latent=replace(LATENT, query_rank=None), d_head=None, qkv_bias=False),
+    dict(kind="encoder", d_input=47, vocab_size=None, decoder_start_token_id=None, labels=LabelHead(n_labels=53)),
 ]
 COUNTED = [
     dict(kind="decoder", latent=LATENT, d_head=None, experts=EXPERTS, activation="swiglu"),
@@ -90,7 +101,11 @@ SIZES = [
     ("buckets", "relative_buckets", 8), ("experts", "experts.n_experts", 7), ("shared", "experts.n_shared", 3),
     ("d_expert", "experts.d_expert", 31), ("query_rank", "latent.query_rank", 29), ("kv_rank", "latent.kv_rank", 13),
     ("d_nope", "latent.d_nope", 5), ("d_rope", "latent.d_rope", 4), ("d_value", "latent.d_value", 7),
+    ("d_input", "d_input", 59), ("n_labels", "labels.n_labels", 61),
 ]  # fmt: skip
+
+
+OPTIONAL = ("n_token_types", "d_input")
 
 
 @pytest.mark.parametrize(("size", "field", "value"), SIZES)
@@ -98,7 +113,9 @@ SIZES = [
 def test_a_size_changes_the_rows_with_its_axis_and_no_other(fields, size, field, value):
     base = ({} if "latent" in fields else dict(d_head=10, n_kv_heads=3)) | fields
     part, _, own = field.rpartition(".")
-    there = getattr(base.get(part), own, None) if part else field != "n_token_types" or base.get(field)
+    there = getattr(base.get(part), own, None) if part else field not in OPTIONAL or base.get(field)
+    if field == "vocab_size" and "d_input" in fields:
+        there = None
     if "latent" in fields and field in ("n_kv_heads", "d_head"):  # which follow from others
         there = None
     change = {} if not there else {part: replace(base[part], **{own: value})} if part else {field: value}
@@ -136,12 +153,12 @@ def test_what_is_quantised_are_the_matrices(fields):
     arrays = quantized_shapes(config, Quantization(8))
     packed = {name.removesuffix(".packed") + ".weight" for name in arrays if name.endswith(".packed")}
     tied = {"head.weight"} if config.kind != "encoder" and config.tied_head else set()
-    routers = {name for name, weight in weight_table(config).items() if weight.role == "router"}
-    assert packed == set(weights.matrix_names(config)) - routers | tied
+    whole = {name for name, weight in weight_table(config).items() if weight.role in ("router", "input")}
+    assert packed == set(weights.matrix_names(config)) - whole | tied
     vectors = weights.vector_names(config)
     assert not packed & set(vectors)
     biases = {name for name, weight in weight_table(config).items() if weight.role == "bias"}
-    left = set(weight_table(config)) - packed - set(vectors) - biases - routers
+    left = set(weight_table(config)) - packed - set(vectors) - biases - whole
     assert {weight_table(config)[name].role for name in left} <= {"embedding", "relative_bias"}
 
 

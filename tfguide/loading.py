@@ -5,14 +5,17 @@ A framework is imported only when it is named, or when the C++ kernels cannot co
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from tfguide import native
 from tfguide.checkpoints.gguf import GgufFile, is_gguf, open_gguf
@@ -21,7 +24,7 @@ from tfguide.compress import Quantization
 from tfguide.dtypes import WEIGHT_DTYPES as DTYPES
 from tfguide.native import NativeUnavailable, UnsupportedModel
 from tfguide.native.abi import CACHE_TYPES
-from tfguide.tasks import smollm
+from tfguide.tasks import minilm, smollm
 
 FRAMEWORKS = ("torch", "tensorflow")
 NONE = "none"  # the C++ kernels alone
@@ -95,7 +98,7 @@ def load_any(
             if framework == NONE:
                 raise
             reason = error.reason if isinstance(error, UnsupportedModel) else f"without the C++ kernels: {error}"
-    chosen = load_framework(framework or _installed(reason))
+    chosen = load_framework(framework or installed_framework(reason or "the readable model (plain) needs a framework"))
     if reason is not None:
         warnings.warn(f"going on with {chosen.__name__}: {reason}", stacklevel=2)
     path = checkpoint.path if isinstance(checkpoint, GgufFile) else checkpoint
@@ -134,10 +137,33 @@ def try_accelerate(framework: ModuleType, model: Any) -> Any:
         return model
 
 
-def _installed(reason):
-    """The first framework that is installed. reason: why the kernels do not do."""
+def sentence_encoder(framework: ModuleType, model: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A function from tokens and their mask, (B, T) each, to the vectors of the texts, float32 (B, D), by an encoder.
+
+    framework: the result of `load_framework`, model: an encoder of it. Each vector has length 1: see
+    `sentence_embeddings`.
+    """
+    without_gradients = contextlib.nullcontext
+    if framework.__name__ == "tfguide.torch":
+        without_gradients = import_module("torch").inference_mode
+
+    def encode(tokens, valid):
+        with without_gradients():
+            return np.asarray(framework.sentence_embeddings(model, tokens, valid), np.float32)
+
+    return encode
+
+
+def load_sentence_encoder(framework: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """MiniLM in one of FRAMEWORKS, as `sentence_encoder` makes it a function. Raises as `minilm.folder`."""
+    loaded = load_framework(framework)
+    return sentence_encoder(loaded, load_model(loaded, minilm.folder()))
+
+
+def installed_framework(reason: str | None = None) -> str:
+    """The first framework that is installed. reason: why one is needed. Raises ImportError where there is none."""
     for name in FRAMEWORKS:
         if importlib.util.find_spec(name) is not None:
             return name
-    needed = "the readable model (plain) needs a framework" if reason is None else reason
+    needed = "a framework is needed" if reason is None else reason
     raise ImportError(f"{needed}. No framework is installed: pip install 'tfguide[torch]'")

@@ -55,8 +55,12 @@ class Weight:
 
     @property
     def is_compressed(self) -> bool:
-        """Whether quantisation and pruning change it: every matrix but a router, whose few numbers decide much."""
-        return self.is_matrix and self.role != "router"
+        """Whether quantisation and pruning change it.
+
+        Every matrix but a router, whose few numbers decide much, and the map of vectors that come in, which stands
+        where others have an embedding, and whose inputs may be too few for a group of 4-bit weights.
+        """
+        return self.is_matrix and self.role not in ("router", "input")
 
     @property
     def n_matrices(self) -> int:

@@ -49,7 +49,9 @@ def test_page_of_the_cost_model_has_every_public_name():
     assert set(table) == set(cost.__all__) - {"BYTES", "CHIPS", "LAYOUTS"}  # tables, named below
 
 
-@pytest.mark.parametrize("package", ["checkpoints", "generation", "compress", "text", "training", "exercises"])
+@pytest.mark.parametrize(
+    "package", ["checkpoints", "generation", "compress", "text", "training", "exercises", "export"]
+)
 def test_shared_page_has_every_public_name(package):
     table, described = listed("api_shared.md")
     public = importlib.import_module(f"tfguide.{package}").__all__

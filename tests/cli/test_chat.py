@@ -28,19 +28,22 @@ TEMPLATE = (
 )
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def write_model(folder, max_positions):
     """A GGUF file with a random model, a vocabulary and a chat template."""
-    folder = tmp_path_factory.mktemp("chat")
     vocabulary = write(folder / "v.gguf", byte_level("smollm", **{"tokenizer.chat_template": TEMPLATE}))
     config = tfguide.ModelConfig(
         kind="decoder", d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64,
-        vocab_size=read_tokenizer(vocabulary).get_vocab_size(), max_positions=256, norm="rms", positions="rotary",
-        activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False, eos_token_id=2,
+        vocab_size=read_tokenizer(vocabulary).get_vocab_size(), max_positions=max_positions, norm="rms",
+        positions="rotary", activation="swiglu", qkv_bias=False, output_bias=False, ffn_bias=False, eos_token_id=2,
     )  # fmt: skip
     tg = load("torch")
     tg.save_gguf(tg.from_weights(config, random_weights(config)), folder / "model.gguf", tokenizer=vocabulary)
     return folder / "model.gguf"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("chat"), 256)
 
 
 @pytest.fixture

@@ -136,12 +136,17 @@ def test_one_source_has_one_translation_and_what_is_held_out_is_not_trained_on()
         assert answers.setdefault(pair.source, pair.target) == pair.target
     assert {pair.source for pair in learned}.isdisjoint(pair.source for pair in held_out)
     assert len({pair.source for pair in held_out}) == 600
-    lengths = [len(str(from_english(pair.target))) for pair in learned if pair.kind == "number"]
-    counts = {n: lengths.count(n) / len(lengths) for n in range(1, translation.DIGITS + 1)}
-    assert counts[translation.HELD_OUT_DIGITS] == 0
-    assert all(0.05 < share < 0.25 for n, share in counts.items() if n != translation.HELD_OUT_DIGITS)
-    numbers = [len(str(from_english(pair.target))) for pair in held_out if pair.kind == "number"]
-    assert 0.4 < numbers.count(translation.HELD_OUT_DIGITS) / len(numbers) < 0.6
+    digits = [len(str(from_english(pair.target))) for pair in learned if pair.kind == "number"]
+    assert all(0.05 < digits.count(n) / len(digits) < 0.2 for n in range(1, translation.DIGITS + 1))
+    lengths = {len(pair.source) for pair in learned}
+    assert lengths == set(range(1, 20)) - {12}
+    longest = numeral(12345678912)
+    assert len(longest) == 21 == max(translation.HELD_OUT_LENGTHS) and len(numeral(10**translation.DIGITS - 1)) == 21
+    unseen = [pair for pair in held_out if translation.group_of(pair) == translation.UNSEEN]
+    assert {len(pair.source) for pair in unseen} == {12, 20, 21}
+    for kind, share in (("number", 0.5), ("date", 0.5), ("time", 0)):
+        among = [pair for pair in held_out if pair.kind == kind]
+        assert abs(sum(pair in unseen for pair in among) / len(among) - share) < 0.1
     assert {pair.kind for pair in held_out} == set(translation.KINDS)
     assert pairs(50) == pairs(50) != pairs(50, seed=1)
 

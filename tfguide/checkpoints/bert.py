@@ -12,6 +12,7 @@ from tfguide.checkpoints.keys import ACTIVATIONS
 from tfguide.checkpoints.labels import label_head, label_keys
 from tfguide.checkpoints.layout import Place, linear, norm
 from tfguide.config import ModelConfig
+from tfguide.parts import LabelHead
 
 MODEL_TYPE = "bert"
 ARCHITECTURE = "BertModel"
@@ -69,22 +70,26 @@ def sizes(fields: Fields, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, A
 def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     """The configuration in a config.json; the tensors tell whether there is a pooler."""
     leave_out_head(fields, tensors, "cls.")
-    return encoder(fields, sizes(fields), tensors, "Bert", "pooler.dense.weight", pad_token_id=0)
+    return encoder(fields, sizes(fields), tensors, label_head(fields, "Bert"), "pooler.dense.weight", pad_token_id=0)
 
 
 def encoder(
-    fields: Fields, known: dict[str, Any], tensors: Collection[str], model: str, pooler: str, **tokens: int
+    fields: Fields,
+    known: dict[str, Any],
+    tensors: Collection[str],
+    labels: LabelHead | None,
+    pooler: str,
+    **tokens: int,
 ) -> ModelConfig:
     """The configuration in a config.json of a family with BERT's keys.
 
-    known: the fields that `sizes` reads. model: how the names of its classes begin. pooler: the tensor that there is
-    with a pooler. tokens: the family's defaults. Raises ValueError where a text has labels and no pooler.
+    known: the fields that `sizes` reads. pooler: the tensor that there is with a pooler. tokens: the family's defaults.
+    Raises ValueError where a text has labels and no pooler.
     """
     check_both_sides(fields)
     fields.fixed("is_decoder", False, "an encoder that sees both sides")
     # Version 5 does not read this one: it computes what version 4 called absolute, whatever the file says.
     fields.fixed("position_embedding_type", "absolute", "a learned vector for each position")
-    labels = label_head(fields, model)
     if labels is not None and labels.per == "text" and pooler not in tensors:
         raise fields.unsupported("architectures", fields.look("architectures", None), f"labels of a text need {pooler}")
     more = dict(

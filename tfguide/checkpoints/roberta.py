@@ -51,7 +51,7 @@ def config_from_hf(fields: Fields, tensors: Collection[str]) -> ModelConfig:
     bert.leave_out_head(fields, tensors, "lm_head.")
     head = label_head(fields, "Roberta")
     pooler = "classifier.dense.weight" if head is not None and head.per == "text" else "pooler.dense.weight"
-    return bert.encoder(fields, sizes(fields), tensors, "Roberta", pooler, bos_token_id=0, eos_token_id=2)
+    return bert.encoder(fields, sizes(fields), tensors, head, pooler, bos_token_id=0, eos_token_id=2)
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from tfguide.cli.lines import read_lines
 from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of, starting
 from tfguide.generation.sampling import Sampling
 from tfguide.loading import find_checkpoint, open_checkpoint
@@ -75,25 +76,10 @@ def _start(options):
 
 
 def _lines() -> Iterator[str]:
-    """The lines of the standard input. On a terminal, the arrow keys bring earlier ones back."""
-    terminal = sys.stdin.isatty()
-    if terminal:
-        with contextlib.suppress(ImportError):  # not on every system
-            import readline  # noqa: F401  `input` uses it once it is imported
-    while True:
-        try:
-            line = input(PROMPT if terminal else "")
-        except EOFError:
-            if terminal:
-                print()
-            return
-        except KeyboardInterrupt:
-            if not terminal:
-                raise
-            print("\n(/exit or Ctrl-D ends the conversation)", file=sys.stderr)
-            continue
-        if not terminal:
-            print(f"{PROMPT}{line}", flush=True)  # so that what is printed reads as on a terminal
+    """The lines of the standard input, printed where no terminal shows them: what is printed reads as on a terminal."""
+    for line in read_lines(PROMPT, "(/exit or Ctrl-D ends the conversation)"):
+        if not sys.stdin.isatty():
+            print(f"{PROMPT}{line}", flush=True)
         yield line
 
 

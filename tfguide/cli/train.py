@@ -7,15 +7,21 @@ import dataclasses
 import os
 import shlex
 import sys
+from functools import partial
 from typing import Any
 
 from tfguide.loading import FRAMEWORKS
+from tfguide.tasks import translator
 from tfguide.training import Recipe, show, summaries, summary, train_folder, translation
 
 # What is trained: the run, and the recipe that made the model of the book.
 TASKS = {
     "documentation": (train_folder, Recipe()),
     "translation": (translation.train_translation, translation.RECIPE),
+    "translation-draft": (
+        partial(translation.train_translation, config_of=translator.draft_config),
+        translation.DRAFT_RECIPE,
+    ),
     "summarisation": (summaries.train_summariser, summaries.RECIPE),
 }
 EXAMPLES = (("train a small model on Python's documentation", "tfguide train --framework torch --out documentation"),)

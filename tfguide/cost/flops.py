@@ -1,7 +1,8 @@
 """How many floating-point operations: the matrix products and attention, exact by terms.
 
 A product of (m, k) by (k, n) is 2 m k n operations: one multiplication and one addition for each term. Not counted:
-norms, activations, softmax, rotations and biases, which grow with D instead of D * D and are limited by memory.
+norms, activations, softmax, rotations and biases, which grow with D instead of D * D and are limited by memory; and a
+head for labels, which is small.
 """
 
 from __future__ import annotations
@@ -48,11 +49,13 @@ def terms(config: ModelConfig, batch: int, tokens: int, pairs: int, logits: int,
     sequence whose logits are computed. decoding: whether latent attention has the form that it takes for one token.
     """
     matrices = multiplied_parameters(config)
+    read = (config.d_input or 0) * config.d_model  # vectors are multiplied, where tokens are looked up
+    logits_width = config.vocab_size if logits else 0
     return {
-        "projections": 2 * batch * tokens * matrices["attention"],
+        "projections": 2 * batch * tokens * (matrices["attention"] + read),
         "attention": batch * pairs * pair_flops(config, decoding),
         "feed_forward": 2 * batch * tokens * matrices["feed_forward"],
-        "head": 2 * batch * logits * config.d_model * config.vocab_size,
+        "head": 2 * batch * logits * config.d_model * logits_width,
     }
 
 

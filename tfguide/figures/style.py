@@ -14,6 +14,7 @@ take the colours of `PALETTE` or of a colour map. matplotlib is imported when a 
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -148,7 +149,8 @@ def to_svg(fig: "Figure", alt: str) -> str:
     if not alt.strip():
         raise ValueError("a figure needs alt text: say in one sentence what it shows")
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tfguide"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tfguide"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # text stays text: the reader's browser has Chinese
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

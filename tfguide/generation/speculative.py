@@ -88,6 +88,8 @@ def check_positions(
     check_generation(target, longest, max_new_tokens)
     most = None if draft is None else draft.max_positions
     needed = longest + max_new_tokens - 2  # nothing is drafted after the last two tokens
+    if target.kind == "encoder-decoder":  # whose decoder reads its start token instead of the prompt
+        needed = max(longest, max_new_tokens - 1)
     if most is not None and max_new_tokens > 1 and needed > most:
         raise ValueError(
             f"the draft has max_positions={most} positions, the prompt and its continuation need {needed} of it"
@@ -97,9 +99,12 @@ def check_positions(
 def check_draft(target: ModelConfig, draft: ModelConfig | None, draft_length: int) -> int:
     """The draft's length, checked. Raises ValueError for models that cannot work together; draft: None for no model."""
     draft_length = check_count("draft_length", draft_length)
-    for name, config in (("model", target), ("draft", draft)):
-        if config is not None and config.kind != "decoder":
-            raise ValueError(f"speculative decoding is for kind='decoder', got a {name} of kind {config.kind!r}")
+    if target.kind == "encoder":
+        raise ValueError("speculative decoding is for a model that generates, got a model of kind 'encoder'")
+    if draft is not None and draft.kind != target.kind:
+        raise ValueError(
+            f"expected a draft of kind {target.kind!r} as the model is, got a draft of kind {draft.kind!r}"
+        )
     if draft is not None and draft.vocab_size != target.vocab_size:
         raise ValueError(
             f"model and draft must have one vocabulary, got {target.vocab_size} tokens and {draft.vocab_size}"
@@ -119,14 +124,14 @@ def speculative_generate(
 ) -> SpeculativeResult:
     """Continue each prompt as `generate` does, with fewer calls of the model.
 
-    draft: a smaller model of the same vocabulary, or a `PromptLookup`, which copies from the text itself. In each round
+    draft: a smaller model of the same vocabulary and kind, or a `PromptLookup`, which copies from the text itself, or
+    from the source that an encoder-decoder reads. In each round
     it proposes up to `draft_length` tokens, the model computes all their distributions in one call, and `accept` keeps
     as many as the model's own distribution allows. The tokens are distributed exactly as those of `generate`; greedy
     ones are the same. Prompts are processed one after the other. cache_dtype: of the caches of both models, as in
     `generate`. Source: Leviathan et al. 2023; Chen et al. 2023.
 
-    Raises ValueError for a draft of another vocabulary, a model that is not decoder-only, `draft_length` below 1, and
-    as `generate`.
+    Raises ValueError for a draft of another vocabulary or kind, an encoder, `draft_length` below 1, and as `generate`.
     """
     other = None if isinstance(draft, PromptLookup) else draft.config
     draft_length = check_draft(model.config, other, draft_length)
@@ -151,22 +156,30 @@ def speculative_generate(
 class _Rounds:
     """The state of one text: its tokens, and the caches of the model and of the draft."""
 
-    def __init__(self, model, draft, text, max_new_tokens, chooser, row, result, cache_dtype):
-        self.model, self.draft, self.text, self.result = model, draft, text, result
+    def __init__(self, model, draft, prompt, max_new_tokens, chooser, row, result, cache_dtype):
+        self.model, self.draft, self.result = model, draft, result
         self.sampling, self.uniform = chooser.sampling, chooser.streams[row].random
-        room = len(text) + max_new_tokens - 1  # the last token is returned but never read
+        # A decoder continues the prompt; one after an encoder begins a text of its own, which no penalty counts in.
+        self.source = prompt if model.config.kind == "encoder-decoder" else None
+        self.text = prompt if self.source is None else [model.config.decoder_start_token_id]
+        self.own = 0 if self.source is None else 1
+        room = len(self.text) + max_new_tokens - 1  # the last token is returned but never read
         self.cache, self.draft_cache = model.new_cache(1, room, cache_dtype), None
-        self.cache.begin(len(text))  # the first call reads guesses as well
+        self.cache.begin(len(self.text))  # the first call reads guesses as well
         if not isinstance(draft, PromptLookup):
             self.draft_cache = draft.new_cache(1, max(room - 1, 1), cache_dtype)
 
     def __call__(self, n_draft):
         """The tokens that one round adds, at least one."""
-        guesses, q = self._guess(n_draft)
         n_known = int(self.cache.lengths[0])  # the cache never holds the last token of the text
-        fed = np.array([self.text[n_known:] + guesses])
-        logits = self.model.score(fed, self.cache, last=len(guesses) + 1)[0]  # (n + 1, V)
-        n, token = verify(logits, q, guesses, self.sampling, self.text, self.uniform)
+        if self.source is not None and n_known == 0:  # the source is read with the first token, before any guess
+            guesses, q = [], []
+            logits = self.model.prefill([self.text], self.cache, source=[self.source])
+        else:
+            guesses, q = self._guess(n_draft)
+            fed = np.array([self.text[n_known:] + guesses])
+            logits = self.model.score(fed, self.cache, last=len(guesses) + 1)[0]  # (n + 1, V)
+        n, token = verify(logits, q, guesses, self.sampling, self.text[self.own :], self.uniform)
         self.text += [*guesses[:n], token]
         self.result.rounds.append((len(guesses), n))
         kept = len(self.text) - 1
@@ -178,18 +191,25 @@ class _Rounds:
     def _guess(self, n):
         """Up to n drafted tokens, and what they were drawn from."""
         if self.draft_cache is None:
-            guesses = self.draft.propose(self.text, n) if n else []
+            known = [*(self.source or []), *self.text[self.own :]]
+            guesses = self.draft.propose(known, n) if n else []
             return guesses, [Certain(token, self.model.config.vocab_size) for token in guesses]
         guesses, places = [], []
         while len(guesses) < n:
-            logits = (
-                self.draft.decode(guesses[-1:], self.draft_cache)
-                if guesses
-                else self.draft.prefill([self.text[int(self.draft_cache.lengths[0]) :]], self.draft_cache)
-            )
-            places.append(Place(logits, self.sampling, self.text + guesses))
+            logits = self.draft.decode(guesses[-1:], self.draft_cache) if guesses else self._caught_up()
+            places.append(Place(logits, self.sampling, self.text[self.own :] + guesses))
             if self.sampling.temperature == 0:
                 guesses.append(int(most_likely(logits, self.sampling, [places[-1].text])[0]))
             else:
                 guesses.append(places[-1].draw(self.uniform()))
         return guesses, places
+
+    def _caught_up(self):
+        """The draft's logits (1, V) after the text, of which it reads what its cache does not hold."""
+        n_known = int(self.draft_cache.lengths[0])
+        unread = [self.text[n_known:]]
+        if self.source is None:
+            return self.draft.prefill(unread, self.draft_cache)
+        if n_known == 0:
+            return self.draft.prefill(unread, self.draft_cache, source=[self.source])
+        return self.draft.score(np.array(unread), self.draft_cache, last=1)[:, 0]

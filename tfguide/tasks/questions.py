@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +21,17 @@ from tfguide.tasks.docstrings import sentences
 
 WORDS = 120  # of a passage, about: MiniLM reads 256 tokens, and what stands behind them does not count
 _QUESTIONS = Path(__file__).parent / "questions.json"
+_UNANSWERABLE = Path(__file__).parent / "unanswerable.json"
 _UNDERLINE = re.compile(r"^(\S.*)\n([*=\-~^\"]){4,}\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a document, and the document's name."""
+    """A piece of a document, the document's name, and the heading with which the text begins, if there is one."""
 
     source: str
     text: str
+    heading: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def passages(texts: Mapping[str, str] | None = None, words: int = WORDS) -> list
     words = check_count("words", words)
     if texts is None:
         texts = {name: text for name, text in documentation.documents().items() if name.startswith("topics/")}
-    return [Passage(name, piece) for name, text in texts.items() for piece in _pieces(text, words)]
+    return [Passage(name, piece, head) for name, text in texts.items() for head, piece in _pieces(text, words)]
 
 
 def questions(path: str | os.PathLike | None = None) -> list[Question]:
@@ -67,6 +69,11 @@ def questions(path: str | os.PathLike | None = None) -> list[Question]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f'{file}: expected a list of {{"question": ..., "quotes": [...]}}: {error!r}') from error
     return found
+
+
+def unanswerable() -> dict[str, list[str]]:
+    """Questions that this documentation does not answer: "far" from programming, and "near", about other tools."""
+    return json.loads(_UNANSWERABLE.read_text(encoding="utf-8"))
 
 
 def answers(question: Question, among: Sequence[Passage]) -> list[int]:
@@ -113,23 +120,23 @@ def _words_of(text):
 
 
 def _pieces(text, words):
-    """Whole paragraphs together, as long as they have not more words than a passage, each piece below its heading."""
+    """Headings and below each whole paragraphs together, as long as they have not more words than a passage."""
     heading, own, used = "", [], True
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         if title := _UNDERLINE.match(paragraph):
             if own:
-                yield _joined(heading, own)
+                yield heading, _joined(heading, own)
             heading = title[1].strip() if used else f"{heading}: {title[1].strip()}"
             own, used = [], False
             paragraph = paragraph[title.end() :].strip()
         for part in _parts(paragraph, words):
             if own and sum(len(one.split()) for one in own) + len(part.split()) > words:
-                yield _joined(heading, own)
+                yield heading, _joined(heading, own)
                 own = []
             own.append(part)
             used = True
     if own:
-        yield _joined(heading, own)
+        yield heading, _joined(heading, own)
 
 
 def _joined(heading, paragraphs):

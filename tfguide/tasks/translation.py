@@ -1,7 +1,7 @@
 """Machine translation with exact answers: Chinese numerals, dates and times to English words.
 
-There are as many examples as one likes, each with one right translation, and some lengths are held out: a model that
-has learned them by heart fails there. The languages differ in what they group (万 is ten thousand, and English has no
+There are as many examples as one likes, each with one right translation, and sources of some lengths are held out, one
+inside the range and the longest: a model that has tied what it learned to places in the text fails there. The languages differ in what they group (万 is ten thousand, and English has no
 word for it), in order (the year comes first in Chinese and last in English) and in length.
 """
 
@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from tfguide.checks.values import check_choice, check_count
-from tfguide.tasks.numerals import FIRST_YEAR, below_100, numeral, ordinal, read_words, words, year_words
+from tfguide.tasks.numerals import FIRST_YEAR, below_100, numeral, ordinal, words, year_words
 from tfguide.tasks.own import check_answers, read_columns
 
-DIGITS = 9  # of the longest number, so that it stands below 十亿
-HELD_OUT_DIGITS = 7  # numbers of so many digits are never trained on
+DIGITS = 11  # of the longest number
+HELD_OUT_LENGTHS = (12, 20, 21)  # sources of so many characters are never trained on; 21 is the longest
+UNSEEN = "unseen length"
+ZEROS = (0.0, 0.25, 0.6)  # shares of the digits of a number that are set to 0, one for each number
 HELD_OUT = 20  # of the other sources one in so many is held out
 YEARS = (FIRST_YEAR, 2099)
 KINDS = ("number", "date", "time")
@@ -98,19 +100,22 @@ def time_pair(hour: int, minute: int, to_the_hour: bool = False) -> Pair:
     return Pair(part + source, f"{target} {_PARTS_OF_DAY[part]}", "time")
 
 
+def group_of(pair: Pair) -> str:
+    """The group in which a pair is scored: `UNSEEN` for a source of a length never trained on, else its kind."""
+    return UNSEEN if len(pair.source) in HELD_OUT_LENGTHS else pair.kind
+
+
 def is_held_out(pair: Pair) -> bool:
-    """Whether no model is trained on the pair: its number has HELD_OUT_DIGITS digits, or its source is of the one in
-    HELD_OUT that a checksum chooses."""
-    if pair.kind == "number" and len(str(read_words(pair.target))) == HELD_OUT_DIGITS:
-        return True
-    return zlib.crc32(pair.source.encode()) % HELD_OUT == 0
+    """Whether no model is trained on the pair: its source has one of HELD_OUT_LENGTHS, or is of the one in HELD_OUT
+    that a checksum chooses."""
+    return group_of(pair) == UNSEEN or zlib.crc32(pair.source.encode()) % HELD_OUT == 0
 
 
 def pairs(n: int, seed: int = 0, held_out: bool = False, kinds: Sequence[str] = TURNS) -> list[Pair]:
     """`n` pairs of kinds in turn, always the same for a seed: to train on, or held out.
 
-    Numbers have every length equally often; held out, every other one has HELD_OUT_DIGITS digits. To train on, a pair
-    may come again; held out it does not. Raises ValueError for an unknown kind, and for more pairs than are held out.
+    Numbers have each count of digits equally often. Held out, about half of the numbers and dates have one of
+    HELD_OUT_LENGTHS; no time is so long. To train on, a pair may come again; held out it does not. Raises ValueError for an unknown kind, and for more pairs than are held out.
     """
     n = check_count("n", n)
     for kind in kinds:
@@ -130,26 +135,26 @@ def pairs(n: int, seed: int = 0, held_out: bool = False, kinds: Sequence[str] = 
 
 def _draw(kind, draws, held_out):
     """A random pair, of those that are held out or of the others."""
-    digits = draws.choice([n for n in range(1, DIGITS + 1) if n != HELD_OUT_DIGITS and (n > 2 or not held_out)])
-    if held_out and draws.integers(2):
-        digits = HELD_OUT_DIGITS
+    length = int(draws.choice([HELD_OUT_LENGTHS[0]] if kind == "date" else HELD_OUT_LENGTHS))
+    unseen = held_out and kind != "time" and bool(draws.integers(2))
+    digits = [n for n in range(1, DIGITS + 1) if n > 2 or not held_out]  # of one digit and two there are few
     while True:
         if kind == "number":
-            pair = _draw_number(int(digits), draws)
+            pair = _draw_number(int(draws.choice(digits)), draws)
         elif kind == "date":
             first, last = datetime.date(YEARS[0], 1, 1), datetime.date(YEARS[1], 12, 31)
             day = first + datetime.timedelta(int(draws.integers((last - first).days + 1)))
             pair = date_pair(day, bool(draws.integers(2)))
         else:
             pair = time_pair(int(draws.integers(24)), int(draws.integers(60)), bool(draws.integers(2)))
-        if is_held_out(pair) == held_out:
+        if is_held_out(pair) == held_out and (len(pair.source) == length if unseen else group_of(pair) != UNSEEN):
             return pair
 
 
 def _draw_number(digits, draws):
     n = int(draws.integers(10 ** (digits - 1) if digits > 1 else 0, 10**digits))
     # Zeros between digits have their own rules, and are rare where all digits are equally likely.
-    for place in np.flatnonzero(draws.random(digits - 1) < 0.25):
+    for place in np.flatnonzero(draws.random(digits - 1) < draws.choice(ZEROS)):
         n -= n // 10 ** int(place) % 10 * 10 ** int(place)
     return Pair(numeral(n), words(n), "number")
 

@@ -22,9 +22,14 @@ class Linear(keras.layers.Dense):
         return y if self.bias is None else y + self.bias
 
 
-def linear(d_in: int, d_out: int, bias: bool = True, dtype: str | None = None) -> keras.layers.Layer:
-    """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out); dtype: default: that of the policy."""
-    if leaves_out_matrices():
+def linear(
+    d_in: int, d_out: int, bias: bool = True, dtype: str | None = None, compressed: bool = True
+) -> keras.layers.Layer:
+    """A dense layer with its weights: `x @ kernel + bias`, kernel (in, out); dtype: default: that of the policy.
+
+    compressed: whether quantisation replaces the layer, so that `left_out` leaves it out.
+    """
+    if compressed and leaves_out_matrices():
         return keras.layers.Identity()
     layer = Linear(d_out, use_bias=bias, dtype=dtype)
     layer.build((None, d_in))

@@ -30,7 +30,7 @@ class Embeddings(keras.layers.Layer):
         if config.d_input is None:
             self.token = embedding(config.vocab_size, config.d_model)
         else:
-            self.projection = linear(config.d_input, config.d_model)
+            self.projection = linear(config.d_input, config.d_model, compressed=False)
         if config.positions == "learned":
             self.position = embedding(config.max_positions + config.position_offset, config.d_model)
         if config.n_token_types:

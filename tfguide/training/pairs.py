@@ -23,7 +23,7 @@ from tfguide.training.state import load_state, save_state
 
 TokenPair = tuple[Sequence[int], Sequence[int]]  # a source, and a target that begins with the decoder's start token
 
-WIDTHS = 8  # widths are multiples of it, so that a graph is built for few of them
+WIDTHS = 4  # widths are multiples of it, so that a graph is built for few of them
 
 
 def pair_batch(pairs: Sequence[TokenPair], padding: int = 0, multiple: int = WIDTHS) -> Batch:

@@ -1,8 +1,9 @@
 """Machine translation with exact answers: Chinese numerals, dates and times to English words.
 
 There are as many examples as one likes, each with one right translation, and sources of some lengths are held out, one
-inside the range and the longest: a model that has tied what it learned to places in the text fails there. The languages differ in what they group (万 is ten thousand, and English has no
-word for it), in order (the year comes first in Chinese and last in English) and in length.
+inside the range and the longest: a model that has tied what it learned to places in the text fails there. The
+languages differ in what they group (万 is ten thousand, and English has no word for it), in order (the year comes
+first in Chinese and last in English) and in length.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ def pairs(n: int, seed: int = 0, held_out: bool = False, kinds: Sequence[str] = 
     """`n` pairs of kinds in turn, always the same for a seed: to train on, or held out.
 
     Numbers have each count of digits equally often. Held out, about half of the numbers and dates have one of
-    HELD_OUT_LENGTHS; no time is so long. To train on, a pair may come again; held out it does not. Raises ValueError for an unknown kind, and for more pairs than are held out.
+    HELD_OUT_LENGTHS; no time is so long. To train on, a pair may come again; held out it does not. Raises ValueError
+    for an unknown kind, and for more pairs than are held out.
     """
     n = check_count("n", n)
     for kind in kinds:

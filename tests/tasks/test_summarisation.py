@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support import refuses
+from tests.support import FRAMEWORKS, load, refuses
 from tfguide.tasks import documentation, summarisation
 from tfguide.tasks.docstrings import Docstring, Summary, is_held_out, sentences, summaries
 
@@ -87,3 +87,15 @@ def test_pairs_as_tokens():
     ((source, target),) = summarisation.token_pairs(tokenizer, [long])
     assert len(source) == summarisation.SOURCE_TOKENS and target[0] == target[-1] == 0
     assert tokenizer.decode(target) == "Read it."
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_trained_model_writes_the_same_in_both_frameworks(name):
+    package = load(name)
+    pytest.importorskip("tokenizers")
+    model, tokenizer = package.load_checkpoint(summarisation.folder()), summarisation.tokenizer()
+    assert model.config == summarisation.model_config(tokenizer.get_vocab_size())
+    text = "The file is opened for reading. An OSError is raised if it does not exist."
+    tokens = package.generate(model, [tokenizer.encode(text).ids], max_new_tokens=20)[0]
+    assert tokens[-1] == model.config.eos_token_id
+    assert tokenizer.decode(tokens) == "Return a file from the file."

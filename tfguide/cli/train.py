@@ -12,7 +12,7 @@ from typing import Any
 
 from tfguide.loading import FRAMEWORKS
 from tfguide.tasks import translator
-from tfguide.training import Recipe, show, summary, train_folder, translation
+from tfguide.training import Recipe, show, summaries, summary, train_folder, translation
 
 # What is trained: the run, and the recipe that made the model of the book.
 TASKS = {
@@ -22,6 +22,7 @@ TASKS = {
         partial(translation.train_translation, config_of=translator.draft_config),
         translation.DRAFT_RECIPE,
     ),
+    "summarisation": (summaries.train_summariser, summaries.RECIPE),
 }
 EXAMPLES = (("train a small model on Python's documentation", "tfguide train --framework torch --out documentation"),)
 
@@ -42,8 +43,8 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--text", metavar="PATH", help="a folder of .txt, .md and .rst files, or one file; of another task a file with "
-        "a source, a tab and its target on each line; default: the documentation in the Python that runs, or the data "
-        "of the task",
+        "a source, a tab and its target on each line, of summarisation a summary, a tab and its text; default: the "
+        "documentation in the Python that runs, or the data of the task",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the run in FOLDER, in either framework")
     for field in dataclasses.fields(Recipe):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from tfguide.checks.values import check_choice
@@ -76,16 +76,25 @@ def docstrings() -> list[Docstring]:
     """The docstrings of the modules in LABELS of at least LEAST_WORDS words, each text once, in the order of their
     places. No module is imported."""
     found, seen = [], set()
+    for module, name, text in everywhere(_LABEL_OF):
+        key = _key(text)
+        if len(key.split()) >= LEAST_WORDS and key not in seen:
+            seen.add(key)
+            found.append(Docstring(module, name, text, _LABEL_OF[module.partition(".")[0]]))
+    return found
+
+
+def everywhere(modules: Collection[str] | None = None) -> Iterator[tuple[str, str, str]]:
+    """Each docstring of the standard library: the module, the name of what it describes there, and the text.
+
+    modules: those to look into, with what is below them; default: all. Tests and what is not of the library are left
+    out.
+    """
     for module, source in library.modules():
         parts = module.split(".")
-        if parts[0] not in _LABEL_OF or not _LEFT_OUT.isdisjoint(parts):
-            continue
-        for name, _, text in library.documented(source):
-            key = _key(text)
-            if len(key.split()) >= LEAST_WORDS and key not in seen:
-                seen.add(key)
-                found.append(Docstring(module, name, text, _LABEL_OF[parts[0]]))
-    return found
+        if (modules is None or parts[0] in modules) and _LEFT_OUT.isdisjoint(parts):
+            for name, _, text in library.documented(source):
+                yield module, name, text
 
 
 def summaries(texts: Sequence[Docstring] | None = None) -> list[Summary]:

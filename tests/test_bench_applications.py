@@ -49,9 +49,22 @@ def test_the_table_has_a_line_for_each_variant(rows):
     other = [*rows[:3], rows[3] | {"scores": {"exact match": 0.7512, "mean": 12.0}}]
     head, *lines = texts(variants_table(other))
     assert head == ["", "exact match", "mean", "speed, PyTorch", "speed, TensorFlow", "weights"]
-    assert [line[0].split("4")[0] for line in lines] == ["float32", ""] and lines[0][1:3] == ["1", "12"]
+    assert [line[0].split("4")[0] for line in lines] == ["float32", ""] and lines[0][1:3] == ["1.000", "12"]
     assert lines[1][1] == "0.750 / 0.751" and lines[1][-1] == "0.6 MB"
     assert lines[0][3:5] == ["1.00", "1.00"]
+
+
+def test_one_table_has_the_first_score_of_every_task(rows):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("IPython")
+    from tests.test_figures_tables import texts
+    from tfguide.figures.applications import scores_table
+
+    other = {"task": "b", "framework": "torch", "variant": "pruned", "scores": {"F1": 0.25}}
+    head, *lines = texts(scores_table([*rows[:3], rows[3] | {"scores": {"exact match": 0.5}}, other]))
+    assert head == ["", "float32", "4 bits", "pruned"]
+    assert [line[1:] for line in lines] == [["1.000", "0.750 / 0.500", "-"], ["-", "-", "0.250"]]
+    assert "counting" in lines[0][0] and "exact match" in lines[0][0]
 
 
 def test_the_figure_has_a_panel_for_each_task(rows):

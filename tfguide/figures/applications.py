@@ -37,6 +37,19 @@ def variants_table(rows: Sequence[Mapping[str, Any]]) -> HTML:
     return table(head, [_line(name, metrics, frameworks, by) for name in shown], numbers=True)
 
 
+def scores_table(rows: Sequence[Mapping[str, Any]]) -> HTML:
+    """The first score of each task with each variant, of both frameworks where they differ as far as it is shown."""
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    shown = [name for name in VARIANTS if any(row["variant"] == name for row in rows)]
+    lines = []
+    for task in tasks:
+        own = [row for row in rows if row["task"] == task]
+        metric = next(iter(own[0]["scores"]))
+        each = ([row["scores"][metric] for row in own if row["variant"] == name] for name in shown)
+        lines.append([Cell(task, below=metric), *(_scores(values) or "-" for values in each)])
+    return table(["", *(NAMES[name] for name in shown)], lines, numbers=True)
+
+
 def _line(variant, metrics, frameworks, by):
     own = [by.get((variant, framework)) for framework in frameworks]
     known = [row for row in own if row]
@@ -47,7 +60,7 @@ def _line(variant, metrics, frameworks, by):
 
 def _scores(values):
     """One score where the frameworks agree as far as it is shown, else each one's."""
-    shown = [three_digits(value) if value >= 1 else f"{value:.3f}" for value in values]
+    shown = [three_digits(value) if value > 1 else f"{value:.3f}" for value in values]
     return " / ".join(dict.fromkeys(shown))
 
 

@@ -50,7 +50,10 @@ def test_what_the_page_says_of_the_measurement():
             assert row["difference"] < 1e-5 and row["same"] == result["new_tokens"], name
     for name in ("LiteRT", "ONNX Runtime"):
         small = found[f"{name}, 8 bits"]
-        assert 1e-3 < small["difference"] < 0.1
+        assert found["GGUF Q8_0"]["difference"] < small["difference"] < 0.2
         assert 2 < found[name]["bytes"] / small["bytes"] < 4
+        assert small["token_seconds"] < found[name]["token_seconds"] < 0.65 * found["PyTorch"]["token_seconds"]
     assert found["ONNX Runtime, 8 bits"]["bytes"] > found["LiteRT, 8 bits"]["bytes"]  # its embedding stays
-    assert found["transformers"]["write_seconds"] < 1 < found["torch.export"]["write_seconds"]
+    assert found["ONNX Runtime, 8 bits"]["same"] <= 2
+    assert found["GGUF F32"]["write_seconds"] < found["transformers"]["write_seconds"] < 3
+    assert all(60 < found[name]["write_seconds"] < 180 for name in ("ONNX Runtime", "LiteRT"))

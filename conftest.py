@@ -38,9 +38,13 @@ CASES = 4  # of each test function, or half as many in each of two frameworks
 
 def quick(items: list[pytest.Item]) -> set[pytest.Item]:
     """The tests that are not slow, and of each function some of its cases: the first, the last, and some between."""
+    # A cell tagged `slow`, the first one of its notebook, leaves the whole notebook out: cells need those before them.
+    left_out = {
+        item.parent for item in items if isinstance(item, IPyNbCell) and "slow" in item.cell.metadata.get("tags", ())
+    }
     lists: dict[str, dict[str | None, list[pytest.Item]]] = {}
     for item in items:
-        if item.get_closest_marker("slow") is None:
+        if item.get_closest_marker("slow") is None and item.parent not in left_out:
             lists.setdefault(item.nodeid.partition("[")[0], {}).setdefault(framework_of(item), []).append(item)
     kept = set()
     for cases in lists.values():

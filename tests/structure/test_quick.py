@@ -1,5 +1,6 @@
-"""`pytest --quick`, which `make test` runs: every test function that is not slow, and every notebook."""
+"""`pytest --quick`, which `make test` runs: every test function and every notebook that is not slow."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -42,12 +43,22 @@ test_both[0-torch] test_both[10-torch] test_both[0-tensorflow] test_both[10-tens
 """
 
 
+def notebook(*tags):
+    """A notebook of as many cells as there are lists of tags."""
+    code = {"cell_type": "code", "execution_count": None, "outputs": [], "source": "1"}
+    cells = [code | {"id": f"cell{i}", "metadata": {"tags": some}} for i, some in enumerate(tags)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
 @pytest.fixture
 def collected(tmp_path):
     """A function of pytest's options: the names of the tests that it would run in a folder with this `conftest`."""
     (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text())
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: takes long\n")
     (tmp_path / "test_it.py").write_text(TESTS)
+    (tmp_path / "long.ipynb").write_text(json.dumps(notebook(["hide-input", "slow"], [])))
+    (tmp_path / "short.ipynb").write_text(json.dumps(notebook(["hide-input"], [], [])))
 
     def run(*options):
         command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *options]
@@ -63,3 +74,11 @@ def test_of_many_cases_some_are_chosen_and_of_slow_ones_none(collected):
 
 def test_without_it_all_are_run(collected):
     assert len(collected()) == 1 + 1 + 3 + 3 + 11 + 22
+
+
+def test_a_notebook_with_a_slow_cell_is_left_out_as_a_whole(collected):
+    def cells(*options):
+        return [name for name in collected("--nbval", *options) if name.startswith("Cell")]
+
+    assert cells() == ["Cell 0", "Cell 1", "Cell 0", "Cell 1", "Cell 2"]
+    assert cells("--quick") == ["Cell 0", "Cell 1", "Cell 2"]

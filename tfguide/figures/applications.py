@@ -73,7 +73,7 @@ def over_all(rows: Sequence[Mapping[str, Any]], framework: str) -> Figure:
     tasks = list(dict.fromkeys(row["task"] for row in rows if row["framework"] == framework))
     lines = -(-len(tasks) // 2)
     with style():
-        fig, axes = plt.subplots(lines, 2, figsize=size(0.42 * lines + 0.12), sharey=True, squeeze=False)
+        fig, axes = plt.subplots(lines, 2, figsize=size(0.42 * lines + 0.12), sharex=True, sharey=True, squeeze=False)
         handles = {}
         for ax, task in zip(axes.flat, tasks, strict=False):
             _panel(ax, [row for row in rows if (row["task"], row["framework"]) == (task, framework)], task)
@@ -102,5 +102,6 @@ def _panel(ax, rows, task):
     ax.axvline(1, color=ink(), linewidth=0.6, alpha=0.5)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.tick_params(labelbottom=True)
     ax.set_title(f"{task}: {next(iter(rows[0]['scores']))}")
     ax.set_xlabel("times faster than float32")

@@ -70,7 +70,7 @@ def test_texts_of_your_own(tmp_path):
     assert docstrings.read_labelled(file) == [("good", "I like it."), ("bad", "I do not.")]
     assert docstrings.read_summaries(file)[1] == Summary("I do not.", "bad")
     file.write_text("good\tyes\nbad\n")
-    with refuses(ValueError, "line 2: expected a label, a tab and a text, got 'bad\\n'"):
+    with refuses(ValueError, "line 2: expected a label, a tab and a text, got 'bad'"):
         docstrings.read_labelled(file)
 
 

@@ -93,5 +93,9 @@ def test_a_run_writes_a_folder_and_goes_on_where_it_was_stopped(name, tmp_path, 
     assert curve["score"] == [[2, 0.1], [4, 0.2], [6, 0.3]] and "perplexity" not in curve
     assert (curve["command"], curve["framework"], curve["pairs"], curve["held_out"]) == ("tfguide train", name, 53, 3)
     assert package.load_checkpoint(tmp_path / "whole").config == CONFIG
+    other = CONFIG.replace(d_ff=16)
+    with refuses(ValueError, "parts has another model: encoder.layers.0.feed_forward.up.weight ("):
+        next(train_pairs(name, tmp_path / "parts", other, RECIPE, PAIRS, {"vocabulary.txt": "b"}, resume=True))
+    assert (tmp_path / "parts" / "vocabulary.txt").read_text() == "a"  # nothing is written before it is known to fit
     with refuses(FileNotFoundError, "there is no run in"):
         next(run(tmp_path / "new", resume=True))

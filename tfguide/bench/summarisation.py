@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import random
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from tfguide.bench.applications import Variant, measure_variants
 from tfguide.bench.models import file_size, read_config, weights_size
@@ -20,7 +17,7 @@ from tfguide.bench.run import read_result, write_json
 from tfguide.bench.timing import machine
 from tfguide.compress import Quantization
 from tfguide.generation import PromptLookup, generate, speculative_generate
-from tfguide.loading import FRAMEWORKS, load_framework, load_model, try_accelerate
+from tfguide.loading import FRAMEWORKS, load_framework, load_model, sentence_encoder, try_accelerate
 from tfguide.tasks import minilm, smollm, summarisation
 from tfguide.tasks.docstrings import Summary, lead, rouge, sentences
 
@@ -51,15 +48,12 @@ def asking(model: Any, examples: Sequence[Summary] = (), draft: Any = None, n_ne
 
 
 def extracting(framework: str) -> Summarise:
-    """MiniLM as a summariser: the sentence of each text that is nearest to the mean of its sentences."""
-    package, without_gradients = load_framework(framework), contextlib.nullcontext
-    model = package.load_checkpoint(minilm.folder())
-    if framework == "torch":
-        from torch import inference_mode as without_gradients
+    """MiniLM as a summariser: the sentence of each text that is nearest to the whole text."""
+    package = load_framework(framework)
+    encode = sentence_encoder(package, package.load_checkpoint(minilm.folder()))
 
     def embed(parts):
-        with without_gradients():
-            return np.asarray(package.sentence_embeddings(model, *minilm.batch(parts)))
+        return encode(*minilm.batch(parts))
 
     return lambda texts: [summarisation.extract(text, embed) for text in texts]
 

@@ -18,6 +18,7 @@ import numpy as np
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.tasks import library
+from tfguide.tasks.own import read_text
 from tfguide.text import read_tokenizer
 from tfguide.text.packages import import_tokenizers
 
@@ -40,7 +41,7 @@ def documents(path: str | os.PathLike | None = None) -> dict[str, str]:
 
     path: texts of your own instead: a folder of .txt, .md and .rst files, of which each is a document; or one file in
     UTF-8, which is cut into documents at blank lines. Raises FileNotFoundError where nothing is there, ValueError where
-    no text is in it.
+    no text is in it, and as `read_text`.
     """
     if path is None:
         found = dict(_topics()) | dict(_docstrings())
@@ -147,9 +148,9 @@ def _signature(module, name, node):
 def _texts(path):
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.suffix in (".txt", ".md", ".rst")]
-        return {file.relative_to(path).as_posix(): file.read_text(encoding="utf-8") for file in files}
+        return {file.relative_to(path).as_posix(): read_text(file) for file in files}
     pieces = [""]
-    for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
+    for paragraph in read_text(path).split("\n\n"):
         if len(pieces[-1]) >= _PIECE:
             pieces.append("")
         pieces[-1] += paragraph + "\n\n"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfguide.checks.values import check_count
-from tfguide.tasks.own import check_answers
+from tfguide.tasks.own import check_answers, read_text
 
 ROLES = ("V", "A0", "A1", "A2", "A4", "AM-TMP", "AM-LOC", "AM-MNR", "AM-NEG", "AM-MOD")
 TAGS = ("O", *(f"{edge}-{role}" for role in ROLES for edge in "BI"))
@@ -161,12 +161,11 @@ def span_f1(given: Sequence[Sequence[str]], wanted: Sequence[Sequence[str]]) -> 
 def read_sentences(path: str | os.PathLike) -> list[Sentence]:
     """Sentences of your own: a file in UTF-8 with a word, a tab and its tag on each line, an empty line between two.
 
-    Each sentence has one predicate, tagged B-V. Raises ValueError with the number of a line that is wrong.
+    Each sentence has one predicate, tagged B-V. Raises ValueError with the number of a line that is wrong, and
+    as `read_text`.
     """
     found, rows = [], []
-    with open(path, encoding="utf-8") as file:
-        lines = [*file.read().splitlines(), ""]
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate([*read_text(path).splitlines(), ""], 1):
         if line.strip():
             parts = line.split("\t")
             if len(parts) != 2 or not parts[0].strip() or parts[1].strip() not in TAGS:

@@ -6,14 +6,15 @@ import os
 
 import numpy as np
 
+from tfguide.tasks.own import read_text
+
 VOCABULARY = 256  # bytes
 
 
 def topics(path: str | os.PathLike | None = None) -> str:
     """The language reference that `help()` shows, about 500 KB; or the text of a file of your own, in UTF-8."""
     if path is not None:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return read_text(path)
     from pydoc_data.topics import topics as texts
 
     return "\n\n".join(texts[name] for name in sorted(texts))

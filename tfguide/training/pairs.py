@@ -109,11 +109,11 @@ def train_pairs(
     folder, package = Path(folder), load_framework(framework)
     check_folder(folder, resume)
     batches = batches or PairBatches(pairs, recipe, config.pad_token_id or 0, sorted_batches)
+    trainer = package.Trainer(package.from_weights(config, init_weights(config, recipe.seed)), recipe)
+    records = load_state(folder, trainer) if resume else []
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_file(folder / name, text)
-    trainer = package.Trainer(package.from_weights(config, init_weights(config, recipe.seed)), recipe)
-    records = load_state(folder, trainer) if resume else []
     for record in learn(trainer, batches, start=len(records)):
         done = record.step + 1
         if at_rest := done % recipe.measure_every == 0 or done == recipe.steps:

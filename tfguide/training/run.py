@@ -39,13 +39,13 @@ def train_folder(
     check_folder(folder, resume)
     learned, held_out = documentation.split_documents(documentation.documents(text))
     tokenizer = read_tokenizer(folder) if resume else documentation.train_tokenizer(learned.values())
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / "tokenizer.json", tokenizer.to_str())
-    write_file(folder / "held_out.txt", "".join(text + documentation.END for text in held_out.values()))
     tokens, measured = (documentation.encode(tokenizer, part.values()) for part in (learned, held_out))
     config = documentation.model_config(tokenizer.get_vocab_size())
     trainer = package.Trainer(package.from_weights(config, init_weights(config, recipe.seed)), recipe)
     records = load_state(folder, trainer) if resume else []
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / "tokenizer.json", tokenizer.to_str())
+    write_file(folder / "held_out.txt", "".join(text + documentation.END for text in held_out.values()))
     for record in train(trainer, tokens, measured, start=len(records)):
         records.append(record)
         if record.perplexity is not None:

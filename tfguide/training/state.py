@@ -41,7 +41,7 @@ def load_state(folder: str | os.PathLike, trainer: Trainer) -> list[Record]:
     """Set a trainer to the state that `save_state` wrote, and return the records so far.
 
     The run goes on as if it had not been interrupted. Raises FileNotFoundError where there is no state, ValueError
-    where it is that of another recipe.
+    where it is that of another recipe or of another model.
     """
     with safe_open(Path(folder) / FILE, "numpy") as file:
         metadata = file.metadata()
@@ -50,5 +50,13 @@ def load_state(folder: str | os.PathLike, trainer: Trainer) -> list[Record]:
             raise ValueError(f"the run in {folder} has another recipe: {'; '.join(differences)}")
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
     weights = {name.removeprefix(_WEIGHT): array for name, array in arrays.items() if name.startswith(_WEIGHT)}
+    own, stored = _shapes(trainer.model.to_weights()), _shapes(weights)
+    if other := [name for name in own | stored if own.get(name) != stored.get(name)]:
+        name = other[0]
+        raise ValueError(f"the run in {folder} has another model: {name} {stored.get(name)} and {own.get(name)}")
     trainer.restore(weights, {name: array for name, array in arrays.items() if not name.startswith(_WEIGHT)})
     return [Record(*values) for values in json.loads(metadata["records"])]
+
+
+def _shapes(weights):
+    return {name: array.shape for name, array in weights.items()}

@@ -28,3 +28,9 @@ def test_what_has_a_docstring_has_its_dotted_name():
 def test_modules_and_packages_have_the_names_that_import_knows():
     names = [name for name, _ in library.modules()]
     assert {"json", "json.decoder", "textwrap"} <= set(names) and len(names) == len(set(names))
+
+
+def test_what_is_left_out_is_not_read():
+    names = [name for name, _ in library.modules({"decoder", "tests"}, {"json", "textwrap"})]
+    assert "json" in names and "textwrap" in names and "json.decoder" not in names
+    assert {name.partition(".")[0] for name in names} == {"json", "textwrap"}

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.support import refuses
 from tfguide.tasks import translation
 from tfguide.tasks.numerals import numeral, ordinal, read_words, words, year_words
-from tfguide.tasks.translation import Pair, Vocabulary, date_pair, exact_match, pairs, read_pairs, time_pair
+from tfguide.tasks.own import exact_match
+from tfguide.tasks.translation import Pair, Vocabulary, date_pair, pairs, read_pairs, time_pair
 
 VALUES = {character: i for i, character in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}

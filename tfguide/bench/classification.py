@@ -182,9 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(result, options.json)
     if "variants" in parts:
         result |= {"machine": about, "rows": []}
+        some = sample(task.split(texts)[1], options.texts)
         for framework in FRAMEWORKS:
             model = load_framework(framework).from_weights(*tuned.read("classification"))
-            some = sample(task.split(texts)[1], options.texts)
             result["rows"] += measure_rows(framework, model, some, 16, options.repeats)
             write_json(result, options.json)
     return 0

@@ -17,6 +17,7 @@ from tfguide.bench.timing import machine
 from tfguide.loading import FRAMEWORKS, load_framework
 from tfguide.tasks import roles, tagging, tuned
 from tfguide.tasks.examples import logits
+from tfguide.tasks.own import exact_match
 from tfguide.tasks.roles import Sentence
 
 SEED = 1  # of the sentences that are asked; the model has learned from those of seed 0
@@ -82,10 +83,9 @@ def measure_models(models: dict[str, Tag], n: int, n_learned: int) -> dict[str, 
         result["sentences"][kind] = len(asked)
         answers = {name: tag(asked) for name, (_, tag) in taggers.items()}
         for name, (framework, _) in taggers.items():
-            whole = sum(given == right for given, right in zip(answers[name], wanted, strict=True)) / len(asked)
             result["models"].append(
                 {"model": name, "framework": framework, "verbs": kind, "scores": roles.span_f1(answers[name], wanted),
-                 "whole_sentences": whole}
+                 "whole_sentences": exact_match(answers[name], wanted)}
             )  # fmt: skip
         own = answers[f"MiniLM, {first}"]
         result["wrong"] += mistakes(asked, own, kind)
@@ -127,8 +127,7 @@ def measure_rows(framework: str, model: Any, asked: Sequence[Sentence], timed: i
 
     def score(answers: Sequence[np.ndarray]) -> dict[str, float]:
         given = tagging.tags(examples, answers)
-        whole = sum(one == right for one, right in zip(given, wanted, strict=True)) / len(wanted)
-        return {"span F1": roles.span_f1(given, wanted)["all"], "whole sentences": whole}
+        return {"span F1": roles.span_f1(given, wanted)["all"], "whole sentences": exact_match(given, wanted)}
 
     variants = variants_of(framework, model, examples)
     return measure_variants("semantic roles", framework, variants, range(len(asked)), score, timed, repeats)

@@ -21,7 +21,8 @@ from tfguide.compress import Quantization
 from tfguide.generation import speculative_generate
 from tfguide.loading import FRAMEWORKS, load_framework
 from tfguide.tasks import translator
-from tfguide.tasks.translation import Pair, Vocabulary, bleu, exact_match, group_of, pairs
+from tfguide.tasks.own import exact_match
+from tfguide.tasks.translation import Pair, Vocabulary, bleu, group_of, pairs
 from tfguide.tasks.translator import translate
 
 KNOWN = 20_000  # pairs to train on among which the nearest source is looked for

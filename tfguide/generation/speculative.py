@@ -125,11 +125,10 @@ def speculative_generate(
     """Continue each prompt as `generate` does, with fewer calls of the model.
 
     draft: a smaller model of the same vocabulary and kind, or a `PromptLookup`, which copies from the text itself, or
-    from the source that an encoder-decoder reads. In each round
-    it proposes up to `draft_length` tokens, the model computes all their distributions in one call, and `accept` keeps
-    as many as the model's own distribution allows. The tokens are distributed exactly as those of `generate`; greedy
-    ones are the same. Prompts are processed one after the other. cache_dtype: of the caches of both models, as in
-    `generate`. Source: Leviathan et al. 2023; Chen et al. 2023.
+    from the source that an encoder-decoder reads. In each round it proposes up to `draft_length` tokens, the model
+    computes all their distributions in one call, and `accept` keeps as many as the model's own distribution allows. The
+    tokens are distributed exactly as those of `generate`; greedy ones are the same. Prompts are processed one after the
+    other. cache_dtype: of the caches of both models, as in `generate`. Source: Leviathan et al. 2023; Chen et al. 2023.
 
     Raises ValueError for a draft of another vocabulary or kind, an encoder, `draft_length` below 1, and as `generate`.
     """

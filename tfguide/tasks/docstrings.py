@@ -90,11 +90,9 @@ def everywhere(modules: Collection[str] | None = None) -> Iterator[tuple[str, st
     modules: those to look into, with what is below them; default: all. Tests and what is not of the library are left
     out.
     """
-    for module, source in library.modules():
-        parts = module.split(".")
-        if (modules is None or parts[0] in modules) and _LEFT_OUT.isdisjoint(parts):
-            for name, _, text in library.documented(source):
-                yield module, name, text
+    for module, source in library.modules(_LEFT_OUT, modules):
+        for name, _, text in library.documented(source):
+            yield module, name, text
 
 
 def summaries(texts: Sequence[Docstring] | None = None) -> list[Summary]:

@@ -133,10 +133,9 @@ def _topics() -> Iterator[tuple[str, str]]:
 
 def _docstrings() -> Iterator[tuple[str, str]]:
     """For each module: its docstring, then those of its classes and functions, each below its signature."""
-    for module, source in library.modules():
-        if _LEFT_OUT.isdisjoint(module.split(".")):
-            found = [f"{_signature(module, name, node)}\n\n{text}" for name, node, text in library.documented(source)]
-            yield module, "\n\n\n".join(found)
+    for module, source in library.modules(_LEFT_OUT):
+        found = [f"{_signature(module, name, node)}\n\n{text}" for name, node, text in library.documented(source)]
+        yield module, "\n\n\n".join(found)
 
 
 def _signature(module, name, node):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfguide.training.batches import NO_LABEL, Batch
+from tfguide.training.batches import NO_LABEL, Batch, padded, sorted_within
 from tfguide.training.recipe import Recipe
 
 _GROUP = 8  # batches whose rows are sorted by their lengths
@@ -47,14 +47,14 @@ class Examples:
         """Some of the rows as tokens (B, T), padded on the right with 0, their mask `valid`, and their labels."""
         lengths = np.array([len(self.rows[i]) for i in chosen])
         inputs = {
-            "tokens": _padded([self.rows[i] for i in chosen], 0),
+            "tokens": padded([self.rows[i] for i in chosen], 0),
             "valid": np.arange(lengths.max()) < lengths[:, None],
         }
         if self.types is not None:
-            inputs["token_types"] = _padded([self.types[i] for i in chosen], 0)
+            inputs["token_types"] = padded([self.types[i] for i in chosen], 0)
         labels = [self.labels[i] for i in chosen]
         if isinstance(labels[0], Sequence):
-            return Batch(inputs, _padded(labels, NO_LABEL))
+            return Batch(inputs, padded(labels, NO_LABEL))
         return Batch(inputs, np.array(labels, np.int64))
 
 
@@ -72,9 +72,7 @@ def batch_at(examples: Examples, recipe: Recipe) -> Callable[[int], Batch]:
 
     def batch(step):
         draws = np.random.default_rng([recipe.seed, step // in_a_pass])
-        order = draws.permutation(n)[: in_a_pass * size]
-        parts = [order[at : at + _GROUP * size] for at in range(0, len(order), _GROUP * size)]
-        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+        order = sorted_within(draws.permutation(n)[: in_a_pass * size], lengths, _GROUP * size)
         at = draws.permutation(in_a_pass)[step % in_a_pass] * size
         return examples.batch(order[at : at + size].tolist())
 
@@ -96,10 +94,3 @@ def logits(model: Any, examples: Examples, size: int = 32) -> list[np.ndarray]:
         for i, row in zip(chosen, model.as_array(given), strict=True):
             found[i] = row if row.ndim == 1 else row[: len(examples.rows[i])]
     return found
-
-
-def _padded(rows, value):
-    result = np.full((len(rows), max(map(len, rows))), value, np.int64)
-    for line, row in zip(result, rows, strict=True):
-        line[: len(row)] = row
-    return result

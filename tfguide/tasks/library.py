@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import ast
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 
-def modules() -> Iterator[tuple[str, str]]:
-    """The name and the source of each module that is written in Python, in the order of the files."""
+def modules(left_out: Collection[str] = (), among: Collection[str] | None = None) -> Iterator[tuple[str, str]]:
+    """The name and the source of each module that is written in Python, in the order of the files.
+
+    left_out: modules and packages, of any depth, of which nothing is read; among: those of the top to look into;
+    default: all.
+    """
     root = Path(sysconfig.get_path("stdlib"))
     for file in sorted(root.rglob("*.py")):
-        name = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-        yield name, file.read_text(encoding="utf-8", errors="replace")
+        parts = file.relative_to(root).with_suffix("").parts
+        if not set(left_out).isdisjoint(parts) or (among is not None and parts[0] not in among):
+            continue  # before it is read: below site-packages there may be far more than in the library
+        yield ".".join(parts).removesuffix(".__init__"), file.read_text(encoding="utf-8", errors="replace")
 
 
 def documented(source: str) -> Iterator[tuple[str, ast.AST, str]]:

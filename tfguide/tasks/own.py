@@ -1,4 +1,4 @@
-"""Texts of the reader's own for a task: a file, or one with two columns."""
+"""What every task needs: texts of the reader's own from a file, and answers beside the right ones."""
 
 from __future__ import annotations
 
@@ -40,3 +40,9 @@ def check_answers(given: Sequence, wanted: Sequence) -> None:
         raise ValueError(
             f"expected as many answers as right ones, and at least one, got {len(given)} and {len(wanted)}"
         )
+
+
+def exact_match(given: Sequence, wanted: Sequence) -> float:
+    """The share of answers that are exactly right. Raises ValueError for lists that are empty or unequal."""
+    check_answers(given, wanted)
+    return sum(one == other for one, other in zip(given, wanted, strict=True)) / len(wanted)

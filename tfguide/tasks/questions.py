@@ -105,10 +105,6 @@ def _first_places(ranked, right):
     return [int(np.flatnonzero(np.isin(row, own))[0]) for row, own in zip(ranked, right, strict=True)]
 
 
-def _units(vectors):
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
 def _words_of(text):
     return " ".join(text.split())
 

@@ -96,13 +96,7 @@ class Sentence:
 
     def spans(self) -> list[tuple[str, str]]:
         """The roles with their words, in order."""
-        found: list[tuple[str, list[str]]] = []
-        for word, tag in zip(self.words, self.tags, strict=True):
-            if tag.startswith("B-"):
-                found.append((tag[2:], [word]))
-            elif tag.startswith("I-"):
-                found[-1][1].append(word)
-        return [(role, " ".join(words)) for role, words in found]
+        return [(role, " ".join(self.words[first:end])) for role, first, end in spans_of(self.tags)]
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tfguide.checks.values import check_choice, check_count
 from tfguide.tasks.numerals import FIRST_YEAR, below_100, numeral, ordinal, words, year_words
-from tfguide.tasks.own import check_answers, read_columns
+from tfguide.tasks.own import read_columns
 
 DIGITS = 11  # of the longest number
 HELD_OUT_LENGTHS = (12, 20, 21)  # sources of so many characters are never trained on; 21 is the longest
@@ -223,12 +223,6 @@ class Vocabulary:
         if unknown:
             raise ValueError(f"{text!r:.60} has {unknown[0]!r}, which is not in the vocabulary")
         return [self._ids[piece] for piece in pieces]
-
-
-def exact_match(translations: Sequence[str], wanted: Sequence[str]) -> float:
-    """The share of translations that are exactly right. Raises ValueError for lists that are empty or unequal."""
-    check_answers(translations, wanted)
-    return sum(one == other for one, other in zip(translations, wanted, strict=True)) / len(wanted)
 
 
 def bleu(translations: Sequence[str], wanted: Sequence[str]) -> float:

@@ -15,7 +15,8 @@ import numpy as np
 
 from tfguide.config import ModelConfig
 from tfguide.generation import beam_search, generate
-from tfguide.tasks.translation import END, HELD_OUT, PAD, START, Pair, Vocabulary, exact_match, pairs
+from tfguide.tasks.own import exact_match
+from tfguide.tasks.translation import END, HELD_OUT, PAD, START, Pair, Vocabulary, pairs
 
 VOCABULARY = "vocabulary.json"
 LONGEST = 24  # tokens of a translation; the longest of this task has 18, with its end
@@ -80,7 +81,7 @@ def translate(
     model: an encoder-decoder of either framework; longest: tokens of a translation at most; default: LONGEST. Raises
     ValueError for a character that is not in the vocabulary, and as `generate` and `beam_search`.
     """
-    sources, longest = [words.source(text) for text in texts], longest or LONGEST
+    sources, longest = [words.source(text) for text in texts], LONGEST if longest is None else longest
     if n_beams > 1:
         found = [best.tokens for best, *_ in beam_search(model, sources, n_beams, longest)]
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,25 @@ class Batch:
             raise TypeError(f"labels must be an array of integers, got {got}")
         if not (self.labels > NO_LABEL).any() or self.labels.min() < NO_LABEL:
             raise ValueError(f"labels must be at least 0, or {NO_LABEL} at some places where nothing is learned")
+
+
+def padded(rows: Sequence[Sequence[int]], filler: int, multiple: int = 1) -> np.ndarray:
+    """Rows of unequal lengths as one array, int64 (B, T), T a multiple of `multiple`; `filler` stands behind each."""
+    width = -(-max(map(len, rows)) // multiple) * multiple
+    result = np.full((len(rows), width), filler, np.int64)
+    for line, row in zip(result, rows, strict=True):
+        line[: len(row)] = row
+    return result
+
+
+def sorted_within(order: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+    """An order of rows in which every `size` neighbours are sorted by their lengths: batches have little padding then.
+
+    lengths: of all rows, (n,), or (n, k) of which the first column counts first.
+    """
+    keys = lengths.reshape(len(lengths), -1).T[::-1]
+    parts = [order[at : at + size] for at in range(0, len(order), size)]
+    return np.concatenate([part[np.lexsort(keys[:, part])] for part in parts])
 
 
 def next_tokens(rows: np.ndarray) -> Batch:

@@ -15,7 +15,7 @@ from tfguide.config import ModelConfig
 from tfguide.initialization import init_weights
 from tfguide.loading import load_framework
 from tfguide.temporary import write_file
-from tfguide.training.batches import NO_LABEL, Batch
+from tfguide.training.batches import NO_LABEL, Batch, padded, sorted_within
 from tfguide.training.folders import check_folder, write_curve, write_model
 from tfguide.training.loop import Record, learn
 from tfguide.training.recipe import Recipe
@@ -34,10 +34,10 @@ def pair_batch(pairs: Sequence[TokenPair], padding: int = 0, multiple: int = WID
     """
     if not pairs or not all(len(source) and len(target) > 1 for source, target in pairs):
         raise ValueError("expected pairs of a source with a token and a target with two, its start and what follows")
-    source = _rows([source for source, _ in pairs], padding, multiple)
-    target = _rows([target[:-1] for _, target in pairs], padding, multiple)
-    labels = _rows([target[1:] for _, target in pairs], NO_LABEL, multiple)
-    valid = _rows([[1] * len(source) for source, _ in pairs], 0, multiple).astype(bool)
+    source = padded([source for source, _ in pairs], padding, multiple)
+    target = padded([target[:-1] for _, target in pairs], padding, multiple)
+    labels = padded([target[1:] for _, target in pairs], NO_LABEL, multiple)
+    valid = padded([[1] * len(source) for source, _ in pairs], 0, multiple).astype(bool)
     return Batch({"source": source, "target": target, "source_valid": valid}, labels)
 
 
@@ -74,10 +74,7 @@ class PairBatches:
         """The pairs of each batch of a pass, (batches, rows)."""
         rows = self.recipe.rows
         draws = np.random.default_rng([self.recipe.seed, number])
-        order = draws.permutation(len(self.pairs))
-        for start in range(0, len(order), rows * self.sorted_batches):
-            part = order[start : start + rows * self.sorted_batches]
-            part[:] = part[np.lexsort(self._lengths[part].T[::-1])]
+        order = sorted_within(draws.permutation(len(self.pairs)), self._lengths, rows * self.sorted_batches)
         batches = order[: len(order) // rows * rows].reshape(-1, rows)
         return batches[draws.permutation(len(batches))]
 
@@ -125,9 +122,3 @@ def train_pairs(
     own = {"framework": framework, "command": command, "pairs": len(pairs), **(facts or {})}
     write_curve(folder, own, recipe, records)
     write_model(folder, config, trainer.model.to_weights())
-
-
-def _rows(rows, filler, multiple):
-    """Rows of unequal lengths as one array, int64 (B, T)."""
-    width = -(-max(map(len, rows)) // multiple) * multiple
-    return np.array([[*row, *[filler] * (width - len(row))] for row in rows], np.int64)

@@ -37,6 +37,7 @@ class DenseCache:
     """
 
     dense = True  # position p is stored in slot p, or in a ring, as the C++ kernels and compiled steps require
+    paged = False
     has_rings = True
 
     def __init__(
@@ -84,9 +85,11 @@ class DenseCache:
         """The bytes of the keys, values and scales, filled or not; those of an encoder's output are not counted."""
         return self.storage.nbytes
 
-    def check_room(self, n_tokens: int) -> None:
-        """Raises ValueError if `n_tokens` more tokens of each row do not fit."""
-        check_room(int(self.lengths.max()), n_tokens, self.max_length)
+    def check_room(self, n_tokens: int | np.ndarray) -> None:
+        """Raises ValueError if `n_tokens` more tokens of each row, one number or (B,), do not fit."""
+        row = int((self.lengths + n_tokens).argmax())
+        more = n_tokens if np.ndim(n_tokens) == 0 else n_tokens[row]
+        check_room(int(self.lengths[row]), int(more), self.max_length)
 
     def extend(self, n_tokens: int, counts: np.ndarray | int | None = None) -> CallView:
         """A call that adds `n_tokens` tokens to each row. Raises ValueError if they do not fit.

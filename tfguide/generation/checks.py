@@ -80,6 +80,19 @@ def check_rows(rows, batch_size: int) -> np.ndarray:
     return rows.astype(np.int64)
 
 
+def check_row_tokens(config: ModelConfig, tokens, rows, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+    """New tokens (n,) and the rows (n,) of the cache that they belong to, as arrays. Raises TypeError or ValueError."""
+    tokens, rows = np.asarray(tokens), np.asarray(rows)
+    if tokens.dtype.kind not in "iu":
+        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
+    rows = check_rows(rows, cache.batch_size)
+    if tokens.shape != rows.shape:
+        raise ValueError(f"tokens and rows must have one shape, got {tokens.shape} and {rows.shape}")
+    check_token_range("tokens", int(tokens.min()), int(tokens.max()), config.vocab_size)
+    check_cached_call(config, cache.config, cache.batch_size, cache.batch_size, False)
+    return tokens.astype(np.int64, copy=False), rows
+
+
 def check_one_cache(cache: Cache | None, cache_dtype: str | None) -> None:
     """Raises ValueError if a caller gives a cache and also the type of a new one."""
     if cache is not None and cache_dtype is not None:

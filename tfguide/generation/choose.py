@@ -92,17 +92,43 @@ class Chooser:
         elif sampling.temperature == 0:
             return greedy(logits)
         uniforms = self.uniforms() if sampling.temperature else np.zeros(len(logits))
-        tokens = draw_quickly(logits, sampling, uniforms, self._seen)
-        left = [row for row, token in enumerate(tokens) if token is None]
-        if left:
-            distribution = probabilities(logits[left], self.sampling, [texts[row] for row in left])
-            for row, token in zip(left, draw(distribution, uniforms[left]).tolist(), strict=True):
-                tokens[row] = token
+        tokens = choose_rows(logits, sampling, uniforms, texts, self._seen)
+        for token in tokens:
+            if isinstance(token, str):
+                raise ValueError(token)
         return np.array(tokens, np.int64)
 
     def uniforms(self) -> np.ndarray:
         """The next random number of every row, in [0, 1)."""
         return np.array([stream.random() for stream in self.streams])
+
+
+def choose_rows(
+    logits: np.ndarray, sampling: Sampling, uniforms: np.ndarray, texts: Sequence[Sequence[int]] | None = None,
+    seen: Seen | None = None,
+) -> list[int | str]:  # fmt: skip
+    """The token of each row, (B, V) to B integers; instead of one, what is wrong with the logits of its row.
+
+    uniforms: (B,), a random number of each row in [0, 1); of no use at temperature 0. texts, seen: each row's tokens so
+    far, which a repetition penalty needs.
+    """
+    tokens: list[int | str] = []
+    for row, token in enumerate(draw_quickly(logits, sampling, uniforms, seen)):
+        if token is None:
+            own = None if texts is None else [texts[row]]
+            try:
+                token = int(draw(probabilities(logits[row : row + 1], sampling, own), uniforms[row : row + 1])[0])
+            except ValueError as error:
+                token = str(error)
+        tokens.append(token)
+    return tokens
+
+
+def greedy_rows(logits: np.ndarray) -> list[int | str]:
+    """The most likely token of each row, (B, V) to B integers; instead of one, what is wrong with the row: NaN."""
+    tokens = np.argmax(logits, axis=-1)
+    broken = np.isnan(np.take_along_axis(logits, tokens[:, None], axis=-1))[:, 0]
+    return [NAN if wrong else token for token, wrong in zip(tokens.tolist(), broken.tolist(), strict=True)]
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

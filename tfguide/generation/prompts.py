@@ -85,6 +85,19 @@ def split_prompts(lengths: np.ndarray, n_tokens: int, chunk_size: int | None = N
         )  # fmt: skip
 
 
+def group_rows(rows: np.ndarray, n_rows: int) -> Iterator[np.ndarray]:
+    """The tokens of rows (n,) with equally many of them, as indices (B, T): each row's in order, the shortest first.
+
+    >>> [group.tolist() for group in group_rows(np.array([2, 0, 0, 3]), n_rows=4)]
+    [[[0], [3]], [[1, 2]]]
+    """
+    order, counts = np.argsort(rows, kind="stable"), np.bincount(rows, minlength=n_rows)
+    ends = np.cumsum(counts)
+    for n_tokens in np.unique(counts[counts > 0]):
+        own = np.flatnonzero(counts == n_tokens)
+        yield order[(ends[own] - n_tokens)[:, None] + np.arange(n_tokens)]
+
+
 def _row(index, prompt, vocab_size):
     row = np.asarray(prompt)
     if row.size == 0:

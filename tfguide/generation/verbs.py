@@ -10,9 +10,10 @@ import numpy as np
 
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
-from tfguide.generation.checks import check_decode, check_lengths, check_prefill
+from tfguide.generation.checks import check_decode, check_lengths, check_prefill, check_row_tokens
 from tfguide.generation.interfaces import Cache
-from tfguide.generation.prompts import Chunk, split_prompts
+from tfguide.generation.paged import PagedCache, check_blocks, check_paged
+from tfguide.generation.prompts import Chunk, group_rows, split_prompts
 
 
 class Generator:
@@ -80,6 +81,34 @@ class Generator:
             hidden = self.read(tokens, cache)
             return self.as_array(self.logits(hidden if last is None else hidden[:, -last:]))
 
+    def decode_rows(
+        self, tokens: np.ndarray, rows: np.ndarray, cache: PagedCache, wanted: np.ndarray, prompts: np.ndarray
+    ) -> np.ndarray:
+        """Read new tokens (n,) into the rows (n,) of a cache; the logits (m, V) after those that are `wanted`, float32.
+
+        A row may have any number of tokens, which follow each other. wanted: (n,), boolean, m of them True. prompts:
+        (n,), whether a token belongs to a prompt of several tokens: with 8-bit activations the kernels then compute the
+        same for it to the last bit, whatever part of the prompt the call has.
+
+        Rows with as many tokens as others are read together. Raises TypeError for tokens or rows that are not integers,
+        ValueError for tokens or rows that do not exist, and if a row has no room.
+        """
+        tokens, rows = check_row_tokens(self.config, tokens, rows, cache)
+        logits = np.empty((int(wanted.sum()), self.config.vocab_size), np.float32)
+        at = np.cumsum(wanted) - 1
+        for places in group_rows(rows, cache.batch_size):  # (B, T), indices of tokens
+            part, some = cache.select(rows[places[:, 0]]), wanted[places]
+            with self.without_gradients():
+                hidden = self.read(self.as_tokens(tokens[places])[0], part)
+                if some[:, :-1].any():
+                    logits[at[places[some]]] = self.as_array(self.logits(hidden))[some]
+                elif some.any():
+                    chunk = Chunk(0, places.shape[1], None, np.full(len(places), places.shape[1] - 1), some[:, -1])
+                    last = self.as_array(self.logits(self.last_hidden(hidden, chunk, None)))
+                    logits[at[places[:, -1][some[:, -1]]]] = last[some[:, -1]]
+            cache.take_lengths(rows[places[:, 0]], part)
+        return logits
+
     def hidden(self, tokens, valid=None, token_types=None, record=None, cache=None):
         """The hidden states (B, T, D) that the head turns into logits; arguments as in the call."""
         tokens, valid = self.as_tokens(tokens, valid)
@@ -87,6 +116,23 @@ class Generator:
 
     def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> Cache:
         """An empty cache for the model, its device and its kernels: see each framework's."""
+        raise NotImplementedError
+
+    def new_paged_cache(
+        self, batch_size: int, n_blocks: int, block_size: int = 16, max_length: int | None = None,
+        cache_dtype: str | None = None,
+    ) -> PagedCache:  # fmt: skip
+        """An empty `PagedCache` for the model: `batch_size` rows of up to `max_length` positions share `n_blocks`.
+
+        max_length: default: the model's `max_positions`. cache_dtype: as in `new_cache`, but not "int4".
+        Raises ValueError as `PagedCache`, and for a model without `max_positions` if there is no max_length.
+        """
+        batch_size, max_length = check_paged(self.config, batch_size, max_length)
+        storage = self.new_storage(*check_blocks(n_blocks, block_size), cache_dtype)
+        return PagedCache(self.config, batch_size, max_length, n_blocks, block_size, storage)
+
+    def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> Any:
+        """The tensors of a cache with `n_slots` in every layer, for the model, its device and its kernels."""
         raise NotImplementedError
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):

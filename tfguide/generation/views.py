@@ -48,7 +48,7 @@ class View(CallView):
         self._cache, self._storage, self._new = cache, cache.storage, positions
         self._end = int(positions.max()) + 1
         self.is_first = self._end == positions.shape[1]
-        self._places = self._storage.places(np.arange(len(positions))[:, None], positions)
+        self._places = self._find_places()
         self.positions = self._storage.as_tensor(positions)
         self.key_positions = self._storage.as_tensor(self._keys_at())
         self._text_lengths = cache.text_lengths(positions)
@@ -72,6 +72,9 @@ class View(CallView):
 
     def _keys_at(self):
         return np.arange(self._end)[None]
+
+    def _find_places(self):
+        return self._storage.places(np.arange(len(self._new))[:, None], self._new)
 
 
 class WindowView(View):

@@ -91,16 +91,19 @@ struct Model {
 // tokens of any texts, at any places; those of one text are in order, and each finds all before it in the cache or here.
 struct Call {
   const int64_t *tokens, *texts, *places;  // (rows): the token, the row of the cache, the position in it
-  const uint8_t* many;  // (rows): whether the text of this row has MANY_TOKENS new tokens, in this call and the next ones
+  const uint8_t* many;  // (rows): whether this row is one of MANY_TOKENS new tokens of its text, in this call and others
   int64_t rows, max_length, ring;  // ring: the slots of a layer with a window
-  void *const *keys, *const *values;  // L caches (B, max_length or ring, K, d), or with K = 1 the rotated parts, the latents
-  float *const *key_scales, *const *value_scales;  // (B, max_length or ring, K) each, of an 8-bit cache
+  const int64_t* tables;  // (texts, n_pages), the pages of each text, in the order of its positions, or null
+  int64_t n_pages;
+  void *const *keys, *const *values;  // L caches (B, slots, K, d), or with K = 1 the rotated parts, the latents
+  float *const *key_scales, *const *value_scales;  // (B, slots, K) each, of an 8-bit cache
   float* hidden;                                 // (rows, D), the result
   const float* positions;                        // (max_length, D), added by position, or null
   const float *cos, *sin;                        // (max_length, r / 2) for r rotated features, or null
   const float *local_cos, *local_sin;            // those of the layers with a window
   int64_t* experts_read;                         // (L), to which the experts are added that a layer reads, or null
   int32_t cache_type, by_row;  // by_row: whether the angles are (rows, r / 2), for the rows of this call
+  int32_t page_bits;           // a page has 2^page_bits slots, 16 to BLOCK; a text without pages has max_length or ring
 };
 
 // One task on each row: x (rows, width) to y. NORMALISE: width is D. ACTIVATE: y = activation(x) * other, or without

@@ -110,10 +110,10 @@ class Call(Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("tokens", "texts", "places", "many")), ("rows", c_int64),
-        ("max_length", c_int64), ("ring", c_int64),
+        ("max_length", c_int64), ("ring", c_int64), ("tables", c_void_p), ("n_pages", c_int64),
         *((name, POINTER(c_void_p)) for name in ("keys", "values", "key_scales", "value_scales")),
         *((name, c_void_p) for name in ("hidden", "positions", "cos", "sin", "local_cos", "local_sin")),
-        ("experts_read", c_void_p), ("cache_type", c_int32), ("by_row", c_int32),
+        ("experts_read", c_void_p), ("cache_type", c_int32), ("by_row", c_int32), ("page_bits", c_int32),
     ]  # fmt: skip
 
 
@@ -183,20 +183,25 @@ def _latent(config):
 
 
 def call(
-    rows: tuple[int, int, int, int], n_rows: int, max_length: int, ring: int, keys: Sequence[int],
-    values: Sequence[int], cache_type: str, hidden: int, key_scales: Sequence[int] = (),
-    value_scales: Sequence[int] = (), by_row: bool = False, **tables: int | None,
+    rows: tuple[int, int, int, int], n_rows: int, max_length: int, ring: int, keys: Any, values: Any, cache_type: str,
+    hidden: int, key_scales: Any = None, value_scales: Any = None, by_row: bool = False,
+    pages: tuple[int | None, int, int] = (None, 0, 0), **tables: int | None,
 ) -> Call:  # fmt: skip
-    """A call of a model, by addresses. rows: those of tokens, texts, places and many; keys ...: one for each layer.
+    """A call of a model, by addresses. rows: those of tokens, texts, places and many; keys ...: `addresses` of layers.
 
-    tables: those of positions and angles, and what counts experts, by their names in Call; by_row: the angles are those
-    of the call's rows.
+    pages: the address of the page tables, the pages of a text, and the slots of a page. tables: those of positions and
+    angles, and what counts experts, by their names in Call; by_row: the angles are those of the call's rows.
     """
-    lists = ((c_void_p * len(x))(*x) if x else None for x in (keys, values, key_scales, value_scales))
+    at, n_pages, page = pages
     return Call(
-        *rows, n_rows, max_length, ring, *lists, hidden, cache_type=code("CacheType", cache_type), by_row=by_row,
-        **tables,
+        *rows, n_rows, max_length, ring, at, n_pages, keys, values, key_scales, value_scales, hidden,
+        cache_type=code("CacheType", cache_type), by_row=by_row, page_bits=max(page.bit_length() - 1, 0), **tables,
     )  # fmt: skip
+
+
+def addresses(places: Sequence[int]) -> Any:
+    """A list of addresses as a call takes it; None for an empty one."""
+    return (c_void_p * len(places))(*places) if places else None
 
 
 def rowwise(task: str, dtype: str, activation: str | None = None, **fields: Any) -> Rowwise:

@@ -74,9 +74,11 @@ inline std::string abi_text() {
       FIELD(Model, experts), FIELD(Model, latent)});
   text += structure_text("Call", sizeof(Call), {
       FIELD(Call, tokens), FIELD(Call, texts), FIELD(Call, places), FIELD(Call, many), FIELD(Call, rows),
-      FIELD(Call, max_length), FIELD(Call, ring), FIELD(Call, keys), FIELD(Call, values), FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
+      FIELD(Call, max_length), FIELD(Call, ring), FIELD(Call, tables), FIELD(Call, n_pages), FIELD(Call, keys), FIELD(Call, values),
+      FIELD(Call, key_scales), FIELD(Call, value_scales), FIELD(Call, hidden),
       FIELD(Call, positions), FIELD(Call, cos), FIELD(Call, sin),
-      FIELD(Call, local_cos), FIELD(Call, local_sin), FIELD(Call, experts_read), FIELD(Call, cache_type), FIELD(Call, by_row)});
+      FIELD(Call, local_cos), FIELD(Call, local_sin), FIELD(Call, experts_read), FIELD(Call, cache_type), FIELD(Call, by_row),
+      FIELD(Call, page_bits)});
   text += structure_text("Rowwise", sizeof(Rowwise), {
       FIELD(Rowwise, x), FIELD(Rowwise, other), FIELD(Rowwise, y), FIELD(Rowwise, norm), FIELD(Rowwise, cos),
       FIELD(Rowwise, sin), FIELD(Rowwise, rows), FIELD(Rowwise, width), FIELD(Rowwise, head), FIELD(Rowwise, rotated), FIELD(Rowwise, task),

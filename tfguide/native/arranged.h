@@ -76,18 +76,19 @@ struct ArrangedBlock {
     scores = sums + TILE_R * wide;
   }
 
-  // Arranges n positions of a head from a cache of K heads. The scales are of an 8-bit cache, else null.
+  // Arranges the positions [first, last) of a head from a cache of K heads: position p lies at + p K. The scales are of
+  // an 8-bit cache, else null. `finite` is made false where a value is not.
   template <class T>
   [[gnu::noinline]] void take(const T* key, const T* value, const float* key_scale, const float* value_scale, int64_t K,
-                              int64_t n) {
+                              int64_t at, int64_t first, int64_t last) {
     float *low = sums, *high = low + wide;  // free until there are weights
     const auto read = [&](const T* from, int64_t n, const float* scales, int64_t p, float* to) {
-      fetch_position(from + (p + POSITIONS_AHEAD) * K * n, n);
-      load_row(from + p * K * n, n, to);
-      for (int64_t j = 0; scales && j < n; ++j) to[j] *= scales[p * K];
+      fetch_position(from + (at + (p + POSITIONS_AHEAD) * K) * n, n);
+      load_row(from + (at + p * K) * n, n, to);
+      for (int64_t j = 0; scales && j < n; ++j) to[j] *= scales[at + p * K];
     };
     const int64_t before = is_shared ? d_value : 0;
-    for (int64_t p = 0; p < n; ++p) {
+    for (int64_t p = first; p < last; ++p) {
       if (is_shared) read(value, d_value, value_scale, p, low);
       read(key, d - before, key_scale, p, low + before);
       A::round(low, d, query);
@@ -95,9 +96,9 @@ struct ArrangedBlock {
     }
     std::memset(low, 0, 2 * wide * sizeof(float));
     Floats broken = {};  // NaN if a value is NaN or infinite
-    for (int64_t p = 0; p < n; p += A::NUMBERS) {
+    for (int64_t p = first; p < last; p += A::NUMBERS) {
       read(value, d_value, value_scale, p, low);
-      if (p + 1 < n) {
+      if (p + 1 < last) {
         read(value, d_value, value_scale, p + 1, high);
       } else {
         std::memset(high, 0, d_value * sizeof(float));
@@ -108,7 +109,7 @@ struct ArrangedBlock {
         write(values + p / A::NUMBERS * wide + j, A::words(a, b));
       }
     }
-    finite = sum(broken) == 0.0f;
+    finite &= sum(broken) == 0.0f;
   }
 
   // The scores of R queries at the positions [first, last); others beside them are written, too.

@@ -40,9 +40,28 @@ struct Attention {
   AttentionMemory own;  // of this thread
   const Heads& n = s.shape;
 
+  // Where the key of head kv at position p of row r's text lies, in keys from the beginning of the cache.
   int64_t place(int64_t r, int64_t p, int64_t kv) const {
-    const int64_t slots = layer.slides ? s.call.ring : s.call.max_length;  // whole blocks: none is torn apart
-    return (s.call.texts[r] * slots + p % slots) * n.kv + kv;
+    const Call& c = s.call;
+    if (c.tables) {
+      const int64_t page = c.tables[c.texts[r] * c.n_pages + (p >> c.page_bits)];
+      return ((page << c.page_bits) + (p & (slots_of_run() - 1))) * n.kv + kv;
+    }
+    const int64_t slots = layer.slides ? c.ring : c.max_length;  // whole blocks: none is torn apart
+    return (c.texts[r] * slots + p % slots) * n.kv + kv;
+  }
+
+  // The positions of a block, a power of two, that lie one after the other in the cache.
+  int64_t slots_of_run() const { return s.call.tables ? int64_t(1) << s.call.page_bits : BLOCK; }
+
+  // Calls act(first, last, at) for the runs of the positions [low, high) of block b: key i of a run lies at + i K.
+  template <class F>
+  void each_run(int64_t r, int64_t b, int64_t kv, int64_t low, int64_t high, F&& act) const {
+    const int64_t slots = slots_of_run();
+    for (int64_t first = low, last; first < high; first = last) {
+      last = std::min((first & -slots) + slots, high);
+      act(first, last, place(r, b * BLOCK + first, kv) - first * n.kv);
+    }
   }
 
   // Normalises a head of row r, where its model does, and rotates it to the place of that row.
@@ -144,15 +163,17 @@ struct Attention {
     ArrangedBlock<A> block(n.d_query, n.d_value, n.is_latent, own.arranged);
     for (int64_t kv = 0; kv < n.kv; ++kv)
       for (int64_t b = 0; b < plan.n_blocks; ++b) {
-        int64_t text = -1;  // whose block is arranged
+        int64_t text = -1, end = 0;  // whose block is arranged, up to which place of the text
         for (size_t t = id; t < plan.followed.size(); t += size) {
           const Tile& tile = plan.followed[t];
           if (b < plan.first[tile.row] || b > Plan::last_block(s.call, tile.row + tile.n - 1)) continue;
-          if (text != s.call.texts[tile.row]) {
-            text = s.call.texts[tile.row];
-            const int64_t at = place(tile.row, b * BLOCK, kv);
-            block.take(keys + at * n.d_key, values + at * n.d_value, HAS_SCALES ? key_scales + at : nullptr,
-                       HAS_SCALES ? value_scales + at : nullptr, n.kv, std::min(BLOCK, tile.end - b * BLOCK));
+          if (text != s.call.texts[tile.row] || end != tile.end) {
+            text = s.call.texts[tile.row], end = tile.end;
+            block.finite = true;
+            each_run(tile.row, b, kv, 0, std::min(BLOCK, end - b * BLOCK), [&](int64_t first, int64_t last, int64_t at) {
+              block.take(keys, values, HAS_SCALES ? key_scales : nullptr, HAS_SCALES ? value_scales : nullptr, n.kv, at,
+                         first, last);
+            });
           }
           each_group<TILE_R>(tile, kv, [&](auto Q, const Query* queries, int64_t) {
             look_arranged<Q()>(queries, kv, b, block);
@@ -203,7 +224,7 @@ struct Attention {
   // Q queries of one text and the positions of block b, as they are in the cache: found[q], from nothing.
   template <int Q>
   void look(const Query* queries, int64_t kv, int64_t b, Found* found) {
-    const int64_t d = n.d_value, K = n.kv, ld = K * d, at = place(queries[0].row, b * BLOCK, kv);
+    const int64_t d = n.d_value, K = n.kv, ld = K * d, row = queries[0].row;
     int64_t lows[Q], highs[Q], low = BLOCK, high = 0, all_low = 0, all_high = BLOCK;
     const float *query[Q], *rotated[Q];
     float *scores[Q], *to[Q];
@@ -219,35 +240,44 @@ struct Attention {
       std::memset(to[q], 0, d * sizeof(float));
     }
     low = low / WIDTH * WIDTH;
-    for (int64_t i = low; HAS_SCALES && i < high; ++i) {
-      own.key_scales[i] = key_scales[at + i * K];
-      own.value_scales[i] = value_scales[at + i * K];
-    }
     const T* front = n.is_latent ? values : keys;  // what the scores read at first: all of a key, or its latent
-    for (int64_t i = low; i < high; i += WIDTH) {
-      Floats some[Q];
-      const int64_t ahead = i + POSITIONS_AHEAD, count = std::min<int64_t>(WIDTH, high - i);
-      // After the keys come the values.
-      const T* then = ahead < high ? front + at * d + ahead * ld : values + at * d + (low + ahead - high) * ld;
-      score<Q>(query, front + at * d + i * ld, ld, count, d, then, some);
-      if (n.is_latent) add_rotated<Q>(rotated, keys + (at + i) * n.d_key, count, i, some);
-      for (int q = 0; q < Q; ++q) write(scores[q] + i, some[q]);
-    }
+    const auto key_at = [&](int64_t i) { return place(row, b * BLOCK + i, kv); };
+    each_run(row, b, kv, low, high, [&](int64_t first, int64_t last, int64_t at) {
+      for (int64_t i = first; HAS_SCALES && i < last; ++i) {
+        own.key_scales[i] = key_scales[at + i * K];
+        own.value_scales[i] = value_scales[at + i * K];
+      }
+      for (int64_t i = first; i < last; i += WIDTH) {
+        Floats some[Q];
+        const int64_t ahead = i + POSITIONS_AHEAD, count = std::min<int64_t>(WIDTH, last - i);
+        // After the keys come the values.
+        const T* then = ahead < last   ? front + (at + ahead * K) * d
+                        : ahead < high ? front + key_at(ahead) * d
+                                       : values + key_at(std::min(low + ahead - high, high - 1)) * d;
+        score<Q>(query, front + (at + i * K) * d, ld, count, d, then, some);
+        if (n.is_latent) add_rotated<Q>(rotated, keys + (at + i * K) * n.d_key, count, i, some);
+        for (int q = 0; q < Q; ++q) write(scores[q] + i, some[q]);
+      }
+    });
     for (int q = 0; q < Q; ++q)
       weigh(queries[q], b, scores[q], low, high, HAS_SCALES && !n.is_latent ? own.key_scales : nullptr,
             HAS_SCALES ? own.value_scales : nullptr, found[q]);
     // In the order of the positions: those that only some of the queries see, those that all see, and the rest.
     if (all_high < all_low) all_high = all_low;
-    const T *value = values + at * d, *next = front + at * d + (kv + 1 < K ? d : (BLOCK - 1) * ld + d);
-    const auto alone = [&](int q, int64_t first, int64_t last) {
-      const float* from = scores[q] + first;
-      if (first < last) add_all<1>(value + first * ld, ld, last - first, d, next, &from, to + q);
+    const auto sum_up = [&](auto N, int q, int64_t from, int64_t end) {
+      each_run(row, b, kv, from, end, [&](int64_t first, int64_t last, int64_t at) {
+        const float* weights[N()];
+        for (int i = 0; i < N(); ++i) weights[i] = scores[q + i] + first;
+        // What is read POSITIONS_AHEAD later: of this text, or else of the next head or block.
+        const int64_t run = last - first, later = std::max(last, first + POSITIONS_AHEAD);
+        const T* next = later < end ? values + (key_at(later) - std::max<int64_t>(0, POSITIONS_AHEAD - run) * K) * d
+                                    : front + (at + last * K) * d + (kv + 1 < K ? d - run * ld : (BLOCK - end - 1) * ld + d);
+        add_all<N()>(values + (at + first * K) * d, ld, run, d, next, weights, to + q);
+      });
     };
-    for (int q = 0; q < Q; ++q) alone(q, lows[q], std::min(all_low, highs[q]));
-    const float* from[Q];
-    for (int q = 0; q < Q; ++q) from[q] = scores[q] + all_low;
-    if (all_low < all_high) add_all<Q>(value + all_low * ld, ld, all_high - all_low, d, next, from, to);
-    for (int q = 0; q < Q; ++q) alone(q, std::max(all_high, lows[q]), highs[q]);
+    for (int q = 0; q < Q; ++q) sum_up(Constant<1>{}, q, lows[q], std::min(all_low, highs[q]));
+    sum_up(Constant<Q>{}, 0, all_low, all_high);
+    for (int q = 0; q < Q; ++q) sum_up(Constant<1>{}, q, std::max(all_high, lows[q]), highs[q]);
   }
 
   // Adds the rotated part of latent attention to the products with the latents at positions i and following.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from tfguide.config import ModelConfig
 from tfguide.generation.rings import layer_slots
@@ -19,7 +22,8 @@ class NativeCache:
     Of latent attention the keys are the rotated parts, and the values the latents. shape: (B, max_length), and that of
     the keys, (K, d); dtype: one of CACHE_TYPES; key_scales, value_scales: the addresses of the scales of an int8 cache,
     float32 (B, max_length, K), of each layer; else empty. ring: the slots of a layer with a window, instead of
-    max_length; 0: all layers have the same.
+    max_length; 0: all layers have the same. tables: int64 (texts, n_pages), where the tensors are pages (n, page, K, d)
+    that texts share: the pages of each text.
     """
 
     keys: Sequence[int]
@@ -30,6 +34,30 @@ class NativeCache:
     key_scales: Sequence[int] = ()
     value_scales: Sequence[int] = ()
     ring: int = 0
+    tables: np.ndarray | None = field(default=None, repr=False)
+
+    @functools.cached_property
+    def lists(self) -> dict[str, Any]:
+        """The addresses of each layer, by their names in a call."""
+        names = "keys", "values", "key_scales", "value_scales"
+        return {name: abi.addresses(getattr(self, name)) for name in names}
+
+    @property
+    def n_texts(self) -> int:
+        """The texts that it holds, B."""
+        return self.shape[0] if self.tables is None else len(self.tables)
+
+    @property
+    def max_length(self) -> int:
+        """The most positions of a text."""
+        return self.shape[1] if self.tables is None else self.tables.shape[1] * self.shape[1]
+
+    @property
+    def pages(self) -> tuple[int | None, int, int]:
+        """The address of the tables, the pages of a text, and the slots of a page."""
+        if self.tables is None:
+            return None, 0, 0
+        return self.tables.ctypes.data, self.tables.shape[1], self.shape[1]
 
     @classmethod
     def of(

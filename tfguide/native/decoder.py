@@ -77,7 +77,7 @@ class NativeDecoder:
 
     def step_rows(
         self, tokens: np.ndarray, texts: np.ndarray, places: np.ndarray, cache: NativeCache,
-        lengths: np.ndarray | None = None, experts_read: np.ndarray | None = None,
+        lengths: np.ndarray | None = None, experts_read: np.ndarray | None = None, many: np.ndarray | None = None,
     ) -> np.ndarray:  # fmt: skip
         """The hidden states (n, D), float32, of new tokens (n,) at `places` (n,) of the cache's rows `texts` (n,).
 
@@ -91,12 +91,13 @@ class NativeDecoder:
         experts_read: (L,), int64, to which the kernels add how many experts of each layer they read, once in each pass
         of PASS_ROWS tokens.
 
-        A text with at least MANY_TOKENS new tokens attends in another order of sums than one with fewer; and in
-        bfloat16, where the processor multiplies it, the weights are quantised or bfloat16 and the cache is not float32.
+        many: (n,), whether a token attends as those of a text with at least MANY_TOKENS new tokens do; default: whether
+        its text has as many. They attend in another order of sums than those of a text with fewer; and in bfloat16,
+        where the processor multiplies it, the weights are quantised or bfloat16 and the cache is not float32.
         """
         rows = tuple(np.ascontiguousarray(x, np.int64) for x in (tokens, texts, places))
         # Decided for the whole call: which tokens share a pass depends on the other texts.
-        rows += ((np.bincount(texts) >= abi.MANY_TOKENS)[texts],)
+        rows += ((np.bincount(texts) >= abi.MANY_TOKENS)[texts] if many is None else many,)
         rows += (rows[2] + 1 if lengths is None else lengths,)
         hidden = np.empty((len(tokens), self.config.d_model), np.float32)
         for at in range(0, len(tokens), abi.PASS_ROWS):
@@ -106,19 +107,19 @@ class NativeDecoder:
 
     def _pass(self, rows, cache, hidden, experts_read):
         *rows, lengths = rows
-        max_length, by_row = cache.shape[1], scaled_by_length(self.config.rope_scaling)
+        max_length, by_row = cache.max_length, scaled_by_length(self.config.rope_scaling)
         # The tables are kept alive here: another thread may replace them.
         tables = row_tables(self.config, rows[2], lengths) if by_row else self._tables_for(max_length)
         call = abi.call(
-            tuple(x.ctypes.data for x in rows), len(hidden), max_length, cache.ring or max_length, cache.keys,
-            cache.values, cache.dtype, hidden.ctypes.data, cache.key_scales, cache.value_scales,
-            by_row, **tables.addresses, experts_read=None if experts_read is None else experts_read.ctypes.data,
+            tuple(x.ctypes.data for x in rows), len(hidden), max_length, cache.ring or max_length, **cache.lists,
+            cache_type=cache.dtype, hidden=hidden.ctypes.data, by_row=by_row, pages=cache.pages, **tables.addresses,
+            experts_read=None if experts_read is None else experts_read.ctypes.data,
         )  # fmt: skip
         self._library.tfguide_step(self._model, call, self.threads)
 
     def _tables_for(self, length):
         """The position tables for a text of this length, recomputed if the current ones are too short."""
-        found = self._tables
+        found, length = self._tables, min(length, self.config.max_positions or length)
         if length > found.length:
             longer = max(length, min(2 * found.length, self.config.max_positions or math.inf))
             learned = self._vectors.get("embedding.position.weight")
@@ -220,10 +221,10 @@ class NativeDecoder:
             raise TypeError(f"tokens and starts must be integers, got {tokens.dtype} and {starts.dtype}")
         if tokens.ndim != 2 or 0 in tokens.shape or starts.shape != tokens.shape[:1]:
             raise ValueError(f"tokens must be (B, T) and starts (B,), got {tokens.shape} and {starts.shape}")
-        expected = (len(tokens), cache.shape[1], *next(iter(self.config.cached.values())))
-        L = self.config.n_layers
-        if cache.shape != expected or len(cache.keys) != L:
-            raise ValueError(f"the cache must hold {L} layers of {expected}, got {len(cache.keys)} of {cache.shape}")
+        expected = (self.config.n_layers, len(tokens), *next(iter(self.config.cached.values())))
+        L, B, K, d = got = (len(cache.keys), cache.n_texts, *cache.shape[2:])
+        if got != expected:
+            raise ValueError(f"the cache must hold (L, B, K, d) = {expected}, got {L, B, K, d}")
 
 
 class UnsupportedModel(ValueError):

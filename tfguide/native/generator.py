@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tfguide.checks.shapes import check_token_range
 from tfguide.config import ModelConfig
 from tfguide.frequencies import scaled_by_length
 from tfguide.generation.caching import DenseCache
-from tfguide.generation.checks import check_cached_call, check_room, check_rows, check_step
+from tfguide.generation.checks import check_row_tokens, check_step
+from tfguide.generation.paged import PagedCache
 from tfguide.generation.verbs import Generator
 from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder
@@ -69,7 +70,7 @@ class NativeGenerator(Generator):
 
     def shares(self, cache: DenseCache | None) -> bool:
         """Whether the kernels can read and write this cache."""
-        return cache is not None and cache.dense and cache.storage.addressable
+        return cache is not None and (cache.dense or cache.paged) and cache.storage.addressable
 
     def run_kernels(self, tokens: np.ndarray, cache: DenseCache, experts_read: np.ndarray | None = None) -> np.ndarray:
         """The hidden states (B, T, D), float32, of checked tokens (B, T) that are not yet counted as filled."""
@@ -89,39 +90,49 @@ class NativeGenerator(Generator):
         return hidden
 
     def read_rows(
-        self, tokens: np.ndarray, rows: np.ndarray, cache: DenseCache, experts_read: np.ndarray | None = None
-    ) -> np.ndarray:
+        self, tokens: np.ndarray, rows: np.ndarray, cache: DenseCache, experts_read: np.ndarray | None = None,
+        many: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Read new tokens (n,) into the rows (n,) of a cache, each after the last one of its row: hidden states (n, D).
 
         A row may have any number of them, also none. experts_read: as in `decode`; of more than PASS_ROWS tokens, an
-        expert counts in each pass that reads it. Raises TypeError for tokens or rows that are not integers, ValueError
+        expert counts in each pass that reads it. many: as in `NativeDecoder.step_rows`. Raises TypeError for tokens or rows that are not integers, ValueError
         for tokens or rows that do not exist, if a row has no room, for a cache that the kernels do not read, and as
         `decode` for what counts experts.
         """
-        tokens, rows = np.asarray(tokens), np.asarray(rows)
         if not self.shares(cache):
-            raise ValueError(f"the kernels read a dense cache in main memory, got {type(cache).__name__}")
-        if tokens.dtype.kind not in "iu":
-            raise TypeError(f"tokens must be integers, got {tokens.dtype}")
-        rows = check_rows(rows, cache.batch_size)
-        if tokens.shape != rows.shape:
-            raise ValueError(f"tokens and rows must have one shape, got {tokens.shape} and {rows.shape}")
-        check_token_range("tokens", int(tokens.min()), int(tokens.max()), self.config.vocab_size)
-        check_cached_call(self.config, cache.config, cache.batch_size, cache.batch_size, False)
+            raise ValueError(f"the kernels read a dense or paged cache in main memory, got {type(cache).__name__}")
+        tokens, rows = check_row_tokens(self.config, tokens, rows, cache)
         counts = np.bincount(rows, minlength=cache.batch_size)
-        for filled, new in zip(cache.lengths.tolist(), counts.tolist(), strict=True):
-            check_room(filled, new, cache.max_length)
-        order = np.argsort(rows, kind="stable")  # those of one row together
-        first = np.cumsum(counts) - counts
-        places = cache.lengths[rows[order]] + np.arange(len(rows)) - first[rows[order]]
-        hidden = np.empty((len(rows), self.config.d_model), np.float32)
+        cache.check_room(counts)
         check_counter(self.config, experts_read)
+        order = None
+        if (rows[1:] < rows[:-1]).any():
+            order = np.argsort(rows, kind="stable")  # those of one row together
+            tokens, rows, many = tokens[order], rows[order], None if many is None else many[order]
+        first = np.cumsum(counts) - counts
+        places = (cache.lengths - first)[rows] + np.arange(len(rows))
         cache.begin(counts, only_empty=True)
-        lengths = cache.text_lengths(places, rows[order])
-        native = self._native(cache)
-        hidden[order] = self._decoder.step_rows(tokens[order], rows[order], places, native, lengths, experts_read)
+        lengths, native = cache.text_lengths(places, rows), self._native(cache)
+        hidden = self._decoder.step_rows(tokens, rows, places, native, lengths, experts_read, many)
         cache.advance(counts)
-        return hidden
+        if order is None:
+            return hidden
+        result = np.empty_like(hidden)
+        result[order] = hidden
+        return result
+
+    def decode_rows(
+        self, tokens: np.ndarray, rows: np.ndarray, cache: PagedCache, wanted: np.ndarray, prompts: np.ndarray
+    ) -> np.ndarray:
+        """As `Generator.decode_rows`: one call of the kernels for all rows."""
+        if not self.reads(cache, len(tokens)):
+            return super().decode_rows(tokens, rows, cache, wanted, prompts)
+        hidden = self.read_rows(tokens, rows, cache, many=prompts)[wanted]
+        if not len(hidden):
+            return np.empty((0, self.config.vocab_size), np.float32)
+        with self.without_gradients():
+            return self.as_array(self.logits(self.as_tensor(hidden)))
 
     def _native(self, cache):
         """The addresses of a cache.
@@ -129,11 +140,17 @@ class NativeGenerator(Generator):
         Looked up in every step, which takes microseconds: reordering a cache replaces its tensors, and a new cache of
         other sizes may reuse the addresses of a freed one.
         """
+        if cache.paged and cache.native is not None:
+            return cache.native
         tensors, names = cache.storage.tensors, self.config.cached  # keys and values, or rotated parts and latents
         keys, values = (tensors[name] for name in names)
         scales = tuple(tensors[f"{name}_scale"] for name in names) if f"{next(iter(names))}_scale" in tensors else None
         most = None if cache.ring is None else cache.max_length
-        return NativeCache.of(self.config, cache.batch_size, keys, values, locate, dtype_of(keys[0]), scales, most)
+        n = cache.n_blocks if cache.paged else cache.batch_size
+        native = NativeCache.of(self.config, n, keys, values, locate, dtype_of(keys[0]), scales, most)
+        if cache.paged:  # its tensors are never replaced
+            native = cache.native = dataclasses.replace(native, tables=cache.tables)
+        return native
 
     def multiply_head(self, hidden: np.ndarray) -> np.ndarray:
         """The head: hidden states (n, D) to logits (n, V), float32."""

@@ -185,18 +185,21 @@ void tfguide_try() {
     void *const all_keys[] = {keys.data()}, *const all_values[] = {values.data()};
     float* const scales[] = {x.data()};
     for (int32_t type = FLOAT32; type <= INT8_SCALED; ++type) {
-      Call call{zero, zero, places, many, LENGTH, LENGTH, LENGTH, all_keys, all_values, scales, scales, y.data()};
+      Call call{zero, zero, places, many, LENGTH, LENGTH, LENGTH, nullptr, 1, all_keys, all_values, scales, scales, y.data()};
       call.cos = call.sin = zeros;
       call.cache_type = type;
       model.embedding.format = type <= FLOAT16 ? F32_ROWS + type : INT4;
       model.embedding.scaling = HALVES;
       model.embedding.group = ACTIVATION_BLOCK;
       with_latent.embedding = model.embedding;
-      for (const bool all : {false, true}) {
-        std::fill(many, many + LENGTH, all);
-        tfguide_step(&model, &call, 1);
-        tfguide_step(&with_latent, &call, 1);
-      }
+      call.page_bits = 5;
+      for (const int64_t* tables : {static_cast<const int64_t*>(nullptr), static_cast<const int64_t*>(zero)})
+        for (const bool all : {false, true}) {
+          call.tables = tables;
+          std::fill(many, many + LENGTH, all);
+          tfguide_step(&model, &call, 1);
+          tfguide_step(&with_latent, &call, 1);
+        }
     }
   }
 }

@@ -15,6 +15,7 @@ from tfguide.config import ModelConfig
 from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation.caching import DenseCache
 from tfguide.generation.checks import check_cache_sizes, check_cached_call, check_padding_at_end
+from tfguide.generation.paged import check_paged_dtype
 from tfguide.generation.prompts import Chunk
 from tfguide.generation.rings import layer_slots
 from tfguide.native.abi import CACHE_TYPES
@@ -77,6 +78,11 @@ class ArrayDecoder(NativeGenerator):
         batch_size, max_length = check_cache_sizes(self.config, batch_size, max_length)
         slots = layer_slots(self.config, max_length)
         return DenseCache(self.config, batch_size, max_length, ArrayStorage(self.config, batch_size, slots, dtype))
+
+    def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> ArrayStorage:
+        """The arrays of a cache with `n_slots` in every layer."""
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self._small)
+        return ArrayStorage(self.config, batch_size, n_slots, check_paged_dtype(dtype))
 
     def reads(self, cache: DenseCache | None, n_tokens: int) -> bool:
         """Whether the kernels can read and write this cache; any number of tokens is read by them."""

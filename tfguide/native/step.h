@@ -87,7 +87,8 @@ struct Plan {
 
  private:
   static bool follows(const Call& call, int64_t r) {
-    return call.texts[r] == call.texts[r - 1] && call.places[r] == call.places[r - 1] + 1;
+    return call.texts[r] == call.texts[r - 1] && call.places[r] == call.places[r - 1] + 1 &&
+           call.many[r] == call.many[r - 1];
   }
 };
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation import verbs
-from tfguide.tensorflow.cache import Int4KVCache, KVCache, cache_of_type
+from tfguide.generation.paged import check_paged_dtype
+from tfguide.tensorflow.cache import Int4KVCache, KVCache, Storage, cache_of_type
 from tfguide.tensorflow.inputs import as_token_types, as_tokens
 from tfguide.tensorflow.tensors import to_float32
 
@@ -30,6 +31,11 @@ class Generator(verbs.Generator):
         """
         dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype)
+
+    def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> Storage:
+        """The tensors of a cache with `n_slots` in every layer."""
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
+        return Storage(self.config, batch_size, n_slots, check_paged_dtype(dtype))
 
     def last_hidden(self, hidden, chunk, before):
         """The hidden state (B, D) of each row's last token: from this chunk if it ends in it, else from `before`."""

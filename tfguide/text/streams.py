@@ -25,20 +25,43 @@ def pieces(tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[
     a prompt ends within a character, the character belongs to the added text. A character is held back until all of its
     bytes are there, a run of fallback bytes until it ends. At most 64 tokens are decoded at a time.
     """
-    has_text, runs = _HasText(tokenizer), _Runs(tokenizer)
-    known = [token for token in prompt if has_text(token)]
-    run = runs.at_the_end(known)
-    n_old = len(run)  # tokens of the run that belong to the prompt
-    spelling = _Spelling(tokenizer, known[: len(known) - n_old][-LONGEST:], holds_back=not runs.byte_of)
+    text = TextStream(tokenizer, prompt)
     for token in tokens:
-        if token in runs.byte_of:
-            run.append(token)
-        elif has_text(token):
-            yield from spelling.end_of_run(*runs.characters(run, n_old))
-            run, n_old = [], 0
-            yield from spelling.add([token])
-    yield from spelling.end_of_run(*runs.characters(run, n_old))
-    yield from spelling.rest()
+        piece = text.add(token)
+        if piece:
+            yield piece
+    rest = text.end()
+    if rest:
+        yield rest
+
+
+class TextStream:
+    """The text of tokens that come one by one: what `pieces` yields, where the tokens are pushed and not pulled."""
+
+    def __init__(self, tokenizer, prompt: Sequence[int] = ()):
+        self._has_text, self._runs = _HasText(tokenizer), _Runs(tokenizer)
+        known = [token for token in prompt if self._has_text(token)]
+        self._run = self._runs.at_the_end(known)
+        self._n_old = len(self._run)  # tokens of the run that belong to the prompt
+        before = known[: len(known) - self._n_old][-LONGEST:]
+        self._spelling = _Spelling(tokenizer, before, holds_back=not self._runs.byte_of)
+
+    def add(self, token: int) -> str:
+        """What a token adds to the text: nothing, as long as a character lacks bytes."""
+        if token in self._runs.byte_of:
+            self._run.append(token)
+            return ""
+        if not self._has_text(token):
+            return ""
+        return "".join([*self._end_of_run(), *self._spelling.add([token])])
+
+    def end(self) -> str:
+        """What was held back, once there are no more tokens."""
+        return "".join([*self._end_of_run(), *self._spelling.rest()])
+
+    def _end_of_run(self):
+        run, n_old, self._run, self._n_old = self._run, self._n_old, [], 0
+        return self._spelling.end_of_run(*self._runs.characters(run, n_old))
 
 
 class _HasText:

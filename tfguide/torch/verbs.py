@@ -7,7 +7,8 @@ import torch
 
 from tfguide.dtypes import choose_cache_dtype
 from tfguide.generation import verbs
-from tfguide.torch.cache import Int4KVCache, KVCache, cache_of_type
+from tfguide.generation.paged import check_paged_dtype
+from tfguide.torch.cache import Int4KVCache, KVCache, Storage, cache_of_type
 from tfguide.torch.inputs import as_token_types, as_tokens
 from tfguide.torch.tensors import as_tensor, to_float32
 
@@ -29,6 +30,11 @@ class Generator(verbs.Generator):
         """
         dtype = choose_cache_dtype(cache_dtype, str(self.dtype).removeprefix("torch."), self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype, self.device)
+
+    def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> Storage:
+        """The tensors of a cache with `n_slots` in every layer, on the device of the weights."""
+        dtype = choose_cache_dtype(cache_dtype, str(self.dtype).removeprefix("torch."), self.has_small_weights)
+        return Storage(self.config, batch_size, n_slots, check_paged_dtype(dtype), self.device)
 
     def last_hidden(self, hidden, chunk, before):
         """The hidden state (B, D) of each row's last token: from this chunk if it ends in it, else from `before`."""

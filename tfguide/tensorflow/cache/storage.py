@@ -46,6 +46,10 @@ class Storage:
         """Rows and slots, which broadcast, as the index (..., 2) that `write` takes."""
         return tf.constant(np.stack(np.broadcast_arrays(rows, slots), axis=-1), tf.int32)
 
+    def index(self, rows: np.ndarray, slots: np.ndarray) -> tf.Tensor:
+        """Rows and slots of one shape as the index that `write` and `gather` take."""
+        return self.places(rows, slots)
+
     def write(self, layer: int, places: tf.Tensor, parts: tuple[tf.Tensor, ...]) -> None:
         """Store each part at `places` of its tensor, in the type of the storage."""
         for tensors, part in zip(self.tensors.values(), encode(parts, self.dtype), strict=True):
@@ -54,6 +58,10 @@ class Storage:
     def read(self, layer: int, end: int, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
         """The first `end` slots of each tensor, in the type of the model."""
         return decode(tuple(tensors[layer][:, :end] for tensors in self.tensors.values()), dtype)
+
+    def gather(self, layer: int, places: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
+        """What is stored at places (B, S) of each tensor, (B, S, ...), in the type of the model."""
+        return decode(tuple(tf.gather_nd(tensors[layer], places) for tensors in self.tensors.values()), dtype)
 
     def reorder(self, rows: np.ndarray) -> None:
         """Replace row i by the former row `rows[i]`."""
@@ -105,6 +113,11 @@ class ArrayStorage(native.ArrayStorage, Storage):
     def read(self, layer: int, end: int, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
         """The first `end` slots of each array, in the type of the model."""
         return decode(tuple(tf.constant(arrays[layer][:, :end]) for arrays in self.tensors.values()), dtype)
+
+    def gather(self, layer: int, places: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
+        """What is stored at places (B, S) of each array, (B, S, ...), in the type of the model."""
+        rows, slots = np.moveaxis(places.numpy(), -1, 0)
+        return decode(tuple(tf.constant(arrays[layer][rows, slots]) for arrays in self.tensors.values()), dtype)
 
     def fill(self, parts: Mapping[str, list[tf.Tensor]], counts: np.ndarray) -> None:
         """Store what `PromptView` collected of each layer, (B, n, ...): in the first n slots, or in a ring.

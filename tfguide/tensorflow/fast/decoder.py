@@ -16,6 +16,7 @@ from tfguide.checks.values import check_count
 from tfguide.compress.quantized import quantized_weights
 from tfguide.dtypes import choose_cache_dtype
 from tfguide.frequencies import scaled_by_length
+from tfguide.generation.paged import check_paged_dtype
 from tfguide.tensorflow.cache import ArrayStorage, Int4KVCache, KVCache, PromptView, cache_of_type
 from tfguide.tensorflow.experts import StackedLinear
 from tfguide.tensorflow.fast.tree import prompt_tree
@@ -77,7 +78,7 @@ class FastDecoder(native.NativeGenerator, Generator):
             if valid is not None and cache.ring is not None:
                 return tf.constant(self.run_valid(tokens.numpy(), valid.numpy(), cache))
             hidden = tf.constant(self.run_kernels(tokens.numpy(), cache))
-        elif view.is_first and cache.storage.dtype.name in self._read_first:
+        elif cache.dense and view.is_first and cache.storage.dtype.name in self._read_first:
             hidden, parts = self._read_first[cache.storage.dtype.name](tokens)
             cache.storage.fill(parts, np.broadcast_to(count_tokens(tokens, valid), cache.lengths.shape))
         else:
@@ -103,6 +104,11 @@ class FastDecoder(native.NativeGenerator, Generator):
         """
         dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return cache_of_type(self.config, batch_size, max_length, dtype, ArrayStorage)
+
+    def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> ArrayStorage:
+        """The arrays of a cache with `n_slots` in every layer, in memory that the kernels can use."""
+        dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
+        return ArrayStorage(self.config, batch_size, n_slots, check_paged_dtype(dtype))
 
     def _prompt_reader(self, dtype):
         """A function that reads prompts (B, T) for an empty cache of this type: their hidden states, and what to cache.

@@ -55,6 +55,10 @@ class Storage:
             return slice(None), slice(int(slots[0, 0]), int(slots[0, -1]) + 1)
         return self.as_tensor(rows), self.as_tensor(slots)
 
+    def index(self, rows: np.ndarray, slots: np.ndarray) -> tuple:
+        """Rows and slots of one shape as the index that `write` and `gather` take."""
+        return self.as_tensor(rows), self.as_tensor(slots)
+
     def write(self, layer: int, places: tuple, parts: tuple[Tensor, ...]) -> None:
         """Store each part at `places` of its tensor, in the type of the storage."""
         for tensors, part in zip(self.tensors.values(), encode(parts, self.dtype), strict=True):
@@ -63,6 +67,10 @@ class Storage:
     def read(self, layer: int, end: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """The first `end` slots of each tensor, in the type of the model."""
         return decode(tuple(tensors[layer][:, :end] for tensors in self.tensors.values()), dtype)
+
+    def gather(self, layer: int, places: tuple, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """What is stored at places (B, S) of each tensor, (B, S, ...), in the type of the model."""
+        return decode(tuple(tensors[layer][places] for tensors in self.tensors.values()), dtype)
 
     def reorder(self, rows: np.ndarray) -> None:
         """Replace row i by the former row `rows[i]`."""

@@ -1,0 +1,14 @@
+"""Serving: many requests at once over one model, with a paged cache, continuous batching and shared prefixes.
+
+Nothing here imports a framework: the model does what it does in either of them.
+"""
+
+from tfguide.serving.blocks import BlockPool, OutOfBlocks, Table
+from tfguide.serving.engine import Engine, Update
+from tfguide.serving.request import Finish, Likely, Request, Sequence
+from tfguide.serving.scheduler import Chunk, LastChunk, Limits, QueueFull, Scheduler
+
+__all__ = [
+    "BlockPool", "Chunk", "Engine", "Finish", "LastChunk", "Likely", "Limits", "OutOfBlocks", "QueueFull", "Request",
+    "Scheduler", "Sequence", "Table", "Update",
+]  # fmt: skip

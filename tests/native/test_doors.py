@@ -369,7 +369,7 @@ def test_a_step_of_other_sizes_is_refused():
         ((tokens[:, 0], starts), ValueError, "tokens must be (B, T) and starts (B,), got (2,) and (2,)"),
         ((tokens, starts[:1]), ValueError, "got (2, 1) and (1,)"),
         ((tokens[:, :0], starts), ValueError, "got (2, 0) and (2,)"),
-        ((tokens[:1], starts[:1]), ValueError, "the cache must hold 2 layers of (1, 9, 3, 10), got 2 of (2, 9, 3, 10)"),
+        ((tokens[:1], starts[:1]), ValueError, "the cache must hold (L, B, K, d) = (2, 1, 3, 10), got (2, 2, 3, 10)"),
         ((tokens * 1.0, starts), TypeError, "must be integers, got float64 and int32"),
         ((tokens, starts * 1.0), TypeError, "must be integers, got int64 and float64"),
     ):

@@ -1,4 +1,4 @@
-"""A cache of blocks that any row may hold: rows grow by a block at a time, and rows with the same beginning share it."""
+"""A cache of blocks that any row may hold: rows grow block by block, and rows with the same beginning share blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.generation.caching import DenseCache
-from tfguide.generation.checks import check_cache_sizes, check_rows, check_storage
+from tfguide.generation.checks import check_cache_sizes, check_room, check_rows, check_storage
 from tfguide.generation.rings import BLOCK
 from tfguide.generation.views import View
 
@@ -21,8 +21,8 @@ class PagedCache(DenseCache):
     """A cache that stores position p of row r in slot `p % block_size` of block `tables[r, p // block_size]`.
 
     Rows are of one model, as those of a `DenseCache`, and every verb of a model takes it. Who fills it decides which
-    blocks a row has (`assign`), and that no two rows write to one: see `tfguide.serving.BlockPool`. Layers with a window
-    keep all positions.
+    blocks a row has (`assign`), and that no two rows write to one: see `tfguide.serving.BlockPool`. Layers with a
+    window keep all positions.
 
     `tables`: int64 (B, most blocks of a row). storage: of `n_blocks` rows with `block_size` slots. block_size: a power
     of two from 16 to 512. Raises ValueError for another size, and as `DenseCache`.
@@ -40,6 +40,7 @@ class PagedCache(DenseCache):
         self.storage = storage
         self.tables = np.zeros((self.batch_size, -(-self.max_length // self.block_size)), np.int64)
         self.n_held = np.zeros(self.batch_size, np.int64)  # the blocks of each row
+        self.room = np.zeros(self.batch_size, np.int64)  # the most positions of each row
         self.native: Any = None  # the addresses that the kernels take, once they are known: nothing here moves
 
     def assign(self, row: int, blocks: Sequence[int], length: int = 0, prompt_length: int = 0) -> None:
@@ -57,6 +58,7 @@ class PagedCache(DenseCache):
             raise ValueError(f"{len(blocks)} blocks hold {len(blocks) * self.block_size} positions, got {length}")
         self.tables[row, : len(blocks)] = blocks
         self.n_held[row], self.lengths[row], self._begun[row] = len(blocks), length, prompt_length
+        self.room[row] = min(len(blocks) * self.block_size, self.max_length)
 
     def add_blocks(self, row: int, blocks: Sequence[int]) -> None:
         """Let a row hold more blocks, after those that it has. Raises ValueError as `assign`."""
@@ -69,24 +71,29 @@ class PagedCache(DenseCache):
         part = object.__new__(PagedCache)
         part.__dict__.update(self.__dict__)
         part.batch_size, part.native = len(rows), None
-        for name in ("tables", "n_held", "lengths", "_begun", "_longest"):
+        for name in ("tables", "n_held", "room", "lengths", "_begun"):
             setattr(part, name, getattr(self, name)[rows])
         return part
 
     def take_lengths(self, rows: np.ndarray, part: PagedCache) -> None:
         """Count what was read by `part`, a selection of these rows."""
-        self.lengths[rows], self._begun[rows], self._longest[rows] = part.lengths, part._begun, part._longest
+        self.lengths[rows], self._begun[rows] = part.lengths, part._begun
 
     def check_room(self, n_tokens: int | np.ndarray) -> None:
         """Raises ValueError if `n_tokens` more tokens of each row, one number or (B,), do not fit into its blocks."""
-        super().check_room(n_tokens)
-        missing = self.lengths + n_tokens - self.n_held * self.block_size
+        missing = self.lengths + n_tokens - self.room
         row = int(missing.argmax())
         if missing[row] > 0:
+            more = np.broadcast_to(n_tokens, missing.shape)[row]
+            check_room(int(self.lengths[row]), int(more), self.max_length)
             raise ValueError(
-                f"row {row} has {self.n_held[row]} blocks of {self.block_size} positions: {self.lengths[row]} are filled,"
-                f" {np.broadcast_to(n_tokens, missing.shape)[row]} more came"
+                f"row {row} has {self.n_held[row]} blocks of {self.block_size} positions: {self.lengths[row]} are "
+                f"filled, {more} more came"
             )
+
+    def advance(self, counts: np.ndarray | int) -> None:
+        """Mark tokens that were just written as filled: `counts` of each row, (B,), or one number for all."""
+        self.lengths += counts
 
     def extend(self, n_tokens: int, counts: np.ndarray | int | None = None) -> PagedView:
         """A call that adds `n_tokens` tokens to each row. Raises ValueError if they do not fit.

@@ -14,6 +14,7 @@ from tfguide.generation.caching import DenseCache
 from tfguide.generation.checks import check_row_tokens, check_step
 from tfguide.generation.paged import PagedCache
 from tfguide.generation.verbs import Generator
+from tfguide.native.abi import MAX_ROWS
 from tfguide.native.cache import NativeCache
 from tfguide.native.decoder import NativeDecoder
 from tfguide.native.linear import Matrix, multiply
@@ -96,9 +97,9 @@ class NativeGenerator(Generator):
         """Read new tokens (n,) into the rows (n,) of a cache, each after the last one of its row: hidden states (n, D).
 
         A row may have any number of them, also none. experts_read: as in `decode`; of more than PASS_ROWS tokens, an
-        expert counts in each pass that reads it. many: as in `NativeDecoder.step_rows`. Raises TypeError for tokens or rows that are not integers, ValueError
-        for tokens or rows that do not exist, if a row has no room, for a cache that the kernels do not read, and as
-        `decode` for what counts experts.
+        expert counts in each pass that reads it. many: as in `NativeDecoder.step_rows`. Raises TypeError for tokens or
+        rows that are not integers, ValueError for tokens or rows that do not exist, if a row has no room, for a cache
+        that the kernels do not read, and as `decode` for what counts experts.
         """
         if not self.shares(cache):
             raise ValueError(f"the kernels read a dense or paged cache in main memory, got {type(cache).__name__}")
@@ -113,7 +114,8 @@ class NativeGenerator(Generator):
         first = np.cumsum(counts) - counts
         places = (cache.lengths - first)[rows] + np.arange(len(rows))
         cache.begin(counts, only_empty=True)
-        lengths, native = cache.text_lengths(places, rows), self._native(cache)
+        lengths = cache.text_lengths(places, rows) if scaled_by_length(self.config.rope_scaling) else None
+        native = self._native(cache)
         hidden = self._decoder.step_rows(tokens, rows, places, native, lengths, experts_read, many)
         cache.advance(counts)
         if order is None:
@@ -126,11 +128,11 @@ class NativeGenerator(Generator):
         self, tokens: np.ndarray, rows: np.ndarray, cache: PagedCache, wanted: np.ndarray, prompts: np.ndarray
     ) -> np.ndarray:
         """As `Generator.decode_rows`: one call of the kernels for all rows."""
-        if not self.reads(cache, len(tokens)):
+        if not self.shares(cache):
             return super().decode_rows(tokens, rows, cache, wanted, prompts)
         hidden = self.read_rows(tokens, rows, cache, many=prompts)[wanted]
-        if not len(hidden):
-            return np.empty((0, self.config.vocab_size), np.float32)
+        if len(hidden) <= MAX_ROWS:
+            return self.multiply_head(hidden) if len(hidden) else np.empty((0, self.config.vocab_size), np.float32)
         with self.without_gradients():
             return self.as_array(self.logits(self.as_tensor(hidden)))
 

@@ -2,7 +2,7 @@
 
 A block has room for the keys and values of `block_size` positions. A text holds a table of blocks, which grows at its
 end. When a block is full, its content is known: its tokens, and what came before them. Another text that begins with
-the same tokens can hold the same block, also after the first text has ended, until the block is needed for other tokens.
+the same tokens can hold the same block, also after the first text has ended, until the block is taken for other tokens.
 """
 
 from __future__ import annotations

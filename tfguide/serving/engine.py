@@ -34,17 +34,18 @@ class Engine:
     """Continues many requests at once, each as if it were alone.
 
     model: a decoder of either framework, plain, quantised or fast, or of the kernels alone. memory: the bytes of the
-    cache, or n_blocks: its blocks; default: as many as all rows of `limits` need for 1024 positions each, at most 2 GiB.
-    max_length: the most positions of a text; default: the model's. rows, tokens, waiting: see `Limits`. cache_dtype: as
-    in `new_paged_cache`.
+    cache, or n_blocks: its blocks; default: what `rows` texts of 1024 positions need, at most 2 GiB. max_length: the
+    most positions of a text; default: the model's. rows, tokens, waiting: see `Limits`. cache_dtype: as in
+    `new_paged_cache`.
 
-    The tokens of a sequence are those of `generate` for its prompt alone. With 8-bit activations the kernels compute the
-    same logits to the last bit, whatever runs beside it, however its prompt is divided, with blocks taken from others or
-    not, and if it is computed again. Otherwise logits differ by rounding, as `FastDecoder` says, and of two tokens with
-    nearly equal logits the other one may be chosen. Draws depend on the request alone: its seed, its choice, its step.
+    The tokens of a sequence are those of `generate` for its prompt alone. With 8-bit activations the kernels compute
+    the same logits to the last bit, whatever runs beside it, however its prompt is divided, with blocks taken from
+    others or not, and if it is computed again. Otherwise logits differ by rounding, as `FastDecoder` says, and of two
+    tokens with nearly equal logits the other one may be chosen. Draws depend on the request alone: its seed, its
+    choice, its step.
 
-    One thread uses an engine; `Service` lets many threads send requests. Beam search and speculative decoding run beside
-    an engine, not in it. Raises TypeError or ValueError for sizes that do not fit.
+    One thread uses an engine; `Service` lets many threads send requests. Beam search and speculative decoding run
+    beside an engine, not in it. Raises TypeError or ValueError for sizes that do not fit.
     """
 
     def __init__(

@@ -37,9 +37,9 @@ class Request:
 
     prompt: token ids. max_new_tokens: None: as many as fit. n: how many continuations; choice i draws as row i of
     `generate` with this seed. stop_tokens: one or several; default: those of the model; the stop token is the last one
-    of a continuation. logprobs: how many likely tokens are reported with their log probabilities beside each chosen one,
-    0 to 20; None: nothing. prompt_logprobs: the same for the tokens of the prompt, whose blocks are then not taken from
-    others. priority: lower ones are served first. salt: requests share prefixes only if they have the same one.
+    of a continuation. logprobs: how many likely tokens are reported with their log probabilities beside each chosen
+    one, 0 to 20; None: nothing. prompt_logprobs: the same for the tokens of the prompt, whose blocks are then not taken
+    from others. priority: lower ones are served first. salt: requests share prefixes only if they have the same one.
 
     Raises TypeError or ValueError for a value that no model could take.
     """
@@ -112,11 +112,11 @@ _numbers = itertools.count()
 class Sequence:
     """One continuation of a request.
 
-    tokens: of the prompt and the new ones. n_computed: how many of them have keys and values in the cache: it alone says
-    what is to be computed next, be it a prompt, a part of one, one more token, or all again after a preemption. number:
-    by which sequences are told apart, in the order of their arrival. leader: a sequence with the same prompt, which is
-    computed once, before this one begins. row: of the cache, while it runs. client: what whoever sent the request keeps
-    with it.
+    tokens: of the prompt and the new ones. n_computed: how many of them have keys and values in the cache: it alone
+    says what is to be computed next, be it a prompt, a part of one, one more token, or all again after a preemption.
+    number: by which sequences are told apart, in the order of their arrival. leader: a sequence with the same prompt,
+    which is computed once, before this one begins. row: of the cache, while it runs. client: what whoever sent the
+    request keeps with it.
     """
 
     request: Request

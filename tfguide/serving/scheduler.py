@@ -55,10 +55,10 @@ class LastChunk(Chunk):
 class Scheduler:
     """Decides what each step computes, and which sequences have the blocks of the cache.
 
-    Sequences are served by priority, then in the order of their arrival. In a step every running sequence first gets its
-    next token; what is left of the budget goes to prompts, in parts. A waiting sequence begins as soon as there are a
-    row and blocks for all of its tokens. If a running one needs a block and there is none, the last of the running ones
-    gives up its blocks and waits again; later its tokens are computed again, as far as they are not in the cache.
+    Sequences are served by priority, then in the order of their arrival. In a step every running sequence first gets
+    its next token; what is left of the budget goes to prompts, in parts. A waiting sequence begins as soon as there are
+    a row and blocks for all of its tokens. If a running one needs a block and there is none, the last of the running
+    ones gives up its blocks and waits again; later its tokens are computed again, as far as they are not in the cache.
 
     A step is `schedule`, then, once the model has read the chunks, `advance`. Between steps `add` and `abort` are
     allowed. No sequence is taken that the cache could not hold alone, so that one always goes on.

@@ -20,7 +20,7 @@ FLOORS = [
     {"compress"},
     {"native", "checkpoints", "text"},
     {"reference", "tasks", "loading", "sharding", "versions", "training"},
-    {"cost"},
+    {"cost", "serving"},
     {"exercises"},
     {"torch", "tensorflow"},
     {"export"},

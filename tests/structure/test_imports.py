@@ -36,6 +36,7 @@ FREE = [
     "cost",
     "exercises",
     "loading",
+    "serving",
     "sharding",
     "temporary",
     "versions",

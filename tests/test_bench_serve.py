@@ -289,20 +289,20 @@ def test_a_sweep_measures_each_contestant_at_each_rate(program):
     with fake() as (url, _):
         contestants = [Launched("launched", program), Remote("remote", url), broken]
         result = serve.bench_serve(
-            contestants, Words(), [6, 3], seconds=1.0, most=5, keep=lambda r: kept.append(len(r["rows"]))
+            contestants, Words(), [12, 6], seconds=0.5, most=5, keep=lambda r: kept.append(len(r["rows"]))
         )
     rows = result["rows"]
     assert [(row["rate"], row["name"]) for row in rows] == [
-        (3, "launched"), (3, "remote"), (3, "broken"), (6, "launched"), (6, "remote"),
+        (6, "launched"), (6, "remote"), (6, "broken"), (12, "launched"), (12, "remote"),
     ]  # fmt: skip
     assert kept == [1, 2, 3, 4, 5]
     assert "the server ended with status 1: no such model" in rows[2]["error"]
     for row in rows[:2] + rows[3:]:
         assert row["failures"] == 0 and row["goodput"] == 1.0
-        assert row["requests"] == len(workload.arrivals(row["rate"], 1.0))
+        assert row["requests"] == len(workload.arrivals(row["rate"], 0.5))
         assert row["ttft"]["p50"] == pytest.approx(FIRST, abs=0.06)
         assert row["tpot"]["p50"] == pytest.approx(EACH, abs=0.015)
-    assert result["settings"]["rates"] == [3, 6] and result["machine"]["cores"]
+    assert result["settings"]["rates"] == [6, 12] and result["machine"]["cores"]
     text = serve.table(result)
     assert "no such model" in text and text.count("100%") == 4
     json.dumps(result)

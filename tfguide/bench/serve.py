@@ -138,8 +138,8 @@ def bench_prefix(contestants: Sequence[Contestant], tokenizer: Any, repeats: int
     their ratios. Raises TypeError and ValueError for `repeats` below 1.
     """
     check_count("repeats", repeats)
-    texts = [text for text, _ in prompts(tokenizer, [SHARED] * repeats, seed)]
-    ends = [text for text, _ in prompts(tokenizer, [QUESTION] * (2 * repeats), seed, 1)]
+    found = [text for text, _ in prompts(tokenizer, [SHARED] * repeats + [QUESTION] * (2 * repeats), seed)]
+    texts, ends = found[:repeats], found[repeats:]
     rows = []
     for contestant in contestants:
         row: dict[str, Any] = {"name": contestant.name, "shared": SHARED, "question": QUESTION, "repeats": repeats}

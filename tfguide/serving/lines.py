@@ -26,11 +26,11 @@ COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 _SAMPLING = [field.name for field in dataclasses.fields(Sampling)]
 _SETTINGS = ("max_tokens", "max_completion_tokens", *_SAMPLING, "stop", "stop_token_ids", "ignore_eos", "n")
 _ENVELOPE = ("custom_id", "method", "url", "body")
-#: Fields of OpenAI's bodies that do not change a text, and values of others that change nothing.
-_NO_MATTER = ("model", "user", "metadata", "store", "service_tier", "stream", "stream_options", "safety_identifier")
+#: Fields that would change a text, with the values that do not. Others of OpenAI's bodies are passed over, as by its
+#: servers; in a line of our own an unknown one is a mistake.
 _NEUTRAL = {
     "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}, "echo": False, "logprobs": False, "best_of": 1,
-    "suffix": "", "tools": [], "tool_choice": "none", "response_format": {"type": "text"},
+    "suffix": "", "tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "top_logprobs": 0,
 }  # fmt: skip
 
 
@@ -98,6 +98,8 @@ class Defaults:
 
     def _line(self, number, name, url, fields):
         given = {key: value for key, value in fields.items() if value is not None}
+        if given.get("top_k") in (0, -1):  # so other servers say that all tokens are kept
+            del given["top_k"]
         prompt = self._prompt(given.pop("prompt", None), given.pop("messages", None), url)
         _check_fields(given, url)
         most = given.get("max_completion_tokens", given.get("max_tokens"))
@@ -156,12 +158,12 @@ def _check_fields(given, url):
         if name in _NEUTRAL:
             if value != _NEUTRAL[name] or isinstance(value, bool) != isinstance(_NEUTRAL[name], bool):
                 raise ValueError(f"{name}={value!r:.60} is not supported in a batch")
-        elif name not in _SETTINGS and (url is None or name not in _NO_MATTER):
+        elif name not in _SETTINGS and url is None:
             raise ValueError(f"unknown field {name!r}{nearest(name, _SETTINGS)}")
 
 
 def _read_messages(messages):
-    """Messages with contents that are strings: the texts of parts are joined. Raises TypeError and ValueError."""
+    """Messages whose contents are strings: parts begin on lines of their own. Raises TypeError and ValueError."""
     if not isinstance(messages, list) or not messages:
         raise TypeError(f"messages must be a list of objects with role and content, got {messages!r:.60}")
     found = []
@@ -170,7 +172,7 @@ def _read_messages(messages):
             raise TypeError(f"a message must be an object with role and content, got {message!r:.60}")
         content = message.get("content")
         if isinstance(content, list):
-            content = "".join(_text_of(part) for part in content)
+            content = "\n".join(_text_of(part) for part in content)
         if not isinstance(content, str):
             raise TypeError(f"the content of a message must be a string or a list of parts, got {content!r:.60}")
         found.append(message | {"content": content})

@@ -80,7 +80,8 @@ def test_the_numbers_are_those_computed_by_hand():
     assert row["latency"] == pytest.approx({"p50": 2.05, "p90": 2.41, "p99": 2.491})
     assert row["tpot"] == pytest.approx({"p50": 0.1, "p90": 0.18, "p99": 0.198})
     assert row["tokens"] == 38 and row["lasted"] == 5.2
-    assert row["tokens_per_second"] == pytest.approx(38 / 5.2)
+    assert row["tokens_per_second"] == pytest.approx((21 + 1 + 5 + 10) / 5)  # of the last one 1 + 10 x 1.8 / 2
+    assert serve.measure(outcomes, 3.0)["tokens_per_second"] == pytest.approx((21 + 1) / 3)
     assert serve.measure(outcomes[:2], 5.0)["lasted"] == 5.0
     failed = serve.measure(outcomes[4:], 5.0)
     assert failed["ttft"] == {"p50": None, "p90": None, "p99": None} and failed["goodput"] == 0
@@ -209,6 +210,7 @@ def test_clients_see_the_delays_of_the_server_and_do_not_wait_for_each_other():
     bodies = {body["prompt"]: body for body in seen if body}
     assert len(bodies) == 6 and bodies["prompt 5"] == {
         "prompt": "prompt 5", "max_tokens": 8, "model": "fake", "temperature": 0, "stream": True,
+        "stream_options": {"include_usage": True},
     }  # fmt: skip
     assert serve.measure(outcomes, 0.3)["goodput"] == 1.0
 

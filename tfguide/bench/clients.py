@@ -17,6 +17,8 @@ from typing import Any
 
 from tfguide.bench.workload import Task
 
+_STREAM = {"stream": True, "stream_options": {"include_usage": True}}
+
 
 class HttpError(RuntimeError):
     """The server answered with another status than 200, or not in its protocol."""
@@ -85,7 +87,7 @@ async def complete(url: str, body: Mapping[str, Any], outcome: Outcome, start: f
     another status than 200, for an error in the stream, and for a stream that ends before its text does.
     """
     n_pieces, has_ended = 0, False
-    async with contextlib.aclosing(_events(url, {**body, "stream": True})) as events:
+    async with contextlib.aclosing(_events(url, {**body, **_STREAM})) as events:
         async for event in events:
             if "error" in event:
                 raise HttpError(f"an error in the stream: {json.dumps(event['error'])[:200]}")

@@ -89,26 +89,34 @@ def measure(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
     seconds: how long requests arrived. "requests": how many; "failures": of them, with "errors", {why: how many};
     "late": sent more than LATE seconds after their time. Of those that were answered, {"p50", "p90", "p99"}: "ttft",
     from the time when it was due to the first token; "latency", to the last one; "tpot", (latency - ttft) / (tokens -
-    1), of more than one token. "tokens_per_second": the tokens of all answers, from the start of the run to
-    the last token or the end of the arrivals, whichever is later. "goodput": the share of all requests that were
-    answered with a ttft up to TTFT and a tpot up to TPOT; "good_per_second": how many of them arrived in a second.
+    1), of more than one token. "tokens": of all answers; "tokens_per_second": those that came while requests arrived,
+    as if the tokens of an answer came evenly; "lasted": the seconds to the last of all. "goodput": the share of all
+    requests that were answered with a ttft up to TTFT and a tpot up to TPOT; "good_per_second": how many of them
+    arrived in a second.
     """
     done = [one for one in outcomes if one.error is None]
     ttft = [one.first - one.at for one in done]
     latency = [one.last - one.at for one in done]
     tpot = [None if one.n_new < 2 else (one.last - one.first) / (one.n_new - 1) for one in done]
     good = sum(first <= TTFT and (each is None or each <= TPOT) for first, each in zip(ttft, tpot, strict=True))
-    n_tokens = sum(one.n_new for one in done)
-    lasted = max([seconds, *(one.last for one in done)])
     return {
         "requests": len(outcomes), "failures": len(outcomes) - len(done),
         "errors": dict(Counter(one.error for one in outcomes if one.error is not None)),
         "late": sum(one.sent - one.at > LATE for one in outcomes),
         "most_late": max((one.sent - one.at for one in outcomes), default=0.0),
         "ttft": _percentiles(ttft), "tpot": _percentiles([each for each in tpot if each is not None]),
-        "latency": _percentiles(latency), "tokens": n_tokens, "tokens_per_second": n_tokens / lasted,
-        "goodput": good / max(1, len(outcomes)), "good_per_second": good / seconds, "lasted": lasted,
+        "latency": _percentiles(latency), "tokens": sum(one.n_new for one in done),
+        "tokens_per_second": sum(_tokens_until(one, seconds) for one in done) / seconds,
+        "lasted": max([seconds, *(one.last for one in done)]),
+        "goodput": good / max(1, len(outcomes)), "good_per_second": good / seconds,
     }  # fmt: skip
+
+
+def _tokens_until(one, seconds):
+    """The tokens of an answer that came before a time, as if they came evenly."""
+    if one.last <= seconds:
+        return one.n_new
+    return 1 + (one.n_new - 1) * (seconds - one.first) / (one.last - one.first) if one.first < seconds else 0
 
 
 def _percentiles(values):

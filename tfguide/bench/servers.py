@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfguide.bench.clients import HttpError, Outcome, drive, get_json
+from tfguide.bench.clients import HttpError, drive, get_json
 from tfguide.bench.workload import Task
 from tfguide.native import cores
 
@@ -114,28 +114,23 @@ def llama_version(python: str) -> str:
 
 @contextlib.contextmanager
 def _ready(url, more, timeout, why):
-    """Wait for the server, and let it answer a request that does not count."""
-    body = {"model": _find_model(url, why), **more}
-
-    def run(tasks: Sequence[Task]) -> list[Outcome]:
-        return drive(url, tasks, body, timeout)
-
-    (first,) = drive(url, [Task(0.0, WARM_UP, 0, 8)], body, READY)
-    if first.error is not None:
-        raise RuntimeError(why() or first.error)
-    yield run
-
-
-def _find_model(url, why):
-    """The name of the first model of a server, once it answers."""
+    """Wait until the server has answered a request that does not count, then give what drives it."""
     end = time.monotonic() + READY
-    while True:
+    body: dict[str, Any] = {}
+    while True:  # it is not there yet, or still loading
         try:
-            return asyncio.run(get_json(f"{url.rstrip('/')}/v1/models"))["data"][0]["id"]
-        except (OSError, HttpError, EOFError) as error:  # not there yet, or still loading
-            if why() or time.monotonic() > end:
-                raise RuntimeError(why() or f"{url} does not answer: {error}") from error
+            model = asyncio.run(get_json(f"{url.rstrip('/')}/v1/models"))["data"][0]["id"]
+            body = {"model": model, **more}
+            (first,) = drive(url, [Task(0.0, WARM_UP, 0, 8)], body, READY)
+            error = first.error
+        except (OSError, HttpError, EOFError) as failure:
+            error = f"{url} does not answer: {failure}"
+        if error is None:
+            break
+        if why() or time.monotonic() > end:
+            raise RuntimeError(why() or error)
         time.sleep(0.1)
+    yield lambda tasks: drive(url, tasks, body, timeout)
 
 
 def _free_port():

@@ -46,7 +46,8 @@ def test_times_stand_over_the_throughput_in_the_order_of_the_rates(result):
 
 def test_the_share_in_time_stands_over_the_rate_and_the_knee_is_marked(result):
     figure = serving.goodput_by_rate(result)
-    ours, other, limit = figure.axes[0].lines
+    ours, mark, other, _, limit = figure.axes[0].lines
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([knee(result["rows"], "ours")], [90])
     assert (list(ours.get_xdata()), list(ours.get_ydata())) == ([1, 2, 4], [100, 100, 0])
     assert (list(other.get_xdata()), list(other.get_ydata())) == ([1, 2, 8], [100, 50, 0])
     assert list(limit.get_ydata()) == [90, 90]

@@ -48,6 +48,7 @@ def latency_by_throughput(result: Mapping[str, Any]) -> Figure:
                         markerfacecolor="none", **look)  # fmt: skip
             ax.axhline(result["settings"][key], color=ink(), linewidth=0.8, linestyle=DASHES[1])
             ax.set(yscale="log", ylabel=label)
+            ax.yaxis.set_major_formatter("{x:g}")
         axes[1].set_xlabel("tokens a second, of all answers")
         axes[1].set_xlim(left=0)
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -66,7 +67,10 @@ def goodput_by_rate(result: Mapping[str, Any], share: float = SHARE) -> Figure:
             ax.plot([row["rate"] for row in rows], [100 * row["goodput"] for row in rows], label=name, **look)
             at = knee(result["rows"], name, share)
             if at is not None:
-                ax.annotate(f"{at:.2g}", (at, 100 * share), (4, 4), textcoords="offset points", color=PALETTE[i])
+                ax.plot([at], [100 * share], "|", color=PALETTE[i], markersize=12)
+                ax.annotate(
+                    f"{at:.2g}", (at, 100 * share), (-4, -13), textcoords="offset points", ha="right", color=PALETTE[i]
+                )
         ax.axhline(100 * share, color=ink(), linewidth=0.8, linestyle=DASHES[1])
         rates = sorted({row["rate"] for row in result["rows"]})
         ax.set(xscale="log", xlabel="requests a second", ylabel="answered in time, %", ylim=(-3, 105))

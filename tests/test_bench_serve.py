@@ -356,6 +356,19 @@ def test_static_batches_wait_for_their_longest_answer():
     assert d.sent == d.at == 0.03 and d.first == d.last
 
 
+def test_static_batches_fail_who_has_waited_too_long():
+    work = [Task(0.0, "a", 1, 2), Task(0.0, "b", 1, 20), Task(0.01, "c", 1, 1), Task(0.35, "d", 1, 1)]
+
+    def write(batch, step):
+        for _ in range(max(work[i].n_new for i in batch)):
+            time.sleep(0.02)
+            step()
+
+    errors = [one.error for one in static.run_batches(work, 2, write, timeout=0.2)]
+    late = "no answer within 0.2 s"  # b while it was written, c while it waited
+    assert errors == [None, late, late, None]
+
+
 @needs_smollm
 @pytest.mark.slow
 def test_static_batches_of_hugging_face_write_what_each_text_alone_is():

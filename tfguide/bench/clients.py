@@ -17,6 +17,7 @@ from typing import Any
 
 from tfguide.bench.workload import Task
 
+TIMEOUT = 60.0  # seconds in which a request must be answered
 _STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -52,7 +53,7 @@ class Outcome:
         self.error = error
 
 
-def drive(url: str, tasks: Sequence[Task], more: Mapping[str, Any], timeout: float = 60.0) -> list[Outcome]:
+def drive(url: str, tasks: Sequence[Task], more: Mapping[str, Any], timeout: float = TIMEOUT) -> list[Outcome]:
     """Send requests when they are due, whatever became of those before: the outcome of each.
 
     url: of the server, without a path. more: fields of each body, such as {"model": ..., "temperature": 0}. timeout:

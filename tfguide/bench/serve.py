@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfguide.bench.clients import Outcome
+from tfguide.bench.clients import TIMEOUT, Outcome
 from tfguide.bench.timing import machine, show_machine
 from tfguide.bench.workload import ANSWER, ANSWERS, PROMPTS, SHORTEST, Task, prompts, tasks
 from tfguide.checks.values import check_count, check_number
@@ -63,7 +63,7 @@ def bench_serve(
     settings = {
         "rates": list(rates), "seconds": seconds, "seed": seed, "most": check_count("most", most, least=ANSWERS[0]),
         "prompts": [SHORTEST, *PROMPTS], "answers": {"mean": ANSWER, "least_and_most": ANSWERS},
-        "ttft": TTFT, "tpot": TPOT, "late": LATE,
+        "ttft": TTFT, "tpot": TPOT, "late": LATE, "timeout": TIMEOUT,
     }  # fmt: skip
     result: dict[str, Any] = {"task": "serve", "machine": machine(), "limits": {}, "settings": settings, "rows": []}
     left = list(contestants)

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfguide.bench.clients import HttpError, drive, get_json
+from tfguide.bench.clients import TIMEOUT, HttpError, drive, get_json
 from tfguide.bench.workload import Task
 from tfguide.native import cores
 
 READY = 180.0  # seconds in which a server must answer
-TIMEOUT = 60.0  # seconds in which a request must be answered
 WARM_UP = "Requests that do not count: the first one of a server may compile, and read the file of the model."
 NEVER = -100.0  # what is added to the logit of a token that is not to be chosen
 

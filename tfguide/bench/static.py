@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfguide.bench.clients import Outcome
+from tfguide.bench.clients import TIMEOUT, Outcome
 from tfguide.bench.workload import Task
 from tfguide.loading import load_framework
 from tfguide.native import cores
@@ -84,35 +84,46 @@ class StaticBatches:
         return found[:, longest:].tolist()
 
 
-def run_batches(tasks: Sequence[Task], rows: int, write: Any) -> list[Outcome]:
+def run_batches(tasks: Sequence[Task], rows: int, write: Any, timeout: float = TIMEOUT) -> list[Outcome]:
     """Serve requests in static batches: the outcome of each.
 
     write: a function of the places of a batch's requests and of `step`, which it calls after each token of all rows.
+    timeout: the seconds after which a request has failed; one that still waits is then passed over.
     """
     start = time.perf_counter()
-    outcomes: list[Outcome] = []
-    while len(outcomes) < len(tasks):
-        first = len(outcomes)
-        time.sleep(max(0.0, start + tasks[first].at - time.perf_counter()))
+    outcomes = [Outcome(task.at, task.at) for task in tasks]
+    waiting = list(range(len(tasks)))
+    while waiting:
+        time.sleep(max(0.0, start + tasks[waiting[0]].at - time.perf_counter()))
         now = time.perf_counter() - start
-        batch = [i for i in range(first, min(first + rows, len(tasks))) if tasks[i].at <= now or i == first]
-        delivery = _Delivery([tasks[i] for i in batch], start)
-        write(batch, delivery)
-        outcomes += delivery.outcomes
+        for i in [i for i in waiting if now > tasks[i].at + timeout]:
+            outcomes[i].fail(_late(timeout))
+            waiting.remove(i)
+        batch = [i for i in waiting[:rows] if tasks[i].at <= now]
+        if batch:
+            waiting = waiting[len(batch) :]
+            write(batch, _Delivery([tasks[i] for i in batch], [outcomes[i] for i in batch], start, timeout))
     return outcomes
 
 
 class _Delivery:
-    """Counts the steps of a batch for each of its requests, as far as it wants them."""
+    """Counts the steps of a batch for each of its requests, as far as it wants them and waits for them."""
 
-    def __init__(self, tasks: Sequence[Task], start: float):
-        self.outcomes = [Outcome(task.at, task.at) for task in tasks]
-        self._wanted, self._start, self._n = [task.n_new for task in tasks], start, 0
+    def __init__(self, tasks: Sequence[Task], outcomes: Sequence[Outcome], start: float, timeout: float):
+        self._pairs, self._start, self._timeout, self._n = list(zip(tasks, outcomes, strict=True)), start, timeout, 0
 
     def __call__(self) -> None:
         self._n += 1
         when = time.perf_counter() - self._start
-        for outcome, wanted in zip(self.outcomes, self._wanted, strict=True):
-            if self._n <= wanted:
-                outcome.token(when)
-                outcome.count(self._n)
+        for task, outcome in self._pairs:
+            if self._n > task.n_new or outcome.error is not None:
+                continue
+            if when > task.at + self._timeout:
+                outcome.fail(_late(self._timeout))
+                continue
+            outcome.token(when)
+            outcome.count(self._n)
+
+
+def _late(timeout):
+    return f"no answer within {timeout:g} s"

@@ -68,9 +68,8 @@ def goodput_by_rate(result: Mapping[str, Any], share: float = SHARE) -> Figure:
             at = knee(result["rows"], name, share)
             if at is not None:
                 ax.plot([at], [100 * share], "|", color=PALETTE[i], markersize=12)
-                ax.annotate(
-                    f"{at:.2g}", (at, 100 * share), (-4, -13), textcoords="offset points", ha="right", color=PALETTE[i]
-                )
+                about = {"textcoords": "offset points", "ha": "right", "color": PALETTE[i]}
+                ax.annotate(f"{at:.2g}", (at, 100 * share), (-4, -13), **about)
         ax.axhline(100 * share, color=ink(), linewidth=0.8, linestyle=DASHES[1])
         rates = sorted({row["rate"] for row in result["rows"]})
         ax.set(xscale="log", xlabel="requests a second", ylabel="answered in time, %", ylim=(-3, 105))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,12 +68,8 @@ class PagedCache(DenseCache):
 
     def select(self, rows: Sequence[int] | np.ndarray) -> PagedCache:
         """A cache of some rows (n,) with the same blocks; what it reads counts here after `take_lengths`."""
-        rows = check_rows(rows, self.batch_size)
-        part = object.__new__(PagedCache)
-        part.__dict__.update(self.__dict__)
-        part.batch_size, part.native = len(rows), None
-        for name in ("tables", "n_held", "room", "lengths", "_begun"):
-            setattr(part, name, getattr(self, name)[rows])
+        part = copy.copy(self)
+        part._keep(check_rows(rows, self.batch_size))
         return part
 
     def take_lengths(self, rows: np.ndarray, part: PagedCache) -> None:
@@ -108,6 +105,16 @@ class PagedCache(DenseCache):
     def reorder(self, rows: np.ndarray) -> None:
         """Raises ValueError: two rows with one block would write to it."""
         raise ValueError("the rows of a paged cache keep their blocks: beam search takes a cache of `new_cache`")
+
+    def at_addresses(self, native: Any) -> None:
+        """Remember the addresses that the kernels take: the tensors of the storage stay where they are."""
+        self.native = native
+
+    def _keep(self, rows):
+        """Have these rows alone."""
+        self.batch_size, self.native = len(rows), None
+        for name in ("tables", "n_held", "room", "lengths", "_begun"):
+            setattr(self, name, getattr(self, name)[rows])
 
     def find(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The block and the slot in it of each position (B, n): two arrays (B, n)."""

@@ -132,7 +132,7 @@ class Generator:
         return PagedCache(self.config, batch_size, max_length, n_blocks, block_size, storage)
 
     def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> Any:
-        """The tensors of a cache with `n_slots` in every layer, for the model, its device and its kernels."""
+        """The tensors of a cache with `n_slots` in every layer, where the model can use them."""
         raise NotImplementedError
 
     def read(self, tokens, cache=None, valid=None, token_types=None, record=None):

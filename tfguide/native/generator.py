@@ -150,8 +150,9 @@ class NativeGenerator(Generator):
         most = None if cache.ring is None else cache.max_length
         n = cache.n_blocks if cache.paged else cache.batch_size
         native = NativeCache.of(self.config, n, keys, values, locate, dtype_of(keys[0]), scales, most)
-        if cache.paged:  # its tensors are never replaced
-            native = cache.native = dataclasses.replace(native, tables=cache.tables)
+        if cache.paged:
+            native = dataclasses.replace(native, tables=cache.tables)
+            cache.at_addresses(native)
         return native
 
     def multiply_head(self, hidden: np.ndarray) -> np.ndarray:

@@ -32,6 +32,11 @@ class Table:
     blocks: list[int] = field(default_factory=list)
     contents: list[int] = field(default_factory=list)
 
+    def clear(self) -> list[int]:
+        """Have no more blocks: those that it had."""
+        blocks, self.blocks, self.contents = self.blocks, [], []
+        return blocks
+
 
 class BlockPool:
     """Which of `n_blocks` blocks are held, cached or free.
@@ -106,7 +111,7 @@ class BlockPool:
         if missing > self.n_unused:
             raise OutOfBlocks(f"{missing} more blocks are needed, {self.n_unused} of {self.n_blocks} are unused")
         new = [self._take() for _ in range(missing)]
-        table.blocks += new
+        table.blocks.extend(new)
         return new
 
     def publish(self, table: Table, tokens: Sequence[int], n_computed: int) -> None:
@@ -125,14 +130,13 @@ class BlockPool:
 
     def release(self, table: Table) -> None:
         """Take all blocks from a table, the last one first, so that a cached beginning outlives what follows it."""
-        for block in reversed(table.blocks):
+        for block in reversed(table.clear()):
             self._holders[block] -= 1
             if not self._holders[block]:
                 if self._key_of[block] is None:
                     self._free.append(block)
                 else:
                     self._cached[block] = None
-        table.blocks, table.contents = [], []
 
     def forget(self) -> None:
         """Forget the content of all blocks that no table has."""

@@ -11,7 +11,6 @@ import numpy as np
 from tfguide.checks.values import check_count
 from tfguide.frequencies import rotary_frequencies, scaled_by_length
 from tfguide.generation.choose import choose_rows, greedy_rows, log_softmax
-from tfguide.generation.penalty import Seen
 from tfguide.generation.sampling import GREEDY
 from tfguide.generation.verbs import Generator
 from tfguide.native.abi import MANY_TOKENS
@@ -75,8 +74,8 @@ class Engine:
         """Whether no sequence waits or runs."""
         return self.scheduler.is_idle
 
-    def sequences(self, request: Request) -> list[Sequence]:
-        """The sequences of a request, one for each choice, which nothing continues yet.
+    def sequences(self, request: Request, client: Any = None) -> list[Sequence]:
+        """The sequences of a request, one for each choice, which nothing continues yet; client: what each keeps.
 
         Raises TypeError or ValueError for a request that the model or the cache cannot serve; the message names the
         prompt's length.
@@ -86,8 +85,9 @@ class Engine:
         max_new_tokens, stop_tokens = fit(request, self.config, self.scheduler.max_length)
         if self._by_length:
             request = replace(request, salt=(request.salt, self._frequencies(len(request.prompt))))
-        first = Sequence(request, 0, max_new_tokens, stop_tokens)
-        return [first, *(Sequence(request, i, max_new_tokens, stop_tokens, first) for i in range(1, request.n))]
+        limits = max_new_tokens, stop_tokens
+        first = Sequence(request, 0, *limits, client=client)
+        return [first, *(Sequence(request, i, *limits, first, client=client) for i in range(1, request.n))]
 
     def add(self, request: Request) -> list[Sequence]:
         """Let a request wait: its sequences. Raises as `sequences`, and QueueFull."""
@@ -96,7 +96,10 @@ class Engine:
         return sequences
 
     def abort(self, sequence: Sequence) -> None:
-        """End a sequence, in whatever state it is, and give its blocks back; one that has ended stays as it is."""
+        """End a sequence, in whatever state it is, and give its blocks back; one that has ended stays as it is.
+
+        No update follows: `finish` is set.
+        """
         self.scheduler.finish(sequence)
 
     def step(self) -> list[Update]:
@@ -109,11 +112,15 @@ class Engine:
         last = [chunk.sequence for chunk in chunks if isinstance(chunk, LastChunk)]
         if len(logits) > len(last):
             logits = self._keep_prompts(chunks, logits)
-        tokens = choose_tokens(logits, last)
+        found = choose_tokens(logits, last)
+        tokens = [None if isinstance(token, str) else token for token in found]
         likely = [None if s.request.logprobs is None else _likely(row, token, s.request.logprobs)
                   for s, token, row in zip(last, tokens, logits, strict=True)]  # fmt: skip
         chosen = iter(tokens)
         self.scheduler.advance(chunks, lambda chunk: next(chosen))
+        for sequence, token in zip(last, found, strict=True):
+            if isinstance(token, str):
+                self.scheduler.finish(sequence, Finish.ERROR, token)
         return [Update(s, token, some, s.finish) for s, token, some in zip(last, tokens, likely, strict=True)]
 
     def run(self, requests: abc.Sequence[Request]) -> list[list[Sequence]]:
@@ -186,8 +193,8 @@ class Engine:
         return b"".join(parts)
 
 
-def choose_tokens(logits: np.ndarray, sequences: abc.Sequence[Sequence]) -> list[int | None]:
-    """The next token of each sequence by its logits (n, V); None where there is none: its `finish` and `error` say so.
+def choose_tokens(logits: np.ndarray, sequences: abc.Sequence[Sequence]) -> list[int | str]:
+    """The next token of each sequence by its logits (n, V); instead of one, what is wrong with the logits of a row.
 
     Rows are chosen together if they sample alike; each has its own random numbers.
     """
@@ -195,7 +202,7 @@ def choose_tokens(logits: np.ndarray, sequences: abc.Sequence[Sequence]) -> list
     for row, sequence in enumerate(sequences):
         sampling = sequence.request.sampling
         groups.setdefault(GREEDY if sampling is GREEDY else replace(sampling, seed=0), []).append(row)
-    tokens: list[int | None] = [None] * len(sequences)
+    tokens: list[int | str] = [""] * len(sequences)
     for sampling, rows in groups.items():
         own = logits if len(rows) == len(sequences) else logits[rows]
         some = [sequences[row] for row in rows]
@@ -204,10 +211,7 @@ def choose_tokens(logits: np.ndarray, sequences: abc.Sequence[Sequence]) -> list
         else:
             found = _draw(own, sampling, some)
         for row, token in zip(rows, found, strict=True):
-            if isinstance(token, str):
-                sequences[row].finish, sequences[row].error = Finish.ERROR, token
-            else:
-                tokens[row] = token
+            tokens[row] = token
     return tokens
 
 
@@ -218,10 +222,8 @@ def _draw(logits, sampling, sequences):
         return choose_rows(logits, sampling, uniforms)
     found = []
     for i, sequence in enumerate(sequences):
-        if sequence.seen is None:
-            sequence.seen = Seen(sampling.repetition_penalty, 1, logits.shape[1])
-        sequence.seen.update([sequence.tokens])
-        found += choose_rows(logits[i : i + 1], sampling, uniforms[i : i + 1], [sequence.tokens], sequence.seen)
+        seen = sequence.seen_tokens(sampling.repetition_penalty, logits.shape[1])
+        found += choose_rows(logits[i : i + 1], sampling, uniforms[i : i + 1], [sequence.tokens], seen)
     return found
 
 

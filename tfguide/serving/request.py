@@ -14,6 +14,7 @@ import numpy as np
 from tfguide.checks.values import check_count, make_plain
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_text_tokens
+from tfguide.generation.penalty import Seen
 from tfguide.generation.prompts import stopping
 from tfguide.generation.sampling import GREEDY, Sampling
 from tfguide.serving.blocks import Table
@@ -74,6 +75,8 @@ class Request:
             count = getattr(self, name)
             if count is not None and check_count(name, count, least=0) > MOST_LOGPROBS:
                 raise ValueError(f"{name} must be at most {MOST_LOGPROBS}, got {count}")
+        if isinstance(self.stop_tokens, (abc.Sequence, np.ndarray)):
+            object.__setattr__(self, "stop_tokens", tuple(np.asarray(self.stop_tokens).tolist()))
         if not isinstance(self.priority, int):
             raise TypeError(f"priority must be an integer, got {self.priority!r}")
 
@@ -133,8 +136,8 @@ class Sequence:
     finish: Finish | None = None
     error: str | None = None
     number: int = field(default_factory=lambda: next(_numbers))
-    draws: Any = None  # the stream of random numbers
-    seen: Any = None  # the tokens that a repetition penalty has read
+    draws: np.random.Generator | None = None
+    seen: Seen | None = None
     prompt_likely: list[Likely] = field(default_factory=list)  # of the prompt's tokens from the second on
     n_preempted: int = 0
     client: Any = None
@@ -145,6 +148,35 @@ class Sequence:
         self.table = Table(self.request.salt)
         if self.request.sampling.temperature > 0:
             self.draws = np.random.default_rng([self.request.sampling.seed, self.choice])
+
+    def start(self, row: int, n_shared: int) -> None:
+        """Run in a row of the cache; `n_shared` tokens are in it already."""
+        self.row, self.n_computed = row, n_shared
+        if self.n_shared is None:
+            self.n_shared = n_shared
+
+    def count(self, n_computed: int) -> None:
+        """Have so many tokens in the cache."""
+        self.n_computed = n_computed
+
+    def give_way(self) -> int:
+        """Wait again, with nothing in the cache: the row that it had."""
+        row, self.row, self.n_computed = self.row, None, 0
+        self.n_preempted += 1
+        return row
+
+    def end(self, reason: Finish, error: str | None = None) -> int | None:
+        """Have ended, for this reason: the row that it had, None if it did not run."""
+        self.finish, self.error = reason, error
+        row, self.row = self.row, None
+        return row
+
+    def seen_tokens(self, penalty: float, vocab_size: int) -> Seen:
+        """The tokens so far, as a repetition penalty reads them."""
+        if self.seen is None:
+            self.seen = Seen(penalty, 1, vocab_size)
+        self.seen.update([self.tokens])
+        return self.seen
 
     @property
     def n_new(self) -> int:

@@ -124,18 +124,17 @@ class Scheduler:
     def advance(self, chunks: Tokens[Chunk], choose: Callable[[LastChunk], int | None]) -> None:
         """Count the chunks of a step as computed, and add the next token of each sequence whose last chunk was there.
 
-        choose: the next token; None, if the sequence is to end without one: it has set `finish`.
+        choose: the next token of a chunk's sequence; None, if it has no next one: see `finish`.
         """
         size = self.pool.block_size
         for chunk in chunks:
             sequence = chunk.sequence
-            sequence.n_computed = chunk.end
+            sequence.count(chunk.end)
             if chunk.end // size > len(sequence.table.contents):
                 self.pool.publish(sequence.table, sequence.tokens, chunk.end)
             if isinstance(chunk, LastChunk):
                 token = choose(chunk)
                 if token is None:
-                    self._end(sequence, sequence.finish)
                     continue
                 sequence.tokens.append(token)
                 if token in sequence.stop_tokens:
@@ -143,10 +142,10 @@ class Scheduler:
                 elif len(sequence.tokens) - sequence.n_prompt >= sequence.max_new_tokens:
                     self._end(sequence, Finish.LENGTH)
 
-    def finish(self, sequence: Sequence, reason: Finish = Finish.ABORT) -> None:
+    def finish(self, sequence: Sequence, reason: Finish = Finish.ABORT, error: str | None = None) -> None:
         """End a sequence in whatever state it is; one that has ended stays as it is."""
         if sequence.finish is None:
-            self._end(sequence, reason)
+            self._end(sequence, reason, error)
 
     def _startable(self) -> Iterator[Sequence]:
         """The waiting sequences that do not wait for another one to compute the same prompt."""
@@ -165,10 +164,7 @@ class Scheduler:
         except OutOfBlocks:
             pool.release(table)
             return False
-        sequence.n_computed = shared
-        if sequence.n_shared is None:
-            sequence.n_shared = shared
-        sequence.row = self._rows.pop()
+        sequence.start(self._rows.pop(), shared)
         self.waiting.remove(sequence)
         bisect.insort(self.running, sequence, key=_rank)
         return True
@@ -189,21 +185,18 @@ class Scheduler:
 
     def _preempt(self, sequence):
         self.pool.release(sequence.table)
-        self._rows.append(sequence.row)
-        sequence.row, sequence.n_computed = None, 0
-        sequence.n_preempted += 1
+        self._rows.append(sequence.give_way())
         self.n_preempted += 1
         self.running.remove(sequence)
         bisect.insort(self.waiting, sequence, key=_rank)
 
-    def _end(self, sequence, reason):
-        sequence.finish = reason
-        if sequence.row is None:
+    def _end(self, sequence, reason, error=None):
+        row = sequence.end(reason, error)
+        if row is None:
             self.waiting.remove(sequence)
             return
         self.pool.release(sequence.table)
-        self._rows.append(sequence.row)
-        sequence.row = None
+        self._rows.append(row)
         self.running.remove(sequence)
 
 

@@ -46,9 +46,7 @@ class Service:
 
         Raises as `Engine.add`; Stopped if no more requests are taken.
         """
-        sequences = self.engine.sequences(request)
-        for sequence in sequences:
-            sequence.client = client
+        sequences = self.engine.sequences(request, client)
         with self._changed:
             if self.failure is not None or self._is_draining:
                 raise Stopped("the service takes no more requests")
@@ -134,9 +132,9 @@ class Service:
             self._inbox.clear()
             self._coming = 0
             for sequence in left:
-                scheduler.finish(sequence, reason)
-            for sequence in (*left, *new):
-                sequence.finish, sequence.error = reason, error
+                scheduler.finish(sequence, reason, error)
+            for sequence in new:
+                sequence.end(reason, error)
             self._changed.notify_all()
         if left or new:
             self._deliver([Update(s, None, None, reason) for s in (*left, *new)])

@@ -33,7 +33,7 @@ class Generator(verbs.Generator):
         return cache_of_type(self.config, batch_size, max_length, dtype)
 
     def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> Storage:
-        """The tensors of a cache with `n_slots` in every layer."""
+        """The tensors of a cache with `n_slots` in every layer, where the model can use them."""
         dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return Storage(self.config, batch_size, n_slots, check_paged_dtype(dtype))
 

@@ -32,7 +32,7 @@ class Generator(verbs.Generator):
         return cache_of_type(self.config, batch_size, max_length, dtype, self.device)
 
     def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> Storage:
-        """The tensors of a cache with `n_slots` in every layer, on the device of the weights."""
+        """The tensors of a cache with `n_slots` in every layer, where the model can use them."""
         dtype = choose_cache_dtype(cache_dtype, str(self.dtype).removeprefix("torch."), self.has_small_weights)
         return Storage(self.config, batch_size, n_slots, check_paged_dtype(dtype), self.device)
 

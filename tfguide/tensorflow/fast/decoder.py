@@ -106,7 +106,7 @@ class FastDecoder(native.NativeGenerator, Generator):
         return cache_of_type(self.config, batch_size, max_length, dtype, ArrayStorage)
 
     def new_storage(self, batch_size: int, n_slots: int, cache_dtype: str | None = None) -> ArrayStorage:
-        """The arrays of a cache with `n_slots` in every layer, in memory that the kernels can use."""
+        """The tensors of a cache with `n_slots` in every layer, where the model can use them."""
         dtype = choose_cache_dtype(cache_dtype, self.compute_dtype, self.has_small_weights)
         return ArrayStorage(self.config, batch_size, n_slots, check_paged_dtype(dtype))
 

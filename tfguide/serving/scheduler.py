@@ -102,7 +102,7 @@ class Scheduler:
         self.enqueue(sequences)
 
     def enqueue(self, sequences: Tokens[Sequence]) -> None:
-        """Let sequences wait that were checked when they came: since then, others may have been preempted and wait too."""
+        """Let sequences wait that were checked when they came: others may have been preempted since, and wait too."""
         for sequence in sequences:
             bisect.insort(self.waiting, sequence, key=_rank)
 

@@ -17,7 +17,7 @@ def import_jinja_sandbox() -> ModuleType:
 
 
 def import_extra(name: str, what: str, extra: str) -> ModuleType:
-    """A module of a package that an extra of tfguide installs; what: who needs it, for the message of the ImportError."""
+    """A module of a package that an extra installs; what: who needs it, as the message of the ImportError begins."""
     package = name.split(".")[0]
     try:
         return import_module(name)

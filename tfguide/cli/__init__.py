@@ -1,4 +1,4 @@
-"""`tfguide`: converse, ask, generate, serve, export, plan what serving costs, train, time this package, do exercises."""
+"""`tfguide`: converse, ask, generate, serve, export, plan what serving costs, train, measure, do exercises."""
 
 from __future__ import annotations
 

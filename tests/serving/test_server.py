@@ -1,7 +1,6 @@
 """The application without a socket: answers, streams, limits, and what happens when clients or the engine go away."""
 
 import asyncio
-import json
 import math
 import threading
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -62,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
         lambda: _load(options, path), name=name, api_key=options.api_key or os.environ.get(KEY) or None,
         max_body=_bytes("--max-body", options.max_body, 20),
     )  # fmt: skip
-    check_number("--grace", options.grace)
+    if not 0 <= options.grace < math.inf:
+        raise ValueError(f"--grace must be at least 0 and finite, got {options.grace}")
     _limits(options)
     with listen(options.host, options.port) as listening:
         print(f"loading {name} ...", file=sys.stderr, flush=True)

@@ -38,6 +38,13 @@ def _distribute(updates):
         update.sequence.client.take(update, now)
 
 
+# Why a sequence may end that nobody has broken off.
+_BROKEN = {
+    Finish.ABORT: ApiError(503, "the server stops: the answer is not complete", None, "stopping", retry_after=5),
+    Finish.ERROR: ApiError(500, "the engine could not complete the answer", None, "engine_error"),
+}
+
+
 @dataclass(eq=False)
 class Choice:
     """One text of an answer. last: when its last token came; before the first one, when the request came."""
@@ -124,12 +131,14 @@ class Job:
                 await self._has_pieces.wait()
         found, self._pieces = self._pieces, []
         self._has_pieces.clear()
-        for _, piece in found:
-            if piece.finish is Finish.ABORT:
-                raise ApiError(503, "the server stops: the answer is not complete", None, "stopping", retry_after=5)
-            if piece.finish is Finish.ERROR:
-                raise ApiError(500, "the engine could not complete the answer", None, "engine_error")
-        return found
+        broken = next((i for i, (_, piece) in enumerate(found) if piece.finish in _BROKEN), None)
+        if broken is None:
+            return found
+        if broken:  # what came before it is the client's
+            self._pieces = found[broken:]
+            self._has_pieces.set()
+            return found[:broken]
+        raise _BROKEN[found[0][1].finish]
 
     def abort(self) -> None:
         """End what has not ended: nobody wants it any more."""

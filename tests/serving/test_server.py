@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+import time
 
 import httpx
 import pytest
@@ -104,6 +105,17 @@ def test_text_ends_before_a_stop_string(n_characters):
         for found in (whole("/v1/completions", body), streamed("/v1/completions", body)):
             assert found[:2] == ([expected], [reason])
             assert found[2]["completion_tokens"] == n
+
+
+def test_a_stop_string_ends_its_own_choice_alone():
+    prompt, sampling = TOKENIZER.encode("The dog.").ids, {"temperature": 1.0, "seed": 3}
+    rows = tg.generate(MODEL, [prompt] * 3, 25, [], tfguide.Sampling(**sampling))
+    full = [TOKENIZER.decode(prompt + row)[len("The dog.") :] for row in rows]
+    stop = next(full[1][i : i + 3] for i in range(4, 20) if full[1][i : i + 3] not in full[0] + "|" + full[2])
+    body = {"prompt": "The dog.", "max_tokens": 25, "ignore_eos": True, "n": 3, "stop": stop, **sampling}
+    for found in (whole("/v1/completions", body), streamed("/v1/completions", body)):
+        assert found[:2] == ([full[0], full[1].partition(stop)[0], full[2]], ["length", "stop", "length"])
+        assert 50 < found[2]["completion_tokens"] < 75
 
 
 def test_a_stop_in_the_last_token_is_a_stop():
@@ -253,18 +265,19 @@ def test_the_key():
 
 
 def test_limits_of_body_prompt_and_choices():
-    app = make(settings={"max_body": 5000}, waiting=4)
+    app, sent = make(settings={"max_body": 5000}, waiting=4), []
 
     async def conversation(client, app):
         post = lambda **more: client.post("/v1/completions", **more)  # noqa: E731
 
         async def pieces(n):
             for _ in range(n):
+                sent.append(1000)
                 yield b" " * 1000
 
         headers = {"content-type": "application/json"}
         large = [
-            await post(json={"prompt": "a" * 6000}), await post(content=pieces(7), headers=headers),
+            await post(json={"prompt": "a" * 6000}), await post(content=pieces(1000), headers=headers),
             await client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "a" * 6000}]}),
         ]  # fmt: skip
         long = await post(json={"prompt": [5] * 600})
@@ -275,6 +288,7 @@ def test_limits_of_body_prompt_and_choices():
         return large, long, longer, many, kinds, after
 
     large, long, longer, many, kinds, after = talk(conversation, app)
+    assert sum(sent) == 6000  # nothing is read behind the limit
     assert [one.status_code for one in large] == [413] * 3 and "5000 bytes" in large[0].json()["error"]["message"]
     assert long.status_code == longer.status_code == 400
     assert "600 tokens" in long.json()["error"]["message"] and "500 tokens" in longer.json()["error"]["message"]
@@ -322,11 +336,15 @@ def test_a_request_that_is_admitted_in_part_is_refused_as_a_whole():
     app = make(Slow(0.02), rows=1, waiting=3, tokens=8)
 
     async def conversation(client, app):
-        body = {"prompt": "The", "max_tokens": 30, "ignore_eos": True}
+        scheduler, body = app.host.engine.scheduler, {"prompt": "The", "max_tokens": 60, "ignore_eos": True}
         first = [asyncio.create_task(client.post("/v1/completions", json=body)) for _ in range(2)]
-        await until(lambda: app.host.engine.scheduler.running and app.host.engine.scheduler.waiting)
-        refused = await client.post("/v1/completions", json={**body, "prompt": ["a", "b", "c"]})
-        await until(lambda: len(app.host.engine.scheduler.waiting) == 1)
+        await until(lambda: scheduler.running and scheduler.waiting)
+        refused, steps = (
+            await client.post("/v1/completions", json={**body, "prompt": list("abc")}),
+            app.host.engine.n_steps,
+        )
+        await until(lambda: app.host.engine.n_steps > steps + 2)
+        assert len(scheduler.waiting) == 1
         return refused, [one.status_code for one in await asyncio.gather(*first)]
 
     refused, others = talk(conversation, app)
@@ -386,6 +404,21 @@ def test_an_engine_that_fails_ends_every_stream():
     assert 'finished_reason="error"} 2.0' in metrics.text
     for answer in (stream, plain, later, health):
         assert "secret" not in answer.text and "Traceback" not in answer.text
+
+
+def test_what_came_before_a_failure_is_the_clients():
+    """Also where the event loop hears of both at once."""
+    app = make(Slow(0.001, fails_at=6))
+
+    async def conversation(client, app):
+        body = {"prompt": "The", "max_tokens": 50, "ignore_eos": True, "stream": True, "logprobs": 0}
+        task = asyncio.create_task(client.post("/v1/completions", json=body))
+        await until(lambda: app.host.engine.scheduler.running)
+        time.sleep(0.5)  # the loop does nothing meanwhile
+        return await task
+
+    found = events(talk(conversation, app).text)
+    assert len(found) == 6 and "error" in found[-1]
 
 
 def test_an_error_of_our_own_says_nothing_of_the_inside(monkeypatch):

@@ -105,9 +105,8 @@ def _engine(model, n_blocks, prompts, room, steps):
 
 def table(result: Mapping[str, Any]) -> str:
     """The result as a table of text."""
-    lines = [
-        f"{'model':14}{'weights':10}{'framework':12}{'rows':>5}{'step ms':>10}{'paged':>8}{'engine':>8}{'Python ms':>11}"
-    ]
+    head = f"{'model':14}{'weights':10}{'framework':12}{'rows':>5}"
+    lines = [f"{head}{'step ms':>10}{'paged':>8}{'engine':>8}{'Python ms':>11}"]
     for row in result["rows"]:
         lines.append(
             f"{row['model']:14}{row['dtype']:10}{row['framework']:12}{row['rows']:5}{1e3 * row['step_seconds']:10.2f}"

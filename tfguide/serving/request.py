@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import time
 from collections import abc
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -131,6 +132,7 @@ class Sequence:
     n_prompt: int = field(init=False)
     n_computed: int = 0
     n_shared: int | None = None  # of the prompt's tokens, taken from the cache when it began; None: not begun yet
+    began: float | None = None  # when it got its first row, by time.monotonic
     table: Table = field(init=False)
     row: int | None = None
     finish: Finish | None = None
@@ -153,7 +155,7 @@ class Sequence:
         """Run in a row of the cache; `n_shared` tokens are in it already."""
         self.row, self.n_computed = row, n_shared
         if self.n_shared is None:
-            self.n_shared = n_shared
+            self.n_shared, self.began = n_shared, time.monotonic()
 
     def count(self, n_computed: int) -> None:
         """Have so many tokens in the cache."""

@@ -98,6 +98,10 @@ class Scheduler:
                     f"{sequence.max_new_tokens} more"
                 )
         self.check_queue(len(sequences))
+        self.enqueue(sequences)
+
+    def enqueue(self, sequences: Tokens[Sequence]) -> None:
+        """Let sequences wait that were checked when they came: others may have been preempted since, and wait too."""
         for sequence in sequences:
             bisect.insort(self.waiting, sequence, key=_rank)
 

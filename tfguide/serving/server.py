@@ -97,13 +97,7 @@ class Application:
             send = with_header(send, b"x-request-id", given[:LONGEST_ID] or uuid.uuid4().hex.encode())
             key = self.settings.api_key
             if key is not None and scope["path"] not in OPEN and not has_key(scope, key):
-                error = ApiError(
-                    401,
-                    "expected the header authorization: Bearer KEY, with the key of this server",
-                    None,
-                    "invalid_api_key",
-                )
-                await refusal(error)(scope, receive, send)
+                await refusal(_NO_KEY)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -203,7 +197,7 @@ async def _events(job: Job, writer: Writer, include_usage: bool) -> AsyncGenerat
 
 
 _NO_KEY = ApiError(
-    401, "expected the header authorization: Bearer KEY, with the key of this server", None, "no_api_key"
+    401, "expected the header authorization: Bearer KEY, with the key of this server", None, "invalid_api_key"
 )
 _INTERNAL = ApiError(500, "the server has failed at this request", None, "internal_error")
 

@@ -166,7 +166,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "fields", "param"), WRONG, ids=lambda value: getattr(value, "__name__", str(value)[:40]))
+@pytest.mark.parametrize(
+    ("make", "fields", "param"), WRONG, ids=lambda value: getattr(value, "__name__", str(value)[:40])
+)
 def test_another_form_is_422_and_names_the_field(make, fields, param):
     found = error(make, **fields)
     assert (found.status, found.param) == (422, param)

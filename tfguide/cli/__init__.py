@@ -1,4 +1,4 @@
-"""`tfguide`: converse, ask, generate, export, plan what serving costs, train, time this package, do exercises."""
+"""`tfguide`: converse, ask, generate, answer files, export, plan what serving costs, train, time this, do exercises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 # The modules, in the order of `tfguide --help`.
-COMMANDS = ("chat", "ask", "generate", "export", "plan", "train", "bench", "calibrate", "exercise")
+COMMANDS = ("chat", "ask", "generate", "batch", "export", "plan", "train", "bench", "calibrate", "exercise")
 
 
 def main(arguments: list[str] | None = None) -> int:

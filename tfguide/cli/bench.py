@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from tfguide.cli.bench_files import add_tasks
+from tfguide.cli.bench_serve import add_serve
 from tfguide.cli.bench_together import add_waterfall
 from tfguide.cli.checks import check_json_file, use_llama_cpp
 from tfguide.config import ModelConfig
@@ -44,6 +45,7 @@ def add_commands(commands: Any) -> None:
     _add_experts(tasks)
     add_tasks(tasks)
     add_waterfall(tasks)
+    add_serve(tasks)
     _add_caches(tasks)
     _add_heads(tasks)
 

@@ -19,6 +19,7 @@ FLOORS = [
     {"generation"},
     {"compress"},
     {"native", "checkpoints", "text"},
+    {"serving"},
     {"reference", "tasks", "loading", "sharding", "versions", "training"},
     {"cost"},
     {"exercises"},

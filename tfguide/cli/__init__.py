@@ -1,4 +1,4 @@
-"""`tfguide`: converse, ask, generate, answer files, export, plan what serving costs, train, time this, do exercises."""
+"""`tfguide`: converse, ask, generate, serve, answer files, export, plan what serving costs, train, time, do exercises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from importlib import import_module
 
 # The modules, in the order of `tfguide --help`.
-COMMANDS = ("chat", "ask", "generate", "batch", "export", "plan", "train", "bench", "calibrate", "exercise")
+COMMANDS = (
+    "chat", "ask", "generate", "serve", "batch", "export", "plan", "train", "bench", "calibrate", "exercise",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

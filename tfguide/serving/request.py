@@ -128,6 +128,7 @@ class Sequence:
     n_prompt: int = field(init=False)
     n_computed: int = 0
     n_shared: int | None = None  # of the prompt's tokens, taken from the cache when it began; None: not begun yet
+    began: float | None = None  # when it got its first row, by time.monotonic
     table: Table = field(init=False)
     row: int | None = None
     finish: Finish | None = None

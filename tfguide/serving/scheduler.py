@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
@@ -98,6 +99,10 @@ class Scheduler:
                     f"{sequence.max_new_tokens} more"
                 )
         self.check_queue(len(sequences))
+        self.enqueue(sequences)
+
+    def enqueue(self, sequences: Tokens[Sequence]) -> None:
+        """Let sequences wait that were checked when they came: others may have been preempted since, and wait too."""
         for sequence in sequences:
             bisect.insort(self.waiting, sequence, key=_rank)
 
@@ -167,7 +172,7 @@ class Scheduler:
             return False
         sequence.n_computed = shared
         if sequence.n_shared is None:
-            sequence.n_shared = shared
+            sequence.n_shared, sequence.began = shared, time.monotonic()
         sequence.row = self._rows.pop()
         self.waiting.remove(sequence)
         bisect.insort(self.running, sequence, key=_rank)

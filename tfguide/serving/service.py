@@ -113,7 +113,7 @@ class Service:
                 what, sequences = self._inbox.popleft()
                 if what == "add":
                     self._coming -= len(sequences)
-                    self.engine.scheduler.add(sequences)
+                    self.engine.scheduler.enqueue(sequences)
                 else:
                     ended += [s for s in sequences if s.finish is None]
                     for sequence in ended:

@@ -87,7 +87,7 @@ class Conversation:
         self.max_length = check_count("max_length", most if max_length is None else max_length)
         self.max_new_tokens, self.stop_tokens = stopping(model.config, max_new_tokens, stop_tokens)
         if stop_tokens is None:
-            self.stop_tokens |= self._ends_of_message()
+            self.stop_tokens |= ends_of_message(tokenizer, template)
         self.cache = model.new_cache(1, self.max_length, cache_dtype)
         self.turns: list[dict[str, str]] = []
         self.last: Turn | None = None
@@ -203,15 +203,14 @@ class Conversation:
         self.cache.rewind(n_kept)
         return n_kept
 
-    def _ends_of_message(self):
-        """The special token that the template writes behind an answer, as a set; an empty one where there is none."""
-        marker = "0123456789"
-        try:
-            text = self.template.render(
-                [{"role": "user", "content": "a"}, {"role": "assistant", "content": marker}], False
-            )
-        except ValueError:  # the template has its own idea of a conversation
-            return frozenset()
-        tokens = self.tokenizer.encode(text.rpartition(marker)[2], add_special_tokens=False).ids
-        added = self.tokenizer.get_added_tokens_decoder()
-        return frozenset(token for token in tokens[:1] if token in added and added[token].special)
+
+def ends_of_message(tokenizer: Any, template: ChatTemplate) -> frozenset[int]:
+    """The special token that a template writes behind an answer, as a set; an empty one where there is none."""
+    marker = "0123456789"
+    try:
+        text = template.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": marker}], False)
+    except ValueError:  # the template has its own idea of a conversation
+        return frozenset()
+    tokens = tokenizer.encode(text.rpartition(marker)[2], add_special_tokens=False).ids
+    added = tokenizer.get_added_tokens_decoder()
+    return frozenset(token for token in tokens[:1] if token in added and added[token].special)

@@ -1,0 +1,110 @@
+"""`tfguide serve`: a model behind OpenAI's interface, and a page to chat with it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tfguide.checks.values import check_count, check_number
+from tfguide.cli.options import add_model_options, load, starting
+from tfguide.loading import find_checkpoint, open_checkpoint
+from tfguide.serving.engine import Engine
+from tfguide.serving.packages import check_packages
+from tfguide.text import read_template, read_tokenizer
+
+EXAMPLES = (("serve a model to many clients", "tfguide serve --dtype int8"),)
+KEY = "TFGUIDE_API_KEY"
+ABOUT = """\
+Serve a model to many clients at once, behind OpenAI's interface: /v1/chat/completions, /v1/completions, /v1/models,
+/tokenize, /detokenize, /health, /metrics. At / is a page to chat with it. Ctrl-C or SIGTERM ends the server when what
+runs has ended."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command to the subparsers of the command line."""
+    serve = commands.add_parser(
+        "serve", help="serve a model to many clients", description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    serve.set_defaults(run=run)
+    add_model_options(serve)
+    add = serve.add_argument
+    add("--name", help="of the model, for clients; default: that of the checkpoint")
+    add("--host", default="127.0.0.1", help="default: 127.0.0.1, so that this machine alone reaches it")
+    add("--port", type=int, default=8000, metavar="N", help="default: 8000; 0 takes a free one")
+    add("--api-key", metavar="KEY", help=f"what clients must bring; default: ${KEY}; without: nothing")
+    add("--rows", type=int, default=64, metavar="N", help="texts that are continued at once; default: 64")
+    add(
+        "--tokens", type=int, metavar="N",
+        help="tokens that a step computes: with more, prompts are read sooner and others wait longer; default: 128, "
+        "at least --rows",
+    )  # fmt: skip
+    add("--waiting", type=int, default=1024, metavar="N", help="texts that may wait; default: 1024, then 429")
+    add("--memory", type=float, metavar="GIB", help="of the cache; default: 1024 tokens for each row, at most 2")
+    add("--max-length", type=int, metavar="N", help="tokens of a text with its answer; default: what the model has")
+    add("--max-body", type=float, default=4, metavar="MIB", help="of a request; default: 4, above it 413")
+    add("--grace", type=float, default=30, metavar="S", help="seconds for what runs when the server ends; default: 30")
+    add("--access-log", action="store_true", help="print a line for each request")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal ends it; returns 0."""
+    check_packages()
+    from tfguide.serving.running import Server, address, listen
+    from tfguide.serving.server import create_app
+
+    path = find_checkpoint(options.checkpoint)
+    name = options.name or path.stem
+    app = create_app(
+        lambda: _load(options, path), name=name, api_key=options.api_key or os.environ.get(KEY) or None,
+        max_body=_bytes("--max-body", options.max_body, 20),
+    )  # fmt: skip
+    if not 0 <= options.grace < math.inf:
+        raise ValueError(f"--grace must be at least 0 and finite, got {options.grace}")
+    _limits(options)
+    with listen(options.host, options.port) as listening:
+        print(f"loading {name} ...", file=sys.stderr, flush=True)
+        where = address(listening)
+        server = Server(
+            app, options.grace, lambda: print(f"{name} answers at {where} (Ctrl-C ends it)", flush=True),
+            options.access_log,
+        )  # fmt: skip
+        server.run(sockets=[listening])
+    if app.host.failure is not None:
+        raise app.host.failure
+    return 0
+
+
+def _load(options: argparse.Namespace, path: Path):
+    from tfguide.serving.hosting import Loaded
+
+    with starting():
+        checkpoint = open_checkpoint(path)
+        tokenizer = read_tokenizer(checkpoint)
+        try:
+            template = read_template(checkpoint)
+        except ValueError as error:
+            print(f"tfguide: no chats: {error}", file=sys.stderr)
+            template = None
+        model = load(options, checkpoint)
+    memory = None if options.memory is None else _bytes("--memory", options.memory, 30)
+    engine = Engine(
+        model, memory=memory, max_length=options.max_length, cache_dtype=options.cache_dtype, **_limits(options)
+    )
+    return Loaded(engine, tokenizer, template)
+
+
+def _limits(options):
+    """The sizes of the engine's scheduler, checked before anything is loaded."""
+    rows, waiting = check_count("--rows", options.rows), check_count("--waiting", options.waiting)
+    tokens = max(128, rows) if options.tokens is None else check_count("--tokens", options.tokens, rows)
+    return {"rows": rows, "tokens": tokens, "waiting": waiting}
+
+
+def _bytes(name, number, power):
+    check_number(name, number, above=0)
+    return int(number * 2**power)

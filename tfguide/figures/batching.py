@@ -151,7 +151,8 @@ def block_tables(tables: Mapping[str, Table], lengths: Mapping[str, int], pool: 
             for i, block in enumerate(table.blocks):
                 x = left + i * 1.05
                 first, last = i * pool.block_size, min(lengths[name], (i + 1) * pool.block_size) - 1
-                cell(ax, x, top, 0.92, 0.4, colours[name], opacity=0.25, label=f"{first}\u2013{last}", size=10)
+                label = f"{first}\u2013{last}" if last > first else str(first)
+                cell(ax, x, top, 0.92, 0.4, colours[name], opacity=0.25, label=label, size=10)
                 arrow(
                     ax, (x + 0.46, top + (0.4 if above else 0)),
                     (left + (block + 0.5) * unit, middle + (0 if above else 0.4)), colour=colours[name],

@@ -11,7 +11,7 @@ from tests.support import load, random_weights, refuses, small_config
 from tfguide.generation import Sampling, generate
 from tfguide.serving import Engine
 from tfguide.serving.batch import Batch, Progress
-from tfguide.serving.lines import CHAT, COMPLETIONS, Defaults, LineError
+from tfguide.serving.lines import CHAT, COMPLETIONS, LineError, Reader, Settings
 from tfguide.text import ChatTemplate, pieces
 
 TEXT = "The quick brown fox jumps over the lazy dog. Zwölf große Boxkämpfer jagen Viktor. 你好，世界"
@@ -55,11 +55,9 @@ def make(model, tokenizer, tmp_path):
             text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
             (tmp_path / "in.jsonl").write_text("".join(f"{line}\n" for line in text))
         engine = Engine(model, rows=rows, n_blocks=17, tokens=8)
-        defaults = Defaults(
-            tokenizer, template and ChatTemplate(template), engine.scheduler.max_length, most,
-            Sampling(**{"temperature": 0.0, **sampling}), None, name,
-        )  # fmt: skip
-        return Batch(engine, defaults, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+        settings = Settings(most, Sampling(**{"temperature": 0.0, **sampling}), None, name)
+        reader = Reader(tokenizer, template and ChatTemplate(template), engine.scheduler.max_length, settings)
+        return Batch(engine, reader, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
 
     return batch
 
@@ -350,8 +348,9 @@ def test_progress_in_words():
 
 
 def test_a_line_error_says_whose_it_is(tokenizer):
-    defaults = Defaults(tokenizer, None, 64, 5, Sampling())
+    reader = Reader(tokenizer, None, 64, Settings(5, Sampling()))
     with pytest.raises(LineError) as caught:
-        defaults.read(7, b'{"id": "me", "prompt": 3}')
+        reader.read(7, b'{"id": "me", "prompt": 3}')
     assert caught.value.id == "me" and caught.value.url is None
-    assert defaults.digest(b"a") != defaults.digest(b"b") and len(defaults.digest(b"a")) == 16
+    settings = reader.settings
+    assert settings.digest(b"a") != settings.digest(b"b") and len(settings.digest(b"a")) == 16

@@ -6,14 +6,14 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tfguide.serving.desk import Desk, Result
 from tfguide.serving.engine import Engine
-from tfguide.serving.lines import Defaults
+from tfguide.serving.lines import Reader, Settings
 
 _START = b'{"line": '  # of every line that is written
 _WIDTH = 30
@@ -67,16 +67,16 @@ class Progress:
 class Files:
     """The two files of a batch: which lines are still to be answered, and where their answers go.
 
-    digest: of a line and of the settings. source: a file of JSON lines, see `tfguide.serving.lines`; it is read twice
-    and never held in memory, but for 8 bytes of each line. target: where answers are written, each with the number of
-    its line and its digest. Where it exists already, its lines are kept, half of a last one is dropped, and the lines
+    source: a file of JSON lines, see `tfguide.serving.lines`; it is read twice and never held in memory, but for 8
+    bytes of each line. target: where answers are written, each with the number of its line and a digest of the line and
+    of the settings. Where it exists already, its lines are kept, half of a last one is dropped, and the lines
     that have an answer or an error are passed over.
 
     Raises ValueError where the source is no file, and where the target belongs to another input, model or settings.
     """
 
-    def __init__(self, digest: Callable[[bytes], str], source: str | os.PathLike, target: str | os.PathLike):
-        self._digest = digest
+    def __init__(self, settings: Settings, source: str | os.PathLike, target: str | os.PathLike):
+        self._settings = settings
         self._source, self._target = Path(source), Path(target)
         if not self._source.is_file():
             raise ValueError(f"the input must be a file, which is read twice: {self._source} is none")
@@ -108,7 +108,7 @@ class Files:
             n_lines += 1
             if self._answered.has(number):
                 n_found += 1
-                self._answered.check(number, self._digest(text))
+                self._answered.check(number, self._settings.digest(text))
         if n_found != self._answered.n:
             raise ValueError(
                 f"{self._target} has answers to {self._answered.n} lines, of which the input has {n_found}"
@@ -130,9 +130,9 @@ class Files:
 class Batch(Files):
     """Answers the lines of a file with one engine, each as soon as its texts have ended: `run`. Raises as `Files`."""
 
-    def __init__(self, engine: Engine, defaults: Defaults, source: str | os.PathLike, target: str | os.PathLike):
-        super().__init__(defaults.digest, source, target)
-        self.desk, self._lines = Desk(engine, defaults), self.unanswered()
+    def __init__(self, engine: Engine, reader: Reader, source: str | os.PathLike, target: str | os.PathLike):
+        super().__init__(reader.settings, source, target)
+        self.desk, self._lines = Desk(engine, reader), self.unanswered()
 
     def run(self) -> Iterator[list[Ended]]:
         """Answer the lines, and tell after each step which ones have ended; an interrupt loses what runs."""

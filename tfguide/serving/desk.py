@@ -8,7 +8,7 @@ from typing import Any
 
 from tfguide.serving.answer import Answer
 from tfguide.serving.engine import Engine, Update
-from tfguide.serving.lines import Defaults, Line, LineError, answer_of, error_of
+from tfguide.serving.lines import Line, LineError, Reader, answer_of, error_of
 from tfguide.serving.request import Finish, Sequence
 from tfguide.serving.scheduler import QueueFull
 
@@ -34,8 +34,8 @@ class _Pending:
 class Desk:
     """Answers lines with an engine, many at once: `advance`."""
 
-    def __init__(self, engine: Engine, defaults: Defaults):
-        self.engine, self.defaults = engine, defaults
+    def __init__(self, engine: Engine, reader: Reader):
+        self.engine, self._reader = engine, reader
         self._held: tuple[Line, str, list[Sequence]] | None = None  # a line for which the queue has no room yet
         self._owners: dict[Sequence, tuple[_Pending, Answer]] = {}
         self._n_tokens = 0
@@ -68,8 +68,8 @@ class Desk:
                     number, text = next(lines, (0, b""))
                     if not number:
                         return
-                    digest = self.defaults.digest(text)
-                    line = self.defaults.read(number, text)
+                    digest = self._reader.settings.digest(text)
+                    line = self._reader.read(number, text)
                     self._held = line, digest, self._sequences(line)
                 line, digest, sequences = self._held
                 scheduler.add(sequences)
@@ -81,7 +81,7 @@ class Desk:
                 failed = _failure(number, digest, error.id, error.url, str(error))
             else:
                 self._held = None
-                pending = _Pending(line, digest, [Answer(self.defaults.tokenizer, s, line.stop) for s in sequences])
+                pending = _Pending(line, digest, [Answer(self._reader.tokenizer, s, line.stop) for s in sequences])
                 self._owners |= {s: (pending, answer) for s, answer in zip(sequences, pending.answers, strict=True)}
                 continue
             self._held = None
@@ -114,7 +114,7 @@ class Desk:
                 self.engine.abort(other.sequence)
             yield _failure(line.number, pending.digest, line.id, line.url, str(update.sequence.error))
         elif all(other.finish is not None for other in pending.answers):
-            yield Result(line.number, answer_of(line, pending.digest, self.defaults.model, pending.answers))
+            yield Result(line.number, answer_of(line, pending.digest, self._reader.settings.model, pending.answers))
 
 
 def _failure(number, digest, name, url, message):

@@ -11,6 +11,7 @@ from tests.support import load, random_weights, refuses, small_config
 from tfguide.generation import Sampling, generate
 from tfguide.serving import Engine
 from tfguide.serving.batch import Batch, Progress
+from tfguide.serving.desk import Desk
 from tfguide.serving.lines import CHAT, COMPLETIONS, LineError, Reader, Settings
 from tfguide.text import ChatTemplate, pieces
 
@@ -57,7 +58,7 @@ def make(model, tokenizer, tmp_path):
         engine = Engine(model, rows=rows, n_blocks=17, tokens=8)
         settings = Settings(most, Sampling(**{"temperature": 0.0, **sampling}), None, name)
         reader = Reader(tokenizer, template and ChatTemplate(template), engine.scheduler.max_length, settings)
-        return Batch(engine, reader, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+        return Batch(Desk(engine, reader), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
 
     return batch
 

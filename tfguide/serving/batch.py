@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tfguide.serving.desk import Desk, Result
-from tfguide.serving.engine import Engine
-from tfguide.serving.lines import Reader, Settings
+from tfguide.serving.lines import Settings
 
 _START = b'{"line": '  # of every line that is written
 _WIDTH = 30
@@ -128,11 +127,11 @@ class Files:
 
 
 class Batch(Files):
-    """Answers the lines of a file with one engine, each as soon as its texts have ended: `run`. Raises as `Files`."""
+    """Answers the lines of a file at one desk, each as soon as its texts have ended: `run`. Raises as `Files`."""
 
-    def __init__(self, engine: Engine, reader: Reader, source: str | os.PathLike, target: str | os.PathLike):
-        super().__init__(reader.settings, source, target)
-        self.desk, self._lines = Desk(engine, reader), self.unanswered()
+    def __init__(self, desk: Desk, source: str | os.PathLike, target: str | os.PathLike):
+        super().__init__(desk.reader.settings, source, target)
+        self.desk, self._lines = desk, self.unanswered()
 
     def run(self) -> Iterator[list[Ended]]:
         """Answer the lines, and tell after each step which ones have ended; an interrupt loses what runs."""

@@ -35,7 +35,7 @@ class Desk:
     """Answers lines with an engine, many at once: `advance`."""
 
     def __init__(self, engine: Engine, reader: Reader):
-        self.engine, self._reader = engine, reader
+        self.engine, self.reader = engine, reader
         self._held: tuple[Line, str, list[Sequence]] | None = None  # a line for which the queue has no room yet
         self._owners: dict[Sequence, tuple[_Pending, Answer]] = {}
         self._n_tokens = 0
@@ -68,8 +68,8 @@ class Desk:
                     number, text = next(lines, (0, b""))
                     if not number:
                         return
-                    digest = self._reader.settings.digest(text)
-                    line = self._reader.read(number, text)
+                    digest = self.reader.settings.digest(text)
+                    line = self.reader.read(number, text)
                     self._held = line, digest, self._sequences(line)
                 line, digest, sequences = self._held
                 scheduler.add(sequences)
@@ -81,7 +81,7 @@ class Desk:
                 failed = _failure(number, digest, error.id, error.url, str(error))
             else:
                 self._held = None
-                pending = _Pending(line, digest, [Answer(self._reader.tokenizer, s, line.stop) for s in sequences])
+                pending = _Pending(line, digest, [Answer(self.reader.tokenizer, s, line.stop) for s in sequences])
                 self._owners |= {s: (pending, answer) for s, answer in zip(sequences, pending.answers, strict=True)}
                 continue
             self._held = None
@@ -114,7 +114,7 @@ class Desk:
                 self.engine.abort(other.sequence)
             yield _failure(line.number, pending.digest, line.id, line.url, str(update.sequence.error))
         elif all(other.finish is not None for other in pending.answers):
-            yield Result(line.number, answer_of(line, pending.digest, self._reader.settings.model, pending.answers))
+            yield Result(line.number, answer_of(line, pending.digest, self.reader.settings.model, pending.answers))
 
 
 def _failure(number, digest, name, url, message):

@@ -14,8 +14,8 @@ from tfguide.cli.options import (
     add_model_options,
     add_ray_options,
     add_sampling_options,
-    check_ray_options,
     load,
+    replicas_of,
     sampling_of,
     starting,
 )  # fmt: skip
@@ -36,8 +36,8 @@ Answers are written as they end, each with the number of its line. Where the out
 answers are passed over, so the same command goes on with an interrupted run. The status is 1 if a line had an error.
 
 With --ray, --replicas N engines share the lines, on the Ray cluster that RAY_ADDRESS names or on this machine. Each
-loads the model, which must lie at the same path on every machine; prefixes are shared within a replica only. The file is
-the same but for the order of its lines."""
+loads the model, which must lie at the same path on every machine; prefixes are shared within a replica only. The file
+is the same but for the order of its lines."""
 EVERY = {True: 0.2, False: 10.0}  # seconds between two bars on a terminal, and between two lines elsewhere
 
 
@@ -59,7 +59,6 @@ def add_commands(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Answer the lines with a progress bar on stderr; returns 1 if one had an error, 130 for an interrupt, else 0."""
     check_count("--rows", options.rows)
-    check_ray_options(options)
     with _start(options) as batch:
         return _run(options, batch)
 
@@ -88,21 +87,21 @@ def _start(options):
     from tfguide.serving.batch import Batch
     from tfguide.serving.lines import Settings
 
-    path = find_checkpoint(options.checkpoint)
+    replicas, path = replicas_of(options), find_checkpoint(options.checkpoint)
     settings = Settings(
         options.max_new_tokens, sampling_of(options), None if options.stop is None else tuple(options.stop), path.stem,
         (options.dtype, options.cache_dtype),
     )  # fmt: skip
     files = options.input, options.output
-    if not options.ray:
+    if replicas is None:
         yield Batch(_load(options, path, settings), *files)
         return
     from tfguide.serving.cluster import cluster
     from tfguide.serving.crew import Crew
 
-    with cluster(options.replicas, options.cpus) as share:
+    with cluster(replicas, options.cpus) as share:
         make = partial(_load, options, path, settings)
-        yield Crew(make, settings, *files, options.replicas, share, options.rows)
+        yield Crew(make, settings, *files, replicas, share, options.rows)
 
 
 def _load(options, path, settings):

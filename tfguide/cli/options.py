@@ -77,17 +77,18 @@ def add_ray_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def check_ray_options(options: argparse.Namespace) -> None:
-    """Fill in the default of --replicas. Raises ValueError where they do not fit, ImportError where Ray is missing."""
+def replicas_of(options: argparse.Namespace) -> int | None:
+    """How many replicas there are; None: no cluster. Raises ValueError, and ImportError where Ray is missing."""
     for name in ("replicas", "cpus"):
         number = vars(options)[name]
         if number is not None:
             check_count(f"--{name}", number)
             if not options.ray:
                 raise ValueError(f"--{name} needs --ray")
-    if options.ray:
-        check_ray()
-        options.replicas = options.replicas or 1
+    if not options.ray:
+        return None
+    check_ray()
+    return options.replicas or 1
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:

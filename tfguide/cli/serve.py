@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfguide.checks.values import check_count, check_number
-from tfguide.cli.options import add_model_options, add_ray_options, check_ray_options, load, starting
+from tfguide.cli.options import add_model_options, add_ray_options, load, replicas_of, starting
 from tfguide.loading import find_checkpoint, open_checkpoint
 from tfguide.serving.engine import Engine
 from tfguide.serving.packages import check_packages
@@ -65,7 +65,7 @@ def add_commands(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal ends it; returns 0."""
     check_packages()
-    check_ray_options(options)
+    replicas = replicas_of(options)
     from tfguide.serving.running import Server, address, listen
     from tfguide.serving.server import create_app
 
@@ -79,10 +79,11 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listen(options.host, options.port))
         print(f"loading {name} ...", file=sys.stderr, flush=True)
-        if options.ray:
-            app = _front(stack, options, partial(_load, options, path), settings, key, limits)
+        load_one = partial(_load, options, path)
+        if replicas is None:
+            app = create_app(load_one, api_key=key, **settings)
         else:
-            app = create_app(partial(_load, options, path), api_key=key, **settings)
+            app = _front(stack, replicas, options.cpus, load_one, settings, key, limits)
         where = address(listening)
         server = Server(
             app, options.grace, lambda: print(f"{name} answers at {where} (Ctrl-C ends it)", flush=True),
@@ -94,16 +95,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _front(stack, options, load_one, settings, key, limits):
-    """The application over replicas; the cluster ends with the stack."""
+def _front(stack, n, cpus, load_one, settings, key, limits):
+    """The application over n replicas; the cluster ends with the stack."""
     from tfguide.serving.cluster import cluster
     from tfguide.serving.front import Front
     from tfguide.serving.replicas import RayReplicas
     from tfguide.serving.server import Settings
 
     Settings(api_key=key, **settings)  # is checked before the cluster is started
-    share = stack.enter_context(cluster(options.replicas, options.cpus))
-    replicas = RayReplicas(load_one, settings, options.replicas, share, limits["rows"] + limits["waiting"])
+    share = stack.enter_context(cluster(n, cpus))
+    replicas = RayReplicas(load_one, settings, n, share, limits["rows"] + limits["waiting"])
     return Front(replicas, api_key=key, max_body=settings["max_body"])
 
 

@@ -15,4 +15,4 @@ def check_packages() -> None:
 
 def check_ray() -> None:
     """Raises ImportError, as `check_packages`, where Ray is not there."""
-    import_extra("ray.serve", "several replicas need", "ray")
+    import_extra("ray", "several replicas need", "ray")

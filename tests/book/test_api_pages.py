@@ -50,7 +50,7 @@ def test_page_of_the_cost_model_has_every_public_name():
 
 
 @pytest.mark.parametrize(
-    "package", ["checkpoints", "generation", "compress", "text", "training", "exercises", "export"]
+    "package", ["checkpoints", "generation", "compress", "text", "training", "exercises", "export", "serving"]
 )
 def test_shared_page_has_every_public_name(package):
     table, described = listed("api_shared.md")

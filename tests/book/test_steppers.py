@@ -1,5 +1,6 @@
 """Steppers: the script shows the frames that Python wrote, and what these say is what the package does."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -14,8 +15,10 @@ from tests.book.chromium import serving
 from tests.support import numpy, random_weights, small_config
 from tfguide import ModelConfig, compress, cost
 from tfguide import reference as ref
-from tfguide.figures import caching, ceiling, decoding, quantised, style, tiles
+from tfguide.figures import batching, caching, ceiling, decoding, quantised, style, tiles
 from tfguide.figures.steppers import Cell, Frame, Row, cells, frame_html, stepper
+from tfguide.serving import BlockPool, Table
+from tfguide.serving.simulate import Arrival
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 FRAMES = [
@@ -211,3 +214,68 @@ def test_a_quantised_group_is_that_of_the_package():
     assert stepper("a group", frames, legend=quantised.LEGEND).data.count("</script>") == 1
     with pytest.raises(ValueError, match=r"8 weights and 8 inputs, got \(7,\) and \(8,\)"):
         quantised.quantised_group(weights[:7], inputs, 3.2)
+
+
+SYSTEM = range(100, 108)
+ARRIVALS = [
+    Arrival(0, [*SYSTEM, 1], 6), Arrival(2, [*SYSTEM, 2, 3], 7), Arrival(3, range(200, 211), 5),
+    Arrival(7, [*SYSTEM, 4, 5], 3),
+]  # fmt: skip
+
+
+def test_the_stepper_of_serving_shows_what_the_scheduler_decides():
+    """Every token is computed once, but for those of the text that gave way; a table and the pool say the same."""
+    frames = batching.serving_frames(ARRIVALS, n_blocks=8, block_size=4, rows=3, tokens=6)
+    rows = [{row.name: [(cell.text, cell.state) for cell in row.cells] for row in frame.rows} for frame in frames]
+    computed = {name: [] for name in "ABCD"}
+    for one in rows[:-1]:
+        at_once = 0
+        for text, state in one["this step"]:
+            first, last = (*map(int, re.findall(r"\d+", text)), 0)[:2]
+            computed[text[0]] += range(first, max(first, last) + 1)
+            at_once += max(first, last) - first + 1
+            assert state == "new"
+        assert 0 < at_once <= 6
+        owners = {text.split()[0]: set(text.split()[1]) - {batching.FREE} for text, _ in one["pool"]}
+        tables = {name[-1]: [text.split(":")[0] for text, _ in cells] for name, cells in one.items() if "table" in name}
+        assert owners == {block: {t for t in tables if block in tables[t]} for block in owners}
+        assert all((state == "accepted") <= (len(owners[text.split()[0]]) > 1) for text, state in one["pool"])
+    ends = {"A": 14, "B": 16, "C": 15, "D": 12}  # the last token of an answer is chosen, and not computed
+    assert computed["A"] == list(range(1, 15)) and computed["B"] == list(range(9, 17))  # B takes two blocks from A
+    assert computed["D"] == list(range(9, 13))  # and D from B, when A has ended
+    assert computed["C"] == [*range(1, 9), *range(9, 16)] and {name: max(n) for name, n in computed.items()} == ends
+    says = [frame.says for frame in frames]
+    assert "B begins: the pool has its first 8 tokens, in 2 blocks." in says[2]
+    assert "C has more tokens than the step has left" in says[3] and "C gives up its own and waits" in says[5]
+    assert ("C", "rejected") in rows[5]["waiting"] and "There are too few blocks for C." in says[6]
+    assert "C begins again: the pool has its first 8 tokens" in says[7] and "With its next token B ends." in says[8]
+    assert {state for _, state in rows[-1]["pool"]} == {"kept", ""}
+    stepper("serving", frames, legend=batching.LEGEND)
+    two = batching.serving_frames(ARRIVALS, n_blocks=40, block_size=4, rows=1, tokens=6)
+    assert any("There are too few rows for B." in frame.says for frame in two)
+
+
+def test_rows_over_steps_are_those_of_the_longest_answers_and_of_the_scheduler():
+    answers = [3, 9, 2, 5, 4, 7]
+    static, continuous = batching.static_spans(2, answers), batching.continuous_spans(2, answers)
+    assert static == [(0, 0, 0, 3), (1, 1, 0, 9), (2, 0, 9, 11), (3, 1, 9, 14), (4, 0, 14, 18), (5, 1, 14, 21)]
+    assert [(i, stop - start) for i, _, start, stop in continuous] == list(enumerate(answers))
+    for row in range(2):  # a row has no hole, and no two answers at once
+        own = sorted(span[2:] for span in continuous if span[1] == row)
+        assert own[0][0] == 0 and all(a[1] == b[0] for a, b in itertools.pairwise(own))
+    assert max(stop for *_, stop in continuous) == 17 < 21
+    assert len(batching.row_timeline(2, answers).axes) == 2
+
+
+def test_block_tables_are_drawn_with_an_arrow_for_each_entry():
+    pool, tables = BlockPool(8, 4), {"A": Table(), "B": Table()}
+    tokens = {"A": [*SYSTEM, 1], "B": [*SYSTEM, 2, 3]}
+    for name, table in tables.items():
+        pool.share_prefix(table, tokens[name])
+        pool.grow(table, len(tokens[name]))
+        pool.publish(table, tokens[name], len(tokens[name]))
+    fig = batching.block_tables(tables, {"A": 9, "B": 10}, pool)
+    words = [text.get_text() for text in fig.axes[0].texts]
+    assert words.count("0\u20133") == 2 and words.count("8") == 1 and words.count("8\u20139") == 1
+    arrows = [one for one in fig.axes[0].patches if type(one).__name__ == "FancyArrowPatch"]
+    assert len(arrows) == 6

@@ -1,4 +1,4 @@
-"""A model of microseconds: the next token depends on every token before it, which it reads from the cache alone."""
+"""A model of microseconds: the next token depends on every position before it, and all are read from the cache."""
 
 import numpy as np
 
@@ -14,25 +14,29 @@ def mix(state, token):
     return (state * 31 + token * 7 + 5) % MOST
 
 
-def token_of(state):
-    return state // 13 % V
+def token_of(states):
+    """The next token: it depends on the state of every position."""
+    states = np.asarray(states, np.int64)
+    return int((states * (np.arange(len(states)) ** 2 + 1) % MOST).sum()) // 13 % V
 
 
 def alone(prompt, n, stop_tokens=()):
     """The continuation of a prompt, without a cache."""
-    tokens = list(prompt)
-    for _ in range(n):
-        state = 1
-        for token in tokens:
-            state = mix(state, token)
-        tokens.append(token_of(state))
+    tokens, states = list(prompt), []
+    while len(tokens) < len(prompt) + n:
+        for token in tokens[len(states) :]:
+            states.append(mix(states[-1] if states else 1, token))
+        tokens.append(token_of(states))
         if tokens[-1] in stop_tokens:
             break
     return tokens[len(prompt) :]
 
 
 class HashModel:
-    """The state of each position is kept in the cache, and computed from the state of the one before it there."""
+    """The state of each position is kept in the cache, and computed from the state of the one before it there.
+
+    As in attention, a token that is chosen depends on what the cache holds at all positions.
+    """
 
     def __init__(self, max_positions=200):
         self.config = small_config(n_layers=1, vocab_size=V, max_positions=max_positions, eos_token_id=None)
@@ -65,7 +69,8 @@ class HashModel:
             cache.lengths[row] += 1
             if is_wanted:
                 logits = np.full(V, np.nan if token in self.broken else 0.0, np.float32)
-                logits[token_of(state)] += 5
+                places = np.arange(p + 1)
+                logits[token_of(keys[cache.tables[row, places // size], places % size, 0, 0])] += 5
                 found.append(logits)
         return np.array(found, np.float32).reshape(-1, V)
 

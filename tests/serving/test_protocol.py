@@ -74,7 +74,7 @@ def test_a_short_rest_shortens_a_budget_that_nobody_asked_for():
     assert asked.requests[0].max_new_tokens == 9
 
 
-@pytest.mark.parametrize("make", [completion, chat])
+@pytest.mark.parametrize("make", [completion, chat], ids=["completion", "chat"])
 def test_both_names_of_the_budget(make):
     assert make(max_tokens=7).requests[0].max_new_tokens == 7
     assert make(max_completion_tokens=5).requests[0].max_new_tokens == 5
@@ -166,7 +166,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "fields", "param"), WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("make", "fields", "param"), WRONG, ids=lambda value: getattr(value, "__name__", str(value)[:40])
+)
 def test_another_form_is_422_and_names_the_field(make, fields, param):
     found = error(make, **fields)
     assert (found.status, found.param) == (422, param)

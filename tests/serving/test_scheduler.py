@@ -61,6 +61,17 @@ def test_the_last_of_the_running_ones_gives_way_and_ends_as_if_nothing_had_happe
     check_idle(e)
 
 
+def test_one_that_gave_way_does_not_go_on_with_the_blocks_that_it_had():
+    """It begins again in the same row, at the place where it was, with a block of the other one instead of its own."""
+    e = engine(n_blocks=3, rows=2, tokens=32)
+    first, second = (e.add(request([7] * 16, 12))[0] for _ in range(2))
+    drain(e)
+    assert second.n_preempted
+    for sequence in (first, second):
+        check_end(sequence)
+    check_idle(e)
+
+
 def test_many_that_need_the_whole_pool_all_end():
     """Each needs all blocks at its end: they are refused or end, none waits for ever (row 1 of the table of bugs)."""
     e = engine(n_blocks=4, rows=4)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from tfguide import native
 from tfguide.bench.models import MODELS, find_model, kept_model
 from tfguide.bench.run import write_json
 from tfguide.bench.timing import machine, median_ratio, take_turns
@@ -130,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _folder(name) as path:
             for dtype in options.dtype:
                 for framework in options.framework:
-                    model = native.load(path, dtype) if framework == NONE else load_any(path, framework, dtype)[0]
+                    model = load_any(path, framework, dtype)
                     for n_rows in options.rows:
                         row = {"model": name, "dtype": dtype, "framework": framework}
                         result["rows"].append(row | measure(model, n_rows, repeats=options.repeats))

@@ -22,6 +22,7 @@ from tfguide.cost.memory import (
 )  # fmt: skip
 from tfguide.cost.parameters import active_parameters, experts_read, parameters, parameters_by_part
 from tfguide.cost.plan import Plan, plan
+from tfguide.cost.serving import Steady, StepCost, Traffic, capacity, fit_step_cost, steady, step_cost
 from tfguide.cost.speculative import best_draft_length, speculative_speedup, speculative_tokens
 from tfguide.cost.step import Step, bandwidth_seconds, mfu, parameters_read, step, weight_bytes_read
 from tfguide.sharding.layouts import LAYOUTS, attention_communication, best_mesh, ffn_communication
@@ -32,7 +33,10 @@ __all__ = [
     "LAYOUTS",
     "Chip",
     "Plan",
+    "Steady",
     "Step",
+    "StepCost",
+    "Traffic",
     "active_parameters",
     "attention_communication",
     "bandwidth_seconds",
@@ -40,6 +44,7 @@ __all__ = [
     "best_mesh",
     "block_bytes",
     "cache_bytes",
+    "capacity",
     "critical_batch",
     "critical_context",
     "decode_flops",
@@ -48,6 +53,7 @@ __all__ = [
     "expert_bytes",
     "experts_read",
     "ffn_communication",
+    "fit_step_cost",
     "intensity_ceiling",
     "kv_bytes",
     "kv_bytes_per_token",
@@ -64,7 +70,9 @@ __all__ = [
     "speculative_speedup",
     "speculative_tokens",
     "started_seconds",
+    "steady",
     "step",
+    "step_cost",
     "steps_to_pay",
     "weight_bytes",
     "weight_bytes_read",

@@ -20,6 +20,7 @@ from tfguide.exercises import (
     precision,
     pruning,
     quantising,
+    serving,
     speculation,
     tiles,
     together,
@@ -48,6 +49,7 @@ EXERCISES: tuple[Exercise, ...] = (
     *decoding.EXERCISES,
     *speculation.EXERCISES,
     *compiling.EXERCISES,
+    *serving.EXERCISES,
     *devices.EXERCISES,
     *together.EXERCISES,
 )

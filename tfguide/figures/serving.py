@@ -100,5 +100,18 @@ def prefix_table(result: Mapping[str, Any]) -> HTML:
     return table(("", "as soon", "new, s", "known, s"), lines, numbers=True)
 
 
+def engine_table(result: Mapping[str, Any]) -> HTML:
+    """What the paged cache and the engine add to bare steps. result: of `python -m tfguide.bench.engine --json`."""
+    head = ("model", "weights", "framework", "rows", "bare step, ms", "paged cache", "engine", "Python alone, ms")
+    rows = [
+        (
+            row["model"], row["dtype"], row["framework"], str(row["rows"]), f"{1e3 * row['step_seconds']:.2f}",
+            f"{row['paged_ratio']:.2f}", f"{row['engine_ratio']:.2f}", f"{1e3 * row['python_seconds']:.2f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    return table(head, rows, numbers=True)
+
+
 def _seconds(values, p):
     return "" if values[f"p{p}"] is None else f"{values[f'p{p}']:.3f}"

@@ -3,12 +3,14 @@
 Nothing here imports a framework: the model does what it does in either of them.
 """
 
+from tfguide.serving.answer import Answer, Piece
 from tfguide.serving.blocks import BlockPool, OutOfBlocks, Table
 from tfguide.serving.engine import Engine, Update
 from tfguide.serving.request import Finish, Likely, Request, Sequence
 from tfguide.serving.scheduler import Chunk, LastChunk, Limits, QueueFull, Scheduler
+from tfguide.serving.service import Service, Stopped
 
 __all__ = [
-    "BlockPool", "Chunk", "Engine", "Finish", "LastChunk", "Likely", "Limits", "OutOfBlocks", "QueueFull", "Request",
-    "Scheduler", "Sequence", "Table", "Update",
+    "Answer", "BlockPool", "Chunk", "Engine", "Finish", "LastChunk", "Likely", "Limits", "OutOfBlocks", "Piece",
+    "QueueFull", "Request", "Scheduler", "Sequence", "Service", "Stopped", "Table", "Update",
 ]  # fmt: skip

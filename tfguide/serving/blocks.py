@@ -75,6 +75,10 @@ class BlockPool:
         """The number of tables that have this block."""
         return self._holders[block]
 
+    def is_cached(self, block: int) -> bool:
+        """Whether no table has this block and its content is known."""
+        return block in self._cached
+
     def blocks_for(self, n_tokens: int) -> int:
         """The blocks that so many positions need."""
         return -(-n_tokens // self.block_size)

@@ -60,7 +60,8 @@ class Engine:
         self.scheduler = Scheduler(
             BlockPool(n_blocks, block_size), Limits(length=self.cache.max_length, **limits), share_prefixes
         )
-        self._owners: list[Sequence | None] = [None] * rows
+        # Of each row of the cache, whose blocks it has, and how often that sequence had given way when it began.
+        self._owners: list[tuple[Sequence | None, int]] = [(None, 0)] * rows
         self._by_length = scaled_by_length(self.config.rope_scaling)
         self.n_steps = 0
 
@@ -144,9 +145,10 @@ class Engine:
         cache = self.cache
         for chunk in chunks:
             sequence, row = chunk.sequence, chunk.sequence.row
-            if self._owners[row] is not sequence or chunk.start != cache.lengths[row]:
+            owner, n_preempted = self._owners[row]
+            if owner is not sequence or n_preempted != sequence.n_preempted:
                 cache.assign(row, sequence.table.blocks, chunk.start, sequence.n_prompt)
-                self._owners[row] = sequence
+                self._owners[row] = sequence, sequence.n_preempted
             elif cache.n_held[row] != len(sequence.table.blocks):
                 cache.add_blocks(row, sequence.table.blocks[cache.n_held[row] :])
         if len(chunks) == sum(chunk.end - chunk.start for chunk in chunks):  # one token each

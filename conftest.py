@@ -87,7 +87,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 # What takes longest begins first, or one core works at it at the end while the others have nothing left.
 LONGEST = (
     ".ipynb", "test_import_orders.py", "test_machines.py", "test_compilers.py", "test_stuck_pages.py",
-    "test_browser.py",
+    "test_browser.py", "test_ray.py",
 )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from tests.support import load, random_weights, refuses, small_config
 from tfguide.generation import Sampling, generate
 from tfguide.serving import Engine
 from tfguide.serving.batch import Batch, Progress
-from tfguide.serving.lines import CHAT, COMPLETIONS, Defaults, LineError
+from tfguide.serving.desk import Desk
+from tfguide.serving.lines import CHAT, COMPLETIONS, LineError, Reader, Settings
 from tfguide.text import ChatTemplate, pieces
 
 TEXT = "The quick brown fox jumps over the lazy dog. Zwölf große Boxkämpfer jagen Viktor. 你好，世界"
@@ -55,11 +56,9 @@ def make(model, tokenizer, tmp_path):
             text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
             (tmp_path / "in.jsonl").write_text("".join(f"{line}\n" for line in text))
         engine = Engine(model, rows=rows, n_blocks=17, tokens=8)
-        defaults = Defaults(
-            tokenizer, template and ChatTemplate(template), engine.scheduler.max_length, most,
-            Sampling(**{"temperature": 0.0, **sampling}), None, name,
-        )  # fmt: skip
-        return Batch(engine, defaults, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+        settings = Settings(most, Sampling(**{"temperature": 0.0, **sampling}), None, name)
+        reader = Reader(tokenizer, template and ChatTemplate(template), engine.scheduler.max_length, settings)
+        return Batch(Desk(engine, reader), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
 
     return batch
 
@@ -138,7 +137,7 @@ def test_a_text_is_cut_at_a_stop_string(make, model, tokenizer, tmp_path):
         (choice,) = fields["choices"]
         assert choice["text"] == text[: text.index(stop)] and choice["finish_reason"] == "stop"
         assert 0 < choice["completion_tokens"] < 13
-    assert batch.engine.pool.n_used == 0
+    assert batch.desk.engine.pool.n_used == 0
 
 
 def test_equal_lines_draw_differently_and_in_every_run_the_same(make, tmp_path):
@@ -169,7 +168,7 @@ def test_it_goes_on_where_it_stopped(make, tmp_path):
         raise AssertionError("it never ends")
     assert before > 0 and written(tmp_path) == whole
     batch = make()
-    assert finish(batch) == [] and batch.engine.n_steps == 0 and batch.progress.n_errors == 1
+    assert finish(batch) == [] and batch.desk.engine.n_steps == 0 and batch.progress.n_errors == 1
 
 
 def test_half_of_a_last_line_is_dropped(make, tmp_path):
@@ -266,7 +265,7 @@ def test_a_bad_line_is_named_and_loses_nothing(make, tmp_path):
     ended = {one.number: one.error for one in finish(batch)}
     found = written(tmp_path)
     assert sorted(ended) == sorted(found) == list(range(1, 2 * len(BAD) + 1))
-    assert batch.progress.n_errors == len(BAD) and batch.engine.pool.n_used == 0
+    assert batch.progress.n_errors == len(BAD) and batch.desk.engine.pool.n_used == 0
     good = found[2]["choices"]
     for i, (bad, message) in enumerate(BAD):
         error = found[2 * i + 1]["error"]
@@ -300,12 +299,12 @@ def test_few_lines_are_in_memory_at_once(make, tmp_path):
     most = 0
     for _ in batch.run():
         read = next(batch._lines, (301, b""))[0] - 1  # one line is lost to the look
-        scheduler = batch.engine.scheduler
+        scheduler = batch.desk.engine.scheduler
         most = max(most, len(scheduler.waiting) + len(scheduler.running), read - batch.progress.n_done)
         if read > 100:
             break
     assert 4 <= most <= 40
-    assert len(batch._owners) <= 12
+    assert len(batch.desk._owners) <= 12
 
 
 def test_a_name_that_is_not_text_is_written(make, tmp_path):
@@ -325,7 +324,7 @@ def test_bytes_that_are_not_text_and_a_mark_at_the_beginning(make, tmp_path):
 
 def test_the_engine_ends_a_text_that_has_no_next_token(make, tmp_path, monkeypatch):
     batch = make([{"prompt": [5], "n": 2, "temperature": 1}, {"prompt": [7]}])
-    read = batch.engine._read
+    read = batch.desk.engine._read
 
     def broken(chunks):
         logits = read(chunks)
@@ -334,10 +333,10 @@ def test_the_engine_ends_a_text_that_has_no_next_token(make, tmp_path, monkeypat
                 logits[i] = float("nan")
         return logits
 
-    monkeypatch.setattr(batch.engine, "_read", broken)
+    monkeypatch.setattr(batch.desk.engine, "_read", broken)
     ended = {one.number: one.error for one in finish(batch)}
-    assert "NaN" in ended[1] and ended[2] is None and batch.engine.pool.n_used == 0
-    assert not batch._owners
+    assert "NaN" in ended[1] and ended[2] is None and batch.desk.engine.pool.n_used == 0
+    assert not batch.desk._owners
 
 
 def test_progress_in_words():
@@ -350,8 +349,9 @@ def test_progress_in_words():
 
 
 def test_a_line_error_says_whose_it_is(tokenizer):
-    defaults = Defaults(tokenizer, None, 64, 5, Sampling())
+    reader = Reader(tokenizer, None, 64, Settings(5, Sampling()))
     with pytest.raises(LineError) as caught:
-        defaults.read(7, b'{"id": "me", "prompt": 3}')
+        reader.read(7, b'{"id": "me", "prompt": 3}')
     assert caught.value.id == "me" and caught.value.url is None
-    assert defaults.digest(b"a") != defaults.digest(b"b") and len(defaults.digest(b"a")) == 16
+    settings = reader.settings
+    assert settings.digest(b"a") != settings.digest(b"b") and len(settings.digest(b"a")) == 16

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from tfguide.checks.values import check_count
-from tfguide.cli.options import add_model_options, add_sampling_options, load, sampling_of, starting
+from tfguide.cli.options import (
+    add_model_options,
+    add_ray_options,
+    add_sampling_options,
+    load,
+    replicas_of,
+    sampling_of,
+    starting,
+)  # fmt: skip
 from tfguide.generation.sampling import GREEDY
 from tfguide.loading import find_checkpoint, open_checkpoint
 from tfguide.text import read_template, read_tokenizer
@@ -23,7 +33,11 @@ All but the prompt or the messages may be left out; top_k, top_p, min_p, repetit
 ignore_eos are known as well. Lines of OpenAI's batch files (custom_id, method, url, body) are answered in their form.
 
 Answers are written as they end, each with the number of its line. Where the output exists already, the lines that it
-answers are passed over, so the same command goes on with an interrupted run. The status is 1 if a line had an error."""
+answers are passed over, so the same command goes on with an interrupted run. The status is 1 if a line had an error.
+
+With --ray, --replicas N engines share the lines, on the Ray cluster that RAY_ADDRESS names or on this machine. Each
+loads the model, which must lie at the same path on every machine; prefixes are shared within a replica only. The file
+is the same but for the order of its lines."""
 EVERY = {True: 0.2, False: 10.0}  # seconds between two bars on a terminal, and between two lines elsewhere
 
 
@@ -37,6 +51,7 @@ def add_commands(commands: Any) -> None:
     batch.add_argument("--input", required=True, metavar="FILE", help="a line of JSON for each prompt")
     batch.add_argument("--output", required=True, metavar="FILE", help="where answers are written, a line for each")
     batch.add_argument("--rows", type=int, default=64, metavar="N", help="texts that are written at once; default: 64")
+    add_ray_options(batch)
     add_model_options(batch)
     add_sampling_options(batch, 256, GREEDY)
 
@@ -44,7 +59,11 @@ def add_commands(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Answer the lines with a progress bar on stderr; returns 1 if one had an error, 130 for an interrupt, else 0."""
     check_count("--rows", options.rows)
-    batch = _start(options)
+    with _start(options) as batch:
+        return _run(options, batch)
+
+
+def _run(options, batch):
     shown, is_live = time.monotonic(), sys.stderr.isatty()
     try:
         for ended in batch.run():
@@ -62,22 +81,41 @@ def run(options: argparse.Namespace) -> int:
     return 1 if batch.progress.n_errors else 0
 
 
+@contextlib.contextmanager
 def _start(options):
-    from tfguide.serving import Engine
+    """The batch: on a cluster, which ends with the block, or here."""
     from tfguide.serving.batch import Batch
-    from tfguide.serving.lines import Defaults
+    from tfguide.serving.lines import Settings
 
-    sampling, path = sampling_of(options), find_checkpoint(options.checkpoint)
+    replicas, path = replicas_of(options), find_checkpoint(options.checkpoint)
+    settings = Settings(
+        options.max_new_tokens, sampling_of(options), None if options.stop is None else tuple(options.stop), path.stem,
+        (options.dtype, options.cache_dtype),
+    )  # fmt: skip
+    files = options.input, options.output
+    if replicas is None:
+        yield Batch(_load(options, path, settings), *files)
+        return
+    from tfguide.serving.cluster import cluster
+    from tfguide.serving.crew import Crew
+
+    with cluster(replicas, options.cpus) as share:
+        make = partial(_load, options, path, settings)
+        yield Crew(make, settings, *files, replicas, share, options.rows)
+
+
+def _load(options, path, settings):
+    """The engine and what reads lines."""
+    from tfguide.serving import Engine
+    from tfguide.serving.desk import Desk
+    from tfguide.serving.lines import Reader
+
     with starting():
         checkpoint = open_checkpoint(path)
         tokenizer, template = read_tokenizer(checkpoint), _find_template(checkpoint)
         model = load(options, checkpoint)
     engine = Engine(model, rows=options.rows, tokens=max(128, options.rows), cache_dtype=options.cache_dtype)
-    defaults = Defaults(
-        tokenizer, template, engine.scheduler.max_length, options.max_new_tokens, sampling,
-        None if options.stop is None else tuple(options.stop), path.stem, (options.dtype, options.cache_dtype),
-    )  # fmt: skip
-    return Batch(engine, defaults, options.input, options.output)
+    return Desk(engine, Reader(tokenizer, template, engine.scheduler.max_length, settings))
 
 
 def _find_template(checkpoint):

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tfguide.checkpoints import GgufFile
+from tfguide.checks.values import check_count
 from tfguide.dtypes import CACHE_DTYPES
 from tfguide.generation.sampling import Sampling
 from tfguide.loading import DTYPES, FRAMEWORKS, NONE, load_any
+from tfguide.serving.packages import check_ray
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +62,33 @@ def add_sampling_options(parser: argparse.ArgumentParser, max_new_tokens: int, s
             help=f"default: {shown}{about.get(name, '')}",
         )  # fmt: skip
     parser.add_argument("--stop", type=int, nargs="*", metavar="TOKEN", help="token ids that end the text")
+
+
+def add_ray_options(parser: argparse.ArgumentParser) -> None:
+    """Add how many engines there are, and where."""
+    parser.add_argument(
+        "--ray", action="store_true", help="replicas on a Ray cluster: the one that $RAY_ADDRESS names, or a local one"
+    )
+    parser.add_argument("--replicas", type=int, metavar="N", help="engines, with --ray; default: 1")
+    parser.add_argument(
+        "--cpus", type=int, metavar="N",
+        help="cores of a replica, with --ray; default: the cluster's, shared out. Its kernels have as many threads, or "
+        "$TFGUIDE_THREADS",
+    )  # fmt: skip
+
+
+def replicas_of(options: argparse.Namespace) -> int | None:
+    """How many replicas there are; None: no cluster. Raises ValueError, and ImportError where Ray is missing."""
+    for name in ("replicas", "cpus"):
+        number = vars(options)[name]
+        if number is not None:
+            check_count(f"--{name}", number)
+            if not options.ray:
+                raise ValueError(f"--{name} needs --ray")
+    if not options.ray:
+        return None
+    check_ray()
+    return options.replicas or 1
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:

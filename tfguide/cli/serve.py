@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tfguide.checks.values import check_count, check_number
-from tfguide.cli.options import add_model_options, load, starting
+from tfguide.cli.options import add_model_options, add_ray_options, load, replicas_of, starting
 from tfguide.loading import find_checkpoint, open_checkpoint
 from tfguide.serving.engine import Engine
 from tfguide.serving.packages import check_packages
 from tfguide.text import read_template, read_tokenizer
 
-EXAMPLES = (("serve a model to many clients", "tfguide serve --dtype int8"),)
+EXAMPLES = (
+    ("serve a model to many clients", "tfguide serve --dtype int8"),
+    ("the same by two engines, on a cluster", "tfguide serve --dtype int8 --ray --replicas 2"),
+)
 KEY = "TFGUIDE_API_KEY"
 ABOUT = """\
 Serve a model to many clients at once, behind OpenAI's interface: /v1/chat/completions, /v1/completions, /v1/models,
 /tokenize, /detokenize, /health, /metrics. At / is a page to chat with it. Ctrl-C or SIGTERM ends the server when what
-runs has ended."""
+runs has ended.
+
+With --ray, --replicas N engines answer, on the Ray cluster that RAY_ADDRESS names or on this machine. Each loads the
+model, which must lie at the same path on every machine, and has a cache, rows and a queue of its own. Prefixes are
+shared within a replica only, and the requests of one chat may go to different ones. A replica that dies is replaced;
+its streams end with an error. All requests come through this process."""
 
 
 def add_commands(commands: Any) -> None:
@@ -48,26 +58,32 @@ def add_commands(commands: Any) -> None:
     add("--max-length", type=int, metavar="N", help="tokens of a text with its answer; default: what the model has")
     add("--max-body", type=float, default=4, metavar="MIB", help="of a request; default: 4, above it 413")
     add("--grace", type=float, default=30, metavar="S", help="seconds for what runs when the server ends; default: 30")
+    add_ray_options(serve)
     add("--access-log", action="store_true", help="print a line for each request")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal ends it; returns 0."""
     check_packages()
+    replicas = replicas_of(options)
     from tfguide.serving.running import Server, address, listen
     from tfguide.serving.server import create_app
 
     path = find_checkpoint(options.checkpoint)
     name = options.name or path.stem
-    app = create_app(
-        lambda: _load(options, path), name=name, api_key=options.api_key or os.environ.get(KEY) or None,
-        max_body=_bytes("--max-body", options.max_body, 20),
-    )  # fmt: skip
+    settings = {"name": name, "max_body": _bytes("--max-body", options.max_body, 20)}
+    key = options.api_key or os.environ.get(KEY) or None
     if not 0 <= options.grace < math.inf:
         raise ValueError(f"--grace must be at least 0 and finite, got {options.grace}")
-    _limits(options)
-    with listen(options.host, options.port) as listening:
+    limits = _limits(options)
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(listen(options.host, options.port))
         print(f"loading {name} ...", file=sys.stderr, flush=True)
+        load_one = partial(_load, options, path)
+        if replicas is None:
+            app = create_app(load_one, api_key=key, **settings)
+        else:
+            app = _front(stack, replicas, options.cpus, load_one, settings, key, limits)
         where = address(listening)
         server = Server(
             app, options.grace, lambda: print(f"{name} answers at {where} (Ctrl-C ends it)", flush=True),
@@ -77,6 +93,19 @@ def run(options: argparse.Namespace) -> int:
     if app.host.failure is not None:
         raise app.host.failure
     return 0
+
+
+def _front(stack, n, cpus, load_one, settings, key, limits):
+    """The application over n replicas; the cluster ends with the stack."""
+    from tfguide.serving.cluster import cluster
+    from tfguide.serving.front import Front
+    from tfguide.serving.replicas import RayReplicas
+    from tfguide.serving.server import Settings
+
+    Settings(api_key=key, **settings)  # is checked before the cluster is started
+    share = stack.enter_context(cluster(n, cpus))
+    replicas = RayReplicas(load_one, settings, n, share, limits["rows"] + limits["waiting"])
+    return Front(replicas, api_key=key, max_body=settings["max_body"])
 
 
 def _load(options: argparse.Namespace, path: Path):

@@ -6,16 +6,13 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tfguide.serving.answer import Answer
-from tfguide.serving.engine import Engine, Update
-from tfguide.serving.lines import Defaults, Line, LineError, answer_of, error_of
-from tfguide.serving.request import Finish, Sequence
-from tfguide.serving.scheduler import QueueFull
+from tfguide.serving.desk import Desk, Result
+from tfguide.serving.lines import Settings
 
 _START = b'{"line": '  # of every line that is written
 _WIDTH = 30
@@ -66,19 +63,19 @@ class Progress:
         return f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {self.summary()}"
 
 
-class Batch:
-    """Answers the lines of a file, each as soon as its texts have ended: `run`.
+class Files:
+    """The two files of a batch: which lines are still to be answered, and where their answers go.
 
     source: a file of JSON lines, see `tfguide.serving.lines`; it is read twice and never held in memory, but for 8
     bytes of each line. target: where answers are written, each with the number of its line and a digest of the line and
-    of the settings. Where it exists already, its lines are kept, half of a last one is dropped, and the lines that have
-    an answer or an error are passed over.
+    of the settings. Where it exists already, its lines are kept, half of a last one is dropped, and the lines
+    that have an answer or an error are passed over.
 
     Raises ValueError where the source is no file, and where the target belongs to another input, model or settings.
     """
 
-    def __init__(self, engine: Engine, defaults: Defaults, source: str | os.PathLike, target: str | os.PathLike):
-        self.engine, self.defaults = engine, defaults
+    def __init__(self, settings: Settings, source: str | os.PathLike, target: str | os.PathLike):
+        self._settings = settings
         self._source, self._target = Path(source), Path(target)
         if not self._source.is_file():
             raise ValueError(f"the input must be a file, which is read twice: {self._source} is none")
@@ -87,20 +84,19 @@ class Batch:
         self._answered = _Answered(self._target, self._source.stat().st_size)
         n_lines = self._compare()
         self.progress = Progress(n_lines, self._answered.n, self._answered.n_errors)
-        self._lines = self._unanswered()
-        self._held: tuple[Line, str, list[Sequence]] | None = None  # a line for which the queue has no room yet
-        self._owners: dict[Sequence, tuple[_Pending, Answer]] = {}
 
-    def run(self) -> Iterator[list[Ended]]:
-        """Answer the lines, and tell after each step which ones have ended; an interrupt loses what runs."""
+    def unanswered(self) -> Iterator[tuple[int, bytes]]:
+        """(number, text) of the lines that have no answer yet."""
+        return ((number, text) for number, text in _read(self._source) if not self._answered.has(number))
+
+    def keep(self, done: Iterable[tuple[Iterable[Result], int]]) -> Iterator[list[Ended]]:
+        """Write results as they come, each with the number of new tokens since the last ones; tell which lines ended.
+
+        An interrupt loses what has no result.
+        """
         with self._answered.open() as file:
-            while True:
-                ended = list(self._fill(file))
-                if self.engine.is_idle and self._held is None and not ended:
-                    break
-                for update in self.engine.step():
-                    ended += self._take(update, file)
-                yield ended
+            for results, n_tokens in done:
+                yield self._note(file, results, n_tokens)
             file.flush()
             os.fsync(file.fileno())
 
@@ -111,92 +107,39 @@ class Batch:
             n_lines += 1
             if self._answered.has(number):
                 n_found += 1
-                self._answered.check(number, self.defaults.digest(text))
+                self._answered.check(number, self._settings.digest(text))
         if n_found != self._answered.n:
             raise ValueError(
                 f"{self._target} has answers to {self._answered.n} lines, of which the input has {n_found}"
             )
         return n_lines
 
-    def _unanswered(self):
-        """(number, text) of the lines that have no answer yet."""
-        return ((number, text) for number, text in _read(self._source) if not self._answered.has(number))
-
-    def _fill(self, file) -> Iterator[Ended]:
-        """Let lines wait until as many wait as may run, or as many had errors."""
-        scheduler = self.engine.scheduler
-        n_errors = 0
-        while len(scheduler.waiting) < scheduler.limits.rows and n_errors < scheduler.limits.rows:
-            number, digest = 0, ""
-            try:
-                if self._held is None:
-                    number, text = next(self._lines, (0, b""))
-                    if not number:
-                        return
-                    digest = self.defaults.digest(text)
-                    line = self.defaults.read(number, text)
-                    self._held = line, digest, self._sequences(line)
-                line, digest, sequences = self._held
-                scheduler.add(sequences)
-            except QueueFull as error:
-                if not self.engine.is_idle:
-                    return
-                ended = self._fail(file, line.number, digest, line.id, line.url, str(error))
-            except LineError as error:
-                ended = self._fail(file, number, digest, error.id, error.url, str(error))
-            else:
-                self._held = None
-                pending = _Pending(line, digest, [Answer(self.defaults.tokenizer, s, line.stop) for s in sequences])
-                self._owners |= {s: (pending, answer) for s, answer in zip(sequences, pending.answers, strict=True)}
-                continue
-            self._held = None
-            n_errors += 1
-            yield ended
-
-    def _sequences(self, line):
-        try:
-            return self.engine.sequences(line.request)
-        except (ValueError, TypeError) as error:
-            raise LineError(str(error), line.id, line.url) from error
-
-    def _take(self, update: Update, file) -> Iterator[Ended]:
-        """Give an update to its answer; the line, if it has ended with it."""
-        owner = self._owners.get(update.sequence)
-        if owner is None:  # its line has ended with an error
-            return
-        pending, answer = owner
-        self.progress.n_tokens += update.token is not None
-        answer.take(update)
-        if answer.is_cut:
-            self.engine.abort(update.sequence)
-        if answer.finish is None:
-            return
-        del self._owners[update.sequence]
-        line = pending.line
-        if answer.finish is Finish.ERROR:
-            for other in pending.answers:
-                self._owners.pop(other.sequence, None)
-                self.engine.abort(other.sequence)
-            yield self._fail(file, line.number, pending.digest, line.id, line.url, str(update.sequence.error))
-        elif all(other.finish is not None for other in pending.answers):
-            _write(file, answer_of(line, pending.digest, self.defaults.model, pending.answers))
+    def _note(self, file: BinaryIO, results: Iterable[Result], n_tokens: int) -> list[Ended]:
+        """Write what has ended, and count it and the new tokens."""
+        ended = []
+        for result in results:
+            _write(file, result.fields)
             self.progress.n_done += 1
-            yield Ended(line.number)
-
-    def _fail(self, file, number, digest, name, url, message):
-        _write(file, error_of(number, digest, name, url, message))
-        self.progress.n_done += 1
-        self.progress.n_errors += 1
-        return Ended(number, message)
+            self.progress.n_errors += result.error is not None
+            ended.append(Ended(result.number, result.error))
+        self.progress.n_tokens += n_tokens
+        return ended
 
 
-@dataclass(eq=False)
-class _Pending:
-    """A line whose texts are being continued."""
+class Batch(Files):
+    """Answers the lines of a file at one desk, each as soon as its texts have ended: `run`. Raises as `Files`."""
 
-    line: Line
-    digest: str
-    answers: list[Answer]
+    def __init__(self, desk: Desk, source: str | os.PathLike, target: str | os.PathLike):
+        super().__init__(desk.reader.settings, source, target)
+        self.desk, self._lines = desk, self.unanswered()
+
+    def run(self) -> Iterator[list[Ended]]:
+        """Answer the lines, and tell after each step which ones have ended; an interrupt loses what runs."""
+        return self.keep(self._answer())
+
+    def _answer(self):
+        while (results := self.desk.advance(self._lines)) or not self.desk.is_idle:
+            yield results, self.desk.count()
 
 
 class _Answered:

@@ -54,17 +54,14 @@ class LineError(ValueError):
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """What reads lines: the model's tokenizer and chat template, and the settings of a line that names none.
+class Settings:
+    """The settings of a line that names none, and what it is answered by.
 
-    max_length: the most positions of a text. max_new_tokens: as many as fit, and at most so many. A line without a seed
-    draws with the one of `sampling` plus its number, so that equal lines have other answers, and the same ones in every
-    run. model: its name; types: those of its weights and of its cache, as far as they were named.
+    max_new_tokens: as many as fit, and at most so many. A line without a seed draws with the one of `sampling` plus its
+    number, so that equal lines have other answers, and the same ones in every run. model: its name; types: those of its
+    weights and of its cache, as far as they were named.
     """
 
-    tokenizer: Any
-    template: ChatTemplate | None
-    max_length: int
     max_new_tokens: int
     sampling: Sampling
     stop_tokens: tuple[int, ...] | None = None
@@ -76,6 +73,16 @@ class Defaults:
         settings = [self.model, self.types, self.max_new_tokens, dataclasses.asdict(self.sampling), self.stop_tokens]
         key = hashlib.sha256(json.dumps(settings).encode()).digest()
         return hashlib.blake2b(text, digest_size=8, key=key).hexdigest()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reads lines: the model's tokenizer, its chat template, the most positions of a text, and the settings."""
+
+    tokenizer: Any
+    template: ChatTemplate | None
+    max_length: int
+    settings: Settings
 
     def read(self, number: int, text: bytes) -> Line:
         """What a line asks for. Raises LineError, which says what is wrong with it."""
@@ -104,13 +111,13 @@ class Defaults:
         _check_fields(given, url)
         most = given.get("max_completion_tokens", given.get("max_tokens"))
         room = max(1, self.max_length - len(prompt) + 1)  # of a prompt that is too long the engine says so
-        stop_tokens = [] if given.get("ignore_eos") else given.get("stop_token_ids", self.stop_tokens)
-        drawn = {"seed": self.sampling.seed + number} | {key: given[key] for key in _SAMPLING if key in given}
+        stop_tokens = [] if given.get("ignore_eos") else given.get("stop_token_ids", self.settings.stop_tokens)
+        drawn = {"seed": self.settings.sampling.seed + number} | {key: given[key] for key in _SAMPLING if key in given}
         stop = given.get("stop", ())
         request = Request(
             prompt=prompt,
-            max_new_tokens=min(self.max_new_tokens, room) if most is None else check_count("max_tokens", most),
-            sampling=dataclasses.replace(self.sampling, **drawn),
+            max_new_tokens=min(self.settings.max_new_tokens, room) if most is None else check_count("max_tokens", most),
+            sampling=dataclasses.replace(self.settings.sampling, **drawn),
             stop_tokens=stop_tokens,
             n=given.get("n", 1),
         )

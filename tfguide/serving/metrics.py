@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -15,6 +16,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 # Seconds: of a first token, of a whole answer and of a wait; and of the time between two tokens.
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+_SAMPLE = re.compile(r"([^\s{]+)(?:\{(.*)\})? (.*)")
 _REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort", Finish.ERROR: "error"}
 
 
@@ -87,3 +89,23 @@ class Metrics:
 
     def _histogram(self, name, about, buckets):
         return Histogram(PREFIX + name, about, registry=self.registry, buckets=buckets)
+
+
+def merged(texts: Mapping[str, str]) -> str:
+    """The numbers of many replicas in one text: each with the label `replica`. texts: `Metrics.text` by that name."""
+    families: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        samples: list[str] = []
+        for line in text.splitlines():
+            if line.startswith("# HELP "):
+                samples = families.setdefault(line.split()[2], [line])
+            elif line.startswith("#"):
+                if line not in samples:
+                    samples.append(line)
+            else:
+                samples.append(_SAMPLE.sub(lambda found, name=name: _labelled(found, name), line))
+    return "".join(f"{line}\n" for lines in families.values() for line in lines)
+
+
+def _labelled(found, replica):
+    return f'{found[1]}{{replica="{replica}"{"," if found[2] else ""}{found[2] or ""}}} {found[3]}'

@@ -1,4 +1,4 @@
-"""The packages of the extra `serve`, looked for before the server is imported."""
+"""The packages of the extras `serve` and `ray`, looked for before what needs them is imported."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def check_packages() -> None:
     """Raises ImportError, which says how to install it, for a package that the server needs and that is not there."""
     for name in PACKAGES:
         import_extra(name, "the server needs", "serve")
+
+
+def check_ray() -> None:
+    """Raises ImportError, as `check_packages`, where Ray is not there."""
+    import_extra("ray", "several replicas need", "ray")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import uvicorn
 
+from tfguide.serving.front import Front
 from tfguide.serving.server import Application
 
 LAST_WORDS = 3  # seconds for the end of the streams after the engine has stopped
@@ -36,7 +37,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: Application, grace: float = 30.0, on_ready: Callable[[], None] | None = None,
+        self, app: Application | Front, grace: float = 30.0, on_ready: Callable[[], None] | None = None,
         access_log: bool = False,
     ):  # fmt: skip
         level = "info" if access_log else "warning"

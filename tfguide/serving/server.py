@@ -13,8 +13,7 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -23,7 +22,17 @@ from tfguide.checks.values import check_count, check_number
 from tfguide.serving import protocol
 from tfguide.serving.errors import ApiError
 from tfguide.serving.hosting import Host, Loaded, Served
-from tfguide.serving.http import LONGEST_ID, EventStream, event, has_key, read_body, refusal, unless_gone, with_header
+from tfguide.serving.http import (
+    HANDLERS,
+    INTERNAL,
+    LONGEST_ID,
+    Door,
+    EventStream,
+    event,
+    hang_up,
+    read_body,
+    unless_gone,
+)
 from tfguide.serving.jobs import Job
 from tfguide.serving.metrics import CONTENT_TYPE, Metrics
 from tfguide.serving.orders import Order
@@ -31,7 +40,6 @@ from tfguide.serving.replies import Chats, Completions, Reply, Shape
 from tfguide.serving.writing import Writer
 
 PING_SECONDS = 15.0  # after which a stream without news gets a comment, so that nobody between takes it for dead
-OPEN = ("/", "/health")  # paths that need no key
 # The page has its script and its style in itself, and talks to this server alone.
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -87,18 +95,11 @@ class Application:
             Route("/tokenize", self._tokenize, methods=["POST"]),
             Route("/detokenize", self._detokenize, methods=["POST"]),
         ]  # fmt: skip
-        handlers = {ApiError: _refuse, HTTPException: _refuse_http, ClientDisconnect: _hang_up, Exception: _fail}
-        self._app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=self._lifespan)
+        self._app = Door(app, settings.api_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application, as ASGI has it. Every answer has an x-request-id: the client's own, if it brought one."""
-        if scope["type"] == "http":
-            given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-            send = with_header(send, b"x-request-id", given[:LONGEST_ID] or uuid.uuid4().hex.encode())
-            key = self.settings.api_key
-            if key is not None and scope["path"] not in OPEN and not has_key(scope, key):
-                await refusal(_NO_KEY)(scope, receive, send)
-                return
+        """The application, as ASGI has it."""
         await self._app(scope, receive, send)
 
     @contextlib.asynccontextmanager
@@ -137,7 +138,7 @@ class Application:
             whole = await unless_gone(request.receive, writer.whole())
         finally:
             job.abort()  # what has not ended
-        return _gone() if whole is None else JSONResponse(whole)
+        return await hang_up(request) if whole is None else JSONResponse(whole)
 
     async def _tokenize(self, request: Request) -> Response:
         served, body = await self._read(request, protocol.Tokenize)
@@ -193,37 +194,10 @@ async def _events(job: Job, writer: Writer, include_usage: bool) -> AsyncGenerat
         yield event(error.body)
     except Exception:
         _log.exception("a stream has failed")
-        yield event(_INTERNAL.body)
-
-
-_NO_KEY = ApiError(
-    401, "expected the header authorization: Bearer KEY, with the key of this server", None, "invalid_api_key"
-)
-_INTERNAL = ApiError(500, "the server has failed at this request", None, "internal_error")
+        yield event(INTERNAL.body)
 
 
 def _no_model(name):
     return ApiError(
         404, f"there is no model {name[:LONGEST_ID]!r}: /v1/models says what there is", "model", "model_not_found"
     )
-
-
-def _gone():
-    return Response(status_code=499)  # nobody reads it
-
-
-async def _refuse(request: Request, error: ApiError) -> Response:
-    return refusal(error)
-
-
-async def _refuse_http(request: Request, error: HTTPException) -> Response:
-    known = {404: "there is nothing at this path", 405: f"this path does not take {request.method}"}
-    return refusal(ApiError(error.status_code, known.get(error.status_code, error.detail)))
-
-
-async def _hang_up(request: Request, error: ClientDisconnect) -> Response:
-    return _gone()
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    return refusal(_INTERNAL)

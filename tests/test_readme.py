@@ -1,8 +1,10 @@
 """The README is right: its code runs and prints what it shows, and what it links to exists."""
 
 import io
+import json
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from tfguide import cli
 from tfguide.checkpoints.gguf.reading import ARCHITECTURES
 from tfguide.checkpoints.reading import FAMILIES
+from tfguide.figures.terminal import Running
 from tfguide.tasks import smollm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +60,32 @@ def test_commands_run(command, monkeypatch, capsys):
     assert cli.main(shlex.split(command)) == 0
     out, err = capsys.readouterr()
     assert len(out) > 20 and re.search(r"\d+ tokens read in .* s, \d+ new at .* tokens/s", err)
+
+
+def test_the_server_answers_as_the_readme_shows(capsys):
+    """The command with another port, five lines of the client, and curl."""
+    pytest.importorskip("openai")
+    if not smollm.is_installed():
+        pytest.skip(f"needs SmolLM2: {smollm.INSTALL}")
+    section = README.split("## Serve\n")[1].split("\n## ")[0]
+    command = re.search(r"^tfguide (serve .*)", section, re.MULTILINE)[1]
+    code, output = re.search(r"```py\n(.*?)```\n\n```\n(.*?)```", section, re.DOTALL).groups()
+    curl = re.search(r"^curl .*", section, re.MULTILINE)[0]
+    assert len([line for line in code.splitlines() if line]) == 5
+    server = Running(f"{command} --port 0")
+    try:
+        code, curl = (text.replace("http://127.0.0.1:8000", server.address) for text in (code, curl))
+        exec(compile(code, "README.md", "exec"), {})
+        assert capsys.readouterr().out == output
+        done = subprocess.run([*shlex.split(curl), "--silent"], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["usage"]["completion_tokens"] == 16
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("command", re.findall(r"^tfguide ((?:batch|export) .*)", README, re.MULTILINE))
+def test_commands_are_such_that_the_parser_takes(command):
+    assert cli.build_parser().parse_args(shlex.split(command)).run
 
 
 def test_the_first_block_is_five_lines_that_show_a_speed():

@@ -11,7 +11,8 @@ from tfguide import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "book" / "use_it.md").read_text(encoding="utf-8")
-RUN = [shlex.split(line) for line in re.findall(r'^_ = tfguide\("(.*?)"(?:, typed=\w+)?\)$', PAGE, flags=re.MULTILINE)]
+COMMAND = r'^(?:_ = tfguide|server = Running)\("(.*?)"(?:, typed=\w+)?\)$'
+RUN = [shlex.split(line) for line in re.findall(COMMAND, PAGE, flags=re.MULTILINE)]
 
 
 def named(capsys, *command):

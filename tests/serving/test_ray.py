@@ -3,9 +3,9 @@
 One cluster runs for all tests, in a folder of its own, and the commands find it by RAY_ADDRESS.
 """
 
+import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -20,10 +20,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_chat import write_model
-from tests.serving.applications import events
+from tests.serving.applications import TOKENIZER, Slow, events
 from tfguide import cli
+from tfguide.serving import Engine
+from tfguide.serving.hosting import Loaded
 
-# Ray is imported where it is used: its many threads must not stand in the way of tests that run before.
+# Ray is imported where it is used: its threads must not stand in the way of tests that run before.
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "TFGUIDE_THREADS": "1", "PYTHONUNBUFFERED": "1",
     "CUDA_VISIBLE_DEVICES": "",
@@ -40,18 +42,16 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ray():
     """Ray, connected to a cluster of five cores on this machine."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="tfg") as folder:
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         import ray
 
-        context = ray.init(
-            "local", num_cpus=5, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-            _temp_dir=folder,
-        )  # fmt: skip
-        patch.setenv("RAY_ADDRESS", context.address_info["gcs_address"])
-        yield ray
-        ray.shutdown()
+        from tfguide.serving.cluster import local
+
+        with local(5) as address:
+            patch.setenv("RAY_ADDRESS", address)
+            yield ray
 
 
 def command(*words, **more):
@@ -293,6 +293,45 @@ def read(path):
         return path.read_bytes().decode(errors="replace")
     except OSError:
         return ""
+
+
+@pytest.mark.slow
+def test_what_keeps_a_replica_from_starting_is_said(ray, checkpoint):
+    process = command("serve", "--ray", "--cpus", 1, "--port", 0, "--checkpoint", checkpoint, "--memory", 0.0000001)
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 2 and "the replicas do not start: " in err and "a block of 16" in err
+
+
+def test_an_engine_that_dies_is_known_to_be_dead(monkeypatch):
+    """The actor without Ray: it says that it is well until its engine has failed, and an engine must be there."""
+    from tfguide.serving.cluster import Share
+    from tfguide.serving.replicas import Replica
+
+    monkeypatch.setenv("TFGUIDE_THREADS", "1")
+
+    def load():
+        return Loaded(Engine(Slow(0, fails_at=3), rows=2, n_blocks=9, tokens=16), TOKENIZER)
+
+    def broken():
+        raise ValueError("no such model")
+
+    async def answers():
+        replica = Replica.__new__(Replica)
+        await replica.__init__(load, {"name": "m"}, Share(1, 1))
+        replica.check_health()
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"",
+                 "headers": [(b"content-type", b"application/json")]}  # fmt: skip
+        body = json.dumps({"prompt": "The", "max_tokens": 9, "stream": True, "ignore_eos": True}).encode()
+        first, *rest = [messages async for messages in replica.answer(scope, body)]
+        assert first == []
+        text = b"".join(message.get("body", b"") for messages in rest for message in messages).decode()
+        assert events(text)[-1]["error"]["code"] == "engine_error"
+        with pytest.raises(RuntimeError, match="the engine has failed"):
+            replica.check_health()
+        with pytest.raises(ValueError, match="no such model"):
+            await Replica.__new__(Replica).__init__(broken, {"name": "m"}, Share(1, 1))
+
+    asyncio.run(answers())
 
 
 def test_mistakes_are_said_in_a_line(checkpoint, capsys, tmp_path):

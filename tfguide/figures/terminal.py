@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -41,3 +42,25 @@ def tfguide(
     if shown:
         print("\n".join(shown))
     return shown
+
+
+class Running:
+    """A server of `tfguide` that runs beside the page. command: what stands behind `tfguide`, with `--port 0`.
+
+    address: where it answers, which is not printed: the port is a free one. Raises RuntimeError, with all messages,
+    where it ends instead.
+    """
+
+    def __init__(self, command: str):
+        called = [sys.executable, "-m", "tfguide.cli", *shlex.split(command)]
+        self._process = subprocess.Popen(called, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self._process.stdout.readline()
+        if " answers at " not in line:
+            raise RuntimeError(f"tfguide {command} does not answer:\n{self._process.communicate()[1]}")
+        self.address = line.split(" answers at ")[1].split()[0]
+
+    def stop(self) -> int:
+        """Let it end, as Ctrl-C does; its status."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.communicate(timeout=60)
+        return self._process.returncode

@@ -13,6 +13,9 @@ import ray
 
 from tfguide.native.machine import cores, default_threads
 
+STARTS = 3  # of a local cluster, before it is given up
+_QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+
 
 @dataclass(frozen=True)
 class Share:
@@ -35,17 +38,12 @@ def cluster(replicas: int, cpus: int | None = None) -> Iterator[Share]:
     ConnectionError if RAY_ADDRESS names no cluster.
     """
     address = os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
         if address:
-            ray.init(address, **quiet)
+            ray.init(address, **_QUIET)
+            stack.callback(ray.shutdown)
         else:
-            # Ray's sockets lie in this folder, and the path of a socket has 107 characters at most.
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfguide", ignore_cleanup_errors=True))
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-            n = max(replicas * (cpus or 1), cores())
-            ray.init("local", num_cpus=n, include_dashboard=False, _temp_dir=folder, **quiet)
-        stack.callback(ray.shutdown)
+            stack.enter_context(local(max(replicas * (cpus or 1), cores())))
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         given = share(nodes, replicas) if cpus is None else cpus
         if not given or sum(n // given for n in nodes) < replicas:
@@ -53,6 +51,31 @@ def cluster(replicas: int, cpus: int | None = None) -> Iterator[Share]:
                 f"{replicas} replicas with {given or 1} cores each do not fit: the machines have {nodes} cores"
             )
         yield Share(given, default_threads(given))
+
+
+@contextlib.contextmanager
+def local(n: int) -> Iterator[str]:
+    """A block in which a cluster of this machine runs, with n cores, in a folder of its own: its address.
+
+    Raises RuntimeError where it does not start.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    # Ray's sockets lie in this folder, and the path of a socket has 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="tfguide", ignore_cleanup_errors=True) as folder:
+        try:
+            yield _start(n, folder)
+        finally:
+            ray.shutdown()
+
+
+def _start(n, folder):
+    for _ in range(STARTS):
+        try:
+            context = ray.init("local", num_cpus=n, include_dashboard=False, _temp_dir=folder, **_QUIET)
+            return context.address_info["gcs_address"]
+        except Exception as error:  # Ray gives its processes 30 s, which a busy machine may exceed
+            reason = error
+    raise RuntimeError(f"Ray does not start: {reason}") from reason
 
 
 def share(nodes: Sequence[int], replicas: int) -> int:

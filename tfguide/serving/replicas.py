@@ -156,12 +156,21 @@ class RayReplicas:
             self._handle = serve.run(self._target, name=self._name, route_prefix=None)
         except BaseException as error:  # whoever runs the front shows it
             if not self._is_stopped.is_set():
-                self.failure = error
+                self.failure = RuntimeError(f"the replicas do not start: {self._reason() or error}")
             return
         while not self._is_stopped.is_set():
             try:
-                status = serve.status().applications[self._name].deployments[_NAME]
-                self._n_running = status.replica_states.get(ReplicaState.RUNNING, 0)
+                self._n_running = self._status().replica_states.get(ReplicaState.RUNNING, 0)
             except Exception as error:  # the controller is being replaced: what was known holds
                 _log.warning("the cluster does not say how the replicas are: %s", error)
             self._is_stopped.wait(WATCH_SECONDS)
+
+    def _status(self):
+        return serve.status().applications[self._name].deployments[_NAME]
+
+    def _reason(self):
+        """The last line of what Ray tells of a replica that has failed: the exception; "" if it tells nothing."""
+        try:
+            return self._status().message.strip().splitlines()[-1]
+        except Exception:
+            return ""

@@ -1,4 +1,4 @@
-"""`tfguide`: converse, ask, generate, serve, answer files, export, plan what serving costs, train, time, do exercises."""
+"""`tfguide`: converse, ask, generate, serve, answer files, export, plan costs, train, measure, do exercises."""
 
 from __future__ import annotations
 

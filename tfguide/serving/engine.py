@@ -222,11 +222,9 @@ def _draw(logits, sampling, sequences):
     uniforms = np.array([s.draws.random() if sampling.temperature else 0.0 for s in sequences])
     if sampling.repetition_penalty is None:
         return choose_rows(logits, sampling, uniforms)
-    found = []
-    for i, sequence in enumerate(sequences):
-        seen = sequence.seen_tokens(sampling.repetition_penalty, logits.shape[1])
-        found += choose_rows(logits[i : i + 1], sampling, uniforms[i : i + 1], [sequence.tokens], seen)
-    return found
+    return [
+        sequence.draw_penalised(logits[i : i + 1], uniforms[i : i + 1]) for i, sequence in enumerate(sequences)
+    ]  # fmt: skip
 
 
 def _likely(logits, token, n):

@@ -15,6 +15,7 @@ import numpy as np
 from tfguide.checks.values import check_count, make_plain
 from tfguide.config import ModelConfig
 from tfguide.generation.checks import check_text_tokens
+from tfguide.generation.choose import choose_rows
 from tfguide.generation.penalty import Seen
 from tfguide.generation.prompts import stopping
 from tfguide.generation.sampling import GREEDY, Sampling
@@ -173,12 +174,16 @@ class Sequence:
         row, self.row = self.row, None
         return row
 
-    def seen_tokens(self, penalty: float, vocab_size: int) -> Seen:
-        """The tokens so far, as a repetition penalty reads them."""
+    def draw_penalised(self, logits: np.ndarray, uniforms: np.ndarray) -> int | str:
+        """The next token by logits (1, V) and a random number (1,), with the repetition penalty of the request.
+
+        Instead of a token, what is wrong with the logits.
+        """
+        sampling = self.request.sampling
         if self.seen is None:
-            self.seen = Seen(penalty, 1, vocab_size)
+            self.seen = Seen(sampling.repetition_penalty, *logits.shape)
         self.seen.update([self.tokens])
-        return self.seen
+        return choose_rows(logits, sampling, uniforms, [self.tokens], self.seen)[0]
 
     @property
     def n_new(self) -> int:

@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
+from tests.book.chromium import CHROMIUM, FLAGS
 from tests.support import FRAMEWORKS, load
 
 
@@ -55,6 +56,18 @@ def framework(request):
 def tg(framework):
     """The package's implementation in each framework in turn."""
     return load(framework)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser of playwright with an empty profile."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.book.chromium import CHROMIUM, FLAGS, PHONE, serving
+from tests.book.chromium import PHONE, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 2400
@@ -56,18 +56,6 @@ def html_folder(build) -> Path:
     if build.returncode:
         pytest.fail("there is no HTML to read; test_the_book_builds says why", pytrace=False)
     return ROOT / "_build" / "html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """A browser of playwright with an empty profile."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The calculator of the page, in a real browser: its arithmetic is tfguide.cost's, and it says what is wrong."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,11 @@ from tfguide.cost.calculator import RESULTS, calculator_data, golden_cases, mode
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 STEPS = """inputs => {
     const data = JSON.parse(document.getElementById("cost-data").textContent);
     return inputs.map(one => window.tfguideCost.step(data, one));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

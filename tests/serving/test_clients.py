@@ -9,7 +9,7 @@ import time
 import openai
 import pytest
 
-from tests.book.chromium import CHROMIUM, FLAGS, PHONE, complain
+from tests.book.chromium import PHONE, complain
 from tests.serving.applications import ENDS, NAME, TEMPLATE, TOKENIZER, Slow, events, make, serving
 from tests.serving.test_server import alone
 
@@ -212,17 +212,6 @@ def test_langchain(url):
     assert "".join(chunk.content for chunk in chunks) == greedy()
     both = asyncio.run(model.abatch([[("user", "The dog.")]] * 2))
     assert [one.content for one in both] == [greedy()] * 2
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Window:

@@ -21,8 +21,8 @@ def greedy(logits: np.ndarray) -> np.ndarray:
 
     Raises ValueError if a logit is NaN: the argmax over NaN is an arbitrary token.
     """
-    tokens = np.argmax(logits, axis=-1)  # the place of a NaN, if a row holds one
-    if np.isnan(np.take_along_axis(logits, tokens[..., None], axis=-1)).any():
+    tokens, broken = _largest(logits)
+    if broken.any():
         raise ValueError(NAN)
     return tokens
 
@@ -126,8 +126,7 @@ def choose_rows(
 
 def greedy_rows(logits: np.ndarray) -> list[int | str]:
     """The most likely token of each row, (B, V) to B integers; instead of one, what is wrong with the row: NaN."""
-    tokens = np.argmax(logits, axis=-1)
-    broken = np.isnan(np.take_along_axis(logits, tokens[:, None], axis=-1))[:, 0]
+    tokens, broken = _largest(logits)
     return [NAN if wrong else token for token, wrong in zip(tokens.tolist(), broken.tolist(), strict=True)]
 
 
@@ -138,6 +137,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
         raise ValueError(NAN)
     logits = logits - logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def _largest(logits):
+    """The place of the largest logit of each row, of a NaN if it holds one, and whether it does."""
+    tokens = np.argmax(logits, axis=-1)
+    return tokens, np.isnan(np.take_along_axis(logits, tokens[..., None], axis=-1))[..., 0]
 
 
 def _penalised(logits, sampling, texts):

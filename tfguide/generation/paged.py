@@ -140,10 +140,8 @@ class PagedView(View):
 
     def _find_places(self):
         positions = self._new if self._real is None else np.where(self._real, self._new, 0)
-        blocks, slots = self._cache.find(positions)
-        return self._storage.index(
-            *((blocks, slots) if self._real is None else (blocks[self._real], slots[self._real]))
-        )
+        places = self._cache.find(positions)
+        return self._storage.index(*(places if self._real is None else (place[self._real] for place in places)))
 
 
 def check_blocks(n_blocks: int, block_size: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from tfguide.checks.values import check_count
 from tfguide.frequencies import rotary_frequencies, scaled_by_length
 from tfguide.generation.choose import choose_rows, greedy_rows, log_softmax
-from tfguide.generation.sampling import GREEDY
+from tfguide.generation.sampling import Sampling
 from tfguide.generation.verbs import Generator
 from tfguide.native.abi import MANY_TOKENS
 from tfguide.serving.blocks import BLOCK_SIZE, BlockPool
@@ -155,12 +155,13 @@ class Engine:
             tokens = np.array([chunk.sequence.tokens[chunk.start] for chunk in chunks])
             rows = np.array([chunk.sequence.row for chunk in chunks])
             wanted = np.ones(len(chunks), bool)
+            prompts = np.array([chunk.start < _many(chunk) for chunk in chunks])
         else:
             tokens = np.concatenate([chunk.sequence.tokens[chunk.start : chunk.end] for chunk in chunks])
             counts = [chunk.end - chunk.start for chunk in chunks]
             rows = np.repeat([chunk.sequence.row for chunk in chunks], counts)
             wanted = np.concatenate([self._wanted(chunk) for chunk in chunks])
-        prompts = np.concatenate([_in_prompt(chunk) for chunk in chunks])
+            prompts = np.concatenate([np.arange(chunk.start, chunk.end) < _many(chunk) for chunk in chunks])
         return self.model.decode_rows(tokens, rows, cache, wanted, prompts)
 
     def _wanted(self, chunk):
@@ -200,10 +201,9 @@ def choose_tokens(logits: np.ndarray, sequences: abc.Sequence[Sequence]) -> list
 
     Rows are chosen together if they sample alike; each has its own random numbers.
     """
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Sampling, list[int]] = {}
     for row, sequence in enumerate(sequences):
-        sampling = sequence.request.sampling
-        groups.setdefault(GREEDY if sampling is GREEDY else replace(sampling, seed=0), []).append(row)
+        groups.setdefault(sequence.seedless, []).append(row)
     tokens: list[int | str] = [""] * len(sequences)
     for sampling, rows in groups.items():
         own = logits if len(rows) == len(sequences) else logits[rows]
@@ -236,12 +236,10 @@ def _likely(logits, token, n):
     return Likely(float(logprobs[token]), rank, tuple((int(t), float(logprobs[t])) for t in top))
 
 
-def _in_prompt(chunk):
-    """Which tokens of a chunk attend as those of a prompt do: all of its prompt, if that alone would."""
-    n, n_prompt = chunk.end - chunk.start, chunk.sequence.n_prompt
-    if n_prompt < MANY_TOKENS:
-        return np.zeros(n, bool)
-    return np.arange(chunk.start, chunk.end) < n_prompt
+def _many(chunk):
+    """The place before which the tokens of a chunk's text attend as those of a prompt: its prompt, if that is long."""
+    n_prompt = chunk.sequence.n_prompt
+    return n_prompt if n_prompt >= MANY_TOKENS else 0
 
 
 def _wants_prompt(sequence):

@@ -17,7 +17,6 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 _SAMPLE = re.compile(r"([^\s{]+)(?:\{(.*)\})? (.*)")
-_REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.ABORT: "abort", Finish.ERROR: "error"}
 
 
 class Metrics:
@@ -44,8 +43,8 @@ class Metrics:
         self._between = self._histogram("inter_token_latency_seconds", "From a token to the next one", _SHORT)
         self._whole = self._histogram("e2e_request_latency_seconds", "From a request to the end of an answer", _LONG)
         self._queued = self._histogram("request_queue_time_seconds", "From a request to its first step", _LONG)
-        for reason in _REASONS.values():
-            self._ended.labels(reason)
+        for reason in Finish:
+            self._ended.labels(reason.value)
         self._pace, self._last_end = 0.0, time.monotonic()
 
     def token(self, sequence: Sequence, now: float, before: float, is_first: bool) -> None:
@@ -62,7 +61,7 @@ class Metrics:
 
     def end(self, reason: Finish, now: float, start: float) -> None:
         """Count the end of a sequence whose request came at `start`."""
-        self._ended.labels(_REASONS[reason]).inc()
+        self._ended.labels(reason.value).inc()
         self._whole.observe(now - start)
         self._pace += 0.2 * (now - max(self._last_end, start) - self._pace)  # a mean of the last few
         self._last_end = now

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import abc
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,7 @@ class Sequence:
     n_shared: int | None = None  # of the prompt's tokens, taken from the cache when it began; None: not begun yet
     began: float | None = None  # when it got its first row, by time.monotonic
     table: Table = field(init=False)
+    seedless: Sampling = field(init=False)  # equal for all that sample alike, whatever their seeds
     row: int | None = None
     finish: Finish | None = None
     error: str | None = None
@@ -149,6 +150,7 @@ class Sequence:
         self.tokens = list(self.request.prompt)
         self.n_prompt = len(self.tokens)
         self.table = Table(self.request.salt)
+        self.seedless = replace(self.request.sampling, seed=0)
         if self.request.sampling.temperature > 0:
             self.draws = np.random.default_rng([self.request.sampling.seed, self.choice])
 

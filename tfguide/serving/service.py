@@ -113,9 +113,10 @@ class Service:
                     self._coming -= len(sequences)
                     self.engine.scheduler.enqueue(sequences)
                 else:
-                    ended += [s for s in sequences if s.finish is None]
-                    for sequence in ended:
-                        self.engine.abort(sequence)
+                    for sequence in sequences:
+                        if sequence.finish is None:
+                            self.engine.abort(sequence)
+                            ended.append(sequence)
             is_stopping = self._is_stopping
         if ended:
             self._deliver([Update(s, None, None, s.finish) for s in ended])

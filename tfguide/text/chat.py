@@ -10,7 +10,7 @@ from tfguide.checks.values import check_count
 from tfguide.generation import Chooser, Generator, Sampling, stopping
 from tfguide.generation.generate import continue_texts
 from tfguide.text.counted import Counted
-from tfguide.text.streams import pieces
+from tfguide.text.streams import pieces, special_tokens
 from tfguide.text.template import ChatTemplate
 
 MOST_POSITIONS = 4096  # of the cache, by default: it is reserved as a whole
@@ -212,5 +212,4 @@ def ends_of_message(tokenizer: Any, template: ChatTemplate) -> frozenset[int]:
     except ValueError:  # the template has its own idea of a conversation
         return frozenset()
     tokens = tokenizer.encode(text.rpartition(marker)[2], add_special_tokens=False).ids
-    added = tokenizer.get_added_tokens_decoder()
-    return frozenset(token for token in tokens[:1] if token in added and added[token].special)
+    return special_tokens(tokenizer).intersection(tokens[:1])

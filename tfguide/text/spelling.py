@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfguide.text.streams import UNFINISHED
+from tfguide.text.streams import UNFINISHED, special_tokens
 
 
 class Spelling:
@@ -16,7 +16,7 @@ class Spelling:
 
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer
-        self._special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
+        self._special = special_tokens(tokenizer)
         self._known: dict[int, tuple[str, bytes]] = {}
 
     def is_special(self, token: int) -> bool:

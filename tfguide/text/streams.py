@@ -64,12 +64,17 @@ class TextStream:
         return self._spelling.end_of_run(*self._runs.characters(run, n_old))
 
 
+def special_tokens(tokenizer) -> frozenset[int]:
+    """The tokens of a tokenizer that have no text in what it decodes."""
+    return frozenset(token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special)
+
+
 class _HasText:
     """Whether a token has text: special tokens have none, nor have tokens outside the tokenizer's vocabulary."""
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
-        self._special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
+        self._special = special_tokens(tokenizer)
 
     def __call__(self, token):
         return token not in self._special and self._tokenizer.id_to_token(token) is not None

@@ -92,6 +92,15 @@ def test_without_requests_it_ends_at_once(checkpoint):
             assert process.wait(10) == 0 and time.monotonic() - begin < 3
 
 
+def test_requests_are_printed_if_asked_for(checkpoint):
+    with command("--checkpoint", checkpoint, "--access-log") as (process, url, _):
+        urllib.request.urlopen(f"{url}/v1/models").close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert '"GET /v1/models HTTP/1.1" 200' in process.stdout.read()
+        assert process.stderr.read() == "loading model ...\n"
+
+
 def test_a_second_signal_ends_it_at_once(checkpoint):
     with (
         command("--checkpoint", checkpoint, "--grace", 60) as (process, url, _),

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import threading
 import time
 
 import httpx
@@ -14,7 +13,6 @@ from tests.support import random_weights
 from tests.text.gguf_files import byte_level
 from tfguide.serving import Engine
 from tfguide.serving.hosting import Loaded
-from tfguide.serving.running import Server, address, listen
 from tfguide.serving.server import create_app
 from tfguide.text import ChatTemplate, tokenizer_from_metadata
 
@@ -103,21 +101,3 @@ async def until(is_so, seconds=20):
     while not is_so():
         assert time.monotonic() < end, "it did not happen"
         await asyncio.sleep(0.005)
-
-
-@contextlib.contextmanager
-def serving(app, **more):
-    """The address of an application on a real socket of loopback, in a thread."""
-    with listen("127.0.0.1", 0) as listening:
-        server = Server(app, **more)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        end = time.monotonic() + 30
-        while app.host.state == "loading" or not server.started:
-            assert time.monotonic() < end and app.host.failure is None, app.host.failure
-            time.sleep(0.01)
-        try:
-            yield address(listening)
-        finally:
-            server.handle_exit(15, None)
-            thread.join(40)

@@ -1,17 +1,22 @@
 """A server on a socket of loopback, and real clients: the package openai, LangChain, curl, and a browser."""
 
 import asyncio
+import contextlib
+import io
 import json
+import logging
 import shutil
 import subprocess
 import time
+import urllib.request
 
 import openai
 import pytest
 
 from tests.book.chromium import PHONE, complain
-from tests.serving.applications import ENDS, NAME, TEMPLATE, TOKENIZER, Slow, events, make, serving
+from tests.serving.applications import ENDS, NAME, TEMPLATE, TOKENIZER, Slow, events, make
 from tests.serving.test_server import alone
+from tfguide.serving.running import in_thread
 
 MESSAGES = [{"role": "user", "content": "The dog."}]
 
@@ -23,7 +28,7 @@ def app():
 
 @pytest.fixture(scope="module")
 def url(app):
-    with serving(app) as url:
+    with in_thread(app) as url:
         yield url
 
 
@@ -91,7 +96,7 @@ def test_openai_errors(client):
 def test_openai_repeats_what_was_refused_for_now():
     """429 with Retry-After: the client waits, asks again, and succeeds."""
     app = make(Slow(0.02), rows=1, waiting=1, tokens=8)
-    with serving(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+    with in_thread(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         asked = dict(model=NAME, prompt="The", extra_body={"ignore_eos": True})
         streams = []
         for _ in range(2):
@@ -106,15 +111,34 @@ def test_openai_repeats_what_was_refused_for_now():
             list(stream)
 
 
+def test_the_logging_of_the_process_stays_as_it_is():
+    """uvicorn's own settings close the handlers of every logger, those of TensorFlow with the terminal behind it."""
+
+    class Kept(logging.Handler):
+        is_closed = False
+
+        def close(self):
+            self.is_closed = True
+            super().close()
+
+    handler, stream = Kept(), io.StringIO()
+    with contextlib.redirect_stdout(stream):
+        for access_log in (False, True, True):
+            with in_thread(make(), access_log=access_log) as url:
+                urllib.request.urlopen(f"{url}/health").close()
+    assert not handler.is_closed
+    assert stream.getvalue().count('"GET /health HTTP/1.1" 200') == 2
+
+
 def test_the_key():
-    with serving(make(settings={"api_key": "secret"})) as url:
+    with in_thread(make(settings={"api_key": "secret"})) as url:
         with pytest.raises(openai.AuthenticationError):
             openai.OpenAI(base_url=f"{url}/v1", api_key="wrong").models.list()
         assert openai.OpenAI(base_url=f"{url}/v1", api_key="secret").models.list().data
 
 
 def test_an_error_in_a_stream():
-    with serving(make(Slow(0.005, fails_at=6))) as url:
+    with in_thread(make(Slow(0.005, fails_at=6))) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         got, asked = "", dict(model=NAME, prompt="The", max_tokens=50, temperature=0)
         with pytest.raises(openai.APIError, match="could not complete"):
@@ -151,7 +175,7 @@ def test_many_streams_at_once_are_those_alone(url):
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_frees_its_blocks(stream):
     app = make(Slow(0.03))
-    with serving(app) as url:
+    with in_thread(app) as url:
         engine, body = app.host.engine, {"prompt": [7] * 40, "max_tokens": 400, "ignore_eos": True, "stream": stream}
         with subprocess.Popen(curl(url, "/v1/completions", json.dumps(body)), stdout=subprocess.DEVNULL) as process:
             wait_until(lambda: engine.n_steps > 5)
@@ -272,7 +296,7 @@ def test_the_page_chats(browser, url, width):
 @pytest.mark.browser
 def test_the_page_stops_an_answer(browser):
     app = make(Slow(0.03))
-    with serving(app) as url, Window(browser, url) as page:
+    with in_thread(app) as url, Window(browser, url) as page:
         say(page, "The dog.")
         page.wait_for_selector("#stop:visible")
         wait_until(lambda: app.host.engine.n_steps > 5)
@@ -305,7 +329,7 @@ def test_the_page_shows_markup_as_text(browser, url):
 
 @pytest.mark.browser
 def test_the_page_asks_for_the_key_and_says_what_is_wrong(browser):
-    with serving(make(settings={"api_key": "secret"})) as url:
+    with in_thread(make(settings={"api_key": "secret"})) as url:
         window = Window(browser, url)
         with window as page:
             page.wait_for_selector("#key:visible")

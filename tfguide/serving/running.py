@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import logging.config
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
+from uvicorn.logging import AccessFormatter
 
 from tfguide.serving.front import Front
 from tfguide.serving.server import Application
@@ -30,23 +37,26 @@ def address(listening: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """A server for one application.
+    """A server for one application. The logging of the process stays as it is.
 
     grace: after the first SIGTERM or SIGINT, what runs has so many seconds to end; new requests are refused. Then the
     rest ends with an error, and the server. A second signal ends it at once. on_ready: called once the model is loaded.
+    access_log: whether a line for each request is printed on stdout.
     """
 
     def __init__(
         self, app: Application | Front, grace: float = 30.0, on_ready: Callable[[], None] | None = None,
         access_log: bool = False,
     ):  # fmt: skip
-        level = "info" if access_log else "warning"
+        # With its own `log_config`, uvicorn closes every handler of the process, and with them files of others.
         super().__init__(
             uvicorn.Config(
-                app, log_level=level, access_log=access_log, lifespan="on", ws="none", server_header=False,
-                timeout_graceful_shutdown=LAST_WORDS,
+                app, log_config=None, log_level="info" if access_log else "warning", access_log=access_log,
+                lifespan="on", ws="none", server_header=False, timeout_graceful_shutdown=LAST_WORDS,
             )
         )  # fmt: skip
+        if access_log:
+            _print_requests()
         self._application, self._grace, self._on_ready = app, grace, on_ready
 
     def handle_exit(self, sig: int, frame: object) -> None:
@@ -71,3 +81,47 @@ class Server(uvicorn.Server):
             pass
         await self._application.host.stop()
         await super().shutdown(sockets)
+
+
+@contextlib.contextmanager
+def in_thread(app: Application | Front, **settings: Any) -> Iterator[str]:
+    """Serve from a thread, on a free port of this machine: the address, once the model is loaded.
+
+    settings: of `Server`. The server ends with the block. Raises what the model's loading raises, and RuntimeError
+    where the server ends before.
+    """
+    with listen("127.0.0.1", 0) as listening:
+        server = Server(app, **settings)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive() and (app.host.state == "loading" or not server.started):
+                time.sleep(0.01)
+            if app.host.failure is not None:
+                raise app.host.failure
+            if not thread.is_alive():
+                raise RuntimeError("the server ended before it was ready")
+            yield address(listening)
+        finally:
+            server.handle_exit(signal.SIGTERM, None)
+            thread.join()
+
+
+class _Printed(logging.Handler):
+    """Prints each line on what is stdout at that time."""
+
+    def emit(self, record):
+        try:
+            print(self.format(record), flush=True)
+        except OSError:
+            self.handleError(record)
+
+
+def _print_requests():
+    """Print the lines of uvicorn's access log, unless the process has handlers for them, and none of them twice."""
+    logger = logging.getLogger("uvicorn.access")
+    if not logger.handlers:
+        handler = _Printed()
+        handler.setFormatter(AccessFormatter('%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'))
+        logger.addHandler(handler)
+    logging.config.dictConfig({"version": 1, "incremental": True, "loggers": {"uvicorn.access": {"propagate": False}}})

@@ -1,5 +1,6 @@
 """A batch: every line gets its answer, alone as among others, and an interrupted run goes on where it stopped."""
 
+import dataclasses
 import itertools
 import json
 import time
@@ -7,12 +8,16 @@ import time
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tests.serving import applications
+from tests.serving.applications import CONFIG, ENDS
 from tests.support import load, random_weights, refuses, small_config
 from tfguide.generation import Sampling, generate
-from tfguide.serving import Engine
+from tfguide.serving import Engine, protocol
 from tfguide.serving.batch import Batch, Progress
 from tfguide.serving.desk import Desk
 from tfguide.serving.lines import CHAT, COMPLETIONS, LineError, Reader, Settings
+from tfguide.serving.orders import Clerk
+from tfguide.serving.protocol import Chat, Completion
 from tfguide.text import ChatTemplate, pieces
 
 TEXT = "The quick brown fox jumps over the lazy dog. Zwölf große Boxkämpfer jagen Viktor. 你好，世界"
@@ -57,7 +62,8 @@ def make(model, tokenizer, tmp_path):
             (tmp_path / "in.jsonl").write_text("".join(f"{line}\n" for line in text))
         engine = Engine(model, rows=rows, n_blocks=17, tokens=8)
         settings = Settings(most, Sampling(**{"temperature": 0.0, **sampling}), None, name)
-        reader = Reader(tokenizer, template and ChatTemplate(template), engine.scheduler.max_length, settings)
+        template = template and ChatTemplate(template)
+        reader = Reader(tokenizer, template, model.config.eos_token_ids, engine.scheduler.max_length, settings)
         return Batch(Desk(engine, reader), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
 
     return batch
@@ -349,9 +355,38 @@ def test_progress_in_words():
 
 
 def test_a_line_error_says_whose_it_is(tokenizer):
-    reader = Reader(tokenizer, None, 64, Settings(5, Sampling()))
+    reader = Reader(tokenizer, None, [0], 64, Settings(5, Sampling()))
     with pytest.raises(LineError) as caught:
         reader.read(7, b'{"id": "me", "prompt": 3}')
     assert caught.value.id == "me" and caught.value.url is None
     settings = reader.settings
     assert settings.digest(b"a") != settings.digest(b"b") and len(settings.digest(b"a")) == 16
+
+
+@pytest.mark.parametrize(
+    ("fields", "ends", "ends_of_messages"),
+    [
+        ({}, [0], ENDS), ({"ignore_eos": True}, [], []), ({"stop_token_ids": [7]}, [0, 7], [*ENDS, 7]),
+        ({"stop_token_ids": [7], "ignore_eos": True}, [7], [7]), ({"stop_token_ids": None}, [0], ENDS),
+    ],
+)  # fmt: skip
+def test_a_text_ends_where_it_does_in_the_server(fields, ends, ends_of_messages):
+    """A prompt at the model's own end, messages also at that of a message, and both where the line says more."""
+    lines = {"prompt": "a"} | fields, {"messages": [{"role": "user", "content": "a"}]} | fields
+    lines = [json.dumps(line).encode() for line in lines]
+    reader = Reader(applications.TOKENIZER, applications.TEMPLATE, [0], 64, Settings(5, Sampling()))
+    assert [list(reader.read(1, line).request.stop_tokens) for line in lines] == [ends, ends_of_messages]
+    clerk = Clerk(applications.TOKENIZER, applications.TEMPLATE, CONFIG, 64)
+    orders = clerk.completion(protocol.read(Completion, lines[0])), clerk.chat(protocol.read(Chat, lines[1]))
+    assert [list(order.requests[0].stop_tokens) for order in orders] == [ends, ends_of_messages]
+    named = dataclasses.replace(reader, settings=Settings(5, Sampling(), (9,)))
+    added = [] if fields.get("ignore_eos") else [9]
+    expected = sorted({*added, *(fields.get("stop_token_ids") or [])})
+    assert [list(named.read(1, line).request.stop_tokens) for line in lines] == [expected] * 2
+
+
+@pytest.mark.parametrize("tokens", [7, "7", [True], [1.5], ["7"]])
+def test_stop_tokens_that_are_none(tokens):
+    reader = Reader(applications.TOKENIZER, None, [0], 64, Settings(5, Sampling()))
+    with pytest.raises(LineError, match="stop_token_ids must be a list of token ids"):
+        reader.read(1, json.dumps({"prompt": "a", "stop_token_ids": tokens}).encode())

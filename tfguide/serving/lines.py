@@ -11,14 +11,16 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tfguide.checks.values import check_count, nearest
 from tfguide.generation.sampling import Sampling
 from tfguide.serving.answer import Answer
 from tfguide.serving.request import Request
+from tfguide.text.chat import ends_of_message
 from tfguide.text.stops import StopStrings
 from tfguide.text.template import ChatTemplate
 
@@ -58,8 +60,9 @@ class Settings:
     """The settings of a line that names none, and what it is answered by.
 
     max_new_tokens: as many as fit, and at most so many. A line without a seed draws with the one of `sampling` plus its
-    number, so that equal lines have other answers, and the same ones in every run. model: its name; types: those of its
-    weights and of its cache, as far as they were named.
+    number, so that equal lines have other answers, and the same ones in every run. stop_tokens: what ends a text;
+    default: the model's own, and for messages the token with which the template ends one. model: its name; types: those
+    of its weights and of its cache, as far as they were named.
     """
 
     max_new_tokens: int
@@ -77,12 +80,27 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads lines: the model's tokenizer, its chat template, the most positions of a text, and the settings."""
+    """What reads lines.
+
+    eos: the tokens with which the model ends a text. max_length: the most positions of a text.
+    """
 
     tokenizer: Any
     template: ChatTemplate | None
+    eos: Collection[int]
     max_length: int
     settings: Settings
+
+    @cached_property
+    def _ends(self):
+        """The tokens that end a text, by whether it answers messages."""
+        if self.settings.stop_tokens is not None:
+            return dict.fromkeys((False, True), frozenset(self.settings.stop_tokens))
+        eos = frozenset(self.eos)
+        return {
+            False: eos,
+            True: eos if self.template is None else eos | ends_of_message(self.tokenizer, self.template),
+        }
 
     def read(self, number: int, text: bytes) -> Line:
         """What a line asks for. Raises LineError, which says what is wrong with it."""
@@ -107,18 +125,18 @@ class Reader:
         given = {key: value for key, value in fields.items() if value is not None}
         if given.get("top_k") in (0, -1):  # so other servers say that all tokens are kept
             del given["top_k"]
+        ends = frozenset() if given.get("ignore_eos") else self._ends["messages" in given]
         prompt = self._prompt(given.pop("prompt", None), given.pop("messages", None), url)
         _check_fields(given, url)
         most = given.get("max_completion_tokens", given.get("max_tokens"))
         room = max(1, self.max_length - len(prompt) + 1)  # of a prompt that is too long the engine says so
-        stop_tokens = [] if given.get("ignore_eos") else given.get("stop_token_ids", self.settings.stop_tokens)
         drawn = {"seed": self.settings.sampling.seed + number} | {key: given[key] for key in _SAMPLING if key in given}
         stop = given.get("stop", ())
         request = Request(
             prompt=prompt,
             max_new_tokens=min(self.settings.max_new_tokens, room) if most is None else check_count("max_tokens", most),
             sampling=dataclasses.replace(self.settings.sampling, **drawn),
-            stop_tokens=stop_tokens,
+            stop_tokens=sorted(ends.union(_read_tokens(given.get("stop_token_ids", [])))),
             n=given.get("n", 1),
         )
         if not isinstance(stop, (str, list, tuple)):
@@ -138,7 +156,7 @@ class Reader:
             return self.tokenizer.encode(text, add_special_tokens=False).ids
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt).ids
-        if not isinstance(prompt, list) or not all(isinstance(token, int) for token in prompt):
+        if not isinstance(prompt, list) or not all(type(token) is int for token in prompt):
             raise TypeError(f"a prompt must be a string or a list of token ids, one for each line, got {prompt!r:.60}")
         return prompt
 
@@ -167,6 +185,13 @@ def _check_fields(given, url):
                 raise ValueError(f"{name}={value!r:.60} is not supported in a batch")
         elif name not in _SETTINGS and url is None:
             raise ValueError(f"unknown field {name!r}{nearest(name, _SETTINGS)}")
+
+
+def _read_tokens(tokens):
+    """Token ids, as they were given. Raises TypeError for anything else."""
+    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        raise TypeError(f"stop_token_ids must be a list of token ids, got {tokens!r:.60}")
+    return tokens
 
 
 def _read_messages(messages):

@@ -21,9 +21,9 @@ from tfguide.bench.workload import answer_lengths, prompt_lengths
 from tfguide.checks.values import check_count
 from tfguide.loading import DTYPES, FRAMEWORKS, find_checkpoint
 from tfguide.serving import Engine, Request
+from tfguide.serving.scheduler import TOKENS
 
 ROWS = (1, 4, 16, 32, 64)
-TOKENS = 128  # of a step at most, as `tfguide serve` has it
 GROUPS = 4
 
 

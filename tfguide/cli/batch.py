@@ -30,7 +30,8 @@ or messages for the model's chat template:
   {"prompt": "The sky is", "id": "a", "max_tokens": 20, "temperature": 0.7, "seed": 3, "stop": ["."], "n": 2}
   {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 All but the prompt or the messages may be left out; top_k, top_p, min_p, repetition_penalty, stop_token_ids and
-ignore_eos are known as well. Lines of OpenAI's batch files (custom_id, method, url, body) are answered in their form.
+ignore_eos are known as well, and all have the meanings that `tfguide serve` gives them. Lines of OpenAI's batch files
+(custom_id, method, url, body) are answered in their form.
 
 Answers are written as they end, each with the number of its line. Where the output exists already, the lines that it
 answers are passed over, so the same command goes on with an interrupted run. The status is 1 if a line had an error.
@@ -114,8 +115,9 @@ def _load(options, path, settings):
         checkpoint = open_checkpoint(path)
         tokenizer, template = read_tokenizer(checkpoint), _find_template(checkpoint)
         model = load(options, checkpoint)
-    engine = Engine(model, rows=options.rows, tokens=max(128, options.rows), cache_dtype=options.cache_dtype)
-    return Desk(engine, Reader(tokenizer, template, engine.scheduler.max_length, settings))
+    engine = Engine(model, rows=options.rows, cache_dtype=options.cache_dtype)
+    reader = Reader(tokenizer, template, model.config.eos_token_ids, engine.scheduler.max_length, settings)
+    return Desk(engine, reader)
 
 
 def _find_template(checkpoint):

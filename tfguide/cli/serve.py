@@ -130,7 +130,7 @@ def _load(options: argparse.Namespace, path: Path):
 def _limits(options):
     """The sizes of the engine's scheduler, checked before anything is loaded."""
     rows, waiting = check_count("--rows", options.rows), check_count("--waiting", options.waiting)
-    tokens = max(128, rows) if options.tokens is None else check_count("--tokens", options.tokens, rows)
+    tokens = None if options.tokens is None else check_count("--tokens", options.tokens, rows)
     return {"rows": rows, "tokens": tokens, "waiting": waiting}
 
 

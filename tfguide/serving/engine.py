@@ -16,7 +16,7 @@ from tfguide.generation.verbs import Generator
 from tfguide.native.abi import MANY_TOKENS
 from tfguide.serving.blocks import BLOCK_SIZE, BlockPool
 from tfguide.serving.request import Finish, Likely, Request, Sequence, fit
-from tfguide.serving.scheduler import LastChunk, Limits, Scheduler
+from tfguide.serving.scheduler import TOKENS, LastChunk, Limits, Scheduler
 
 
 @dataclass(eq=False, slots=True)
@@ -34,8 +34,8 @@ class Engine:
 
     model: a decoder of either framework, plain, quantised or fast, or of the kernels alone. memory: the bytes of the
     cache, or n_blocks: its blocks; default: what `rows` texts of 1024 positions need, at most 2 GiB. max_length: the
-    most positions of a text; default: the model's. rows, tokens, waiting: see `Limits`. cache_dtype: as in
-    `new_paged_cache`.
+    most positions of a text; default: the model's. rows, tokens, waiting: see `Limits`; tokens by default 128, or as
+    many as rows if these are more. cache_dtype: as in `new_paged_cache`.
 
     The tokens of a sequence are those of `generate` for its prompt alone. With 8-bit activations the kernels compute
     the same logits to the last bit, whatever runs beside it, however its prompt is divided, with blocks taken from
@@ -49,10 +49,11 @@ class Engine:
 
     def __init__(
         self, model: Generator, *, n_blocks: int | None = None, memory: int | None = None,
-        block_size: int = BLOCK_SIZE, max_length: int | None = None, rows: int = 64, tokens: int = 128,
+        block_size: int = BLOCK_SIZE, max_length: int | None = None, rows: int = 64, tokens: int | None = None,
         waiting: int = 1024, cache_dtype: str | None = None, share_prefixes: bool = True,
     ):  # fmt: skip
-        limits = {"rows": rows, "tokens": tokens, "waiting": waiting}
+        most = max(TOKENS, check_count("rows", rows)) if tokens is None else tokens
+        limits = {"rows": rows, "tokens": most, "waiting": waiting}
         self.model, self.config = model, model.config
         length = max_length or self.config.max_positions
         n_blocks = _count_blocks(model, n_blocks, memory, block_size, length, rows, cache_dtype)

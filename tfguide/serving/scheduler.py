@@ -11,6 +11,8 @@ from tfguide.checks.values import check_count
 from tfguide.serving.blocks import BlockPool, OutOfBlocks
 from tfguide.serving.request import Finish, Sequence
 
+TOKENS = 128  # of a step at most, unless it has more rows
+
 
 class QueueFull(RuntimeError):
     """As many sequences wait as may: try again later."""
@@ -27,7 +29,7 @@ class Limits:
 
     length: int
     rows: int = 64
-    tokens: int = 128
+    tokens: int = TOKENS
     waiting: int = 1024
 
     def __post_init__(self):

@@ -14,7 +14,7 @@ import pytest
 from tests.support import refuses
 from tfguide import cli, native
 from tfguide.bench import serve, servers, static, workload
-from tfguide.bench.clients import Outcome, drive, get_json
+from tfguide.bench.clients import Outcome, ask, drive
 from tfguide.bench.servers import Launched, Remote
 from tfguide.bench.workload import Task
 from tfguide.generation import generate
@@ -197,7 +197,7 @@ def fake():
 def test_clients_see_the_delays_of_the_server_and_do_not_wait_for_each_other():
     work = [Task(0.05 * i, f"prompt {i}", 2, 3 + i) for i in range(6)]
     with fake() as (url, seen):
-        assert asyncio.run(get_json(f"{url}/v1/models")) == {"data": [{"id": "fake"}]}
+        assert asyncio.run(ask(f"{url}/v1/models")) == {"data": [{"id": "fake"}]}
         start = time.perf_counter()
         outcomes = drive(url, work, {"model": "fake", "temperature": 0})
         lasted = time.perf_counter() - start

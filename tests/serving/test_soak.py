@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from tests.support import FRAMEWORKS
-from tfguide.bench import soak
+from tfguide.bench import soak, soak_http
 from tfguide.serving import Finish
 
 
@@ -28,6 +28,21 @@ def test_nothing_is_lost_mixed_up_or_left_over(engine):
 def test_in_the_layers_of_a_framework(framework):
     report = soak.soak(soak.tiny_engine(framework, quantized=False), 50, seed=3, cases=16)
     assert report.faults == [] and report.ended["length"] > 5
+
+
+def test_through_the_server():
+    report = soak_http.soak_http(soak.tiny_engine(), 400, seed=2)
+    assert report.faults == []
+    assert report.refused["queue full"] > 10 and report.refused["wrong"] > 10
+    assert report.ended["left"] > 20 and report.ended["whole"] > 100
+    assert report.preempted > 10 and report.shared > 500
+
+
+@pytest.mark.slow
+def test_ten_thousand_through_the_server():
+    report = soak_http.soak_http(soak.tiny_engine(), 10_000, seed=1)
+    assert report.faults == []
+    assert max(report.memory[1:]) <= soak.FLAT * report.memory[1]
 
 
 @pytest.mark.slow
@@ -137,3 +152,26 @@ def test_the_command_says_what_it_saw(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(soak, "FLAT", 0.0)
     assert soak.main(["--requests", "40"]) == 1
     assert "FAULT: memory grew" in capsys.readouterr().out
+
+
+def test_another_text_a_leak_and_another_status_are_seen_through_the_server(engine, monkeypatch):
+    release, read, calls = engine.pool.release, engine._read, itertools.count()
+
+    def leaky(table):
+        if next(calls) == 25:
+            engine.pool.share_prefix(type(table)(table.salt), list(range(200)))
+            engine.pool._holders[table.blocks[-1]] += 1
+        release(table)
+
+    def wrong(chunks):
+        logits = read(chunks)
+        if engine.n_steps == 40:
+            logits[-1, logits[-1].argmin()] = 1e9
+        return logits
+
+    monkeypatch.setattr(engine.pool, "release", leaky)
+    monkeypatch.setattr(engine, "_read", wrong)
+    monkeypatch.setattr(soak_http, "BAD", ((b"{", 422),))
+    faults = soak_http.soak_http(engine, 100, cases=16).faults
+    for words in ("; alone: [", "1 blocks are in use while nothing runs", "is answered by status 400"):
+        assert any(words in fault for fault in faults), words

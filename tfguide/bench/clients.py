@@ -22,7 +22,11 @@ _STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 class HttpError(RuntimeError):
-    """The server answered with another status than 200, or not in its protocol."""
+    """The server answered with another status than 200, which `status` is then, or not in its protocol."""
+
+    def __init__(self, message: str, status: int | None = None):
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass
@@ -88,7 +92,7 @@ async def complete(url: str, body: Mapping[str, Any], outcome: Outcome, start: f
     another status than 200, for an error in the stream, and for a stream that ends before its text does.
     """
     n_pieces, has_ended = 0, False
-    async with contextlib.aclosing(_events(url, {**body, **_STREAM})) as events:
+    async with contextlib.aclosing(stream(url, {**body, **_STREAM})) as events:
         async for event in events:
             if "error" in event:
                 raise HttpError(f"an error in the stream: {json.dumps(event['error'])[:200]}")
@@ -106,18 +110,21 @@ async def complete(url: str, body: Mapping[str, Any], outcome: Outcome, start: f
         raise HttpError("the answer has no text")
 
 
-async def get_json(url: str) -> Any:
-    """What a GET of a whole URL answers. Raises HttpError, OSError and ValueError."""
-    reader, writer = await _open(url, "GET", b"")
+async def ask(url: str, method: str = "GET", body: bytes = b"") -> Any:
+    """What a whole URL answers, an object of JSON. Raises HttpError, OSError and ValueError."""
+    reader, writer = await send(url, method, body)
     try:
         return json.loads(b"".join([part async for part in await _answer(reader)]))
     finally:
         writer.close()
 
 
-async def _events(url, body) -> AsyncIterator[dict]:
-    """The objects of a stream of server-sent events."""
-    reader, writer = await _open(f"{url.rstrip('/')}/v1/completions", "POST", json.dumps(body).encode())
+async def stream(url: str, body: Mapping[str, Any]) -> AsyncIterator[dict]:
+    """The objects of a completion that is streamed, until it says that it is done.
+
+    url: of the server, without a path. Raises HttpError, OSError and ValueError.
+    """
+    reader, writer = await send(f"{url.rstrip('/')}/v1/completions", "POST", json.dumps(body).encode())
     try:
         rest = b""
         async for part in await _answer(reader):
@@ -132,14 +139,17 @@ async def _events(url, body) -> AsyncIterator[dict]:
         writer.close()
 
 
-async def _open(url, method, body):
+async def send(
+    url: str, method: str, body: bytes, n_sent: int | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a request to a whole URL: its connection. n_sent: the bytes of the body that are sent; default: all."""
     parts = urllib.parse.urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80, limit=1 << 20)
     head = (
         f"{method} {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
-    writer.write(head.encode() + body)
+    writer.write(head.encode() + body[:n_sent])
     await writer.drain()
     return reader, writer
 
@@ -156,7 +166,7 @@ async def _answer(reader):
     parts = _chunks(reader) if headers.get("transfer-encoding", "").lower() == "chunked" else _plain(reader, headers)
     if status[1] != "200":
         words = b"".join([part async for part in parts])[:200].decode("utf-8", "replace")
-        raise HttpError(f"status {status[1]}: {words}")
+        raise HttpError(f"status {status[1]}: {words}", int(status[1]))
     return parts
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfguide.bench.clients import TIMEOUT, HttpError, drive, get_json
+from tfguide.bench.clients import TIMEOUT, HttpError, ask, drive
 from tfguide.bench.workload import Task
 from tfguide.native import cores
 
@@ -118,7 +118,7 @@ def _ready(url, more, timeout, why):
     body: dict[str, Any] = {}
     while True:  # it is not there yet, or still loading
         try:
-            model = asyncio.run(get_json(f"{url.rstrip('/')}/v1/models"))["data"][0]["id"]
+            model = asyncio.run(ask(f"{url.rstrip('/')}/v1/models"))["data"][0]["id"]
             body = {"model": model, **more}
             (first,) = drive(url, [Task(0.0, WARM_UP, 0, 8)], body, READY)
             error = first.error

@@ -49,6 +49,27 @@ class Report:
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
+    def check_blocks(self, engine: Engine) -> None:
+        """Wait until an engine has nothing to do, and look whether all of its blocks are back."""
+        end = time.monotonic() + PATIENCE
+        while not engine.is_idle and time.monotonic() < end:
+            time.sleep(0.001)
+        pool = engine.pool
+        held = [block for block in range(pool.n_blocks) if pool.holders(block)]
+        if held or pool.n_used or pool.n_unused != pool.n_blocks:
+            self.faults.append(f"{pool.n_used} blocks are in use while nothing runs: {held}")
+
+    def sample_memory(self) -> None:
+        """Note how much memory the process has, on Linux."""
+        if os.path.exists("/proc/self/status"):
+            self.memory.append(resident("VmRSS"))
+
+    def check_memory(self) -> None:
+        """Look whether memory has grown after the first tenth."""
+        memory = self.memory[1:]
+        if memory and max(memory) > FLAT * memory[0]:
+            self.faults.append(f"memory grew from {memory[0]} to {max(memory)} bytes: {memory}")
+
     def summary(self) -> str:
         """The report in lines."""
         first, most = (self.memory[1], max(self.memory[1:])) if len(self.memory) > 1 else (0, 0)
@@ -126,7 +147,7 @@ class _Soak:
             self.report.faults.append(f"the engine failed: {self.service.failure!r}")
         self.report.preempted = self.engine.scheduler.n_preempted
         self.report.seconds = time.monotonic() - start
-        self._check_memory()
+        self.report.check_memory()
         return self.report
 
     def _deliver(self, updates):
@@ -199,29 +220,17 @@ class _Soak:
         while self.alive:
             if not self._take_news():
                 return False
-        end = time.monotonic() + PATIENCE
-        while not self.engine.is_idle and time.monotonic() < end:
-            time.sleep(0.001)
-        pool = self.engine.pool
-        held = [block for block in range(pool.n_blocks) if pool.holders(block)]
-        if held or pool.n_used or pool.n_unused != pool.n_blocks:
-            self.report.faults.append(f"{pool.n_used} blocks are in use while nothing runs: {held}")
+        self.report.check_blocks(self.engine)
         return True
 
     def _sample(self, done):
-        if os.path.exists("/proc/self/status"):
-            self.report.memory.append(resident("VmRSS"))
+        self.report.sample_memory()
         self.say(f"{done} of {self.report.n} requests, {len(self.report.faults)} faults")
 
-    def _check_memory(self):
-        memory = self.report.memory[1:]  # from the first tenth on
-        if memory and max(memory) > FLAT * memory[0]:
-            self.report.faults.append(f"memory grew from {memory[0]} to {max(memory)} bytes: {memory}")
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns 1 where there was a fault, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m tfguide.bench.soak", description=__doc__.split("\n\n")[0])
+def command(run: Callable[..., Report], program: str, about: str, arguments: list[str] | None) -> int:
+    """The command line of a soak, which `run` is; returns 1 where there was a fault, else 0."""
+    parser = argparse.ArgumentParser(prog=f"python -m tfguide.bench.{program}", description=about)
     parser.add_argument("--requests", type=int, default=10_000, metavar="N", help="default: 10000")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="torch")
     parser.add_argument("--plain", action="store_true", help="the framework's own layers in float32, and no kernels")
@@ -229,11 +238,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the report to FILE")
     options = parser.parse_args(arguments)
     engine = tiny_engine(options.framework, not options.plain)
-    report = soak(engine, options.requests, options.seed, say=lambda line: print(line, file=sys.stderr))
+    report = run(engine, options.requests, options.seed, say=lambda line: print(line, file=sys.stderr))
     print(report.summary())
     if options.json:
-        write_json({"task": "soak", "machine": machine(), **vars(report)}, options.json)
+        write_json({"task": program, "machine": machine(), **vars(report)}, options.json)
     return 1 if report.faults else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns as `command`."""
+    return command(soak, "soak", __doc__.split("\n\n")[0], arguments)
 
 
 if __name__ == "__main__":

@@ -400,11 +400,12 @@ def test_the_commands_of_the_servers():
 
 @needs_smollm
 def test_the_command_writes_what_it_measured(tmp_path, capsys):
-    file = tmp_path / "serve.json"
+    file, plot = tmp_path / "serve.json", tmp_path / "serve.svg"
     with fake() as (url, _):
         arguments = ["bench", "serve", "--contestants", "--url", f"one={url}", "--rates", "4", "--seconds", "1",
-                     "--most", "4", "--repeats", "1", "--json", str(file)]  # fmt: skip
+                     "--most", "4", "--repeats", "1", "--json", str(file), "--plot", str(plot)]  # fmt: skip
         assert cli.main(arguments) == 0
+        assert "tokens a second, of all answers" in plot.read_text()
         out, err = capsys.readouterr()
         assert "measured one at 4 a second" in err and "100%" in out and "first token of 1000 shared tokens, one" in out
         first = json.loads(file.read_text())
@@ -417,6 +418,7 @@ def test_the_command_writes_what_it_measured(tmp_path, capsys):
         (["--contestants"], "must name what is measured"), (["--url", "x"], "--url must be NAME=http"),
         (["--rates", "0", "--url", "a=http://b"], "rates must be above 0"),
         (["--json", "/no/such/folder/file"], "--json names a file"),
+        (["--plot", "/no/such/folder/file.svg"], "--plot names a file"), (["--plot", "file.gif"], "one of .svg, .png"),
     ):  # fmt: skip
         capsys.readouterr()
         assert cli.main(["bench", "serve", "--part", "sweep", *wrong]) == 2

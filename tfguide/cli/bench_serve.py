@@ -8,7 +8,7 @@ import shlex
 import sys
 from typing import Any
 
-from tfguide.cli.checks import check_json_file
+from tfguide.cli.checks import check_json_file, check_plot_file
 from tfguide.loading import find_checkpoint
 
 OURS, LLAMA, STATIC = "tfguide", "llama.cpp", "static"
@@ -39,6 +39,7 @@ def add_serve(tasks: Any) -> None:
     one.add_argument("--repeats", type=int, default=5, metavar="N", help="prompts of the part prefix; default: 5")
     one.add_argument("--seed", type=int, default=0, metavar="N", help="of the arrivals, lengths and texts; default: 0")
     one.add_argument("--json", metavar="FILE", help="write the result to FILE; the part that is not measured is kept")
+    one.add_argument("--plot", metavar="FILE", help="draw latency by throughput to FILE: .svg, .png or .pdf")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     check_json_file(options.json)
+    check_plot_file(options.plot)
     path = find_checkpoint(options.model)
     tokenizer = read_tokenizer(path)
     contestants, about = _contestants(options, path, tokenizer)
@@ -73,6 +75,10 @@ def run(options: argparse.Namespace) -> int:
         result["prefix"] = bench_prefix(contestants, tokenizer, options.repeats, options.seed)
         keep({})
     print(table(result))
+    if options.plot and result["rows"]:
+        from tfguide.figures.serving import latency_by_throughput
+
+        latency_by_throughput(result).savefig(options.plot)
     return 0
 
 

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+
+PLOTS = (".svg", ".png", ".pdf")
 
 
 def check_json_file(file: str | None) -> None:
     """Raises ValueError where `--json FILE` names a file in a folder that does not exist: before anything is timed."""
+    _check_folder("--json", file)
+
+
+def check_plot_file(file: str | None) -> None:
+    """Raises ValueError for a `--plot FILE` that cannot be written, ImportError without matplotlib."""
+    if file is None:
+        return
+    _check_folder("--plot", file)
+    if os.path.splitext(file)[1] not in PLOTS:
+        raise ValueError(f"--plot must name a file that ends in one of {', '.join(PLOTS)}, got {file}")
+    if find_spec("matplotlib") is None:
+        raise ImportError("--plot needs matplotlib: pip install matplotlib")
+
+
+def _check_folder(option, file):
     if file and not os.path.isdir(os.path.dirname(os.path.abspath(file))):
-        raise ValueError(f"--json names a file in a folder that is not there: {file}")
+        raise ValueError(f"{option} names a file in a folder that is not there: {file}")
 
 
 def use_llama_cpp(folder: str | None, peers: bool) -> None:

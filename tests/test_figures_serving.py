@@ -60,6 +60,6 @@ def test_the_tables_are_the_rows(result):
     shown = serving.serving_table(result).data
     lines = re.findall(r"<tr>(.*?)</tr>", shown)[1:]
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in lines]
-    assert cells[0] == ["2", "ours", "100%", "10", "0.200", "0.200", "0.050", "0.050"]
-    assert cells[1][2] == "50%" and cells[5] == ["4", "other", "it ended"] and cells[6][4:] == [""] * 4
+    assert cells[0] == ["ours", "2", "100%", "10", "0.20", "0.20", "50.0", "50.0"]
+    assert cells[1][2] == "50%" and cells[5] == ["other", "4", "it ended"] and cells[6][4:] == [""] * 4
     assert re.findall(r">([\d.]+)(?:\u00a0x)?<", serving.prefix_table(result).data) == ["12.5", "0.500", "0.040"]

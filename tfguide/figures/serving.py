@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
+TIMES = (("ttft", 1, 2), ("tpot", 1e-3, 1))  # with their unit in seconds, and the digits behind the point
 SHARE = 0.9  # of good requests, down to which a server counts as keeping up
 
 
@@ -83,13 +84,13 @@ def serving_table(result: Mapping[str, Any]) -> HTML:
     """A line for each rate and contestant: what was answered in time, the tokens a second, and the times."""
     lines: list[Sequence[object]] = []
     for row in result["rows"]:
-        start = (f"{row['rate']:g}", row["name"])
+        start = (row["name"], f"{row['rate']:g}")
         if "error" in row:
             lines.append((*start, Cell(row["error"], columns=6)))
             continue
-        times = (_seconds(row[key], p) for key, p in (("ttft", 50), ("ttft", 99), ("tpot", 50), ("tpot", 99)))
+        times = (_time(row[key], p, unit, digits) for key, unit, digits in TIMES for p in (50, 99))
         lines.append((*start, f"{row['goodput']:.0%}", f"{row['tokens_per_second']:.0f}", *times))
-    head = ("requests/s", "", "in time", "tokens/s", "first token, s", "99%", "each further, s", "99%")
+    head = ("", "requests/s", "in time", "tokens/s", "first token, s", "99%", "each further, ms", "99%")
     return table(head, lines, numbers=True)
 
 
@@ -113,5 +114,5 @@ def engine_table(result: Mapping[str, Any]) -> HTML:
     return table(head, rows, numbers=True)
 
 
-def _seconds(values, p):
-    return "" if values[f"p{p}"] is None else f"{values[f'p{p}']:.3f}"
+def _time(values, p, unit, digits):
+    return "" if values[f"p{p}"] is None else f"{values[f'p{p}'] / unit:.{digits}f}"

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,14 @@ def batch(config, seed=0, size=3, length=7, target=5):
     if config.kind == "encoder-decoder":
         return (tokens(length), tokens(target)), dict(source_valid=valid(length), target_valid=valid(target))
     return (tokens(length),), dict(valid=valid(length))
+
+
+def heed_interrupts():
+    """For `preexec_fn` of a process that is to heed Ctrl-C.
+
+    A shell starts what runs in the background with interrupts ignored, and every child of the tests inherits that.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def refuses(error, message):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.cli.test_chat import write_model
-from tests.support import FRAMEWORKS
+from tests.support import FRAMEWORKS, heed_interrupts
 from tfguide import cli
 
 
@@ -75,7 +75,7 @@ def test_mistakes_are_one_line(command, tmp_path, capsys):
 
 def start(arguments, **how):
     code = "import sys; from tfguide.cli import main; sys.exit(main(sys.argv[1:]))"
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], **how)
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], preexec_fn=heed_interrupts, **how)
 
 
 def wait_for_lines(path, n):

@@ -15,7 +15,7 @@ import time
 import pytest
 
 import tfguide
-from tests.support import FRAMEWORKS, load, random_weights
+from tests.support import FRAMEWORKS, heed_interrupts, load, random_weights
 from tests.text.gguf_files import byte_level, write
 from tfguide import cli
 from tfguide.cli.options import sampling_of
@@ -172,9 +172,14 @@ class Terminal:
 
     def __init__(self, *more):
         self.ours, theirs = pty.openpty()
+
+        def take_terminal():
+            heed_interrupts()
+            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tfguide", "chat", *more], stdin=theirs, stdout=theirs, stderr=theirs,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
+            start_new_session=True, preexec_fn=take_terminal,
         )  # fmt: skip
         os.close(theirs)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import heed_interrupts
 from tfguide import cli
 from tfguide.exercises import find
 from tfguide.exercises.running import check_file
@@ -172,8 +173,7 @@ def test_watch_checks_again_when_the_file_changes_and_ends_with_success(desk, ca
 def watch():
     command = [sys.executable, "-m", "tfguide", "exercise", "check", "causal-mask", "--watch"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # A shell starts what runs in the background with interrupts ignored, and every child inherits that.
-    heeds = None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    heeds = None if sys.platform == "win32" else heed_interrupts
     return subprocess.Popen(command, start_new_session=True, preexec_fn=heeds, **pipes)
 
 

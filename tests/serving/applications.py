@@ -32,10 +32,11 @@ ENDS = [0, 2]  # of a chat: the end of a text, and that of a message
 
 
 class Slow:
-    """A model that takes a while for each step, and fails at one of them if it is told to."""
+    """A model that takes a while for each step, and fails at one of them if it is told to; ends: whether texts end."""
 
-    def __init__(self, seconds=0.01, fails_at=None):
+    def __init__(self, seconds=0.01, fails_at=None, ends=True):
         self.config, self.seconds, self.fails_at, self.n_steps = MODEL.config, seconds, fails_at, 0
+        self.ends = ends
 
     def new_paged_cache(self, *sizes):
         return MODEL.new_paged_cache(*sizes)
@@ -48,7 +49,10 @@ class Slow:
         self.n_steps += 1
         if self.n_steps == self.fails_at:
             raise RuntimeError("the memory at /secret/path is broken")
-        return MODEL.decode_rows(*arguments)
+        logits = MODEL.decode_rows(*arguments)
+        if not self.ends:
+            logits[:, ENDS] = -1e9
+        return logits
 
 
 def make(model=MODEL, load=None, settings=None, **sizes):

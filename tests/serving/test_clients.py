@@ -295,7 +295,7 @@ def test_the_page_chats(browser, url, width):
 
 @pytest.mark.browser
 def test_the_page_stops_an_answer(browser):
-    app = make(Slow(0.03))
+    app = make(Slow(0.03, ends=False))
     with in_thread(app) as url, Window(browser, url) as page:
         say(page, "The dog.")
         page.wait_for_selector("#stop:visible")

@@ -47,7 +47,7 @@ def test_a_process_has_its_share_and_what_is_repeated(name):
     config, table = CONFIGS[name], weight_table(CONFIGS[name])
     whole = sum(weight.size for weight in table.values())
     repeated = sum(weight.size for weight in table.values() if divided_axis(weight) is None)
-    shares = [elements_of(config, table, 2, rank) for rank in range(2)]
+    shares = [elements_of(config, 2, rank) for rank in range(2)]
     assert sum(shares) == whole + repeated and repeated < 0.2 * whole
     # The configuration of one process has just these shapes, but for words and what belongs to a mixture.
     local = weight_table(local_config(config, 2))

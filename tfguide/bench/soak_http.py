@@ -109,9 +109,10 @@ class _Soak:
         except TimeoutError:
             self.report.faults.append("a request never ends")
         except HttpError as error:
-            if error.status != 429:
+            if error.status == 429:
+                self.report.refused["queue full"] += 1
+            else:
                 self.report.faults.append(f"an answer that nobody expected: {error}")
-            self.report.refused["queue full"] += 1
         except (OSError, EOFError, ValueError) as error:
             self.report.faults.append(f"a connection failed: {error!r}")
 

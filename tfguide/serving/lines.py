@@ -97,10 +97,7 @@ class Reader:
         if self.settings.stop_tokens is not None:
             return dict.fromkeys((False, True), frozenset(self.settings.stop_tokens))
         eos = frozenset(self.eos)
-        return {
-            False: eos,
-            True: eos if self.template is None else eos | ends_of_message(self.tokenizer, self.template),
-        }
+        return {False: eos, True: eos | ends_of_message(self.tokenizer, self.template)}
 
     def read(self, number: int, text: bytes) -> Line:
         """What a line asks for. Raises LineError, which says what is wrong with it."""
@@ -156,7 +153,7 @@ class Reader:
             return self.tokenizer.encode(text, add_special_tokens=False).ids
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt).ids
-        if not isinstance(prompt, list) or not all(type(token) is int for token in prompt):
+        if not _are_tokens(prompt):
             raise TypeError(f"a prompt must be a string or a list of token ids, one for each line, got {prompt!r:.60}")
         return prompt
 
@@ -187,9 +184,13 @@ def _check_fields(given, url):
             raise ValueError(f"unknown field {name!r}{nearest(name, _SETTINGS)}")
 
 
+def _are_tokens(value):
+    return isinstance(value, list) and all(type(token) is int for token in value)
+
+
 def _read_tokens(tokens):
     """Token ids, as they were given. Raises TypeError for anything else."""
-    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+    if not _are_tokens(tokens):
         raise TypeError(f"stop_token_ids must be a list of token ids, got {tokens!r:.60}")
     return tokens
 

@@ -44,7 +44,7 @@ class Clerk:
     def __init__(self, tokenizer: Any, template: ChatTemplate | None, config: ModelConfig, max_length: int):
         self.tokenizer, self.template, self.config, self.max_length = tokenizer, template, config, max_length
         self._ends = frozenset(config.eos_token_ids)
-        self._ends_of_message = frozenset() if template is None else ends_of_message(tokenizer, template)
+        self._ends_of_message = ends_of_message(tokenizer, template)
 
     def completion(self, body: Completion) -> Order:
         """The order of a completion."""

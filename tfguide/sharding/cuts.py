@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
-from tfguide.weights import Weight, axis_sizes
+from tfguide.weights import Weight, axis_sizes, weight_table
 
 #: The sizes that are divided, by the name that stands first in an axis. Words may be divided unevenly.
 DIVIDED = ("H", "K", "F", "V", "shared", "experts")
@@ -79,23 +79,24 @@ def piece_of(config: ModelConfig, weight: Weight, n: int, rank: int) -> Piece:
 def check_processes(config: ModelConfig, n: int) -> int:
     """n, if so many processes can divide a model. Raises ValueError with the numbers that can, and what they divide."""
     check_count("processes", n)
-    wrong = [f"{size} {what}" for what, size, fits in _sizes(config) if not fits(n)]
+    sizes = _sizes(config)
+    wrong = [f"{size} {what}" for what, size, fits in sizes if not fits(n)]
     if wrong:
-        most = max(size for _, size, _ in _sizes(config))
-        can = ", ".join(str(one) for one in range(1, most + 1) if all(fits(one) for _, _, fits in _sizes(config)))
+        most = max(size for _, size, _ in sizes)
+        can = ", ".join(str(one) for one in range(1, most + 1) if all(fits(one) for _, _, fits in sizes))
         raise ValueError(f"{n} processes cannot divide {' and '.join(wrong)}: choose {can}")
     return n
 
 
 def _sizes(config):
     """What is divided evenly: its name, its size, and whether a number of processes divides it."""
-    sizes = [("heads", config.n_heads), ("hidden features", config.d_ff)]
+    sizes = [("heads", config.n_heads)]
+    if config.experts is None or config.experts.n_dense_layers:
+        sizes.append(("hidden features", config.d_ff))
     if config.experts is not None:
         sizes.append(("experts", config.experts.n_experts))
         if config.experts.n_shared:
             sizes.append(("features of the shared experts", config.experts.d_shared))
-        if not config.experts.n_dense_layers:
-            del sizes[1]
     found = [(what, size, lambda n, size=size: size % n == 0) for what, size in sizes]
     if config.latent is None:
         K = config.n_kv_heads
@@ -114,6 +115,7 @@ def local_config(config: ModelConfig, n: int) -> ModelConfig:
     return dataclasses.replace(config, **changes, d_head=config.d_head, d_rotary=config.d_rotary)
 
 
-def elements_of(config: ModelConfig, table: dict[str, Weight], n: int, rank: int) -> int:
+def elements_of(config: ModelConfig, n: int, rank: int) -> int:
     """The elements of all weights that a process holds."""
-    return sum(math.prod(piece_of(config, weight, n, rank).shape_of(weight)) for weight in table.values())
+    weights = weight_table(config).values()
+    return sum(math.prod(piece_of(config, weight, n, rank).shape_of(weight)) for weight in weights)

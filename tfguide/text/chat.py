@@ -204,8 +204,10 @@ class Conversation:
         return n_kept
 
 
-def ends_of_message(tokenizer: Any, template: ChatTemplate) -> frozenset[int]:
+def ends_of_message(tokenizer: Any, template: ChatTemplate | None) -> frozenset[int]:
     """The special token that a template writes behind an answer, as a set; an empty one where there is none."""
+    if template is None:
+        return frozenset()
     marker = "0123456789"
     try:
         text = template.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": marker}], False)

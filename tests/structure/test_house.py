@@ -139,7 +139,7 @@ def test_nothing_is_guessed(path):
 #: Objects whose attributes are set by the function that has just made them, or that ctypes wants declared so.
 MADE_HERE = {
     "tree": "tree.py", "inside": "fields.py", "function": "abi.py", "params": "llama.py", "tokenizer": "vocabulary.py",
-    "bpe": "documentation.py", "options": "running.py", "converter": "targets.py",
+    "bpe": "documentation.py", "options": "running.py", "converter": "targets.py", "of_bytes": "soak_http.py",
 }  # fmt: skip
 
 

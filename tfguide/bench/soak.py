@@ -64,9 +64,10 @@ class Report:
         if os.path.exists("/proc/self/status"):
             self.memory.append(resident("VmRSS"))
 
-    def check_memory(self) -> None:
-        """Look whether memory has grown after the first tenth."""
-        memory = self.memory[1:]
+    def close(self, engine: Engine, start: float) -> None:
+        """Note what a soak that began at `start` (time.monotonic) took, and look whether its memory has grown."""
+        self.preempted, self.seconds = engine.scheduler.n_preempted, time.monotonic() - start
+        memory = self.memory[1:]  # after the first tenth
         if memory and max(memory) > FLAT * memory[0]:
             self.faults.append(f"memory grew from {memory[0]} to {max(memory)} bytes: {memory}")
 
@@ -145,9 +146,7 @@ class _Soak:
         self.service.stop()
         if self.service.failure is not None:
             self.report.faults.append(f"the engine failed: {self.service.failure!r}")
-        self.report.preempted = self.engine.scheduler.n_preempted
-        self.report.seconds = time.monotonic() - start
-        self.report.check_memory()
+        self.report.close(self.engine, start)
         return self.report
 
     def _deliver(self, updates):

@@ -71,8 +71,7 @@ def soak_http(
             say(f"{n * (part + 1) // PARTS} of {n} requests, {len(report.faults)} faults")
         if app.host.state != "ready":
             report.faults.append(f"the server ended as {app.host.state}: {app.host.failure!r}")
-    report.preempted, report.seconds = engine.scheduler.n_preempted, time.monotonic() - start
-    report.check_memory()
+    report.close(engine, start)
     return report
 
 
@@ -186,10 +185,10 @@ def _add(texts, event):
 def _tokenizer(vocab_size):
     """A tokenizer whose tokens are bytes: most texts of a random model are broken characters, which are held back."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[:vocab_size]
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
+    of_bytes = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    of_bytes.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    of_bytes.decoder = decoders.ByteLevel()
+    return of_bytes
 
 
 def main(arguments: list[str] | None = None) -> int:

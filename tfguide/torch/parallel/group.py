@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from tfguide.sharding.launch import SILENCE
+
+Result = TypeVar("Result")
+_BEAT, _TICK = 1.0, 0.02  # seconds between signs of life, and between looks at them
 
 # The names of PyTorch 2.13, and those of the versions before.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -27,10 +36,11 @@ class Group:
     gets is two of them. This is how `tfguide.sharding.Mesh` counts.
     """
 
-    def __init__(self, processes: dist.ProcessGroup | None = None):
-        self.processes = processes
+    def __init__(self, processes: dist.ProcessGroup | None = None, store: dist.Store | None = None):
+        self.processes, self.store = processes, store
         self.rank, self.n = dist.get_rank(processes), dist.get_world_size(processes)
         self.sent: dict[str, float] = {}
+        self._n_together = 0
 
     def all_reduce(self, x: Tensor, step: str) -> Tensor:
         """The sum of the tensors of all processes, on each of them."""
@@ -47,10 +57,10 @@ class Group:
         if most > own:  # a collective moves parts of one size
             part = torch.cat([part, part.new_zeros(most - own, *part.shape[1:])])
         whole = part.new_empty(self.n * most, *part.shape[1:])
+        self._count(step, whole.numel())  # with what fills the smaller parts up
         self._call(_all_gather, whole, part.contiguous())
         if sizes:
             whole = torch.cat([one[:size] for one, size in zip(whole.split(most), sizes, strict=True)])
-        self._count(step, whole.numel())
         return whole.movedim(0, dim)
 
     def reduce_scatter(self, x: Tensor, dim: int, step: str) -> Tensor:
@@ -106,6 +116,31 @@ class Group:
         self._call(dist.broadcast_object_list, box, group_src=0)
         return box[0]
 
+    def together(self, work: Callable[[], Result], silence: float = SILENCE) -> Result:
+        """Do what takes some processes longer than others, as reading files does, and wait until all have done it.
+
+        silence: the seconds without a sign of life after which a process counts as lost. Without a `store` it is the
+        patience of a collective. Raises LostProcess, and what `work` raises.
+        """
+        if self.store is None:
+            result = work()
+            self._call(dist.barrier)
+            return result
+        name, self._n_together = f"together {self._n_together}", self._n_together + 1
+        with _beating(self.store, f"{name} {self.rank}"):
+            result = work()
+            self.store.add(f"{name} done", 1)
+            heard = [(0, time.monotonic())] * self.n
+            while self.store.add(f"{name} done", 0) < self.n:
+                time.sleep(_TICK)
+                for rank, (beats, when) in enumerate(heard):
+                    found = self.store.add(f"{name} {rank}", 0)
+                    if found != beats:
+                        heard[rank] = found, time.monotonic()
+                    elif time.monotonic() - when > silence:
+                        raise LostProcess(f"process {self.rank} of {self.n} has not heard of {rank} for {silence:g} s")
+        return result
+
     def _call(self, collective, *arguments, **options):
         """Call a collective. Raises LostProcess where another process does not take part."""
         try:
@@ -122,3 +157,22 @@ class Group:
 
     def _count(self, step, elements):
         self.sent[step] = self.sent.get(step, 0.0) + elements * (self.n - 1) / self.n
+
+
+@contextlib.contextmanager
+def _beating(store: dist.Store, key: str) -> Iterator[None]:
+    """Count up in a store as long as the block lasts."""
+    ended = threading.Event()
+
+    def beat():
+        with contextlib.suppress(RuntimeError):  # the store has ended
+            while not ended.wait(_BEAT):
+                store.add(key, 1)
+
+    thread = threading.Thread(target=beat, name="tfguide beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

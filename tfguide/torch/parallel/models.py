@@ -123,7 +123,9 @@ def load_parallel(
     The other arguments are those of `load_checkpoint`; integers and scales are those of the whole model. Every process
     must call it with the same ones. Raises as `read_share`, and ValueError in all processes if they are not the same.
     """
-    share, quantization, arrays = read_share(folder, group.n, group.rank, ignore, dtype, quantization)
+    share, quantization, arrays = group.together(
+        lambda: read_share(folder, group.n, group.rank, ignore, dtype, quantization)
+    )
     small = has_blocks(arrays)
     group.agree("the model", [share.config.to_dict(), share.unit, str(quantization), dtype, small])
     model = _empty(share, group, dtype or "float32")

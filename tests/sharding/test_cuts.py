@@ -21,6 +21,10 @@ CONFIGS = {
         n_heads=4, d_ff=32, activation="swiglu", ffn_bias=True,
         experts=Experts(n_experts=8, per_token=2, d_expert=12, n_shared=1, router_bias=True),
     ),
+    "uneven": small_config(
+        n_heads=6, n_kv_heads=6, d_ff=35, activation="swiglu",
+        experts=Experts(n_experts=7, per_token=3, d_expert=5, n_shared=1, n_dense_layers=1),
+    ),
     "latent": small_config(
         n_heads=4, d_head=12, d_ff=32, positions="rotary", qkv_bias=False, output_bias=False,
         latent=LatentAttention(kv_rank=16, d_nope=8, d_rope=4, d_value=8),
@@ -97,10 +101,14 @@ def test_sizes_that_cannot_be_divided_are_refused_with_those_that_can():
         check_processes(small_config(n_heads=12, d_head=4, d_ff=48), 13)
     with refuses(ValueError, "rank must be below 2"):
         piece_of(config, weight_table(config)["embedding.token.weight"], 2, 2)
-    with refuses(ValueError, "3 processes cannot divide 8 experts and 10 features of the shared experts: choose 1, 2"):
-        check_processes(
-            dataclasses.replace(
-                CONFIGS["experts"], experts=dataclasses.replace(CONFIGS["experts"].experts, d_expert=10)
-            ),
-            3,
-        )
+    few = dataclasses.replace(CONFIGS["experts"].experts, n_experts=3)
+    with refuses(ValueError, "4 processes cannot divide 3 experts: choose 1, 2"):
+        check_processes(dataclasses.replace(CONFIGS["experts"], experts=few), 4)
+
+
+def test_experts_and_shared_features_are_divided_unevenly():
+    config = dataclasses.replace(
+        CONFIGS["experts"], experts=dataclasses.replace(CONFIGS["experts"].experts, n_experts=7, d_expert=5)
+    )
+    assert [part_of(config, "experts", 4, rank) for rank in range(4)] == [(0, 1), (1, 3), (3, 5), (5, 7)]
+    assert [part_of(config, "shared", 2, rank) for rank in range(2)] == [(0, 2), (2, 5)]

@@ -107,8 +107,8 @@ def _size_of(config, name):
 def check_processes(config: ModelConfig, n: int) -> int:
     """n, if so many processes can divide a model. Raises ValueError with the numbers that can, and what they divide.
 
-    Each needs a head, with its key/value head whole, and as many experts as the others. Otherwise the parts may differ
-    in size: the process with the largest decides how long a step takes.
+    Each needs a head, with its key/value head whole, a hidden feature and an expert. The parts may differ in size: the
+    process with the largest decides how long a step takes.
     """
     check_count("processes", n)
     sizes = _sizes(config)
@@ -134,9 +134,9 @@ def _sizes(config):
         found.append(("hidden features", config.d_ff, lambda n: n <= config.d_ff))
     if config.experts is not None:
         n_experts, n_features = config.experts.n_experts, config.experts.d_shared
-        found.append(("experts", n_experts, lambda n: n_experts % n == 0))
+        found.append(("experts", n_experts, lambda n: n <= n_experts))
         if config.experts.n_shared:
-            found.append(("features of the shared experts", n_features, lambda n: n_features % n == 0))
+            found.append(("features of the shared experts", n_features, lambda n: n <= n_features))
     return found
 
 

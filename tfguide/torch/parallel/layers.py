@@ -61,11 +61,12 @@ class ParallelMixture(nn.Module):
 
     Every process begins with all tokens, routes its share of them, sends each to the processes that have its experts,
     and gets their outputs back; at the end all get all outputs. mixture: with the experts of this process alone, and
-    with the shared ones as far as they are its own.
+    with the shared ones as far as they are its own. ends: of each process, the expert after its last one.
     """
 
-    def __init__(self, mixture: MixtureOfExperts, group: Group):
+    def __init__(self, mixture: MixtureOfExperts, group: Group, ends: list[int]):
         super().__init__()
+        self.ends = ends
         self.sizes, self.group = mixture.sizes, group
         self.router, self.experts, self.shared = mixture.router, mixture.experts, mixture.shared
 
@@ -81,17 +82,18 @@ class ParallelMixture(nn.Module):
     def _routed(self, rows):
         """The sum of the chosen experts of some rows (N, D), wherever these experts are."""
         group, k = self.group, self.sizes.per_token
-        n_own = self.sizes.n_experts // group.n
         chosen, weights = self.router(rows)  # (N, k)
         order = chosen.flatten().argsort(stable=True)  # the N k choices by expert, and so by process
         experts = chosen.flatten()[order]
-        counts = (experts // n_own).bincount(minlength=group.n).tolist()
+        ends = torch.tensor(self.ends, device=experts.device)
+        counts = torch.bucketize(experts, ends, right=True).bincount(minlength=group.n).tolist()
         came, received = group.exchange(rows[order // k], counts, "tokens to experts")
-        wanted, _ = group.exchange(experts[:, None] % n_own, counts, "which expert")
+        wanted, _ = group.exchange(experts[:, None], counts, "which expert")
+        wanted = wanted - ([0, *self.ends][group.rank])
         outputs = torch.zeros_like(came)
         for expert in wanted.unique().tolist():
             own = (wanted[:, 0] == expert).nonzero()[:, 0]
             outputs[own] = self.experts(came[own], expert).to(outputs.dtype)
         back, _ = group.exchange(outputs, received, "outputs to tokens")
         weighted = weights.flatten()[order, None] * back
-        return torch.zeros(rows.shape, dtype=weighted.dtype).index_add(0, order // k, weighted)
+        return torch.zeros(rows.shape, dtype=weighted.dtype, device=rows.device).index_add(0, order // k, weighted)

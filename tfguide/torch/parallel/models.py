@@ -182,8 +182,9 @@ def _divide(model):
         model.get_submodule(parent).add_module(name, Summed(model.get_submodule(path), group, _step_of(path)))
     for path, layer in list(model.named_modules()):
         if isinstance(layer, MixtureOfExperts):
+            ends = [part_of(share.config, "experts", share.n, rank)[1] for rank in range(share.n)]
             parent, _, name = path.rpartition(".")
-            model.get_submodule(parent).add_module(name, ParallelMixture(layer, group))
+            model.get_submodule(parent).add_module(name, ParallelMixture(layer, group, ends))
     if share.config.d_input is None:
         start, _ = part_of(share.config, "V", share.n, share.rank)
         model.embedding.add_module("token", VocabularyEmbedding(model.embedding.token, start, group))

@@ -37,3 +37,19 @@ def found(folder):
         return results[check, n]
 
     return find
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A folder with a model and a tokenizer whose tokens are bytes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    config = WIDE.replace(vocab_size=len(letters), max_positions=64)
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    framework.save_checkpoint(framework.from_weights(config, random_weights(config)), folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return str(folder)

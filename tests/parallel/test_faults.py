@@ -14,7 +14,6 @@ from tfguide.cli import main
 from tfguide.sharding.launch import launch, ranks
 from tfguide.torch.parallel import joined
 
-
 WAITING = "import sys; from tests.parallel.test_faults import run; sys.exit(run('waiting', sys.argv[1]))"
 
 

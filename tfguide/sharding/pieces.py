@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -55,17 +56,33 @@ class Share:
         return {name: array[self.piece(name).index] for name, array in weights.items()}
 
 
+class Pieces(Mapping):
+    """Arrays by name, each of which is read when it is asked for, and not kept."""
+
+    def __init__(self, reads: Mapping[str, Callable[[], np.ndarray]]):
+        self._reads = reads
+
+    def __getitem__(self, name):
+        return self._reads[name]()
+
+    def __iter__(self):
+        return iter(self._reads)
+
+    def __len__(self):
+        return len(self._reads)
+
+
 def read_share(
     folder: str | os.PathLike, n: int, rank: int, ignore: Sequence[str] = (), dtype: str | None = None,
     quantization: Quantization | None = None,
-) -> tuple[Share, Quantization | None, dict[str, Blocks | np.ndarray]]:  # fmt: skip
+) -> tuple[Share, Quantization | None, Mapping[str, Blocks | np.ndarray]]:  # fmt: skip
     """What process `rank` of n holds of a checkpoint: its share, the quantisation, and the arrays of its pieces.
 
-    The arguments after `rank`, and the arrays, are those of `tfguide.checkpoints.models.read_model`. Of a file only the
-    pieces are read, but for two cases, in which one matrix at a time is read whole: quantising while reading takes the
-    scale of an output from all of its inputs; a block that would be cut is dequantised. The integers and the scales are
-    those of the whole model. Raises ValueError as `check_processes` and `load_checkpoint`, and for a quantised folder
-    where inputs that share a scale would be cut.
+    The arguments after `rank`, and the arrays, are those of `tfguide.checkpoints.models.read_model`; float32 arrays are
+    read when they are asked for. Of a file only the pieces are read, but for two cases, in which one matrix at a time
+    is read whole: quantising while reading takes the scale of an output from all of its inputs; a block that would be
+    cut is dequantised. The integers and the scales are those of the whole model. Raises ValueError as `check_processes`
+    and `load_checkpoint`, and for a quantised folder where inputs that share a scale would be cut.
     """
     check_types(dtype, quantization)
     folder = as_path(folder)
@@ -83,7 +100,7 @@ def read_share(
         return _read_quantized(folder, n, rank)
     share = Share(config, n, rank, shared_inputs(quantization))
     if quantization is None:
-        return share, None, {name: read(share.piece(name).index) for name, read in reads.items()}
+        return share, None, Pieces({name: partial(read, share.piece(name).index) for name, read in reads.items()})
     return share, quantization, _quantise(share, quantization, reads)
 
 

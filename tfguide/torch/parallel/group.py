@@ -124,7 +124,7 @@ class Group:
         """
         if self.store is None:
             result = work()
-            self._call(dist.barrier)
+            self.wait()
             return result
         name, self._n_together = f"together {self._n_together}", self._n_together + 1
         with _beating(self.store, f"{name} {self.rank}"):
@@ -140,6 +140,10 @@ class Group:
                     elif time.monotonic() - when > silence:
                         raise LostProcess(f"process {self.rank} of {self.n} has not heard of {rank} for {silence:g} s")
         return result
+
+    def wait(self) -> None:
+        """Wait until all processes have come here. Raises LostProcess."""
+        self._call(dist.barrier)
 
     def _call(self, collective, *arguments, **options):
         """Call a collective. Raises LostProcess where another process does not take part."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tfguide.compress import Quantization
 from tfguide.compress.quantized import quantized_weights
 from tfguide.config import ModelConfig
 from tfguide.sharding.cuts import divided_axis, part_of
-from tfguide.sharding.pieces import Share, read_share
+from tfguide.sharding.pieces import Pieces, Share, read_share
 from tfguide.torch.experts import MixtureOfExperts
 from tfguide.torch.linear import left_out
 from tfguide.torch.models import Decoder, Encoder, EncoderDecoder
@@ -126,17 +127,9 @@ def load_parallel(
     share, quantization, arrays = group.together(
         lambda: read_share(folder, group.n, group.rank, ignore, dtype, quantization)
     )
-    small = has_blocks(arrays)
+    small = not isinstance(arrays, Pieces) and has_blocks(arrays)
     group.agree("the model", [share.config.to_dict(), share.unit, str(quantization), dtype, small])
-    model = _empty(share, group, dtype or "float32")
-    arrays = _added_once(share, arrays)
-    if quantization is not None:
-        model.fill_quantized(quantization, arrays)
-    elif small:
-        model.fill_blocks(arrays)
-    else:
-        model.fill(arrays)
-    return _divide(model)
+    return group.together(lambda: _filled(_empty(share, group, dtype or "float32"), quantization, arrays, small))
 
 
 def parallel_from_weights(
@@ -151,6 +144,17 @@ def parallel_from_weights(
     group.agree("the model", [config.to_dict(), dtype])
     share = Share(config, group.n, group.rank)
     return _divide(_empty(share, group, dtype).fill(_added_once(share, share.cut(weights))))
+
+
+def _filled(model, quantization, arrays, small):
+    arrays = _added_once(model.share, arrays)
+    if quantization is not None:
+        model.fill_quantized(quantization, arrays)
+    elif small:
+        model.fill_blocks(arrays)
+    else:
+        model.fill(arrays)
+    return _divide(model)
 
 
 def _empty(share, group, dtype):
@@ -168,10 +172,14 @@ def _summed(share):
     ]
 
 
-def _added_once(share, arrays: dict[str, Blocks | np.ndarray]):
+def _added_once(share, arrays: Mapping[str, Blocks | np.ndarray]) -> Pieces:
     """The arrays, in which the bias of a sum is 0 but in the first process."""
-    biases = {f"{path}.bias" for path in _summed(share)} & arrays.keys() if share.rank else ()
-    return arrays | {name: np.zeros_like(arrays[name]) for name in biases}
+    biases = {f"{path}.bias" for path in _summed(share)} if share.rank else ()
+
+    def read(name):
+        return np.zeros_like(arrays[name]) if name in biases else arrays[name]
+
+    return Pieces({name: partial(read, name) for name in arrays})
 
 
 def _divide(model):

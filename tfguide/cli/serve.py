@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -84,11 +85,14 @@ def _serve_together(options, group):
     if group.rank:
         follow(model)
         return 0
-    leader = Leader(model)
+    leader = Leader(model, on_loss=lambda: os.kill(os.getpid(), signal.SIGTERM))  # which ends the server
     try:
-        return _serve(options, leader)
+        status = _serve(options, leader)
     finally:
         leader.dismiss()
+    if leader.loss is not None:
+        raise leader.loss
+    return status
 
 
 def _serve(options, model=None):

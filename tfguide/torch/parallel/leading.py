@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch.distributed as dist
 
 from tfguide.generation.paged import PagedCache
-from tfguide.torch.parallel.group import Group
+from tfguide.sharding.launch import SILENCE
+from tfguide.torch.parallel.group import Group, LostProcess
 from tfguide.torch.parallel.models import ParallelDecoder
 
-_FOREVER = datetime.timedelta(days=365)  # a server may have nothing to do for long
+_FOREVER = 1e7  # seconds: a server may have nothing to do for long
 
 
 class Leader:
     """The decoder that an `Engine` in process 0 takes; `follow` runs in the others.
 
     Before each step the others are told what is read, and where in the cache: the blocks of the rows. One thread uses
-    it at a time. Raises LostProcess where another process has ended or does not answer.
+    it at a time. Raises LostProcess where another process has ended or does not answer; on_loss: called then, once.
+    `loss`: that exception, or None.
     """
 
-    def __init__(self, model: ParallelDecoder):
-        self.model, self.config, self._orders = model, model.config, _orders()
+    def __init__(self, model: ParallelDecoder, on_loss: Callable[[], None] = lambda: None):
+        self.model, self.config, self.loss = model, model.config, None
+        self._on_loss, self._orders = on_loss, _orders(SILENCE)
 
     def new_storage(self, *sizes: Any) -> Any:
         """The tensors of a cache, of this process's heads: see `Generator.new_storage`."""
@@ -31,24 +36,37 @@ class Leader:
 
     def new_paged_cache(self, *sizes: Any) -> PagedCache:
         """An empty cache in every process, of which the first one's is returned: see `Generator.new_paged_cache`."""
-        self._orders.broadcast(("cache", sizes))
-        return self.model.new_paged_cache(*sizes)
+        with self._watched():
+            self._orders.broadcast(("cache", sizes))
+            return self.model.new_paged_cache(*sizes)
 
     def decode_rows(
         self, tokens: np.ndarray, rows: np.ndarray, cache: PagedCache, wanted: np.ndarray, prompts: np.ndarray
     ) -> np.ndarray:
         """Read new tokens in every process: see `Generator.decode_rows`."""
-        self._orders.broadcast(("read", (tokens, rows, [cache.held(row) for row in np.unique(rows)], wanted, prompts)))
-        return self.model.decode_rows(tokens, rows, cache, wanted, prompts)
+        held = [cache.held(row) for row in np.unique(rows)]
+        with self._watched():
+            self._orders.broadcast(("read", (tokens, rows, held, wanted, prompts)))
+            return self.model.decode_rows(tokens, rows, cache, wanted, prompts)
 
     def dismiss(self) -> None:
-        """Let the others end."""
-        self._orders.broadcast(("end", ()))
+        """Let the others end, unless one of them is lost."""
+        if self.loss is None:
+            self._orders.broadcast(("end", ()))
+
+    @contextlib.contextmanager
+    def _watched(self):
+        try:
+            yield
+        except LostProcess as error:
+            self.loss = error
+            self._on_loss()
+            raise
 
 
 def follow(model: ParallelDecoder) -> None:
     """Do as the `Leader` in process 0 does, until it dismisses this process. Raises LostProcess as `Leader`."""
-    orders, cache = _orders(), None
+    orders, cache = _orders(_FOREVER), None
     while True:
         order, arguments = orders.broadcast()
         if order == "end":
@@ -62,6 +80,6 @@ def follow(model: ParallelDecoder) -> None:
         model.decode_rows(tokens, rows, cache, wanted, prompts)
 
 
-def _orders() -> Group:
-    """A group of all processes in which one may wait as long as it likes."""
-    return Group(dist.new_group(timeout=_FOREVER, backend="gloo"))
+def _orders(patience: float) -> Group:
+    """A group of all processes in which this one waits so many seconds."""
+    return Group(dist.new_group(timeout=datetime.timedelta(seconds=patience), backend="gloo"))

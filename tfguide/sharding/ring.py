@@ -126,8 +126,7 @@ def _own_pieces(arrays):
         if len(parts) != len(arrays):
             raise ValueError(f"expected an array of {len(arrays)} parts on each of as many chips, got {len(parts)}")
     return [
-        [Piece(part, frozenset((i,)), values) for part, values in enumerate(parts)]
-        for i, parts in enumerate(arrays)
+        [Piece(part, frozenset((i,)), values) for part, values in enumerate(parts)] for i, parts in enumerate(arrays)
     ]
 
 

@@ -172,7 +172,7 @@ def _frames(collective):
             (
                 Row("moves", tuple(moves) or (Cell("nothing yet"),)),
                 *(Row(f"chip {chip}", _chip_cells(chip, one)) for chip in range(CHIPS)),
-                Row("sent by each", (Cell(f"{done} elements{share}"),)),
+                Row("sent by each", (Cell(f"{done:,} elements{share}"),)),
             ),
         )
 

@@ -1,5 +1,7 @@
 """What each way of dividing a step keeps and sends, against counts by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from tfguide import ModelConfig, cost
@@ -70,3 +72,30 @@ def test_heads_that_are_repeated():
 def test_several_chips_need_links():
     with pytest.raises(ValueError, match="m4-pro has no links"):
         by_name("llama-3-8b", "m4-pro")
+
+
+def test_the_numbers_of_the_exercises():
+    """Of section 6.12: the gated crossover, the floor of a token, and two machines with slow links between them."""
+    large = ModelConfig.from_preset("llama-3.1-405b")
+    D, F = large.d_model, large.d_ff
+    assert (D, F, large.n_layers, large.gated, 6 * F / D) == (16384, 53248, 126, True, 19.5)
+    for chips, fewest in ((16, 36352), (32, 26368)):
+        mesh = min(
+            ((X, chips // X, 1) for X in (1, 2, 4, 8, 16)),
+            key=lambda m: sum(cost.ffn_communication("2d-ws", 1, D, F, m, True).values()),
+        )
+        assert mesh[0] == 2 and sum(cost.ffn_communication("2d-ws", 1, D, F, mesh, True).values()) == fewest
+    assert (round(36352 / (2 * D), 2), round(26368 / (2 * D), 2)) == (1.11, 0.80)
+
+    one = cost.step(ModelConfig.from_preset("llama-2-70b"), "a100", 1, 1, 200)
+    assert 1e3 * one.weights_s == pytest.approx(67.4, abs=0.1) and 1e3 * one.serial_s == pytest.approx(67.9, abs=0.05)
+    assert 67.9 / 17 < 2 * 80 * 25e-3 < 67.9 / 16
+
+    h100 = cost.CHIPS["h100"]
+    flat = cost.step(large, replace(h100, link_bandwidth=50e9), 16, 64, 1000, layout="1d-ws", attention="head")
+    assert cost.weight_bytes(large) / 1e9 == pytest.approx(812, abs=0.5)
+    assert 1e3 * cost.weight_bytes(large) / 16 / h100.hbm_bandwidth == pytest.approx(15.1, abs=0.06)
+    assert 1e3 * flat.communication_s == pytest.approx(19.8, abs=0.05)
+    staged = cost.step(large, h100, 8, 32, 1000, layout="1d-ws", attention="head")
+    assert 1e3 * staged.communication_s == pytest.approx(0.5, abs=0.02)
+    assert pytest.approx(0.02e-3, rel=0.06) == 32 * D * 2 / 50e9

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
-from tfguide.cost import CHIPS
 from tfguide.cost.scaling import CHIP_COUNTS, Workload
 from tfguide.figures.devices import LAYOUT_NAMES
 from tfguide.figures.style import DASHES, PALETTE, ink, size, style
@@ -53,7 +52,7 @@ def scaling(workloads: Sequence[Workload]) -> Figure:
         axes[1].minorticks_off()
         axes[1].set_xlabel("chips")
         curves = [
-            Line2D([], [], color=PALETTE[i], linestyle=DASHES[i], label=f"{w.name}, {_chip(w.chip)}")
+            Line2D([], [], color=PALETTE[i], linestyle=DASHES[i], label=f"{w.name}, {chip_name(w.chip)}")
             for i, w in enumerate(workloads)
         ]
         layouts = [
@@ -66,5 +65,10 @@ def scaling(workloads: Sequence[Workload]) -> Figure:
     return fig
 
 
-def _chip(name):
-    return CHIPS[name].name.upper().replace("-V", " v")
+def chip_name(name: str) -> str:
+    """How a chip is written in a text.
+
+    >>> chip_name("tpu-v4"), chip_name("h100")
+    ('TPU v4', 'H100')
+    """
+    return name.upper().replace("-V", " v")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CHIPS = 4
 ELEMENTS = 256  # of one piece, where a number is shown
+NOTHING = "\u00b7"  # in the place of a part that a chip does not hold
 
 #: What the states of the frames mean.
 LEGEND = {"new": "came in this round", "gone": "sent, and not kept"}
@@ -187,4 +188,9 @@ def _chip_cells(chip, one):
     ]
     shown += [(move.piece, "gone") for move in one.moves if move.source == chip and name(move.piece) not in kept]
     shown.sort(key=lambda pair: (pair[0].part, min(pair[0].origins)))
-    return tuple(Cell(name(piece), state) for piece, state in shown)
+    cells = [Cell(name(piece), state) for piece, state in shown]
+    parts = [piece.part for piece, _ in shown]
+    if len(set(parts)) < len(parts):  # several of one part, in an all-to-all
+        return tuple(cells)
+    at = dict(zip(parts, cells, strict=True))
+    return tuple(at.get(part, Cell(NOTHING)) for part in range(CHIPS))

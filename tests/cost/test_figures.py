@@ -1,6 +1,5 @@
 """The figures of the pages of costs show the numbers that they stand for, and nothing lies on something else."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 from tfguide import ModelConfig, cost  # noqa: E402  (after the check for matplotlib)
 from tfguide.bench import predict  # noqa: E402
 from tfguide.cost.caches import CONTEXTS, CURVE, MODELS, cache_row, cache_rows  # noqa: E402
-from tfguide.figures import benchmarks, devices  # noqa: E402
+from tfguide.figures import benchmarks  # noqa: E402
 from tfguide.figures import cost as figures  # noqa: E402
 
 BENCHMARKS = Path(__file__).parents[2] / "book" / "appendices" / "benchmarks"
@@ -175,29 +174,6 @@ def test_experts_are_drawn_as_they_are_counted():
             assert shown * n / 100 == pytest.approx(cost.experts_read(config, int(tokens)))
 
 
-def test_what_collectives_move():
-    moves = devices.moves()
-    letters, chips = "ABCD", range(4)
-    gathered, reduced, exchanged = (moves[name][1] for name in ("All-gather", "Reduce-scatter", "All-to-all"))
-    for chip in chips:
-        assert gathered[chip] == [(letters[k], (k,)) for k in chips]  # all pieces, each of its owner
-        assert exchanged[chip] == [(letters[chip], (k,)) for k in chips]  # one piece of everybody's
-        assert reduced[chip][chip] == (letters[chip], (0, 1, 2, 3)) and reduced[chip].count(None) == 3
-    after = [json.dumps(state) for _, state in moves.values()]
-    assert len(set(after)) == 3
-    assert moves["Reduce-scatter"][0] == moves["All-to-all"][0]  # the same arrays, summed or exchanged
-    axes = devices.collectives().axes
-    for ax, (before, after) in zip(axes, moves.values(), strict=True):
-        shown = [text.get_text() for text in ax.texts if text.get_text() in set(letters)]
-        assert shown == [cell[0] for state in (before, after) for cells in state for cell in cells if cell]
-
-
-def test_figures_name_their_model_and_mesh():
-    [ax] = devices.communication_volume().axes
-    assert ax.get_title(loc="left") == "D = 16,384, F = 65,536, mesh 4 × 4 × 4"
-    assert all("PaLM 540B" in ax.get_title(loc="left") for ax in devices.latency_by_chips().axes)
-
-
 @pytest.mark.parametrize(
     "draw",
     [
@@ -207,9 +183,6 @@ def test_figures_name_their_model_and_mesh():
         lambda: figures.intensity(ModelConfig.from_preset("llama-3-8b"), cost.CHIPS["h100"], (128, 512)),
         lambda: figures.caches(cache_rows(contexts=CURVE)),
         lambda: figures.experts_read(("mixtral-8x7b", "deepseek-v3")),
-        devices.collectives,
-        devices.communication_volume,
-        devices.latency_by_chips,
     ],
     ids=[
         "speeds",
@@ -218,9 +191,6 @@ def test_figures_name_their_model_and_mesh():
         "intensity",
         "caches",
         "experts",
-        "collectives",
-        "communication",
-        "latency",
     ],
 )
 def test_a_telephone_shows_the_whole_figure(draw):

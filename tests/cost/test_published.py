@@ -15,7 +15,8 @@ def test_a_published_number(row):
 
 def test_all_the_sources_are_there():
     assert len(ROWS) > 100
-    for source in ("table 1", "table 2", "table D.3", "figure 3", "figure 6", "scaling-book", "Leviathan", "gpt-fast"):
+    for source in ("table 1", "table 2", "table 3", "table D.3", "figure 3", "figure 6", "scaling-book", "Leviathan",
+                   "gpt-fast", "MLPerf"):  # fmt: skip
         assert any(source in row.source for row in ROWS)
 
 
@@ -25,13 +26,13 @@ def test_a_row_can_disagree():
 
 
 def test_what_was_measured_is_slower_than_the_ideal():
-    """PaLM on its chips and Llama on an A100; the speed-ups of speculation lie on both sides."""
+    """PaLM on its chips, Llama on one A100 to eight and on two H100; the speed-ups of speculation lie on both sides."""
     times = [r for r in ROWS if r.kind == "bound" and r.unit == "ms a token"]
     ratios = {how: [r.published / r.computed for r in times if how in r.what] for how in ("roofline", "serial")}
     assert min(ratios["roofline"]) > 2.5 and max(ratios["roofline"]) < 11.2
     assert min(ratios["serial"]) > 1.4 and max(ratios["serial"]) < 4.2
     speeds = [r.published / r.computed for r in ROWS if r.kind == "bound" and r.unit == "tokens/s"]
-    assert min(speeds) > 0.25 and max(speeds) < 0.7
+    assert min(speeds) > 0.25 and max(speeds) < 0.73
     gains = [r.computed / r.published - 1 for r in ROWS if r.unit == "x"]
     assert min(gains) > -0.23 and max(gains) < 0.75
 

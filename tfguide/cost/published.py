@@ -60,6 +60,7 @@ def rows() -> list[Row]:
         _scaling_book,
         _speculative,
         _gpt_fast,
+        _mlperf,
     )
     return [row for part in parts for row in part()]
 
@@ -91,6 +92,22 @@ TABLE_D3 = {
     64: ((3383, 32), (2646, 21), (501, 47), (717, 11), (1218, 26)),
     128: ((5406, 40), (4099, 27), (985, 48), (829, 19), (1814, 35)),
 }
+# Table 3, PaLM 62B: chips, sequences, tokens of each, type of the weights, seconds, per cent
+TABLE_3 = {
+    "low-latency prefill": (16, 1, 2048, "int8", 0.16, 36), "low-latency decode": (16, 32, 64, "int8", 0.73, 8),
+    "high-throughput prefill": (32, 512, 2048, "bfloat16", 20.2, 73),
+    "high-throughput decode": (8, 512, 64, "bfloat16", 5.1, 37),
+}  # fmt: skip
+# Tokens a second of gpt-fast in bfloat16, one sequence, by the A100s that share the model
+GPT_FAST = {
+    "llama-2-7b": {1: 104.9, 2: 168.84, 4: 254.02, 8: 328.43}, "llama-2-70b": {2: 21.32, 4: 38.01, 8: 62.50},
+}  # fmt: skip
+# MLPerf Inference v4.1, closed division, server, Llama 2 70B in float8 on 8 H100, four copies on two chips each: tokens
+# a second, and the mean seconds between two tokens of a text.
+MLPERF_TOKENS, MLPERF_SECONDS, MLPERF_COPIES = 21_605.79, 0.154960329, 4
+# By Little's law, the texts that a copy writes at the same time. It may hold 1024.
+MLPERF_BATCH = round(MLPERF_TOKENS * MLPERF_SECONDS / MLPERF_COPIES)
+MLPERF_CONTEXT = 440  # ours: no log has it. A mean answer has 290 tokens, and a prompt about as many.
 
 
 def palm(**changes) -> ModelConfig:
@@ -153,6 +170,9 @@ def _mfus():
     ):
         computed = 100 * mfu(540e9, tokens, seconds, 64, peak)
         yield Row(f"{POPE}, table 2", what, "% MFU", published, computed, "exact", 0.8, True)
+    for what, (chips, batch, tokens, _, seconds, published) in TABLE_3.items():
+        computed = 100 * mfu(62.5e9, batch * tokens, seconds, chips, peak)
+        yield Row(f"{POPE}, table 3", f"62B, {what}", "% MFU", published, computed, "exact", 0.8, True)
     columns = (
         ("FasterTransformer TP16", 530e9, 16, 312e12, 80),
         ("FasterTransformer TP32", 530e9, 32, 312e12, 80),
@@ -179,9 +199,7 @@ def _figure_6():
     for chips, measured in FIGURE_6.items():
         for layout, milliseconds in zip(("2d-ws", "1d-ws"), measured, strict=True):
             one = step(palm(), "tpu-v4", chips, 512, 2048, layout=layout)
-            for how, seconds in (("roofline", one.roofline_s), ("serial", one.serial_s)):
-                what = f"{layout}, {chips} chips, {how}"
-                yield Row(f"{POPE}, figure 6", what, "ms a token", milliseconds, 1e3 * seconds, "bound")
+            yield from _bounds(f"{POPE}, figure 6", f"{layout}, {chips} chips, ", milliseconds, one)
 
 
 def _scaling_book():
@@ -224,9 +242,11 @@ def _speculative():
 def _steps():
     for weights, published in (("int8", 28.5), ("bfloat16", 36.9)):
         one = step(palm(), "tpu-v4", 64, 64, 2048, weights=weights)
-        for how, seconds in (("roofline", one.roofline_s), ("serial", one.serial_s)):
-            what = f"{weights}, batch 64, {how}"
-            yield Row(f"{POPE}, section 4", what, "ms a token", published, 1e3 * seconds, "bound")
+        yield from _bounds(f"{POPE}, section 4", f"{weights}, batch 64, ", published, one)
+    for what, (chips, batch, tokens, weights, seconds, _) in TABLE_3.items():
+        if "decode" in what:
+            one = step(ModelConfig.from_preset("palm-62b"), "tpu-v4", chips, batch, 2048, weights=weights)
+            yield from _bounds(f"{POPE}, table 3", f"62B, {weights}, {chips} chips, ", 1e3 * seconds / tokens, one)
     for what, milliseconds, published in (("multihead", 47, 46), ("multiquery", 3.9, 3.8)):
         computed = 1e3 * milliseconds / 1024
         yield Row("Shazeer 2019, table 3", f"{what}, a token of 1024", "us", published, computed, "exact", 0.15, True)
@@ -236,12 +256,28 @@ def _gpt_fast():
     llama = ModelConfig.from_preset("llama-2-7b")
     n_bytes = 2 * parameters_read(llama)
     yield Row("gpt-fast README, Llama 2 7B", "bytes read a token", "GB", 13.32, n_bytes / 1e9, "tight", 0.013)
-    for what, bytes_each, chips, speed in (
-        ("bf16", 2, 1, 104.9), ("int8", 1, 1, 155.58), ("int4", 0.625, 1, 196.80),
-        ("bf16", 2, 2, 168.84), ("bf16", 2, 4, 254.02), ("bf16", 2, 8, 328.43),
-    ):  # fmt: skip
-        ideal = chips * 2039e9 / (bytes_each * parameters_read(llama))
-        yield Row("gpt-fast README, Llama 2 7B", f"{what}, {chips} A100", "tokens/s", speed, ideal, "bound")
+    for what, bytes_each, speed in (("int8", 1, 155.58), ("int4", 0.625, 196.80)):
+        ideal = 2039e9 / (bytes_each * parameters_read(llama))
+        yield Row("gpt-fast README, Llama 2 7B", f"{what}, 1 A100", "tokens/s", speed, ideal, "bound")
+    for model, speeds in GPT_FAST.items():
+        source = f"gpt-fast README, Llama 2 {model.rpartition('-')[2].upper()}"
+        for chips, speed in speeds.items():
+            ideal = chips * 2039e9 / (2 * parameters_read(ModelConfig.from_preset(model)))
+            yield Row(source, f"bf16, {chips} A100", "tokens/s", speed, ideal, "bound")
+
+
+def _mlperf():
+    float8 = dict(weights="float8", kv="float8", products="float8")
+    llama = ModelConfig.from_preset("llama-2-70b")
+    one = step(llama, "h100", 2, MLPERF_BATCH, MLPERF_CONTEXT, layout="1d-ws", attention="head", **float8)
+    what = f"Llama 2 70B, 2 H100, batch {MLPERF_BATCH}, "
+    yield from _bounds("MLPerf Inference v4.1, server", what, 1e3 * MLPERF_SECONDS, one)
+
+
+def _bounds(source, what, milliseconds, one):
+    """The two times of a step beside a measured one."""
+    for how, seconds in (("roofline", one.roofline_s), ("serial", one.serial_s)):
+        yield Row(source, what + how, "ms a token", milliseconds, 1e3 * seconds, "bound")
 
 
 def crossovers() -> list[float]:

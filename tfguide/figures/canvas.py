@@ -62,16 +62,17 @@ def frame(ax: Axes, left: float, top: float, right: float, bottom: float, words:
 
 def cell(
     ax: Axes, x: float, y: float, width: float, height: float, colour: str | None = None, *,
-    opacity: float = 0.38, edge: object = None, linewidth: float = 0.8, label: str = "", size: float = 11.0,
+    opacity: float = 0.38, edge: object = None, linewidth: float = 0.8, dash: object = "-", label: str = "",
+    size: float = 11.0,
 ) -> None:  # fmt: skip
     """A rectangle from the corner (x, y): a matrix, an entry of one, a span of time.
 
     colour: of the filling, None for an empty cell; opacity: of that colour; edge: the colour of the line around it
-    (default: the colour of the text); label: what stands in the middle, in letters of `size` points.
+    (default: the colour of the text); dash: its pattern; label: what stands in the middle, in letters of `size` points.
     """
     face = "none" if colour is None else to_rgba(colour, opacity)
     edge = style.ink() if edge is None else edge
-    ax.add_patch(Rectangle((x, y), width, height, facecolor=face, edgecolor=edge, linewidth=linewidth))
+    ax.add_patch(Rectangle((x, y), width, height, facecolor=face, edgecolor=edge, linewidth=linewidth, linestyle=dash))
     if label:
         text(ax, x + width / 2, y + height / 2, label, size)
 

@@ -1,4 +1,4 @@
-"""The figures of many devices: what collectives move, what layouts send, and latency against chips."""
+"""The figures of many devices: what layouts send by tokens and by chips, and latency against chips."""
 
 from __future__ import annotations
 
@@ -6,45 +6,74 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import to_rgba
 
 from tfguide.cost import LAYOUTS, ffn_communication
 from tfguide.cost.published import FIGURE_3, FIGURE_3_SIZES, FIGURE_6, palm
 from tfguide.cost.step import step
-from tfguide.figures import canvas
-from tfguide.figures.style import DASHES, PALETTE, ink, size, style
-from tfguide.sharding.mesh import Mesh
+from tfguide.figures.style import DASHES, PALETTE, size, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LAYOUT_NAMES = {
+#: What the figures call each layout.
+LAYOUT_NAMES = {
     "1d-ws": "1D weight-stationary", "2d-ws": "2D weight-stationary", "wg-x": "weights gathered over X",
     "wg-xy": "weights gathered over X, Y", "wg-xyz": "weights gathered over all",
 }  # fmt: skip
-_CHIPS = 4
-_AXES = (0, 1, 2)
-
-#: One cell of a chip: the letter of the piece, and the chips that its values came from.
-Cell = tuple[str, tuple[int, ...]] | None
 
 
 def communication_volume() -> Figure:
-    """Figure 3 of Pope et al.: what one layer sends by tokens, our curves and the published points."""
+    """Figure 3 of Pope et al. with one dimension added: what one layer sends by tokens, and the published points."""
     d_model, d_ff, mesh = FIGURE_3_SIZES
     tokens = np.geomspace(1_000, 4_000_000, 200)
     with style():
-        fig, ax = plt.subplots(figsize=size(0.75))
-        for index, layout in enumerate(LAYOUTS[1:]):
+        fig, ax = plt.subplots(figsize=size(0.82))
+        for index, layout in enumerate(LAYOUTS):
             at = {"color": PALETTE[index], "linestyle": DASHES[index]}
             gigabytes = [2e-9 * sum(ffn_communication(layout, int(t), d_model, d_ff, mesh).values()) for t in tokens]
-            ax.loglog(tokens, gigabytes, label=_LAYOUT_NAMES[layout], **at)
-            ax.plot(list(FIGURE_3), [cells[index] for cells in FIGURE_3.values()], "o", color=PALETTE[index])
-        ax.set_title(f"D = {d_model:,}, F = {d_ff:,}, mesh {' × '.join(map(str, mesh))}")
+            ax.loglog(tokens, gigabytes, label=LAYOUT_NAMES[layout], **at)
+            if index:  # the paper's figure has no one-dimensional layout
+                ax.plot(list(FIGURE_3), [cells[index - 1] for cells in FIGURE_3.values()], "o", color=PALETTE[index])
+        ax.set_title(f"Plain layer, D = {d_model:,}, F = {d_ff:,}, mesh {' × '.join(map(str, mesh))}")
         ax.set_xlabel("tokens in the batch")
         ax.set_ylabel("GB sent by a chip, one layer")
         ax.grid(True)
         fig.legend(loc="outside lower center", ncols=2)
+    return fig
+
+
+def volume_by_chips(d_model: int, d_ff: int) -> Figure:
+    """What one layer sends for a token by chips, weights stationary in one and two dimensions, plain and gated.
+
+    X is chosen freely, as if it could be a fraction, so that the curves cross where the formulas say. Points: the best
+    X that divides the chips.
+    """
+    chips = np.geomspace(2, 256, 200)
+    powers = 2 ** np.arange(1, 9)
+    with style():
+        fig, ax = plt.subplots(figsize=size(0.75))
+        flat = 2e-3 * d_model
+        ax.loglog(chips, np.full_like(chips, flat), label="one dimension, plain or gated", color=PALETTE[0])
+        for index, gated in ((1, False), (2, True)):
+            at = {"color": PALETTE[index], "linestyle": DASHES[index]}
+            words = "gated" if gated else "plain"
+            sent = 1e-3 * 2 * np.sqrt(2 * d_model * (3 if gated else 2) * d_ff / chips)
+            ax.loglog(chips, sent, label=f"two dimensions, {words}", **at)
+            ax.plot(powers, [1e-3 * _fewest(int(n), d_model, d_ff, gated) for n in powers], "o", color=PALETTE[index])
+            crossover = (6 if gated else 4) * d_ff / d_model
+            ax.plot(crossover, flat, "D", color=PALETTE[index], markersize=9, markerfacecolor="none")
+            side = {"xytext": (5, 7)} if gated else {"xytext": (-7, -16), "ha": "right"}
+            ax.annotate(f"{crossover:g} chips", (crossover, flat), textcoords="offset points", fontsize=9, **side)
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set_xticks(powers, [str(n) for n in powers])
+        ax.minorticks_off()
+        ax.set_title(f"Layer of D = {d_model:,}, F = {d_ff:,}, mesh X × P/X")
+        ax.set_xlabel("chips, P")
+        ax.set_ylabel("thousand elements a token")
+        ax.grid(True)
+        fig.legend(loc="outside lower center", ncols=1)
     return fig
 
 
@@ -64,7 +93,7 @@ def latency_by_chips() -> Figure:
             ax.set_xticks(chips, [str(n) for n in chips])
             ax.minorticks_off()
             ax.set_ylim(bottom=0)
-            ax.set_title(f"PaLM 540B, {_LAYOUT_NAMES[layout]}")
+            ax.set_title(f"PaLM 540B, {LAYOUT_NAMES[layout]}")
             ax.set_ylabel("ms a token")
             ax.grid(True)
         axes[1].set_xlabel("TPU v4 chips")
@@ -72,82 +101,7 @@ def latency_by_chips() -> Figure:
     return fig
 
 
-def collectives() -> Figure:
-    """What four chips hold before and after an all-gather, a reduce-scatter and an all-to-all.
-
-    The colour of a cell says which chip its values came from, the letter which piece of the array it is.
-    """
-    with style():
-        fig, axes = plt.subplots(3, 1, figsize=size(1.52))
-        for ax, (name, states) in zip(axes, moves().items(), strict=True):
-            for left, state, title in ((0.0, states[0], "before"), (5.9, states[1], "after")):
-                ax.text(left + _CHIPS / 2, -0.2, title, ha="center", va="bottom", fontsize=10)
-                for chip, cells in enumerate(state):
-                    for place, cell in enumerate(cells):
-                        _draw(ax, left + place, chip * 1.2, cell)
-            for chip in range(_CHIPS):
-                ax.text(-0.25, chip * 1.2 + 0.5, f"chip {chip}", ha="right", va="center", fontsize=10)
-            canvas.arrow(ax, (4.35, 2.3), (5.55, 2.3), width=1.3)
-            ax.set_title(name)
-            ax.set(xlim=(-2.0, 10.1), ylim=(4.7, -0.9), aspect="equal")
-            ax.axis("off")
-    return fig
-
-
-def moves() -> dict[str, tuple[list[list[Cell]], list[list[Cell]]]]:
-    """What each chip holds before and after each collective, as the simulated mesh moves it: chips by cells."""
-    mesh = Mesh((1, 1, _CHIPS))
-    rows = np.tile(np.arange(_CHIPS), (_CHIPS, 1))  # the pieces that a chip with a whole array has
-    mine = 1 << np.arange(_CHIPS)  # a bit for each chip: the bits of a sum say which chips it came from
-    gathered = [
-        mesh.all_gather({c: a[i : i + 1] for i, c in enumerate(mesh.chips)}, _AXES, 0, "") for a in (rows[0], mine)
-    ]
-    reduced = [
-        mesh.reduce_scatter({c: a[i] for i, c in enumerate(mesh.chips)}, _AXES, 0, "")
-        for a in (rows, np.tile(mine[:, None], (1, _CHIPS)))
-    ]
-    exchanged = [
-        mesh.all_to_all({c: a[i : i + 1] for i, c in enumerate(mesh.chips)}, _AXES, 1, 0, "")
-        for a in (rows, np.tile(mine[:, None], (1, _CHIPS)))
-    ]
-
-    def cells(parts, times=1):
-        pieces, origins = ([part[chip].ravel() for chip in mesh.chips] for part in parts)
-        return [
-            [(_letter(p // times), _chips(o)) for p, o in zip(*both, strict=True)]
-            for both in zip(pieces, origins, strict=True)
-        ]
-
-    own: list[list[Cell]] = [[(_letter(chip), (chip,))] for chip in range(_CHIPS)]
-    every: list[list[Cell]] = [[(_letter(piece), (chip,)) for piece in range(_CHIPS)] for chip in range(_CHIPS)]
-    return {
-        "All-gather": (_in_place(own), cells(gathered)),
-        "Reduce-scatter": (every, _in_place(cells(reduced, times=_CHIPS))),  # the pieces' numbers were added as well
-        "All-to-all": (every, cells(exchanged)),
-    }
-
-
-def _letter(piece):
-    return "ABCD"[piece]
-
-
-def _chips(bits):
-    return tuple(chip for chip in range(_CHIPS) if bits >> chip & 1)
-
-
-def _in_place(one_each):
-    """One piece on each chip, at the place that its letter has in the whole."""
-    return [[cell if place == chip else None for place in range(_CHIPS)] for chip, [cell] in enumerate(one_each)]
-
-
-def _draw(ax, x, y, cell):
-    if cell is None:
-        canvas.cell(ax, x, y, 1, 1, edge=to_rgba(ink(), 0.35), linewidth=0.5)
-        return
-    letter, origins = cell
-    width = 1 / len(origins)
-    for index, chip in enumerate(origins):
-        canvas.cell(ax, x + index * width, y, width, 1, PALETTE[chip], opacity=0.45, linewidth=0)
-    edge = PALETTE[origins[0]] if len(origins) == 1 else ink()
-    canvas.cell(ax, x, y, 1, 1, edge=edge, linewidth=1.0)
-    canvas.text(ax, x + 0.5, y + 0.52, letter)
+def _fewest(chips, d_model, d_ff, gated):
+    """The fewest elements for a token in two dimensions, with an X that divides the chips."""
+    shapes = [(X, chips // X, 1) for X in range(1, chips + 1) if chips % X == 0]
+    return min(sum(ffn_communication("2d-ws", 1, d_model, d_ff, shape, gated).values()) for shape in shapes)

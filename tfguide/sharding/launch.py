@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tfguide.checks.values import check_count
+from tfguide.native.machine import cores
 
 STORE = "TFGUIDE_STORE"  # the file by which the processes that `launch` starts find each other
 RANK, SIZE = "RANK", "WORLD_SIZE"  # as torchrun names them
@@ -66,7 +67,7 @@ class _Processes:
     def __init__(self, folder, command, n, environment):
         self.folder, self.n, self.passed_on = folder, n, 0
         self.running: list[subprocess.Popen] = []
-        threads = str(max(1, (os.cpu_count() or 1) // n))
+        threads = str(max(1, cores() // n))
         shared = {
             "OMP_NUM_THREADS": threads, "TFGUIDE_THREADS": threads, "GLOO_SOCKET_IFNAME": _loopback(),
             "TORCH_CPP_LOG_LEVEL": "ERROR",

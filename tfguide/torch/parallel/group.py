@@ -103,12 +103,16 @@ class Group:
 
     def agree(self, what: str, value: Any) -> None:
         """Raises ValueError in all processes if a value, which JSON can hold, is not the same in all of them."""
-        own = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-        found = [None] * self.n
-        self._call(dist.all_gather_object, found, own)
+        found = self.collect(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest())
         others = [rank for rank in range(self.n) if found[rank] != found[0]]
         if others:
             raise ValueError(f"{what} must be the same in all {self.n} processes: {others} differ from process 0")
+
+    def collect(self, value: Any) -> list[Any]:
+        """The picklable values of all processes, by rank, on each of them."""
+        found = [None] * self.n
+        self._call(dist.all_gather_object, found, value)
+        return found
 
     def broadcast(self, value: Any = None) -> Any:
         """A picklable value of process 0, in all processes; the others' values are ignored."""

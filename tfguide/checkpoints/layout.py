@@ -38,14 +38,18 @@ class Place:
         shape = shape if self.width is None else (*shape[:-1], self.width)
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
-    def take(self, stored: np.ndarray) -> np.ndarray:
-        """The numbers of the canonical weight, without `plus`: a view of a stored tensor, but for `pairs` a copy."""
+    def take(self, stored: np.ndarray, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """The numbers of the canonical weight, without `plus`: a view of a stored tensor, but for `pairs` a copy.
+
+        index: of the part of the weight that is wanted; default: all of it.
+        """
         whole = stored.swapaxes(-2, -1) if self.transposed else stored
         if self.pairs is not None:
-            return whole[..., self.order(whole.shape[-1])]
+            *rows, columns = (*index, *[slice(None)] * (whole.ndim - len(index)))
+            return whole[tuple(rows)][..., self.order(whole.shape[-1])[columns]]
         if self.columns is None:
-            return whole
-        return whole[..., self.columns.start : self.columns.stop : self.columns.step]
+            return whole[index]
+        return whole[..., self.columns.start : self.columns.stop : self.columns.step][index]
 
     def order(self, n_columns: int) -> np.ndarray:
         """The column in the file of each of the columns of the weight, where `pairs` says that they differ."""
@@ -91,17 +95,17 @@ class Stored:
         """The type in which the file holds it, "float32", "bfloat16", "float16" or "float64"."""
         return DTYPE_NAMES[self.tensor.dtype]
 
-    def mapped(self) -> np.ndarray:
-        """The stored numbers as a view of the file, without `plus`; bfloat16 as its bits, uint16."""
-        return self.place.take(self.tensor.stored())
+    def mapped(self, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """The stored numbers as a view of the file, without `plus`; bfloat16 as its bits, uint16; index: of a part."""
+        return self.place.take(self.tensor.stored(), index)
 
-    def to_float32(self, keeps_order: bool = False) -> np.ndarray:
+    def to_float32(self, keeps_order: bool = False, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The weight as a float32 array of its own. Raises ValueError for float64 beyond the largest float32.
 
         keeps_order: a matrix that the file holds as (out, in) is a view of an array in this order, which is not copied
-        column by column.
+        column by column. index: of the part of the weight that is read; default: all of it.
         """
-        view = self.mapped()
+        view = self.mapped(index)
         if keeps_order and self.place.transposed:
             return to_float32(self.tensor, view.swapaxes(-2, -1)).swapaxes(-2, -1)
         array = to_float32(self.tensor, view)
@@ -125,15 +129,21 @@ class StoredStack:
         """The stored numbers (experts, in, out): a copy, since they lie apart; bfloat16 as its bits, uint16."""
         return np.stack([place.take(t.stored()) for t, place in zip(self.tensors, self.places, strict=True)])
 
-    def to_float32(self, keeps_order: bool = False) -> np.ndarray:
+    def to_float32(self, keeps_order: bool = False, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The weight as a float32 array of its own. Raises ValueError for float64 beyond the largest float32.
 
-        keeps_order: matrices that the file holds as (out, in) are a view of an array in this order.
+        keeps_order: matrices that the file holds as (out, in) are a view of an array in this order. index: of the part
+        of the weight that is read; default: all of it.
         """
-        views = [place.take(tensor.stored()) for tensor, place in zip(self.tensors, self.places, strict=True)]
+        experts, *inner = index or (slice(None),)
+        tensors = self.tensors[experts]
+        views = [
+            place.take(tensor.stored(), tuple(inner))
+            for tensor, place in zip(tensors, self.places[experts], strict=True)
+        ]
         if not keeps_order:
-            return np.stack([to_float32(tensor, view) for tensor, view in zip(self.tensors, views, strict=True)])
-        rows = [to_float32(tensor, view.T) for tensor, view in zip(self.tensors, views, strict=True)]
+            return np.stack([to_float32(tensor, view) for tensor, view in zip(tensors, views, strict=True)])
+        rows = [to_float32(tensor, view.T) for tensor, view in zip(tensors, views, strict=True)]
         return np.stack(rows).swapaxes(1, 2)
 
 

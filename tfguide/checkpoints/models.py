@@ -26,10 +26,7 @@ def read_model(
 
     The arrays of a GGUF file are those of `read_blocks` if neither `dtype` nor `quantization` is given.
     """
-    if dtype is not None:
-        check_dtype(dtype)
-    if not (quantization is None or isinstance(quantization, Quantization)):
-        raise TypeError(f"quantization must be a Quantization or None, got {type(quantization).__name__}")
+    check_types(dtype, quantization)
     folder = as_path(folder)
     if is_gguf(folder) and dtype is None and quantization is None:
         config, weights = read_blocks(open_gguf(folder), ignore)
@@ -44,6 +41,14 @@ def read_model(
     if quantization is not None:
         weights = pack_checkpoint(config, weights, quantization)
     return config, quantization, weights
+
+
+def check_types(dtype: str | None, quantization: Quantization | None) -> None:
+    """Raises ValueError for an unknown type of weights, TypeError for what is no quantisation."""
+    if dtype is not None:
+        check_dtype(dtype)
+    if not (quantization is None or isinstance(quantization, Quantization)):
+        raise TypeError(f"quantization must be a Quantization or None, got {type(quantization).__name__}")
 
 
 def has_blocks(arrays: Mapping[str, Blocks | np.ndarray]) -> bool:

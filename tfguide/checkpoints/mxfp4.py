@@ -44,14 +44,19 @@ class StoredBlocks:
         """A type that holds every number: those of 4 bits times a power of two."""
         return "float32"
 
-    def mapped(self) -> np.ndarray:
-        """The dequantised numbers, in an array of their own."""
-        rows = dequantise(np.asarray(self.blocks.stored()), np.asarray(self.scales.stored()))
-        return self.place.take(rows.swapaxes(1, 2))
+    def mapped(self, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """The dequantised numbers, in an array of their own; index: of the part that is read, default: all of them."""
+        experts, *inner = index or (slice(None),)
+        rows = dequantise(np.asarray(self.blocks.stored()[experts]), np.asarray(self.scales.stored()[experts]))
+        return self.place.take(rows.swapaxes(1, 2), (slice(None), *inner))
 
-    def to_float32(self, keeps_order: bool = False) -> np.ndarray:
-        """The weight as a float32 array of its own; keeps_order: as a view of one that is (experts, out, in)."""
-        return self.mapped() if keeps_order else np.ascontiguousarray(self.mapped())
+    def to_float32(self, keeps_order: bool = False, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """The weight as a float32 array of its own; keeps_order: as a view of one that is (experts, out, in).
+
+        index: as in `mapped`.
+        """
+        rows = self.mapped(index)
+        return rows if keeps_order else np.ascontiguousarray(rows)
 
 
 def check_blocks(blocks: Tensor, scales: Tensor, shape: tuple[int, ...]) -> None:

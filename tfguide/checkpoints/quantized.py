@@ -6,14 +6,13 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tfguide.checkpoints.folder import CONFIG, WEIGHTS, as_folder, as_path, read_object
 from tfguide.checkpoints.swap import replacing
+from tfguide.checkpoints.tensors import Tensor, read_headers
 from tfguide.compress.quantization import Quantization
 from tfguide.compress.quantized import quantized_shapes
 from tfguide.config import ModelConfig
@@ -52,6 +51,15 @@ def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization
 
     Raises ValueError if a file or a tensor is missing, unexpected or damaged.
     """
+    config, quantization, tensors = open_quantized(folder)
+    return config, quantization, {name: np.array(tensor.stored()) for name, tensor in tensors.items()}
+
+
+def open_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization, dict[str, Tensor]]:
+    """The configuration and the quantisation of a folder, and its arrays in their file, which are not read yet.
+
+    Raises as `read_quantized`.
+    """
     folder = as_folder(folder)
     fields = read_object(folder / CONFIG)
     try:
@@ -59,24 +67,16 @@ def read_quantized(folder: str | os.PathLike) -> tuple[ModelConfig, Quantization
         quantization = Quantization(**{"asymmetric": False, **fields["quantization"]})  # older folders lack the key
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG}: not a quantised model of this package: {error}") from error
-    arrays = _arrays(folder / WEIGHTS)
+    if not (folder / WEIGHTS).exists():
+        raise FileNotFoundError(f"no weights in {folder}: looked for {WEIGHTS}")
+    tensors = read_headers(folder / WEIGHTS)
     expected = quantized_shapes(config, quantization)
-    for name in [*expected, *arrays]:
-        if name not in arrays or name not in expected:
+    for name in [*expected, *tensors]:
+        if name not in tensors or name not in expected:
             raise ValueError(f"{folder / WEIGHTS}: {'no' if name in expected else 'unexpected'} tensor {name!r}")
-        array, (shape, dtype) = arrays[name], expected[name]
-        if array.shape != shape or array.dtype != dtype:
+        tensor, (shape, dtype) = tensors[name], expected[name]
+        if tensor.shape != shape or tensor.dtype_name != dtype:
             raise ValueError(
-                f"{folder / WEIGHTS}: tensor {name!r} must be {dtype} {shape}, got {array.dtype} {array.shape}"
+                f"{folder / WEIGHTS}: tensor {name!r} must be {dtype} {shape}, got {tensor.dtype_name} {tensor.shape}"
             )
-    return config, quantization, arrays
-
-
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 no dictionary
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no weights in {file.parent}: looked for {file.name}") from None
-    except Exception as error:  # SafetensorError, whose base class is Exception
-        raise ValueError(f"{file}: not a whole safetensors file: {error}") from error
+    return config, quantization, tensors

@@ -14,8 +14,10 @@ from tfguide.checkpoints.bits import from_bfloat16
 
 # BF16 is the upper half of a float32; NumPy has no such type, so it is read as the bits that it is.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_BYTES = {"U8": "|u1"}  # of blocks, which are no numbers yet
-DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_BYTES = {"U8": "|u1", "I8": "|i1"}  # of blocks and of packed weights, which are no numbers yet
+DTYPE_NAMES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8", "I8": "int8",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
     offset: int
+
+    @property
+    def dtype_name(self) -> str:
+        """The type as NumPy names it, "bfloat16", or what the file says where NumPy has no such type."""
+        return DTYPE_NAMES.get(self.dtype, self.dtype)
 
     def stored(self) -> np.ndarray:
         """The numbers as they are stored, mapped from the file."""

@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     # A command that has a module of its name needs no other one, and starts sooner.
     named = [name for name in COMMANDS if name in arguments[:1]]
-    options = build_parser(named or COMMANDS).parse_args(arguments)
+    options = build_parser(named or COMMANDS).parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         done = options.run(options)
         sys.stdout.flush()

@@ -15,6 +15,7 @@ from typing import Any
 
 from tfguide.checkpoints import GgufFile
 from tfguide.checks.values import check_count
+from tfguide.cli.processes import load_shared
 from tfguide.dtypes import CACHE_DTYPES
 from tfguide.generation.sampling import Sampling
 from tfguide.loading import DTYPES, FRAMEWORKS, NONE, load_any
@@ -97,10 +98,12 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
     return Sampling(**{name: vars(options)[name] for name in fields})
 
 
-def load(options: argparse.Namespace, checkpoint: Path | GgufFile) -> Any:
-    """The model, fast where it can be; warnings are printed on stderr."""
+def load(options: argparse.Namespace, checkpoint: Path | GgufFile, group: Any = None) -> Any:
+    """The model, fast where it can be, or shared by the processes of a group; warnings are printed on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _warnings_printed():
+        if group is not None:
+            return load_shared(options, checkpoint, group)
         return load_any(
             checkpoint, options.framework, options.dtype, options.ignore, options.plain, options.cache_dtype
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from tfguide.checks.values import check_count, check_number
 from tfguide.cli.options import add_model_options, add_ray_options, load, replicas_of, starting
+from tfguide.cli.processes import add_parallel_option, in_processes
 from tfguide.loading import find_checkpoint, open_checkpoint
 from tfguide.serving.engine import Engine
 from tfguide.serving.packages import check_packages
@@ -21,6 +22,7 @@ from tfguide.text import read_template, read_tokenizer
 EXAMPLES = (
     ("serve a model to many clients", "tfguide serve --dtype int8"),
     ("the same by two engines, on a cluster", "tfguide serve --dtype int8 --ray --replicas 2"),
+    ("the same by two processes together", "tfguide serve --tensor-parallel 2"),
 )
 KEY = "TFGUIDE_API_KEY"
 ABOUT = """\
@@ -58,6 +60,7 @@ def add_commands(commands: Any) -> None:
     add("--max-length", type=int, metavar="N", help="tokens of a text with its answer; default: what the model has")
     add("--max-body", type=float, default=4, metavar="MIB", help="of a request; default: 4, above it 413")
     add("--grace", type=float, default=30, metavar="S", help="seconds for what runs when the server ends; default: 30")
+    add_parallel_option(serve)
     add_ray_options(serve)
     add("--access-log", action="store_true", help="print a line for each request")
 
@@ -65,6 +68,30 @@ def add_commands(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal ends it; returns 0."""
     check_packages()
+    if options.tensor_parallel is None:
+        return _serve(options)
+    if options.ray:
+        raise ValueError("--tensor-parallel divides the model of this server, got --ray as well")
+    return in_processes(options, partial(_serve_together, options))
+
+
+def _serve_together(options, group):
+    """Serve in process 0; the others compute their parts of each step."""
+    from tfguide.torch.parallel.leading import Leader, follow
+
+    with starting():
+        model = load(options, open_checkpoint(find_checkpoint(options.checkpoint)), group)
+    if group.rank:
+        follow(model)
+        return 0
+    leader = Leader(model)
+    try:
+        return _serve(options, leader)
+    finally:
+        leader.dismiss()
+
+
+def _serve(options, model=None):
     replicas = replicas_of(options)
     from tfguide.serving.running import Server, address, listen
     from tfguide.serving.server import create_app
@@ -79,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listen(options.host, options.port))
         print(f"loading {name} ...", file=sys.stderr, flush=True)
-        load_one = partial(_load, options, path)
+        load_one = partial(_load, options, path, model)
         if replicas is None:
             app = create_app(load_one, api_key=key, **settings)
         else:
@@ -108,7 +135,7 @@ def _front(stack, n, cpus, load_one, settings, key, limits):
     return Front(replicas, api_key=key, max_body=settings["max_body"])
 
 
-def _load(options: argparse.Namespace, path: Path):
+def _load(options: argparse.Namespace, path: Path, model: Any = None):
     from tfguide.serving.hosting import Loaded
 
     with starting():
@@ -119,7 +146,7 @@ def _load(options: argparse.Namespace, path: Path):
         except ValueError as error:
             print(f"tfguide: no chats: {error}", file=sys.stderr)
             template = None
-        model = load(options, checkpoint)
+        model = load(options, checkpoint) if model is None else model
     memory = None if options.memory is None else _bytes("--memory", options.memory, 30)
     engine = Engine(
         model, memory=memory, max_length=options.max_length, cache_dtype=options.cache_dtype, **_limits(options)

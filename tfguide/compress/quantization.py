@@ -83,6 +83,13 @@ class Quantization:
         q, scale = quantize_int4(weight, self.group_size, gram)
         return packing.pack_int4(q), packing.pack_scales(scale)
 
+    def pack_any(self, name: str, weight: np.ndarray, gram: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+        """`pack` of a matrix (in, out), or of those of experts (experts, in, out), stacked. Raises ValueError."""
+        if weight.ndim == 2:
+            return self.pack(name, weight, gram)
+        packed = [self.pack(f"{name}[{expert}]", matrix, gram) for expert, matrix in enumerate(weight)]
+        return tuple(np.stack(parts) for parts in zip(*packed, strict=True))
+
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the arrays that represent a weight: "packed", "scale" and, if it is asymmetric, "unit"."""

@@ -28,7 +28,7 @@ def pack_weights(
         array = weight_of(name)
         if weight.is_compressed:
             path = name.removesuffix(".weight")
-            packed = _pack(quantization, name, array, gram_of(path))
+            packed = quantization.pack_any(name, array, gram_of(path))
             arrays |= zip(array_names(path, quantization), packed, strict=True)
         else:
             arrays[name] = array
@@ -74,11 +74,3 @@ def quantized_weights(config: ModelConfig) -> dict[str, Weight]:
         (d_out, d_in), axes = table["embedding.token.weight"].shape, table["embedding.token.weight"].axes[::-1]
         table["head.weight"] = Weight("head.weight", (d_in, d_out), "head", "head", axes)
     return table
-
-
-def _pack(quantization, name, array, gram):
-    """The packed arrays of a matrix, or those of the matrices of experts, stacked."""
-    if array.ndim == 2:
-        return quantization.pack(name, array, gram)
-    packed = [quantization.pack(f"{name}[{expert}]", matrix, gram) for expert, matrix in enumerate(array)]
-    return [np.stack(parts) for parts in zip(*packed, strict=True)]

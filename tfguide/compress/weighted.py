@@ -10,7 +10,7 @@ import numpy as np
 from tfguide.compress.quantization import Quantization
 from tfguide.compress.quantized import array_names, quantized_weights
 from tfguide.config import ModelConfig
-from tfguide.weights import weight_shapes
+from tfguide.weights import Weight, weight_shapes
 
 
 class Weighted:
@@ -46,6 +46,10 @@ class Weighted:
             else:
                 arrays[name] = self.weight_of(name)
         return arrays
+
+    def shape_of(self, weight: Weight) -> tuple[int, ...]:
+        """The shape in which the model holds a weight: all of it, but for a process that has only its piece."""
+        return weight.shape
 
     def weight_of(self, name: str) -> np.ndarray:
         """One weight of the canonical dictionary, float32; the matrix of a tied head is "head.weight"."""

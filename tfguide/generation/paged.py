@@ -63,8 +63,12 @@ class PagedCache(DenseCache):
 
     def add_blocks(self, row: int, blocks: Sequence[int]) -> None:
         """Let a row hold more blocks, after those that it has. Raises ValueError as `assign`."""
-        held = self.tables[row, : self.n_held[row]].tolist()
-        self.assign(row, [*held, *blocks], int(self.lengths[row]), int(self._begun[row]))
+        row, held, length, begun = self.held(row)
+        self.assign(row, [*held, *blocks], length, begun)
+
+    def held(self, row: int) -> tuple[int, list[int], int, int]:
+        """What a row has, as the arguments of `assign`: for another cache that shall have the same."""
+        return int(row), self.tables[row, : self.n_held[row]].tolist(), int(self.lengths[row]), int(self._begun[row])
 
     def select(self, rows: Sequence[int] | np.ndarray) -> PagedCache:
         """A cache of some rows (n,) with the same blocks; what it reads counts here after `take_lengths`."""

@@ -14,7 +14,7 @@ from tfguide.checks.values import check_count
 from tfguide.config import ModelConfig
 from tfguide.weights import Weight, axis_sizes, weight_table
 
-#: The sizes that are divided, by the name that stands first in an axis. Words may be divided unevenly.
+#: The sizes that are divided, by the name that stands first in an axis.
 DIVIDED = ("H", "K", "F", "V", "shared", "experts")
 
 
@@ -59,25 +59,57 @@ def divided_axis(weight: Weight) -> int | None:
     return None
 
 
-def piece_of(config: ModelConfig, weight: Weight, n: int, rank: int) -> Piece:
-    """The piece of a weight that process `rank` of n holds. Raises ValueError as `check_processes`."""
+def piece_of(config: ModelConfig, weight: Weight, n: int, rank: int, unit: int = 1) -> Piece:
+    """The piece of a weight that process `rank` of n holds. Raises ValueError as `check_processes`.
+
+    unit: hidden features are cut between groups of so many, which share a scale.
+    """
+    axis = divided_axis(weight)
+    if axis is None:
+        check_processes(config, n)
+        return Piece(None, copies=n)
+    name, length = weight.axes[axis][0], weight.shape[axis]
+    start, stop = part_of(config, name, n, rank, unit)
+    each = length // _size_of(config, name)  # features of a head
+    copies = n // config.n_kv_heads if name == "K" and n > config.n_kv_heads else 1
+    return Piece(axis, start * each, stop * each, copies)
+
+
+def part_of(config: ModelConfig, name: str, n: int, rank: int, unit: int = 1) -> tuple[int, int]:
+    """From which to which (excluded) of the heads, features, words or experts process `rank` of n has.
+
+    name: one of DIVIDED. Heads stay with the key/value head that they read; of fewer key/value heads than processes,
+    some processes share one. unit: as in `piece_of`. Raises ValueError as `check_processes`.
+    """
     check_processes(config, n)
     check_count("rank", rank, least=0)
     if rank >= n:
         raise ValueError(f"rank must be below {n}, the number of processes, got {rank}")
-    axis = divided_axis(weight)
-    if axis is None:
-        return Piece(None, copies=n)
-    name, length = weight.axes[axis][0], weight.shape[axis]
-    if name == "V":
-        return Piece(axis, length * rank // n, length * (rank + 1) // n)
-    parts = min(n, axis_sizes(config)[name]) if name == "K" else n  # of fewer heads than processes, some share one
-    own = rank * parts // n
-    return Piece(axis, length * own // parts, length * (own + 1) // parts, n // parts)
+    size = _size_of(config, name)
+    if name == "H" and config.latent is None and n <= config.n_kv_heads:
+        group = config.n_heads // config.n_kv_heads
+        return tuple(group * end for end in part_of(config, "K", n, rank))
+    if name == "K" and n > size:
+        own = rank * size // n
+        return own, own + 1
+    unit = unit if name in ("F", "shared") else 1
+    groups = -(-size // unit)
+    if groups < n:
+        raise ValueError(f"{n} processes cannot divide {size} hidden features that share a scale in groups of {unit}")
+    return groups * rank // n * unit, min(size, groups * (rank + 1) // n * unit)
+
+
+def _size_of(config, name):
+    """How many there are to divide: the shared experts are one network, whose features are divided."""
+    return config.experts.d_shared if name == "shared" else axis_sizes(config)[name]
 
 
 def check_processes(config: ModelConfig, n: int) -> int:
-    """n, if so many processes can divide a model. Raises ValueError with the numbers that can, and what they divide."""
+    """n, if so many processes can divide a model. Raises ValueError with the numbers that can, and what they divide.
+
+    Each needs a head, with its key/value head whole, and as many experts as the others. Otherwise the parts may differ
+    in size: the process with the largest decides how long a step takes.
+    """
     check_count("processes", n)
     sizes = _sizes(config)
     wrong = [f"{size} {what}" for what, size, fits in sizes if not fits(n)]
@@ -89,30 +121,36 @@ def check_processes(config: ModelConfig, n: int) -> int:
 
 
 def _sizes(config):
-    """What is divided evenly: its name, its size, and whether a number of processes divides it."""
-    sizes = [("heads", config.n_heads)]
+    """What is divided: its name, its size, and whether a number of processes divides it."""
+    H, K = config.n_heads, config.n_kv_heads
+    if config.latent is not None or H == K:
+        found = [("heads", H, lambda n: n <= H)]
+    else:
+        found = [
+            ("heads", H, lambda n: n <= K or H % n == 0),
+            ("key/value heads", K, lambda n: n <= K or n % K == 0),
+        ]  # fmt: skip
     if config.experts is None or config.experts.n_dense_layers:
-        sizes.append(("hidden features", config.d_ff))
+        found.append(("hidden features", config.d_ff, lambda n: n <= config.d_ff))
     if config.experts is not None:
-        sizes.append(("experts", config.experts.n_experts))
+        n_experts, n_features = config.experts.n_experts, config.experts.d_shared
+        found.append(("experts", n_experts, lambda n: n_experts % n == 0))
         if config.experts.n_shared:
-            sizes.append(("features of the shared experts", config.experts.d_shared))
-    found = [(what, size, lambda n, size=size: size % n == 0) for what, size in sizes]
-    if config.latent is None:
-        K = config.n_kv_heads
-        found.append(("key/value heads", K, lambda n: K % n == 0 or n % K == 0))
+            found.append(("features of the shared experts", n_features, lambda n: n_features % n == 0))
     return found
 
 
-def local_config(config: ModelConfig, n: int) -> ModelConfig:
-    """The configuration of what one of n processes computes: its own heads and hidden features, all words.
+def local_config(config: ModelConfig, n: int, rank: int, unit: int = 1) -> ModelConfig:
+    """The configuration of what process `rank` of n computes: its own heads and hidden features, all words.
 
-    A mixture keeps its sizes: its router chooses among all experts. Raises ValueError as `check_processes`.
+    A mixture keeps its sizes: its router chooses among all experts. unit: as in `piece_of`. Raises ValueError as
+    `check_processes`.
     """
-    check_processes(config, n)
-    changes = {"n_heads": config.n_heads // n, "d_ff": max(1, config.d_ff // n)}
-    changes["n_kv_heads"] = changes["n_heads"] if config.latent is not None else max(1, config.n_kv_heads // n)
-    return dataclasses.replace(config, **changes, d_head=config.d_head, d_rotary=config.d_rotary)
+    own = {name: stop - start for name in ("H", "K", "F") for start, stop in [part_of(config, name, n, rank, unit)]}
+    if config.latent is not None:
+        own["K"] = own["H"]
+    sizes = {"n_heads": own["H"], "n_kv_heads": own["K"], "d_ff": max(1, own["F"])}
+    return dataclasses.replace(config, **sizes, d_head=config.d_head, d_rotary=config.d_rotary)
 
 
 def elements_of(config: ModelConfig, n: int, rank: int) -> int:

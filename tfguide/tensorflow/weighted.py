@@ -75,7 +75,7 @@ class Weighted(weighted.Weighted):
             if weight.is_compressed:
                 matrix, scale, *unit = (arrays[own] for own in array_names(path, quantization))
                 kind = QuantizedStack if weight.is_routed else QuantizedLinear
-                layer = kind(*weight.shape, quantization, matrix, scale, arrays.get(f"{path}.bias"), *unit)
+                layer = kind(*self.shape_of(weight), quantization, matrix, scale, arrays.get(f"{path}.bias"), *unit)
                 parent, _, own = path.rpartition(".")
                 setattr(layer_of(self, parent), own, layer)
                 packed.add(path)

@@ -95,7 +95,7 @@ class Weighted(weighted.Weighted):
             if weight.is_compressed:
                 packed, scale, *unit = (arrays[own] for own in array_names(path, quantization))
                 kind = QuantizedStack if weight.is_routed else QuantizedLinear
-                layer = kind(*weight.shape, quantization, packed, scale, arrays.get(f"{path}.bias"), *unit)
+                layer = kind(*self.shape_of(weight), quantization, packed, scale, arrays.get(f"{path}.bias"), *unit)
                 parent, _, own = path.rpartition(".")
                 setattr(self.get_submodule(parent), own, layer)
             elif not isinstance(self.get_submodule(path), (QuantizedLinear, QuantizedStack)):  # which hold their bias

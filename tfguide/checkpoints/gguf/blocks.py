@@ -91,6 +91,19 @@ class Blocks:
         """The numbers of some rows, or of matrices of a stack, by their integers (...). Raises as `dequantised`."""
         return dequantise(self.data[rows], self.block_type)
 
+    def cut(self, axis: int, start: int, stop: int) -> Blocks | np.ndarray:
+        """Those from `start` to `stop` along an axis of `shape`: blocks, or float32 numbers where a block is cut."""
+        block = BLOCK_TYPES[NUMBERS[self.block_type]]
+        if axis < len(self.shape) - 1:
+            data = self.data[(*[slice(None)] * axis, slice(start, stop))]
+            data = data if isinstance(data, np.memmap) else data.copy()  # what is not in a file would be kept whole
+        elif start % block.size or stop % block.size:
+            return np.ascontiguousarray(self.dequantised()[..., start:stop])
+        else:
+            first, last = (end // block.size * block.n_bytes for end in (start, stop))
+            data = np.ascontiguousarray(self.data[..., first:last])
+        return Blocks(self.block_type, tuple(stop - start if i == axis else n for i, n in enumerate(self.shape)), data)
+
     @property
     def n_bytes(self) -> int:
         """The bytes of all blocks."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -108,8 +109,10 @@ def rows_shape(weight: Weight) -> tuple[int, ...]:
     return (*weight.shape[:-2], weight.shape[-1], weight.shape[-2]) if weight.is_matrix else weight.shape
 
 
-def read_arrays(config: ModelConfig, architecture: ModuleType, file: GgufFile) -> dict[str, Blocks | np.ndarray]:
-    """The canonical weights: matrices and the embedding of tokens as blocks, all others as float32 arrays.
+def open_arrays(
+    config: ModelConfig, architecture: ModuleType, file: GgufFile
+) -> dict[str, Callable[[], Blocks | np.ndarray]]:
+    """The canonical weights, each read by a call: matrices and the embedding of tokens as blocks, others as float32.
 
     Every name and shape is checked before a number is read. Raises ValueError that names file and tensor.
     """
@@ -125,7 +128,7 @@ def read_arrays(config: ModelConfig, architecture: ModuleType, file: GgufFile) -
                 f"{file.path}: unexpected tensor {name!r}: {architecture.READS}; the configuration has no such weight"
             )
     tensors = {name: _tensors(name, places[name], table[name], file) for name in shapes}
-    return {name: _array(places[name], table[name], *found) for name, found in tensors.items()}
+    return {name: partial(_array, places[name], table[name], *found) for name, found in tensors.items()}
 
 
 def gguf_tensors(config: ModelConfig, architecture: ModuleType) -> dict[str, tuple[tuple[int, ...], list[str]]]:

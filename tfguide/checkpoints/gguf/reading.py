@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +13,7 @@ from tfguide.checkpoints.gguf import bert, deepseek2, gemma3, gpt2, gpt_oss, lla
 from tfguide.checkpoints.gguf.blocks import Blocks
 from tfguide.checkpoints.gguf.container import GgufFile, open_gguf
 from tfguide.checkpoints.gguf.keys import fields_of
-from tfguide.checkpoints.gguf.layout import read_arrays
+from tfguide.checkpoints.gguf.layout import open_arrays
 from tfguide.config import ModelConfig
 from tfguide.weights import weight_table
 
@@ -53,6 +53,17 @@ def read_blocks(file: GgufFile, ignore: Sequence[str] = ()) -> tuple[ModelConfig
     keys whose rows llama.cpp has in another order are copies, in the canonical order. All others are float32 arrays.
     A tied head has no row. Raises as `read_gguf`.
     """
+    config, stored = open_blocks(file, ignore)
+    return config, {name: read() for name, read in stored.items()}
+
+
+def open_blocks(
+    file: GgufFile, ignore: Sequence[str] = ()
+) -> tuple[ModelConfig, dict[str, Callable[[], Blocks | np.ndarray]]]:
+    """The configuration of an open file, and functions that read its weights, as `read_blocks` has them.
+
+    Every name and shape is checked before a number is read. Raises as `read_gguf`.
+    """
     ignore = as_keys(ignore)
     if file.architecture not in ARCHITECTURES:
         raise ValueError(
@@ -63,4 +74,4 @@ def read_blocks(file: GgufFile, ignore: Sequence[str] = ()) -> tuple[ModelConfig
     fields = fields_of(file, ignore)
     with fields.named_errors():
         config = architecture.config_from_gguf(fields, file)
-    return config, read_arrays(config, architecture, file)
+    return config, open_arrays(config, architecture, file)

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tfguide.sharding.launch import SILENCE
+
+Result = TypeVar("Result")
+_BEAT, _TICK = 1.0, 0.02  # seconds between signs of life, and between looks at them
+
 # The names of PyTorch 2.13, and those of the versions before.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
+class LostProcess(RuntimeError):
+    """Another process of the group has ended, does not answer, or computes something else."""
 
 
 class Group:
@@ -19,16 +36,17 @@ class Group:
     gets is two of them. This is how `tfguide.sharding.Mesh` counts.
     """
 
-    def __init__(self, processes: dist.ProcessGroup | None = None):
-        self.processes = processes
+    def __init__(self, processes: dist.ProcessGroup | None = None, store: dist.Store | None = None):
+        self.processes, self.store = processes, store
         self.rank, self.n = dist.get_rank(processes), dist.get_world_size(processes)
         self.sent: dict[str, float] = {}
+        self._n_together = 0
 
     def all_reduce(self, x: Tensor, step: str) -> Tensor:
         """The sum of the tensors of all processes, on each of them."""
         self._count(step, 2 * x.numel())
         total = x.contiguous().clone()
-        dist.all_reduce(total, group=self.processes)
+        self._call(dist.all_reduce, total)
         return total
 
     def all_gather(self, x: Tensor, dim: int, step: str, sizes: list[int] | None = None) -> Tensor:
@@ -39,10 +57,10 @@ class Group:
         if most > own:  # a collective moves parts of one size
             part = torch.cat([part, part.new_zeros(most - own, *part.shape[1:])])
         whole = part.new_empty(self.n * most, *part.shape[1:])
-        _all_gather(whole, part.contiguous(), group=self.processes)
+        self._count(step, whole.numel())  # with what fills the smaller parts up
+        self._call(_all_gather, whole, part.contiguous())
         if sizes:
             whole = torch.cat([one[:size] for one, size in zip(whole.split(most), sizes, strict=True)])
-        self._count(step, whole.numel())
         return whole.movedim(0, dim)
 
     def reduce_scatter(self, x: Tensor, dim: int, step: str) -> Tensor:
@@ -54,7 +72,7 @@ class Group:
         self._count(step, x.numel())
         parts = x.movedim(dim, 0).contiguous()
         own = parts.new_empty(len(parts) // self.n, *parts.shape[1:])
-        _reduce_scatter(own, parts, group=self.processes)
+        self._call(_reduce_scatter, own, parts)
         return own.movedim(0, dim)
 
     def all_to_all(self, x: Tensor, split: int, join: int, step: str) -> Tensor:
@@ -66,7 +84,7 @@ class Group:
         self._count(step, x.numel())
         parts = torch.stack(x.chunk(self.n, split))
         moved = torch.empty_like(parts)
-        dist.all_to_all_single(moved, parts, group=self.processes)
+        self._call(dist.all_to_all_single, moved, parts)
         return torch.cat(list(moved), dim=join)
 
     def exchange(self, rows: Tensor, counts: list[int], step: str) -> tuple[Tensor, list[int]]:
@@ -74,14 +92,64 @@ class Group:
 
         Counted are the rows that other processes get; the counts themselves travel as well, n numbers.
         """
-        sent = torch.tensor(counts)
+        sent = torch.tensor(counts, device=rows.device)
         came = torch.empty_like(sent)
-        dist.all_to_all_single(came, sent, group=self.processes)
+        self._call(dist.all_to_all_single, came, sent)
         received = came.tolist()
         out = rows.new_empty(sum(received), *rows.shape[1:])
-        dist.all_to_all_single(out, rows.contiguous(), received, counts, group=self.processes)
+        self._call(dist.all_to_all_single, out, rows.contiguous(), received, counts)
         self.sent[step] = self.sent.get(step, 0.0) + (len(rows) - counts[self.rank]) * rows[:1].numel()
         return out, received
+
+    def agree(self, what: str, value: Any) -> None:
+        """Raises ValueError in all processes if a value, which JSON can hold, is not the same in all of them."""
+        own = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        found = [None] * self.n
+        self._call(dist.all_gather_object, found, own)
+        others = [rank for rank in range(self.n) if found[rank] != found[0]]
+        if others:
+            raise ValueError(f"{what} must be the same in all {self.n} processes: {others} differ from process 0")
+
+    def broadcast(self, value: Any = None) -> Any:
+        """A picklable value of process 0, in all processes; the others' values are ignored."""
+        box = [value if self.rank == 0 else None]
+        self._call(dist.broadcast_object_list, box, group_src=0)
+        return box[0]
+
+    def together(self, work: Callable[[], Result], silence: float = SILENCE) -> Result:
+        """Do what takes some processes longer than others, as reading files does, and wait until all have done it.
+
+        silence: the seconds without a sign of life after which a process counts as lost. Without a `store` it is the
+        patience of a collective. Raises LostProcess, and what `work` raises.
+        """
+        if self.store is None:
+            result = work()
+            self._call(dist.barrier)
+            return result
+        name, self._n_together = f"together {self._n_together}", self._n_together + 1
+        with _beating(self.store, f"{name} {self.rank}"):
+            result = work()
+            self.store.add(f"{name} done", 1)
+            heard = [(0, time.monotonic())] * self.n
+            while self.store.add(f"{name} done", 0) < self.n:
+                time.sleep(_TICK)
+                for rank, (beats, when) in enumerate(heard):
+                    found = self.store.add(f"{name} {rank}", 0)
+                    if found != beats:
+                        heard[rank] = found, time.monotonic()
+                    elif time.monotonic() - when > silence:
+                        raise LostProcess(f"process {self.rank} of {self.n} has not heard of {rank} for {silence:g} s")
+        return result
+
+    def _call(self, collective, *arguments, **options):
+        """Call a collective. Raises LostProcess where another process does not take part."""
+        try:
+            return collective(*arguments, **options, group=self.processes)
+        except (RuntimeError, ValueError) as error:  # gloo: a connection that was closed, or nothing in time
+            raise LostProcess(
+                f"process {self.rank} of {self.n} waits in vain for the others: one has ended, hangs, or computes "
+                f"something else ({str(error).splitlines()[0]})"
+            ) from error
 
     def _check(self, x, dim):
         if x.shape[dim] % self.n:
@@ -89,3 +157,22 @@ class Group:
 
     def _count(self, step, elements):
         self.sent[step] = self.sent.get(step, 0.0) + elements * (self.n - 1) / self.n
+
+
+@contextlib.contextmanager
+def _beating(store: dist.Store, key: str) -> Iterator[None]:
+    """Count up in a store as long as the block lasts."""
+    ended = threading.Event()
+
+    def beat():
+        with contextlib.suppress(RuntimeError):  # the store has ended
+            while not ended.wait(_BEAT):
+                store.add(key, 1)
+
+    thread = threading.Thread(target=beat, name="tfguide beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

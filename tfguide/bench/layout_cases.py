@@ -14,8 +14,9 @@ import tfguide.reference
 from tfguide.sharding import mesh as layouts
 from tfguide.sharding.layouts import LAYOUTS, attention_communication, ffn_communication, meshes
 
-TOKENS, D, F = 64, 64, 128  # of a feed-forward layer: what every mesh of 8 processes divides
-B, T, H, d = 16, 4, 8, 8  # of an attention layer
+# Every mesh of 8 processes divides these sizes, and no two of them are the same.
+TOKENS, D, F = 40, 56, 88  # of a feed-forward layer
+B, T, H, d = 24, 5, 8, 13  # of an attention layer
 KV_HEADS = (8, 4, 1)  # as many as query heads, grouped, and one
 
 

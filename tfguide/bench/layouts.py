@@ -19,45 +19,48 @@ import tfguide.reference
 from tfguide.bench.layout_cases import cases, run_all, without_zeros
 from tfguide.bench.run import write_json
 from tfguide.bench.timing import machine
+from tfguide.checks.values import check_choice
+from tfguide.loading import FRAMEWORKS
 from tfguide.sharding import mesh as layouts
 from tfguide.sharding.launch import launch
 
-#: Where the layouts run: the framework, how it moves tensors, and whether each process is one of the system's.
-VERSIONS = {
-    "collectives": ("torch", "collectives", True),
-    "torch": ("torch", "DTensor", True),
-    "tensorflow": ("tensorflow", "DTensor", False),
-}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TFGUIDE_THREADS": "1"}
 
 
-def measure(version: str, n: int) -> list[dict[str, Any]]:
-    """A row for each of `cases(n)` in one of VERSIONS, carried out by n processes with one thread each.
+def measure(framework: str, n: int) -> list[dict[str, Any]]:
+    """A row for each of `cases(n)` in each version of a framework, carried out by n processes with one thread each.
 
-    "difference": the largest on any process; "counted": the elements that one process has sent, in all, and "sent" by
-    step; "closed_form", "simulated": the same by the formulas and on the simulated mesh. Raises RuntimeError where a
-    process fails or hangs, and where the processes have not all sent the same; none is left behind.
+    TensorFlow has n devices in one process instead. "difference": the largest on any process; "counted": the elements
+    that one process has sent, in all, and "sent" by step; "closed_form", "simulated": the same by the formulas, by step
+    in "expected", and on the simulated mesh. Raises RuntimeError where a process fails or hangs, and where the
+    processes have not all sent the same; none is left behind.
     """
-    framework, how, is_divided = VERSIONS[version]
+    check_choice("framework", framework, FRAMEWORKS)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tfguide.bench.layout_process", version, str(n), folder]
-        status = launch(n if is_divided else 1, command, ONE_THREAD)
+        command = [sys.executable, "-m", "tfguide.bench.layout_process", framework, str(n), folder]
+        status = launch(n if framework == "torch" else 1, command, ONE_THREAD)
         if status:
-            raise RuntimeError(f"the processes of {version!r} have failed with status {status}")
-        each = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
-    rows = []
-    for case, simulated, *found in zip(cases(n), _simulated(n), *each, strict=True):
-        sent = found[0]["sent"]
+            raise RuntimeError(f"the processes of {framework} have failed: status {status}")
+        each = [json.loads(path.read_text()) for path in Path(folder).glob("*.json")]
+    simulated = _simulated(n)
+    return [
+        {"framework": framework, "version": version, "processes": n, **row}
+        for version in each[0]
+        for row in _rows(n, simulated, [one[version] for one in each])
+    ]
+
+
+def _rows(n, simulated, each):
+    """The rows of one version. each: what every process has found."""
+    for case, on_mesh, *found in zip(cases(n), simulated, *each, strict=True):
+        sent, expected = found[0]["sent"], without_zeros(case.closed_form())
         if any(other["sent"] != sent for other in found):
             raise RuntimeError(f"the processes have sent different numbers of elements: {case}")
-        expected = without_zeros(case.closed_form())
-        rows.append({
-            "framework": framework, "version": how, "processes": n, **asdict(case),
-            "difference": max(one["difference"] for one in found), "counted": sum(sent.values()),
-            "closed_form": sum(expected.values()), "simulated": sum(simulated["sent"].values()),
-            "sent": sent, "expected": expected,
-        })  # fmt: skip
-    return rows
+        yield {
+            **asdict(case), "difference": max(one["difference"] for one in found), "counted": sum(sent.values()),
+            "closed_form": sum(expected.values()), "simulated": sum(on_mesh["sent"].values()), "sent": sent,
+            "expected": expected,
+        }  # fmt: skip
 
 
 def _simulated(n):
@@ -80,19 +83,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run every version with every number of processes, print the table, and write the JSON; returns 0."""
+    """Run the layouts in each framework with each number of processes, print the table, write the JSON; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tfguide.bench.layouts", description=__doc__.split("\n\n")[0])
     parser.add_argument("--processes", nargs="+", type=int, default=[2, 4, 8], metavar="N", help="default: 2 4 8")
-    parser.add_argument("--version", nargs="+", choices=VERSIONS, default=list(VERSIONS), help="default: all")
+    parser.add_argument("--framework", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS), help="default: both")
     parser.add_argument("--json", metavar="FILE", help="write the result to FILE")
     options = parser.parse_args(arguments)
     result = {"task": "layouts", "machine": machine(), "rows": []}
     for n in options.processes:
-        for version in options.version:
-            result["rows"] += measure(version, n)
+        for framework in options.framework:
+            result["rows"] += measure(framework, n)
             if options.json:
                 write_json(result, options.json)
-            print(f"{version} on {n} processes: done", file=sys.stderr, flush=True)
+            print(f"{framework} on {n} processes: done", file=sys.stderr, flush=True)
     print(table(result["rows"]))
     return 0
 

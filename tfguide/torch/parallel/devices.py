@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, Placement, distribute_tensor
 from torch.distributed.tensor.experimental import implicit_replication
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tfguide.sharding.mesh import ALL
 from tfguide.torch.parallel.mesh import check_processes
 
 #: The collectives that DTensors issue, by the names of PyTorch.
@@ -48,11 +49,19 @@ class DeviceMesh:
         self._meshes: dict[tuple, device_mesh.DeviceMesh] = {}
         self._group_sizes: dict[str, int] = {}
 
+    def count(self, axes: Sequence[int]) -> int:
+        """The processes along some axes."""
+        return math.prod(self.sizes[axis] for axis in axes)
+
     def along(self, *groups: Sequence[int]) -> device_mesh.DeviceMesh:
-        """PyTorch's mesh of the same processes: each group of axes together is one of its dimensions."""
+        """PyTorch's mesh of the same processes: each group of axes together is one of its dimensions.
+
+        Axes of one process may be left out.
+        """
         if groups not in self._meshes:
-            order = [axis for axes in groups for axis in axes]
-            shape = [math.prod(self.sizes[axis] for axis in axes) for axes in groups]
+            named = [axis for axes in groups for axis in axes]
+            order = [*(axis for axis in ALL if axis not in named), *named]
+            shape = [self.count(axes) for axes in groups]
             ranks = torch.arange(self.n).reshape(self.sizes).permute(order).reshape(shape)
             kind = "cuda" if dist.get_backend() == "nccl" else "cpu"
             made = device_mesh.DeviceMesh(kind, ranks)

@@ -74,6 +74,7 @@ def _weight_gathered(mesh, axes, x, gates, down, activate):
     """Tokens are divided along `axes`, over which the weights are gathered; features along the other axes."""
     # Of one dimension, what is gathered must lie within what stays divided: Y within Z.
     order = [(X,), (Z,), (Y,)] if axes == (X, Y) else [(X,), (Y, Z)]
+    order = [group for group in order if mesh.count(group) > 1] or [ALL]  # every dimension costs time to plan
     along = mesh.along(*order)
     gathered = [group[0] in axes for group in order]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parallel.layout_process import FAMILIES, FEW, TOKENS, planned
+from tests.parallel.layout_process import FAMILIES, TOKENS, TRIED, planned
 from tfguide.bench.layout_cases import KV_HEADS, B, H, T, cases, d
 from tfguide.bench.layouts import ONE_THREAD, main, measure, table
 from tfguide.cost.chips import as_chip
@@ -107,9 +107,7 @@ def test_processes_that_fail_or_disagree_are_an_error(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "n"),
-    [(name, 2) for name in FEW]
-    + [(name, 4) for name in FAMILIES]
-    + [pytest.param(name, 8, marks=pytest.mark.slow) for name in FAMILIES],
+    [pytest.param(name, n, marks=[pytest.mark.slow] * (n > 4)) for n, names in TRIED.items() for name in names],
 )
 def test_a_decoder_of_dtensors_is_that_of_one_process(found, name, n):
     config = FAMILIES[name]

@@ -24,6 +24,7 @@ SHARED = {
     "compress",
     "native",
     "scalings",
+    "sharding",
     "training",
     "triton",
 }
@@ -36,7 +37,6 @@ FREE = [
     "cost",
     "exercises",
     "loading",
-    "sharding",
     "temporary",
     "versions",
     "facts",

@@ -1,5 +1,6 @@
 """The two frameworks mirror each other: the same files, public names, parameters and documentation."""
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -33,10 +34,37 @@ def public_methods(cls):
     return {n: f for n, f in methods.items() if n not in ("forward", "call", "build")}
 
 
+def files_of(framework):
+    folder = PACKAGE / framework
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+
+
+#: What both frameworks have of the computation on many devices. The other files of the folder belong to one of them:
+#: PyTorch sends by collectives that the code calls, and TensorFlow by those that its compiler puts in for DTensors.
+MANY_DEVICES = {"parallel/__init__.py", "parallel/dtensor.py"}
+
+
 def test_the_files_are_the_same():
-    folders = PACKAGE / "torch", PACKAGE / "tensorflow"
-    one, other = ({str(path.relative_to(folder)) for path in folder.rglob("*.py")} for folder in folders)
+    one, other = (
+        {name for name in files_of(framework) if not name.startswith("parallel/") or name in MANY_DEVICES}
+        for framework in ("torch", "tensorflow")
+    )
     assert one == other
+
+
+def test_the_layouts_by_dtensors_are_called_alike():
+    """The same names, with the same parameters; a default may be a function of the framework."""
+    one, other = (importlib.import_module(f"tfguide.{name}.parallel.dtensor") for name in ("torch", "tensorflow"))
+    names = {"DeviceMesh", "attention", "feed_forward", "parallel_from_weights"}
+    assert names == set(one.__all__) <= set(other.__all__)  # TensorFlow's devices must be started first
+    for name in names:
+        pair = [getattr(module, name) for module in (one, other)]
+        parameters = [
+            [(n, None if callable(default) else default, kind) for n, default, kind in signature(function)]
+            for function in pair
+        ]
+        assert parameters[0] == parameters[1], name
+        assert outline(pair[0].__doc__)[0] == outline(pair[1].__doc__)[0], name
 
 
 def test_the_public_names_are_the_same():

@@ -24,7 +24,8 @@ class Step:
     compute_s: operations of the busiest chip over its peak, None where the chip's rate is not known and the times
     below leave arithmetic out; weights_s, kv_s: bytes of weights and cache over memory bandwidth; communication_s:
     bytes sent over link bandwidth. No efficiency is assumed: each is a lower bound. utilization: the operations of all
-    chips over what they could do in `serial_s`.
+    chips over what they could do in `serial_s`. mesh, layout and attention are what a mesh, `feed_forward` and
+    `attention` of `tfguide.sharding.mesh` take: so a plan is run as it stands.
     """
 
     chips: int

@@ -2,12 +2,17 @@
 
 A sharded array is a dictionary from a chip's coordinates (x, y, z) to the part on that chip. Only three collectives
 move data; each counts the elements that one chip sends on a ring of p chips, (p - 1) / p of the larger side.
+
+The layouts themselves, `feed_forward` and `attention`, are written for any mesh with these methods and for the tensors
+of any library. `tfguide.torch.parallel.mesh.ProcessMesh` is one whose chips are processes: each has its own part only.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +23,14 @@ X, Y, Z = 0, 1, 2
 ALL = (X, Y, Z)
 GATHERED = {"wg-x": (X,), "wg-xy": (X, Y), "wg-xyz": ALL}
 
-Sharded = dict[tuple[int, int, int], np.ndarray]
+Sharded = dict[tuple[int, int, int], Any]
 
 
 class Mesh:
-    """X x Y x Z chips. `sent`: the elements that one chip has sent, by the name of the step. Raises ValueError."""
+    """X x Y x Z chips. `sent`: the elements that one chip has sent, by the name of the step. Raises ValueError.
+
+    `chips`: the coordinates of those whose parts this mesh holds, here of all.
+    """
 
     def __init__(self, sizes: Sequence[int]):
         self.sizes = check_mesh(sizes)
@@ -31,12 +39,19 @@ class Mesh:
 
     def count(self, axes: Sequence[int]) -> int:
         """The chips along some axes."""
-        return int(np.prod([self.sizes[axis] for axis in axes]))
+        return math.prod(self.sizes[axis] for axis in axes)
 
-    def shard(self, array: np.ndarray, **dims: Sequence[int]) -> Sharded:
+    def index(self, chip: tuple[int, int, int], axes: Sequence[int]) -> int:
+        """The number of a chip among those that differ from it only along the axes, the last of which counts first."""
+        index = 0
+        for axis in axes:
+            index = index * self.sizes[axis] + chip[axis]
+        return index
+
+    def shard(self, array: Any, **dims: Sequence[int]) -> Sharded:
         """Divide an array among the chips: `dim0=(X,)` divides its first dimension along X, and so on.
 
-        Raises ValueError if a dimension cannot be divided evenly.
+        The parts are views of the array: nothing is copied. Raises ValueError if a dimension cannot be divided evenly.
         """
         parts = {}
         for chip in self.chips:
@@ -46,18 +61,20 @@ class Mesh:
             parts[chip] = part
         return parts
 
-    def unshard(self, parts: Sharded, dim: int, axes: Sequence[int]) -> np.ndarray:
-        """The whole array from parts divided in one dimension; not counted, as it only serves inspection."""
-        group = self._groups(axes)[0]
-        return np.concatenate([parts[chip] for chip in group], axis=dim)
+    def unshard(self, parts: Sharded, **dims: Sequence[int]) -> Any:
+        """The whole array from parts that `shard` would give; not counted, as it only serves inspection."""
+        for name, axes in dims.items():
+            parts = self.all_gather(parts, axes, int(name[3:]), None)
+        return parts[self.chips[0]]
 
-    def all_gather(self, parts: Sharded, axes: Sequence[int], dim: int, step: str) -> Sharded:
-        """Every chip of a group gets the parts of all chips, joined along `dim`."""
+    def all_gather(self, parts: Sharded, axes: Sequence[int], dim: int, step: str | None) -> Sharded:
+        """Every chip of a group gets the parts of all chips, joined along `dim`. step None: not counted."""
         whole = {}
         for group in self._groups(axes):
             joined = np.concatenate([parts[chip] for chip in group], axis=dim)
             whole |= dict.fromkeys(group, joined)
-        self._count(step, joined.size, axes)
+        if step is not None:
+            self._count(step, joined.size, axes)
         return whole
 
     def reduce_scatter(self, parts: Sharded, axes: Sequence[int], dim: int, step: str) -> Sharded:
@@ -86,33 +103,37 @@ class Mesh:
         return list(groups.values())
 
     def _own(self, array, dim, axes, chip):
-        p, index = self.count(axes), 0
-        for axis in axes:
-            index = index * self.sizes[axis] + chip[axis]
+        p, index = self.count(axes), self.index(chip, axes)
         if array.shape[dim] % p:
             raise ValueError(f"{p} chips cannot divide {array.shape[dim]} evenly: choose sizes that the mesh divides")
         size = array.shape[dim] // p
-        return array.take(range(index * size, (index + 1) * size), axis=dim)
+        return array[(*[slice(None)] * dim, slice(index * size, (index + 1) * size))]
 
     def _count(self, step, elements, axes):
         p = self.count(axes)
         self.sent[step] = self.sent.get(step, 0.0) + elements * (p - 1) / p
 
 
+def relu(h: Any) -> Any:
+    """What is above 0, of an array or a tensor of any library."""
+    return h * (h > 0)
+
+
 def feed_forward(
     mesh: Mesh,
     layout: str,
-    x: np.ndarray,
-    up: np.ndarray,
-    down: np.ndarray,
-    gate: np.ndarray | None = None,
-    activation: Callable[[np.ndarray], np.ndarray] = lambda h: np.maximum(h, 0.0),
-) -> np.ndarray:
+    x: Any,
+    up: Any,
+    down: Any,
+    gate: Any = None,
+    activation: Callable[[Any], Any] = relu,
+) -> Any:
     """`activation(x up) down`, or `(activation(x gate) * x up) down`, carried out on the mesh in one of LAYOUTS.
 
     x: (tokens, D), its features divided among all chips before and after; up, gate: (D, F); down: (F, D). Returns
-    (tokens, D). `mesh.sent` has the counts, under the names of `ffn_communication`. Source: Pope et al. 2022, figure 2
-    and appendix A. Raises ValueError for an unknown layout and for sizes that the mesh does not divide.
+    (tokens, D). All are arrays of NumPy, or tensors where the mesh has them. `mesh.sent` has the counts, under the
+    names of `ffn_communication`. Source: Pope et al. 2022, figure 2 and appendix A.
+    Raises ValueError for an unknown layout and for sizes that the mesh does not divide.
     """
     check_choice("layout", layout, LAYOUTS)
     gates = [up] if gate is None else [gate, up]
@@ -136,7 +157,7 @@ def feed_forward(
     last = mesh.shard(down, dim0=outer, dim1=inner)
     y = {c: activated[c] @ last[c] for c in mesh.chips}  # (tokens, D / X), sums over Y Z missing
     y = mesh.reduce_scatter(y, outer, 1, "scatter outputs")
-    return mesh.unshard(y, 1, (*inner, *outer))
+    return mesh.unshard(y, dim1=(*inner, *outer))
 
 
 def _weight_gathered(mesh, axes, x, gates, down, activate):
@@ -153,8 +174,7 @@ def _weight_gathered(mesh, axes, x, gates, down, activate):
     y = {c: activate([h[c] for h in hidden]) @ last[c] for c in mesh.chips}
     if rest:
         y = mesh.reduce_scatter(y, rest, 1, "scatter outputs")
-    rows = [_row_of(mesh, y, axes, rest, index) for index in range(mesh.count(axes))]
-    return np.concatenate(rows, axis=0)
+    return mesh.unshard(y, dim1=rest, dim0=axes)
 
 
 def _whole(mesh, weight, axes, model_dim, hidden_dim):
@@ -168,32 +188,18 @@ def _whole(mesh, weight, axes, model_dim, hidden_dim):
     return mesh.all_gather(parts, others, hidden_dim, "gather weights") if others else parts
 
 
-def _row_of(mesh, y, axes, rest, index):
-    """The tokens of the chips with one index along `axes`, all features."""
-    group = [chip for chip in mesh.chips if _index(mesh, chip, axes) == index]
-    group.sort(key=lambda chip: _index(mesh, chip, rest))
-    return np.concatenate([y[chip] for chip in group], axis=1)
-
-
-def _index(mesh, chip, axes):
-    index = 0
-    for axis in axes:
-        index = index * mesh.sizes[axis] + chip[axis]
-    return index
-
-
 def attention(
     mesh: Mesh,
     how: str,
-    x: np.ndarray,
-    query: np.ndarray,
-    key: np.ndarray,
-    value: np.ndarray,
-    output: np.ndarray,
+    x: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    output: Any,
     n_heads: int,
     n_kv_heads: int,
-    attend: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-) -> np.ndarray:
+    attend: Callable[[Any, Any, Any], Any],
+) -> Any:
     """Multi-head attention on the mesh, the caches divided by "head" or by "batch".
 
     x: (B, T, D); query: (D, H d); key, value: (D, K d); output: (H d, D). attend: from heads (b, T, h, d) and
@@ -204,7 +210,7 @@ def attention(
     Raises ValueError if the chips do not divide the heads, or the sequences.
     """
     check_choice("how", how, ("batch", "head"))
-    P, d = len(mesh.chips), query.shape[1] // n_heads
+    P, d = mesh.count(ALL), query.shape[1] // n_heads
     whole = mesh.all_gather(mesh.shard(x, dim2=ALL), ALL, 2, "gather inputs")
     firsts, last = mesh.shard(query, dim1=ALL), mesh.shard(output, dim0=ALL)
     if n_heads % P:
@@ -213,7 +219,7 @@ def attention(
     if how == "head":
         results = {}
         for chip in mesh.chips:
-            first = _index(mesh, chip, ALL) * (n_heads // P)
+            first = mesh.index(chip, ALL) * (n_heads // P)
             needed = [h * n_kv_heads // n_heads for h in range(first, first + n_heads // P)]
             keys, values = (_heads(whole[chip] @ weight, d)[:, :, needed] for weight in (key, value))
             results[chip] = attend(heads[chip], keys, values)
@@ -225,7 +231,7 @@ def attention(
         }
         results = mesh.all_to_all(results, ALL, 2, 0, "results to heads")
     y = {c: results[c].reshape(*results[c].shape[:2], -1) @ last[c] for c in mesh.chips}
-    return mesh.unshard(mesh.reduce_scatter(y, ALL, 2, "scatter outputs"), 2, ALL)
+    return mesh.unshard(mesh.reduce_scatter(y, ALL, 2, "scatter outputs"), dim2=ALL)
 
 
 def _heads(x, d):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from tfguide.checkpoints import GgufFile
 from tfguide.checks.values import check_count
 from tfguide.compress import Quantization
-from tfguide.sharding.launch import LOST, STORE, launch, ranks
+from tfguide.sharding.launch import launch, ranks
 
 
 def add_parallel_option(parser: argparse.ArgumentParser) -> None:
@@ -39,16 +38,10 @@ def in_processes(options: argparse.Namespace, work: Callable[[Any], int]) -> int
         return launch(n, [sys.executable, "-m", "tfguide", *options.arguments])
     if found[1] != n:
         raise ValueError(f"--tensor-parallel {n}, but {found[1]} processes were started")
-    from tfguide.torch.parallel.group import LostProcess
     from tfguide.torch.parallel.joining import joined
 
-    try:
-        with joined() as group:
-            return work(group)
-    except LostProcess:
-        if STORE not in os.environ:  # torchrun's: nobody else says it
-            raise
-        return LOST
+    with joined() as group:
+        return work(group)
 
 
 def load_shared(options: argparse.Namespace, checkpoint: Path | GgufFile, group: Any) -> Any:

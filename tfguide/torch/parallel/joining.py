@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from tfguide.sharding.launch import SILENCE, STORE, end_with_parent, ranks
+from tfguide.sharding.launch import LOST, SILENCE, STORE, end_with_parent, ranks
 from tfguide.torch.parallel.group import Group, LostProcess
+
+_BEGIN = datetime.timedelta(seconds=120)  # Python and PyTorch may have to be read from a slow disk first
 
 
 @contextlib.contextmanager
@@ -21,7 +24,8 @@ def joined(timeout: float = SILENCE) -> Iterator[Group]:
 
     timeout: the seconds after which a process that does not take part counts as lost. The processes send by NCCL where
     each has a GPU of its own, which `torch.cuda.current_device` then is, else by gloo.
-    Raises RuntimeError in a process that nobody started as one of several, LostProcess where the others do not come.
+    Raises RuntimeError in a process that nobody started as one of several, LostProcess where the others do not come. A
+    LostProcess of the block ends a process that `launch` has started, which reports it.
     """
     found = ranks()
     if found is None:
@@ -32,18 +36,26 @@ def joined(timeout: float = SILENCE) -> Iterator[Group]:
     has_gpus = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", n))
     if has_gpus:
         torch.cuda.set_device(gpu)
-    file, patience = os.environ.get(STORE), datetime.timedelta(seconds=timeout)
+    file = os.environ.get(STORE)
     try:
-        store, *_ = next(rendezvous(f"file://{file}" if file else "env://", rank, n, timeout=patience))
-        store.set_timeout(patience)
+        store, *_ = next(rendezvous(f"file://{file}" if file else "env://", rank, n, timeout=_BEGIN))
+        store.set_timeout(_BEGIN)
+        store.set(f"here {rank}", "")
+        store.wait([f"here {other}" for other in range(n)], _BEGIN)
         dist.init_process_group(
             "nccl" if has_gpus else "gloo", store=dist.PrefixStore("group", store), rank=rank, world_size=n,
-            timeout=patience,
+            timeout=datetime.timedelta(seconds=timeout),
         )  # fmt: skip
     except RuntimeError as error:
+        if file is not None:
+            sys.exit(LOST)
         raise LostProcess(f"process {rank} of {n} waits in vain for the others to start: {error}") from error
     try:
         yield Group(store=store)
+    except LostProcess:
+        if file is None:
+            raise
+        sys.exit(LOST)  # `launch` knows which process it was, and says so
     finally:
         with contextlib.suppress(RuntimeError):  # where another one is gone already
             dist.destroy_process_group()

@@ -92,6 +92,8 @@ def decoder(config, mesh):
 
     weights = random_weights(config)
     whole, model = framework.from_weights(config, weights), parallel_from_weights(config, weights, mesh)
+    for array in weights.values():  # the models have their own
+        array.fill(np.nan)
     before = dict(mesh.sent)
     with torch.no_grad():
         got, expected = model(TOKENS, VALID), whole(TOKENS, VALID)

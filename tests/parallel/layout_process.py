@@ -19,6 +19,7 @@ SMALL = dict(n_heads=8, d_ff=24, vocab_size=44)
 FAMILIES = {
     "plain": small_config(**SMALL),
     "grouped": small_config(**SMALL, n_kv_heads=4, positions="rotary", activation="swiglu", norm="rms"),
+    "two key/value heads": small_config(**SMALL, n_kv_heads=2, positions="rotary"),
     "one key/value head": small_config(**SMALL, n_kv_heads=1, positions="rotary", norm_placement="parallel"),
     "uneven words": small_config(**SMALL | {"vocab_size": 37}, tied_head=False, positions="alibi"),
     "norms and sinks": small_config(**SMALL, qk_norm=True, attention_sinks=True, norm_placement="both"),
@@ -32,7 +33,7 @@ FAMILIES = {
 #: Which of them so many processes try: half, or all in the slow test.
 TRIED = {
     2: ("plain", "norms and sinks", "window", "relative"),
-    4: ("grouped", "one key/value head", "uneven words", "latent"),
+    4: ("grouped", "two key/value heads", "one key/value head", "uneven words", "latent"),
     8: tuple(FAMILIES),
 }
 EXPERTS = small_config(
@@ -91,6 +92,8 @@ def decoder(config, mesh):
 
     weights = random_weights(config)
     whole, model = framework.from_weights(config, weights), parallel_from_weights(config, weights, mesh)
+    for array in weights.values():  # the models have their own
+        array.fill(np.nan)
     before = dict(mesh.sent)
     with torch.no_grad():
         got, expected = model(TOKENS, VALID), whole(TOKENS, VALID)

@@ -94,7 +94,8 @@ def parallel_from_weights(
         if weight.is_matrix:  # nn.Linear keeps (out, in)
             array, axis = array.T, None if axis is None else 1 - axis
         kept = torch.float32 if stays_float32(config, name, dtype) else getattr(torch, dtype)
-        piece = placed(array, along, Replicate() if axis is None else Shard(axis)).to(kept)
+        piece = placed(array, along, Replicate() if axis is None else Shard(axis))
+        piece = piece.to(kept, copy=True, memory_format=torch.contiguous_format)  # else a view of the caller's array
         layer.register_parameter(attribute, nn.Parameter(piece, requires_grad=False))
     return model.eval()
 

@@ -35,7 +35,7 @@ LOCAL = ("_c10d_functional::wait_tensor", "_c10d_functional::_wrap_tensor_autogr
 
 
 class DeviceMesh:
-    """X x Y x Z processes that compute with DTensors; `torch.distributed` must have been started in each of them.
+    """X x Y x Z devices, one for each process of `torch.distributed`, which must have been started.
 
     `n`: the processes. `sent`: the elements that this process has sent, by the name of the collective that PyTorch
     really issued: of m elements on its larger side among p processes m (p - 1) / p, a sum that all get two of them.

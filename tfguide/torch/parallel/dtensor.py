@@ -27,7 +27,7 @@ def feed_forward(
     gate: np.ndarray | None = None,
     activation: Callable[[Tensor], Tensor] = torch.relu,
 ) -> np.ndarray:
-    """`activation(x up) down`, or `(activation(x gate) * x up) down`, carried out on the mesh in one of LAYOUTS.
+    """`activation(x up) down`, or `(activation(x gate) * x up) down`, computed by the devices in one of LAYOUTS.
 
     x: (tokens, D), its features divided among all processes before and after; up, gate: (D, F); down: (F, D); all
     processes pass the same and get the same, (tokens, D). activation: of a DTensor. `mesh.sent` has the counts.
@@ -104,7 +104,7 @@ def attention(
     n_kv_heads: int,
     attend: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> np.ndarray:
-    """Multi-head attention on the mesh, the caches divided by "head" or by "batch".
+    """Multi-head attention by the devices, the caches divided by "head" or by "batch".
 
     x: (B, T, D); query: (D, H d); key, value: (D, K d); output: (H d, D); all processes pass the same and get the same,
     (B, T, D). attend: from heads (b, T, h, d) and (b, T, k, d), DTensors, to (b, T, h, d). `mesh.sent` has the counts.

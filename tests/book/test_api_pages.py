@@ -61,6 +61,16 @@ def test_shared_page_has_every_public_name(package):
     assert set(public) - elsewhere <= set(described)
 
 
+def test_page_of_many_processes_has_every_public_name():
+    pytest.importorskip("torch")
+    from tfguide.torch import parallel
+
+    table, described = listed("api_parallel.md")
+    assert set(table) == set(parallel.__all__)
+    assert set(table) < set(described)
+    assert set(described) >= {"ProcessMesh", *importlib.import_module("tfguide.torch.parallel.dtensor").__all__}
+
+
 class Signatures(HTMLParser):
     """The text of every signature of an API page, by the name that it documents."""
 
@@ -133,7 +143,9 @@ def test_what_a_class_inherits_from_the_package_is_shown(html_folder, package):
     assert verbs | caches <= shown
 
 
-@pytest.mark.parametrize("page", ["api_reference", "api_torch", "api_tensorflow", "api_shared", "api_cost", "api"])
+@pytest.mark.parametrize(
+    "page", ["api_reference", "api_torch", "api_tensorflow", "api_shared", "api_cost", "api_parallel", "api"]
+)
 def test_every_signature_names_its_parameters(html_folder, page):
     """`*args, **kwargs` says nothing; only `attention_maps` passes on what any of three models takes."""
     found = Signatures((html_folder / f"book/appendices/{page}.html").read_text(encoding="utf-8")).found

@@ -20,8 +20,10 @@ Result = TypeVar("Result")
 _BEAT, _TICK = 1.0, 0.02  # seconds between signs of life, and between looks at them
 
 # The names of PyTorch 2.13, and those of the versions before.
-_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+if hasattr(dist, "all_gather_single"):
+    _all_gather, _reduce_scatter = dist.all_gather_single, dist.reduce_scatter_single
+else:
+    _all_gather, _reduce_scatter = dist.all_gather_into_tensor, dist.reduce_scatter_tensor
 
 
 class LostProcess(RuntimeError):

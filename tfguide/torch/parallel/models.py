@@ -47,9 +47,9 @@ class Parallel(Weighted):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights and the activations; blocks are dequantised to float32."""
-        token = getattr(self.embedding, "token", None)
-        if not isinstance(token, VocabularyEmbedding):
+        if self.config.d_input is not None or not isinstance(self.embedding.token, VocabularyEmbedding):
             return super().dtype
+        token = self.embedding.token
         return torch.float32 if token.is_in_blocks else token.weight.dtype
 
     def shape_of(self, weight):

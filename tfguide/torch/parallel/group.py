@@ -19,11 +19,14 @@ from tfguide.sharding.launch import SILENCE
 Result = TypeVar("Result")
 _BEAT, _TICK = 1.0, 0.02  # seconds between signs of life, and between looks at them
 
-# The names of PyTorch 2.13, and those of the versions before.
-if hasattr(dist, "all_gather_single"):
-    _all_gather, _reduce_scatter = dist.all_gather_single, dist.reduce_scatter_single
-else:
-    _all_gather, _reduce_scatter = dist.all_gather_into_tensor, dist.reduce_scatter_tensor
+try:
+    from torch.distributed import all_gather_single, reduce_scatter_single
+except ImportError:  # before PyTorch 2.13
+    from torch.distributed import all_gather_into_tensor as all_gather_single
+    from torch.distributed import reduce_scatter_tensor as reduce_scatter_single
+
+Result = TypeVar("Result")
+_BEAT, _TICK = 1.0, 0.02  # seconds between signs of life, and between looks at them
 
 
 class LostProcess(RuntimeError):
@@ -60,7 +63,7 @@ class Group:
             part = torch.cat([part, part.new_zeros(most - own, *part.shape[1:])])
         whole = part.new_empty(self.n * most, *part.shape[1:])
         self._count(step, whole.numel())  # with what fills the smaller parts up
-        self._call(_all_gather, whole, part.contiguous())
+        self._call(all_gather_single, whole, part.contiguous())
         if sizes:
             whole = torch.cat([one[:size] for one, size in zip(whole.split(most), sizes, strict=True)])
         return whole.movedim(0, dim)
@@ -74,7 +77,7 @@ class Group:
         self._count(step, x.numel())
         parts = x.movedim(dim, 0).contiguous()
         own = parts.new_empty(len(parts) // self.n, *parts.shape[1:])
-        self._call(_reduce_scatter, own, parts)
+        self._call(reduce_scatter_single, own, parts)
         return own.movedim(0, dim)
 
     def all_to_all(self, x: Tensor, split: int, join: int, step: str) -> Tensor:

@@ -16,9 +16,6 @@ from torch import Tensor
 
 from tfguide.sharding.launch import SILENCE
 
-Result = TypeVar("Result")
-_BEAT, _TICK = 1.0, 0.02  # seconds between signs of life, and between looks at them
-
 try:
     from torch.distributed import all_gather_single, reduce_scatter_single
 except ImportError:  # before PyTorch 2.13

@@ -81,6 +81,7 @@ def files(group, folder):
         model, whole = load_parallel(place, group, **own), framework.load_checkpoint(place, **own)
         found[name] = compare(model, whole, WIDE)
     model, whole = load_parallel(folder / "plain", group), framework.load_checkpoint(folder / "plain")
+    found["by messages"] = compare(load_parallel(folder / "plain", group.by_messages()), whole, WIDE)
     for dtype in ("float32", "float16", "int8", "int4"):
         one, other = (
             framework.generate(each, PROMPTS, 8, cache_dtype=dtype, stop_tokens=()) for each in (model, whole)

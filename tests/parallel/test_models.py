@@ -48,6 +48,11 @@ def test_every_kind_of_file_gives_the_model_of_one_process(found, name):
     assert own["greedy"] and own["drawn"]
 
 
+def test_messages_in_place_of_shared_memory_send_as_much_and_give_the_same(found):
+    own, other = found("files", 2)["by messages"], found("files", 2)["folder"]
+    assert own["difference"] < 1e-5 and own["greedy"] and own["drawn"] and own["sent"] == other["sent"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "int4"])
 def test_every_cache_gives_the_tokens_of_one_process(found, dtype):
     assert found("files", 2)[f"cache of {dtype}"]["greedy"]

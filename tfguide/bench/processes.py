@@ -1,7 +1,8 @@
 """`python -m tfguide.bench.processes`: a step of a model on several processes, against what one process predicts.
 
 In every round, one process computes the step alone while the others wait; all compute it alone at once; all compute it
-together; and they exchange what a step exchanges, without computing. Each has one thread.
+together; and they exchange what a step exchanges, without computing. The last two are done through shared memory, and
+by gloo's messages. Each process has one thread.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tfguide.sharding.launch import launch
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TFGUIDE_THREADS": "1"}
 CASES = (("decode", 1), ("decode", 8), ("prefill", 128))  # what is read, and its rows or its tokens
-WAYS = ("alone", "at once", "together", "exchange")
+WAYS = ("alone", "at once", "together", "exchange", "together by messages", "exchange by messages")
 CONTEXT = 128
 DTYPE = "float32"
 
@@ -54,13 +55,23 @@ def _row(n, each, case):
     kind, size = CASES[case]
     rounds = {way: np.max([one["seconds"][case][way] for one in each], axis=0) for way in WAYS}
     rounds["alone"] = np.array(each[0]["seconds"][case]["alone"])
+
+    def over_alone(seconds):
+        return float(np.median(seconds / rounds["alone"]))
+
     largest = max(one["share_bytes"] for one in each) / each[0]["whole_bytes"]
     seconds = {way: float(np.median(rounds[way])) for way in WAYS}
     return {
         "kind": kind, "size": size, "seconds": seconds, "largest_share": largest,
-        "ratio": float(np.median(rounds["together"] / rounds["alone"])),
-        "predicted": float(np.median((rounds["alone"] * largest + rounds["exchange"]) / rounds["alone"])),
-        "predicted_at_once": float(np.median((rounds["at once"] * largest + rounds["exchange"]) / rounds["alone"])),
+        **{
+            f"{name}{how}": over_alone(seconds)
+            for how in ("", " by messages")
+            for name, seconds in {
+                "ratio": rounds[f"together{how}"],
+                "predicted": rounds["alone"] * largest + rounds[f"exchange{how}"],
+                "predicted at once": rounds["at once"] * largest + rounds[f"exchange{how}"],
+            }.items()
+        },
         "messages": each[0]["messages"][case], "sent": each[0]["sent"][case],
     }  # fmt: skip
 
@@ -77,12 +88,15 @@ def work(folder: str, checkpoint: str, repeats: str) -> None:
             "anonymous_bytes": resident("RssAnon") - before,
             "share_bytes": 4 * elements_of(model.share.config, group.n, group.rank),
         }  # fmt: skip
+        messages = load_parallel(checkpoint, group.by_messages(), dtype=DTYPE)
         whole = group.together(lambda: load_checkpoint(checkpoint, dtype=DTYPE))
         found["whole_bytes"] = 4 * elements_of(whole.config, 1, 0)
         found |= {"seconds": [], "messages": [], "sent": []}
         for kind, size in CASES:
             calls = {"alone": _step(whole, kind, size), "together": _step(model, kind, size)}
             calls |= {"at once": calls["alone"], "exchange": _exchange(group, model, kind, size)}
+            calls["together by messages"] = _step(messages, kind, size)
+            calls["exchange by messages"] = _exchange(messages.group, model, kind, size)
             group.sent.clear()
             calls["together"]()
             found["sent"].append(sum(group.sent.values()))
@@ -143,21 +157,20 @@ def _exchange(group, model, kind, size):
 
 def table(result: Mapping[str, Any]) -> str:
     """The result as a table of text."""
-    head = f"{'processes':>9}  {'reads':12}{'alone':>9}{'at once':>9}{'together':>9}{'exchange':>9}"
-    lines = [f"{head}{'ratio':>7}{'predicted':>14}"]
+    lines = [f"{'n':>2}  {'reads':12}{'by':9}{'alone':>8}{'together':>9}{'exchange':>9}{'ratio':>7}{'predicted':>16}"]
     for run in result["runs"]:
         for row in run["rows"]:
-            seconds = "".join(f"{1e3 * row['seconds'][way]:>9.1f}" for way in WAYS)
-            lines.append(
-                f"{run['processes']:9}  {row['kind']:8}{row['size']:<4}{seconds}{row['ratio']:>7.2f}"
-                f"{row['predicted']:>6.2f} or {row['predicted_at_once']:.2f}"
-            )
+            for how in ("", " by messages"):
+                seconds = (1e3 * row["seconds"][way] for way in ("alone", f"together{how}", f"exchange{how}"))
+                lines.append(
+                    f"{run['processes']:2}  {row['kind']:8}{row['size']:<4}{how[4:] or 'memory':9}"
+                    + "{:8.1f}{:9.1f}{:9.1f}".format(*seconds)
+                    + f"{row[f'ratio{how}']:7.2f}{row[f'predicted{how}']:8.2f} or {row[f'predicted at once{how}']:.2f}"
+                )
         held = ", ".join(
             f"{one['anonymous_bytes'] / 1e6:.0f} ({one['share_bytes'] / 1e6:.0f})" for one in run["memory"]
         )
-        lines.append(
-            f"{'':11}memory of each, and of its weights: {held} MB; of all weights {run['whole_bytes'] / 1e6:.0f}"
-        )
+        lines.append(f"memory of each, and of its weights: {held} MB; of all weights {run['whole_bytes'] / 1e6:.0f}")
     return "\n".join(lines)
 
 

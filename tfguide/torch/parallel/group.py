@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tfguide.sharding.launch import SILENCE
+from tfguide.torch.parallel.nearby import Nearby
 
 try:
     from torch.distributed import all_gather_single, reduce_scatter_single
@@ -38,8 +39,10 @@ class Group:
     gets is two of them. This is how `tfguide.sharding.Mesh` counts.
     """
 
-    def __init__(self, processes: dist.ProcessGroup | None = None, store: dist.Store | None = None):
-        self.processes, self.store = processes, store
+    def __init__(
+        self, processes: dist.ProcessGroup | None = None, store: dist.Store | None = None, nearby: Nearby | None = None
+    ):
+        self.processes, self.store, self.nearby = processes, store, nearby
         self.rank, self.n = dist.get_rank(processes), dist.get_world_size(processes)
         self.sent: dict[str, float] = {}
         self._n_together = 0
@@ -47,6 +50,8 @@ class Group:
     def all_reduce(self, x: Tensor, step: str) -> Tensor:
         """The sum of the tensors of all processes, on each of them."""
         self._count(step, 2 * x.numel())
+        if self.nearby is not None and self.nearby.fits(x):
+            return self._call_nearby(self.nearby.all_reduce, x)
         total = x.contiguous().clone()
         self._call(dist.all_reduce, total)
         return total
@@ -58,9 +63,12 @@ class Group:
         part = x.movedim(dim, 0)
         if most > own:  # a collective moves parts of one size
             part = torch.cat([part, part.new_zeros(most - own, *part.shape[1:])])
-        whole = part.new_empty(self.n * most, *part.shape[1:])
-        self._count(step, whole.numel())  # with what fills the smaller parts up
-        self._call(all_gather_single, whole, part.contiguous())
+        self._count(step, self.n * part.numel())  # with what fills the smaller parts up
+        if self.nearby is not None and self.nearby.fits(part):
+            whole = self._call_nearby(self.nearby.all_gather, part)
+        else:
+            whole = part.new_empty(self.n * most, *part.shape[1:])
+            self._call(all_gather_single, whole, part.contiguous())
         if sizes:
             whole = torch.cat([one[:size] for one, size in zip(whole.split(most), sizes, strict=True)])
         return whole.movedim(0, dim)
@@ -122,6 +130,10 @@ class Group:
         self._call(dist.broadcast_object_list, box, group_src=0)
         return box[0]
 
+    def by_messages(self) -> Group:
+        """The same group, which sends small tensors as it does large ones."""
+        return Group(self.processes, self.store)
+
     def together(self, work: Callable[[], Result], silence: float = SILENCE) -> Result:
         """Do what takes some processes longer than others, as reading files does, and wait until all have done it.
 
@@ -160,6 +172,12 @@ class Group:
                 f"process {self.rank} of {self.n} waits in vain for the others: one has ended, hangs, or computes "
                 f"something else ({str(error).splitlines()[0]})"
             ) from error
+
+    def _call_nearby(self, collective, x):
+        try:
+            return collective(x)
+        except (TimeoutError, ValueError) as error:
+            raise LostProcess(f"process {self.rank} of {self.n} waits in vain for the others: {error}") from error
 
     def _check(self, x, dim):
         if x.shape[dim] % self.n:

@@ -14,6 +14,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from tfguide.sharding.launch import LOST, SILENCE, STORE, end_with_parent, ranks
 from tfguide.torch.parallel.group import Group, LostProcess
+from tfguide.torch.parallel.nearby import Nearby
 
 _BEGIN = datetime.timedelta(seconds=120)  # Python and PyTorch may have to be read from a slow disk first
 
@@ -51,7 +52,7 @@ def joined(timeout: float = SILENCE) -> Iterator[Group]:
             sys.exit(LOST)
         raise LostProcess(f"process {rank} of {n} waits in vain for the others to start: {error}") from error
     try:
-        yield Group(store=store)
+        yield Group(store=store, nearby=_nearby(file, rank, n, timeout, store) if file and not has_gpus else None)
     except LostProcess:
         if file is None:
             raise
@@ -59,3 +60,16 @@ def joined(timeout: float = SILENCE) -> Iterator[Group]:
     finally:
         with contextlib.suppress(RuntimeError):  # where another one is gone already
             dist.destroy_process_group()
+
+
+def _nearby(file, rank, n, timeout, store):
+    """The memory that the processes of one machine share, or None. The file has no name once all have it."""
+    if n == 1 or not Nearby.is_available():
+        return None
+    name = f"{file}-memory"
+    nearby = Nearby(name, rank, n, timeout)
+    store.set(f"memory {rank}", "")
+    store.wait([f"memory {other}" for other in range(n)], _BEGIN)
+    if rank == 0:
+        os.unlink(name)
+    return nearby

@@ -116,7 +116,7 @@ class DeviceMesh:
         self.sent.setdefault(step, 0.0)
         for axis in axes:
             if self.sizes[axis] > 1:
-                x = tf.reduce_sum(self._exchange(x, axis, LEADING + dim, step), axis)
+                x = tf.reduce_sum(self._exchange(x, axis, LEADING + dim, step), 0)
                 x = _move(x, LEADING + dim - 1, axis)
         return x
 
@@ -127,7 +127,7 @@ class DeviceMesh:
             return x
         split, join = LEADING + split, LEADING + join
         x = self._exchange(x, axis, split, step)
-        x = _join(x, axis, join + (join > split))
+        x = _join(x, 0, join + (join > split))
         return _move(x, split - 1, axis)
 
     def cut(self, x: tf.Tensor, axis: int, dim: int) -> tf.Tensor:
@@ -152,11 +152,15 @@ class DeviceMesh:
         return y
 
     def _exchange(self, x, axis, dim, step):
-        """Divide `dim` along an axis instead of the leading dimension of this axis, which now says from whom."""
+        """Divide `dim` along an axis: a new dimension there is cut instead of the leading one, which moves to the front.
+
+        The front then says from whom a part came. It has to be there: in TensorFlow 2.21, an all-to-all on CPUs mixes
+        the parts up unless the first dimension is cut, before it or after it.
+        """
         specs = self._specs(x)
-        specs[axis] = UNCUT
-        specs.insert(dim, "xyz"[axis])
-        return self.relayout(self._split(x, axis, dim), specs, axis, step)
+        specs.pop(axis)
+        specs.insert(dim - 1, "xyz"[axis])
+        return self.relayout(_move(self._split(x, axis, dim), axis, 0), [UNCUT, *specs], axis, step)
 
     def _split(self, x, axis, dim):
         n, size = self.sizes[axis], x.shape[dim]

@@ -1,193 +1,26 @@
-"""The layouts of Pope et al. by DTensor, on the virtual devices of one process or on several processes.
-
-A tensor has three leading axes, one for each axis of the mesh: of its size where its parts differ, and cut along it,
-and 1 where all devices have the same. A missing sum is then an axis like others, for which DTensor has no layout. All
-products are local; only the changes of layout in `DeviceMesh` move anything.
-"""
+"""The layouts of Pope et al., and whole decoders, by DTensor: on virtual devices of one process or of several."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.experimental import dtensor
 
-from tfguide.checks.values import check_choice, check_count
-from tfguide.sharding.layouts import LAYOUTS, check_mesh
-from tfguide.sharding.mesh import ALL, GATHERED, Mesh, X, Y, Z
-
-LEADING = len(ALL)
-UNCUT = dtensor.UNSHARDED
-
-
-def start(n: int) -> None:
-    """Give TensorFlow n virtual CPU devices, before it computes anything.
-
-    Where DTENSOR_NUM_CLIENTS says that several processes compute together, each of them, DTENSOR_CLIENT_ID, has its
-    share of the n devices and connects to the others, at DTENSOR_JOBS.
-    Raises ValueError if the processes do not divide n, RuntimeError if TensorFlow has started with fewer devices.
-    """
-    check_count("devices", n)
-    processes = dtensor.num_clients()
-    if n % processes:
-        raise ValueError(f"{processes} processes cannot divide {n} devices evenly")
-    try:
-        if processes > 1:
-            dtensor.initialize_accelerator_system("CPU", num_logical_cpu_devices=n // processes)
-        else:
-            cpu = tf.config.list_physical_devices("CPU")[0]
-            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * n)
-    except RuntimeError as error:
-        if dtensor.num_global_devices("CPU") < n:
-            raise RuntimeError(f"start({n}) must come before TensorFlow computes anything: {error}") from error
-
-
-class DeviceMesh:
-    """X x Y x Z devices. `sent`: the elements that one device has sent, by the name of the step.
-
-    They are counted as `tfguide.sharding.Mesh` counts: a collective over p devices sends (p - 1) / p of its larger
-    side, as the real parts are before and after it. Raises ValueError for sizes that are not three counts, and
-    RuntimeError where there are fewer devices.
-    """
-
-    def __init__(self, sizes: Sequence[int]):
-        self.sizes = check_mesh(sizes)
-        self.n = math.prod(self.sizes)
-        self.sent: dict[str, float] = {}
-        # Else DTensor gathers on CPUs by a sum of parts that are padded with zeros, which sends twice as much.
-        os.environ["LOWER_DTENSOR_GATHER_TO_COLLECTIVE_GATHER_V2"] = "1"
-        dims, processes = list(zip("xyz", self.sizes, strict=True)), dtensor.num_clients()
-        have = dtensor.num_global_devices("CPU")
-        if have < self.n:
-            raise RuntimeError(f"a mesh {self.sizes} has {self.n} devices, got {have}: call start({self.n}) first")
-        own = dtensor.local_devices("CPU")[: self.n // processes]
-        if processes > 1:
-            self.mesh = dtensor.create_distributed_mesh(dims, local_devices=own, device_type="CPU")
-        else:
-            self.mesh = dtensor.create_mesh(dims, devices=own)
-
-    def line(self) -> DeviceMesh:
-        """The same devices as a mesh (n, 1, 1), which counts into the same `sent`."""
-        line = type(self)((self.n, 1, 1))
-        line.sent = self.sent
-        return line
-
-    def shard(self, array: np.ndarray, **dims: Sequence[int]) -> tf.Tensor:
-        """Divide an array among the devices, `dim0=(X,)` its first dimension along X; (X, Y, Z, ...).
-
-        Raises ValueError if a dimension cannot be divided evenly.
-        """
-        parts = Mesh(self.sizes).shard(np.asarray(array), **dims)
-        own = [tuple(place[axis] for axis in "xyz") for place in self.mesh.local_device_locations()]
-        pieces = [tf.constant(parts[chip][None, None, None]) for chip in own]
-        return dtensor.pack(pieces, self._layout([*"xyz"] + [UNCUT] * array.ndim))
-
-    def whole(self, array: np.ndarray) -> tf.Tensor:
-        """An array that every device has, (1, 1, 1, ...)."""
-        own = tf.constant(np.asarray(array)[None, None, None])
-        return dtensor.copy_to_mesh(own, self._layout([UNCUT] * len(own.shape)))
-
-    def unshard(self, x: tf.Tensor) -> np.ndarray:
-        """The parts of all devices, (X, Y, Z, ...), in this process; not counted, as it only serves inspection."""
-        specs = self._specs(x)
-        for axis in ALL:
-            if specs[axis] != UNCUT:
-                specs[axis] = UNCUT
-                x = dtensor.relayout(x, self._layout(specs))
-        return dtensor.unpack(x)[0].numpy()
-
-    def all_gather(self, x: tf.Tensor, axes: Sequence[int], dim: int, step: str) -> tf.Tensor:
-        """Every device gets the parts of all devices along some axes, joined along `dim`."""
-        self.sent.setdefault(step, 0.0)
-        for axis in reversed(axes):  # DTensor gathers along one axis after another; together they send as much as one
-            if self.sizes[axis] == 1:
-                continue
-            specs = self._specs(x)
-            specs[axis] = UNCUT
-            x = _join(self.relayout(x, specs, axis, step), axis, LEADING + dim)
-            x = tf.expand_dims(x, axis)
-        return x
-
-    def reduce_scatter(self, x: tf.Tensor, axes: Sequence[int], dim: int, step: str) -> tf.Tensor:
-        """The sum of the parts along some axes, divided along `dim`: an exchange of shares, and local sums of them."""
-        self.sent.setdefault(step, 0.0)
-        for axis in axes:
-            if self.sizes[axis] > 1:
-                x = tf.reduce_sum(self._exchange(x, axis, LEADING + dim, step), 0)
-                x = _move(x, LEADING + dim - 1, axis)
-        return x
-
-    def all_to_all(self, x: tf.Tensor, axis: int, split: int, join: int, step: str) -> tf.Tensor:
-        """Change the division along an axis from the dimension `join` to the dimension `split`."""
-        self.sent.setdefault(step, 0.0)
-        if self.sizes[axis] == 1:
-            return x
-        split, join = LEADING + split, LEADING + join
-        x = self._exchange(x, axis, split, step)
-        x = _join(x, 0, join + (join > split))
-        return _move(x, split - 1, axis)
-
-    def cut(self, x: tf.Tensor, axis: int, dim: int) -> tf.Tensor:
-        """Each device keeps its part along `dim` of what all have; nothing is sent."""
-        if self.sizes[axis] == 1:
-            return x
-        specs = self._specs(x)
-        specs.insert(LEADING + dim, "xyz"[axis])
-        x = dtensor.relayout(self._split(x, axis, LEADING + dim), self._layout(specs))
-        return _move(tf.squeeze(x, axis), LEADING + dim - 1, axis)
-
-    def locally(self, function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Tensor:
-        """A function of the parts (...) on each device, of tensors whose parts all differ."""
-        parts = [function(*(part[0, 0, 0] for part in own)) for own in zip(*map(dtensor.unpack, tensors), strict=True)]
-        return dtensor.pack([part[None, None, None] for part in parts], self._layout(self._specs(tensors[0])))
-
-    def relayout(self, x: tf.Tensor, specs: list[str], axis: int, step: str) -> tf.Tensor:
-        """One collective along an axis, counted: `x` in the layout `specs`."""
-        y = dtensor.relayout(x, self._layout(specs))
-        larger = max(math.prod(dtensor.unpack(side)[0].shape) for side in (x, y))
-        self.sent[step] += larger * (self.sizes[axis] - 1) / self.sizes[axis]
-        return y
-
-    def _exchange(self, x, axis, dim, step):
-        """Divide `dim` along an axis: a new dimension there is cut instead of the leading one, which moves to the front.
-
-        The front then says from whom a part came. It has to be there: in TensorFlow 2.21, an all-to-all on CPUs mixes
-        the parts up unless the first dimension is cut, before it or after it.
-        """
-        specs = self._specs(x)
-        specs.pop(axis)
-        specs.insert(dim - 1, "xyz"[axis])
-        return self.relayout(_move(self._split(x, axis, dim), axis, 0), [UNCUT, *specs], axis, step)
-
-    def _split(self, x, axis, dim):
-        n, size = self.sizes[axis], x.shape[dim]
-        if size % n:
-            raise ValueError(f"{n} chips cannot divide {size} evenly: choose sizes that the mesh divides")
-        return tf.reshape(x, (*x.shape[:dim], n, size // n, *x.shape[dim + 1 :]))
-
-    def _specs(self, x):
-        """The layout of a tensor: its leading dimensions are cut unless they are 1."""
-        cut = [name if size > 1 else UNCUT for name, size in zip("xyz", x.shape[:LEADING], strict=True)]
-        return cut + [UNCUT] * (len(x.shape) - LEADING)
-
-    def _layout(self, specs):
-        return dtensor.Layout(specs, self.mesh)
-
-
-def _move(x, source, target):
-    """x with one dimension at another place."""
-    order = [i for i in range(len(x.shape)) if i != source]
-    order.insert(target, source)
-    return tf.transpose(x, order)
-
-
-def _join(x, source, dim):
-    """x with the dimension `source` joined to `dim`, behind it, as the outer part of it."""
-    x = _move(x, source, dim - 1)
-    return tf.reshape(x, (*x.shape[: dim - 1], x.shape[dim - 1] * x.shape[dim], *x.shape[dim + 1 :]))
+from tfguide.checks.shapes import check_config
+from tfguide.checks.values import check_choice
+from tfguide.config import ModelConfig
+from tfguide.sharding.cuts import piece_of
+from tfguide.sharding.layouts import LAYOUTS
+from tfguide.sharding.mesh import ALL, GATHERED, X, Y, Z
+from tfguide.tensorflow.cache import KVCache, Storage
+from tfguide.tensorflow.models import Decoder
+from tfguide.tensorflow.parallel.devices import LEADING, UNCUT, DeviceMesh
+from tfguide.tensorflow.stack import DecoderStack
+from tfguide.tensorflow.weighted import policy, variable_of
+from tfguide.weights import check_dtype, check_weights, weight_table
 
 
 def feed_forward(
@@ -303,3 +136,130 @@ def attention(
     y = tf.reshape(results, (P, 1, 1, B * T, n_heads // P * d)) @ mesh.shard(output, dim0=(X,))
     y = mesh.unshard(mesh.reduce_scatter(y, (X,), 1, "scatter outputs"))  # (P, 1, 1, B T, D / P)
     return y[:, 0, 0].transpose(1, 0, 2).reshape(B, T, D)
+
+
+class ParallelDecoder(Decoder):
+    """`Decoder`, computed by all devices of a mesh, each with its own heads, hidden features and words.
+
+    Inputs, hidden states and logits are ordinary tensors, which every device has.
+    """
+
+    def __init__(self, config: ModelConfig, mesh: DeviceMesh):
+        super().__init__(config)
+        self.decoder = _Stack(config, config.n_layers)
+        self.devices = mesh.line().mesh
+        self.decoder.devices = self.devices
+
+    def trunk(self, tokens, positions, valid=None, token_types=None, record=None, cache=None, watch=None):
+        """As `Decoder.trunk`."""
+        tokens, positions = _copied(tokens, self.devices), _copied(positions, self.devices)
+        token_types = None if token_types is None else _copied(token_types, self.devices)
+        with dtensor.default_mesh(self.devices):
+            return _one(super().trunk(tokens, positions, valid, token_types, record, cache, watch))
+
+    def logits(self, hidden):
+        """The head: hidden states (..., D) to logits (..., V)."""
+        with dtensor.default_mesh(self.devices):
+            return _one(super().logits(_copied(hidden, self.devices)))
+
+    def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
+        """An empty cache, of which each device keeps the heads that it computes. Raises ValueError as `KVCache`.
+
+        cache_dtype: "float32", "bfloat16" or "float16"; default: the type of the activations.
+        """
+        dtype = cache_dtype or self.compute_dtype
+        check_dtype(dtype)
+        storage = _Storage(self.config, batch_size, max_length, dtype)
+        return _Cache(self.config, batch_size, max_length, dtype, storage)
+
+
+class _Stack(DecoderStack):
+    """A stack whose masks and angles are computed once, as ordinary tensors, and copied to the devices."""
+
+    devices = None
+
+    def block_terms(self, positions, valid=None, cache=None):
+        with tf.device("CPU:0"):
+            terms = super().block_terms(dtensor.unpack(positions)[0], valid, cache)
+        kinds = {id(kind): tf.nest.map_structure(self._copied, _tensors(kind)) for kind in terms}
+        return [kinds[id(kind)] for kind in terms]
+
+    def _copied(self, x):
+        return _copied(x, self.devices)
+
+
+def _tensors(terms):
+    """What a block takes, with a mask as the tensor in it."""
+    return terms | {"visible": terms["visible"].visible}
+
+
+class _Cache(KVCache):
+    has_rings = False
+
+
+class _Storage(Storage):
+    """Tensors on each device, of the heads that the layer computes there."""
+
+    def write(self, layer, places, parts):
+        self.layouts = [dtensor.fetch_layout(part) for part in parts]
+        with tf.device("CPU:0"):
+            for tensors, part in zip(self.tensors.values(), parts, strict=True):
+                own = [tf.cast(one, self.dtype) for one in dtensor.unpack(part)]
+                if not isinstance(tensors[layer], list):  # how many heads a device has is known from the first call on
+                    slots = tensors[layer].shape[:2]
+                    tensors[layer] = [tf.Variable(tf.zeros((*slots, *one.shape[2:]), self.dtype)) for one in own]
+                for tensor, one in zip(tensors[layer], own, strict=True):
+                    tensor.scatter_nd_update(places, one)
+
+    def read(self, layer, end, dtype):
+        with tf.device("CPU:0"):
+            own = [[tf.cast(one[:, :end], dtype) for one in tensors[layer]] for tensors in self.tensors.values()]
+        return tuple(dtensor.pack(parts, layout) for parts, layout in zip(own, self.layouts, strict=True))
+
+
+def parallel_from_weights(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], mesh: DeviceMesh, dtype: str = "float32"
+) -> ParallelDecoder:
+    """The decoder of a canonical dictionary, of which each device of the mesh keeps its own pieces.
+
+    Raises ValueError as `check_processes` and `from_weights`.
+    """
+    check_config(config, "decoder")
+    check_weights(config, weights)
+    check_dtype(dtype)
+    with policy(dtype):
+        model = ParallelDecoder(config, mesh)
+    for name, weight in weight_table(config).items():
+        variable = variable_of(model, name)
+        array = tf.cast(weights[name], variable.dtype)
+        variable._value = _divided(array, piece_of(config, weight, mesh.n, 0), mesh.n, model.devices)
+    return model
+
+
+def _divided(array, piece, n, devices):
+    """A weight as a variable of which each device has its own piece; `piece`: that of the first.
+
+    All have all of it where the pieces are not distinct or not equal: key/value heads that are fewer than the devices,
+    and words that they do not divide.
+    """
+    specs, places = [UNCUT] * len(array.shape), devices.local_device_locations()
+    if piece.copies == 1 and array.shape[piece.axis] % n == 0:
+        specs[piece.axis] = "x"
+        pieces = tf.split(array, n, piece.axis)
+        pieces = [pieces[place["x"]] for place in places]
+    else:
+        pieces = [array] * len(places)
+    return dtensor.DVariable(dtensor.pack(pieces, dtensor.Layout(specs, devices)))
+
+
+def _copied(x, devices):
+    """A tensor that every device has."""
+    return None if x is None else dtensor.copy_to_mesh(x, dtensor.Layout([UNCUT] * len(x.shape), devices))
+
+
+def _one(x):
+    """What every device has, as an ordinary tensor."""
+    layout = dtensor.fetch_layout(x)
+    if not layout.is_fully_replicated():
+        x = dtensor.relayout(x, dtensor.Layout([UNCUT] * len(x.shape), layout.mesh))
+    return dtensor.unpack(x)[0]

@@ -82,7 +82,7 @@ test: $(STAMP) ## build the book, then run pytest, doctests, and strict nbval ov
 # One file of every folder of tests, each with one framework hidden, and two notebooks: for another Python or another build.
 # Other compilers and instruction sets are the same under every Python, and take minutes: `make test` tries them.
 SOME := tests/structure/test_import_orders.py tests/test_single.py tests/test_layers.py tests/checkpoints/test_logits.py \
-    tests/checkpoints/gguf/test_logits.py tests/conformance/test_models.py tests/compress tests/cost/test_cost.py tests/exercises/test_check.py tests/generation tests/serving tests/sharding tests/native/test_abi.py tests/native/test_blocks.py tests/native/test_doors.py tests/native/test_fallback.py tests/native/test_instructions.py tests/native/test_library.py tests/native/test_load.py tests/tasks tests/training tests/text tests/cli/test_main.py tests/book/test_chinese.py \
+    tests/checkpoints/gguf/test_logits.py tests/conformance/test_models.py tests/compress tests/cost/test_cost.py tests/exercises/test_check.py tests/generation tests/parallel tests/serving tests/sharding tests/native/test_abi.py tests/native/test_blocks.py tests/native/test_doors.py tests/native/test_fallback.py tests/native/test_instructions.py tests/native/test_library.py tests/native/test_load.py tests/tasks tests/training tests/text tests/cli/test_main.py tests/book/test_chinese.py \
     notebooks/03a_attention.ipynb notebooks/04_mathematics.ipynb
 
 test-some: $(STAMP) ## run some tests of every folder, the import orders and two notebooks

@@ -138,6 +138,9 @@ def attention(
     return y[:, 0, 0].transpose(1, 0, 2).reshape(B, T, D)
 
 
+POSITIONS = ("none", "learned", "rotary", "alibi")  # that are computed without the weights, or looked up
+
+
 class ParallelDecoder(Decoder):
     """`Decoder`, computed by all devices of a mesh, each with its own heads, hidden features and words.
 
@@ -222,9 +225,11 @@ def parallel_from_weights(
 ) -> ParallelDecoder:
     """The decoder of a canonical dictionary, of which each device of the mesh keeps its own pieces.
 
-    Raises ValueError as `check_processes` and `from_weights`.
+    Raises ValueError as `check_processes` and `from_weights`, and for sinusoidal and relative positions, whose tables
+    are not tensors of DTensor's.
     """
     check_config(config, "decoder")
+    check_choice("positions", config.positions, POSITIONS)
     check_weights(config, weights)
     check_dtype(dtype)
     with policy(dtype):

@@ -55,7 +55,7 @@ def test_a_layer_is_right_and_sends_what_the_closed_form_says(rows, layout):
     assert sum(sum(row["counted"].values()) for row in own) > 0
 
 
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_decoders(n):
     found = results(process("models", n))[0]
     assert len(found) == 8
@@ -70,7 +70,7 @@ def test_smollm_on_three_devices():
     assert found["same"]
 
 
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_two_processes(n):
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(2)]

@@ -40,7 +40,7 @@ def start(n: int) -> None:
         else:
             cpu = tf.config.list_physical_devices("CPU")[0]
             tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * n)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         if dtensor.num_global_devices("CPU") < n:
             raise RuntimeError(f"start({n}) must come before TensorFlow computes anything: {error}") from error
 

@@ -6,6 +6,7 @@ The first argument names a function below, the others are numbers for it. Prints
 import json
 import os
 import sys
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +23,6 @@ from tfguide.sharding.mesh import Mesh
 from tfguide.sharding.mesh import feed_forward as simulated
 from tfguide.tensorflow.parallel.devices import start
 from tfguide.tensorflow.parallel.dtensor import DeviceMesh, attention, feed_forward, parallel_from_weights
-from tfguide.tensorflow.weighted import variable_of
 from tfguide.weights import weight_table
 
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (4, 1, 1), (2, 2, 1), (1, 2, 2), (8, 1, 1), (2, 2, 2), (1, 2, 4), (1, 1, 8)]
@@ -36,16 +36,15 @@ class Watched(DeviceMesh):
     TensorFlow gives the graph of an operation out when it runs first; afterwards it is the same one.
     """
 
-    graphs = {}
+    graphs: ClassVar = {}
 
     def __init__(self, sizes):
         super().__init__(sizes)
         self.real, self.kinds = {}, set()
 
-    def line(self):
-        line = super().line()
-        line.real, line.kinds = self.real, self.kinds
-        return line
+    def _counting_with(self, other):
+        self.real, self.kinds = other.real, other.kinds
+        return super()._counting_with(other)
 
     def relayout(self, x, specs, axis, step):
         context.context().enable_run_metadata()
@@ -158,7 +157,7 @@ def same(one, other):
 def owns(config, model, n):
     """Whether each device has of each weight what `piece_of` says, or all of it where the words are not divided."""
     for name, weight in weight_table(config).items():
-        for rank, own in enumerate(dtensor.unpack(variable_of(model, name)._value.read_value())):
+        for rank, own in enumerate(dtensor.unpack(model.pieces[name])):
             piece = piece_of(config, weight, n, rank)
             whole = piece.copies > 1 or weight.shape[piece.axis] % n
             if tuple(own.shape) != (weight.shape if whole else piece.shape_of(weight)):

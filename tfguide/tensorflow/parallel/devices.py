@@ -71,9 +71,7 @@ class DeviceMesh:
 
     def line(self) -> DeviceMesh:
         """The same devices as a mesh (n, 1, 1), which counts into the same `sent`."""
-        line = type(self)((self.n, 1, 1))
-        line.sent = self.sent
-        return line
+        return type(self)((self.n, 1, 1))._counting_with(self)
 
     def shard(self, array: np.ndarray, **dims: Sequence[int]) -> tf.Tensor:
         """Divide an array among the devices, `dim0=(X,)` its first dimension along X; (X, Y, Z, ...).
@@ -151,8 +149,12 @@ class DeviceMesh:
         self.sent[step] += larger * (self.sizes[axis] - 1) / self.sizes[axis]
         return y
 
+    def _counting_with(self, other):
+        self.sent = other.sent
+        return self
+
     def _exchange(self, x, axis, dim, step):
-        """Divide `dim` along an axis: a new dimension there is cut instead of the leading one, which moves to the front.
+        """Divide `dim` along an axis: a new one there is cut, and the leading one, no longer cut, is the first.
 
         The front then says from whom a part came. It has to be there: in TensorFlow 2.21, an all-to-all on CPUs mixes
         the parts up unless the first dimension is cut, before it or after it.

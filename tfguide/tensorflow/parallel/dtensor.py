@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
+from typing import Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.experimental import dtensor
@@ -144,25 +147,34 @@ POSITIONS = ("none", "learned", "rotary", "alibi")  # that are computed without 
 class ParallelDecoder(Decoder):
     """`Decoder`, computed by all devices of a mesh, each with its own heads, hidden features and words.
 
-    Inputs, hidden states and logits are ordinary tensors, which every device has.
+    Inputs, hidden states and logits are ordinary tensors, which every device has. `pieces`: the weights by name, as
+    tensors of DTensor's. The process also keeps the whole ones, which other methods read.
     """
 
     def __init__(self, config: ModelConfig, mesh: DeviceMesh):
         super().__init__(config)
-        self.decoder = _Stack(config, config.n_layers)
-        self.devices = mesh.line().mesh
-        self.decoder.devices = self.devices
+        self.devices, self.pieces = mesh.line().mesh, {}
+        self.decoder = _Stack(config, config.n_layers, self.devices)
+
+    def fill(self, weights: Mapping[str, np.ndarray]) -> Self:
+        """Copy the weights of a checked dictionary into the model, and its pieces to the devices."""
+        super().fill(weights)
+        table, n = weight_table(self.config), self.devices.size
+        pieces = {name: piece_of(self.config, weight, n, 0) for name, weight in table.items()}
+        arrays = {name: tf.convert_to_tensor(variable_of(self, name)) for name in table}
+        self.pieces = {name: _divided(array, pieces[name], n, self.devices) for name, array in arrays.items()}
+        return self
 
     def trunk(self, tokens, positions, valid=None, token_types=None, record=None, cache=None, watch=None):
         """As `Decoder.trunk`."""
         tokens, positions = _copied(tokens, self.devices), _copied(positions, self.devices)
         token_types = None if token_types is None else _copied(token_types, self.devices)
-        with dtensor.default_mesh(self.devices):
+        with self._on_devices():
             return _one(super().trunk(tokens, positions, valid, token_types, record, cache, watch))
 
     def logits(self, hidden):
         """The head: hidden states (..., D) to logits (..., V)."""
-        with dtensor.default_mesh(self.devices):
+        with self._on_devices():
             return _one(super().logits(_copied(hidden, self.devices)))
 
     def new_cache(self, batch_size: int, max_length: int, cache_dtype: str | None = None) -> KVCache:
@@ -175,11 +187,20 @@ class ParallelDecoder(Decoder):
         storage = _Storage(self.config, batch_size, max_length, dtype)
         return _Cache(self.config, batch_size, max_length, dtype, storage)
 
+    @contextlib.contextmanager
+    def _on_devices(self):
+        """Within the block, operations are DTensor's, and Keras reads the pieces where a layer asks for its weights."""
+        pieces = [(variable_of(self, name), piece) for name, piece in self.pieces.items()]
+        with dtensor.default_mesh(self.devices), keras.StatelessScope(pieces):
+            yield
+
 
 class _Stack(DecoderStack):
     """A stack whose masks and angles are computed once, as ordinary tensors, and copied to the devices."""
 
-    devices = None
+    def __init__(self, config, n_layers, devices):
+        super().__init__(config, n_layers)
+        self.devices = devices
 
     def block_terms(self, positions, valid=None, cache=None):
         with tf.device("CPU:0"):
@@ -233,16 +254,11 @@ def parallel_from_weights(
     check_weights(config, weights)
     check_dtype(dtype)
     with policy(dtype):
-        model = ParallelDecoder(config, mesh)
-    for name, weight in weight_table(config).items():
-        variable = variable_of(model, name)
-        array = tf.cast(weights[name], variable.dtype)
-        variable._value = _divided(array, piece_of(config, weight, mesh.n, 0), mesh.n, model.devices)
-    return model
+        return ParallelDecoder(config, mesh).fill(weights)
 
 
 def _divided(array, piece, n, devices):
-    """A weight as a variable of which each device has its own piece; `piece`: that of the first.
+    """A weight of which each device has its own piece; `piece`: that of the first.
 
     All have all of it where the pieces are not distinct or not equal: key/value heads that are fewer than the devices,
     and words that they do not divide.
@@ -254,7 +270,7 @@ def _divided(array, piece, n, devices):
         pieces = [pieces[place["x"]] for place in places]
     else:
         pieces = [array] * len(places)
-    return dtensor.DVariable(dtensor.pack(pieces, dtensor.Layout(specs, devices)))
+    return dtensor.pack(pieces, dtensor.Layout(specs, devices))
 
 
 def _copied(x, devices):

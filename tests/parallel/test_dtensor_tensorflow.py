@@ -55,10 +55,19 @@ def test_a_layer_is_right_and_sends_what_the_closed_form_says(rows, layout):
     assert sum(sum(row["counted"].values()) for row in own) > 0
 
 
-@pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 4])
 def test_decoders(n):
-    found = results(process("models", n))[0]
-    assert len(found) == 8
+    check_decoders(results(process("models", n), timeout=240)[0], 8)
+
+
+def test_two_decoders():
+    check_decoders(results(process("models", 2, 1, 3))[0], 2)  # with two key/value heads, and with one
+
+
+def check_decoders(found, n_models):
+    """Logits and tokens are those of one device, and each device has the pieces that it should have."""
+    assert len(found) == n_models
     assert {name: one for name, one in found.items() if one["difference"] > 1e-5} == {}
     assert {name for name, one in found.items() if not (one["same"] and one["own"])} == set()
 

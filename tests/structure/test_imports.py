@@ -37,7 +37,6 @@ FREE = [
     "cost",
     "exercises",
     "loading",
-    "sharding",
     "temporary",
     "versions",
     "facts",

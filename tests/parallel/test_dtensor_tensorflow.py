@@ -97,6 +97,9 @@ def test_two_processes(n):
 
 
 def test_what_it_refuses():
+    import tensorflow as tf
+
+    from tfguide.tensorflow.parallel.devices import start
     from tfguide.tensorflow.parallel.dtensor import DeviceMesh, attention, feed_forward, parallel_from_weights
 
     mesh, ones = DeviceMesh((1, 1, 1)), np.ones((8, 8), np.float32)
@@ -104,6 +107,9 @@ def test_what_it_refuses():
         DeviceMesh((2, 2))
     with refuses(RuntimeError, "a mesh (64, 1, 1) has 64 devices, got 1: call start(64) first"):
         DeviceMesh((64, 1, 1))
+    tf.zeros(1)
+    with refuses(RuntimeError, "start(64) must come before TensorFlow computes anything"):
+        start(64)
     with refuses(ValueError, "did you mean '2d-ws'"):
         feed_forward(mesh, "2d", ones, ones, ones)
     with refuses(ValueError, "how must be one of"):

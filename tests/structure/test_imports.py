@@ -19,6 +19,7 @@ SHARED = {
     "frequencies",
     "initialization",
     "checks",
+    "sharding",
     "checkpoints",
     "generation",
     "compress",

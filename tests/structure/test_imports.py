@@ -25,7 +25,6 @@ SHARED = {
     "compress",
     "native",
     "scalings",
-    "sharding",
     "training",
     "triton",
 }

@@ -49,9 +49,9 @@ def _torch(n):
 def _tensorflow(n):
     """TensorFlow's DTensor, on n virtual devices of one process."""
     import tfguide.tensorflow
-    from tfguide.tensorflow.parallel import dtensor
+    from tfguide.tensorflow.parallel import devices, dtensor
 
-    dtensor.start(n)
+    devices.start(n)
     return {"DTensor": run_all(n, dtensor, dtensor.DeviceMesh, tfguide.tensorflow, lambda array: array)}
 
 

@@ -5,6 +5,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def files(group, folder):
     """One model in every kind of file, and caches of every type; read by each process for itself."""
     import tfguide.torch as framework
     from tfguide.compress import Quantization
-    from tfguide.torch.parallel import load_parallel
+    from tfguide.torch.parallel import by_sequences, load_parallel
 
     found = {}
     options = {
@@ -82,12 +83,23 @@ def files(group, folder):
         found[name] = compare(model, whole, WIDE)
     model, whole = load_parallel(folder / "plain", group), framework.load_checkpoint(folder / "plain")
     found["by messages"] = compare(load_parallel(folder / "plain", group.by_messages()), whole, WIDE)
+    for n_prompts in (1, 3):  # also fewer than processes
+        own = [np.asarray(row).tolist() for row in by_sequences(partial(_greedy, whole), PROMPTS[:n_prompts], group)]
+        found[f"{n_prompts} by sequences"] = own == [
+            np.asarray(r).tolist() for r in _greedy(whole, PROMPTS[:n_prompts])
+        ]
     for dtype in ("float32", "float16", "int8", "int4"):
         one, other = (
             framework.generate(each, PROMPTS, 8, cache_dtype=dtype, stop_tokens=()) for each in (model, whole)
         )
         found[f"cache of {dtype}"] = {"greedy": np.array_equal(one, other)}
     return found
+
+
+def _greedy(model, prompts):
+    import tfguide.torch as framework
+
+    return framework.generate(model, prompts, 8, stop_tokens=())
 
 
 def served(group, folder):

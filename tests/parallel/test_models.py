@@ -53,6 +53,11 @@ def test_messages_in_place_of_shared_memory_send_as_much_and_give_the_same(found
     assert own["difference"] < 1e-5 and own["greedy"] and own["drawn"] and own["sent"] == other["sent"]
 
 
+@pytest.mark.parametrize("n_prompts", [1, 3])
+def test_sequences_divided_among_processes_give_the_tokens_of_one(found, n_prompts):
+    assert found("files", 2)[f"{n_prompts} by sequences"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "int4"])
 def test_every_cache_gives_the_tokens_of_one_process(found, dtype):
     assert found("files", 2)[f"cache of {dtype}"]["greedy"]

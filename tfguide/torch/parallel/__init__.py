@@ -11,6 +11,7 @@ from tfguide.torch.parallel.models import (
     load_parallel,
     parallel_from_weights,
 )
+from tfguide.torch.parallel.sequences import by_sequences
 
 __all__ = [
     "Group",
@@ -20,6 +21,7 @@ __all__ = [
     "ParallelDecoder",
     "ParallelEncoder",
     "ParallelEncoderDecoder",
+    "by_sequences",
     "follow",
     "joined",
     "load_parallel",

@@ -47,6 +47,12 @@ class Group:
         self.sent: dict[str, float] = {}
         self._n_together = 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors must lie that are sent: on this process's GPU by NCCL, else in main memory."""
+        is_on_gpu = dist.get_backend(self.processes) == "nccl"
+        return torch.device("cuda", torch.cuda.current_device()) if is_on_gpu else torch.device("cpu")
+
     def all_reduce(self, x: Tensor, step: str) -> Tensor:
         """The sum of the tensors of all processes, on each of them."""
         self._count(step, 2 * x.numel())

@@ -196,7 +196,7 @@ def _divide(model):
     if share.config.d_input is None:
         start, _ = part_of(share.config, "V", share.n, share.rank)
         model.embedding.add_module("token", VocabularyEmbedding(model.embedding.token, start, group))
-    return model.eval()
+    return model.eval().to(group.device)
 
 
 def _step_of(path):

@@ -25,7 +25,7 @@ def stopped(group):
 
 
 def stopped_reading(group):
-    group.together(lambda: stopped(group), silence=2.0)
+    group.all_do(lambda: stopped(group), silence=2.0)
 
 
 def failed(group):
@@ -48,7 +48,7 @@ def another_step(group):
 
 
 def slow(group):
-    assert group.together(lambda: time.sleep(2 * PATIENCE * group.rank) or group.rank) == group.rank
+    assert group.all_do(lambda: time.sleep(2 * PATIENCE * group.rank) or group.rank) == group.rank
     group.all_reduce(torch.ones(2), "sum")
     sys.exit(0)
 

@@ -89,7 +89,7 @@ def work(folder: str, checkpoint: str, repeats: str) -> None:
             "share_bytes": 4 * elements_of(model.share.config, group.n, group.rank),
         }  # fmt: skip
         messages = load_parallel(checkpoint, group.by_messages(), dtype=DTYPE)
-        whole = group.together(lambda: load_checkpoint(checkpoint, dtype=DTYPE))
+        whole = group.all_do(lambda: load_checkpoint(checkpoint, dtype=DTYPE))
         found["whole_bytes"] = 4 * elements_of(whole.config, 1, 0)
         found |= {"seconds": [], "messages": [], "sent": []}
         for kind, size in CASES:

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,6 @@ except ImportError:  # before PyTorch 2.13
     from torch.distributed import all_gather_into_tensor as all_gather_single
     from torch.distributed import reduce_scatter_tensor as reduce_scatter_single
 
-Result = TypeVar("Result")
 _BEAT, _TICK = 1.0, 0.02  # seconds between signs of life, and between looks at them
 
 
@@ -45,7 +44,7 @@ class Group:
         self.processes, self.store, self.nearby = processes, store, nearby
         self.rank, self.n = dist.get_rank(processes), dist.get_world_size(processes)
         self.sent: dict[str, float] = {}
-        self._n_together = 0
+        self._n_done = 0
 
     @property
     def device(self) -> torch.device:
@@ -140,8 +139,8 @@ class Group:
         """The same group, which sends small tensors as it does large ones."""
         return Group(self.processes, self.store)
 
-    def together(self, work: Callable[[], Result], silence: float = SILENCE) -> Result:
-        """Do what takes some processes longer than others, as reading files does, and wait until all have done it.
+    def all_do(self, work: Callable[[], Any], silence: float = SILENCE) -> Any:
+        """Do what takes some processes longer than others, as reading files does, and wait for all: what it returns.
 
         silence: the seconds without a sign of life after which a process counts as lost. Without a `store` it is the
         patience of a collective. Raises LostProcess, and what `work` raises.
@@ -150,7 +149,7 @@ class Group:
             result = work()
             self.wait()
             return result
-        name, self._n_together = f"together {self._n_together}", self._n_together + 1
+        name, self._n_done = f"all do {self._n_done}", self._n_done + 1
         with _beating(self.store, f"{name} {self.rank}"):
             result = work()
             self.store.add(f"{name} done", 1)

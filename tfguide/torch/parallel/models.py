@@ -124,12 +124,12 @@ def load_parallel(
     The other arguments are those of `load_checkpoint`; integers and scales are those of the whole model. Every process
     must call it with the same ones. Raises as `read_share`, and ValueError in all processes if they are not the same.
     """
-    share, quantization, arrays = group.together(
+    share, quantization, arrays = group.all_do(
         lambda: read_share(folder, group.n, group.rank, ignore, dtype, quantization)
     )
     small = not isinstance(arrays, Pieces) and has_blocks(arrays)
     group.agree("the model", [share.config.to_dict(), share.unit, str(quantization), dtype, small])
-    return group.together(lambda: _filled(_empty(share, group, dtype or "float32"), quantization, arrays, small))
+    return group.all_do(lambda: _filled(_empty(share, group, dtype or "float32"), quantization, arrays, small))
 
 
 def parallel_from_weights(

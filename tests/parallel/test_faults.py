@@ -56,7 +56,8 @@ def test_one_fault_ends_all_with_one_error(what, message, tmp_path):
     start = time.monotonic()
     with pytest.raises(RuntimeError, match=message):
         run(what, tmp_path)
-    assert time.monotonic() - start < 30 and left(tmp_path) == []
+    assert time.monotonic() - start < 60  # with the start of the processes, on a machine that may be busy
+    assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("what", ["another_shape", "another_step"])

@@ -39,8 +39,8 @@ def test_entries_are_in_order_and_each_has_its_chinese_term():
 
 #: Names of makers, programs and formats, letters of the book side by side, and what every reader knows.
 NAMES = """
-    AMD AMX API ARM AWS BART BLOOM BT CC CLIP EPYC FAQ FFFD GCC HTTP IBM JAX JSON MKL NCCL NVIDIA PDF PEGASUS SQL TGI URL
-    WAV XX YZ
+    AMD AMX API ARM AWS BART BLOOM BT CC CLIP EPYC FAQ FFFD GCC HTTP IBM JAX JSON MKL NCCL NVIDIA PDF PEGASUS SQL TGI
+    URL WAV XX YZ
 """
 
 

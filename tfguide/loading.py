@@ -114,12 +114,16 @@ def load_model(
     activations; default: float32, the blocks of a GGUF file, or the type of a quantised folder. ignore: see
     `load_checkpoint`. Raises ValueError and TypeError for an unknown type, and as `load_checkpoint`.
     """
+    return framework.load_checkpoint(folder, ignore, *weights_of(dtype))
+
+
+def weights_of(dtype: str | None) -> tuple[str | None, Quantization | None]:
+    """What one of DTYPES means for `load_checkpoint`: its `dtype` and its `quantization`. Raises ValueError."""
     if dtype is not None:
         check_choice("dtype", dtype, DTYPES)
     if dtype in ("int8", "int4"):
-        quantization = Quantization(int(dtype.removeprefix("int")), activation_bits=8)
-        return framework.load_checkpoint(folder, ignore, quantization=quantization)
-    return framework.load_checkpoint(folder, ignore, dtype=dtype)
+        return None, Quantization(int(dtype.removeprefix("int")), activation_bits=8)
+    return dtype, None
 
 
 def try_accelerate(framework: ModuleType, model: Any) -> Any:

@@ -22,9 +22,7 @@ from tfguide.bench.timing import machine
 from tfguide.checks.values import check_choice
 from tfguide.loading import FRAMEWORKS
 from tfguide.sharding import mesh as layouts
-from tfguide.sharding.launch import launch
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "TFGUIDE_THREADS": "1"}
+from tfguide.sharding.launch import ONE_THREAD, launch
 
 
 def measure(framework: str, n: int) -> list[dict[str, Any]]:

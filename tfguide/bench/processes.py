@@ -24,9 +24,8 @@ from tfguide.checks.values import check_count
 from tfguide.loading import find_checkpoint
 from tfguide.sharding.counts import model_communication
 from tfguide.sharding.cuts import elements_of
-from tfguide.sharding.launch import launch
+from tfguide.sharding.launch import ONE_THREAD, launch
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "TFGUIDE_THREADS": "1"}
 CASES = (("decode", 1), ("decode", 8), ("prefill", 128))  # what is read, and its rows or its tokens
 WAYS = ("alone", "at once", "together", "exchange", "together by messages", "exchange by messages")
 CONTEXT = 128

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfguide.checkpoints import GgufFile
 from tfguide.checks.values import check_count
-from tfguide.compress import Quantization
+from tfguide.loading import weights_of
 from tfguide.sharding.launch import launch, ranks
 
 
@@ -52,9 +52,5 @@ def load_shared(options: argparse.Namespace, checkpoint: Path | GgufFile, group:
     from tfguide.torch.parallel.models import load_parallel
 
     path = checkpoint.path if isinstance(checkpoint, GgufFile) else checkpoint
-    dtype, quantization = options.dtype, None
-    if dtype in ("int8", "int4"):
-        dtype, quantization = None, Quantization(int(dtype.removeprefix("int")), activation_bits=8)
-    elif dtype is None and isinstance(checkpoint, GgufFile):
-        dtype = "float32"
-    return load_parallel(path, group, options.ignore, dtype, quantization)
+    dtype = "float32" if options.dtype is None and isinstance(checkpoint, GgufFile) else options.dtype
+    return load_parallel(path, group, options.ignore, *weights_of(dtype))

@@ -20,6 +20,7 @@ STORE = "TFGUIDE_STORE"  # the file by which the processes that `launch` starts 
 RANK, SIZE = "RANK", "WORLD_SIZE"  # as torchrun names them
 LOST = 75  # the status of a process that waits in vain for another one, which knows better what happened
 SILENCE = 20.0  # seconds without an answer after which a process counts as lost
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TFGUIDE_THREADS": "1"}  # an environment in which a process computes with one
 _GRACE = 5.0  # seconds that the others have to notice a failure themselves
 _TICK = 0.05
 

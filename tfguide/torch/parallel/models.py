@@ -87,26 +87,23 @@ class ParallelEncoderDecoder(_WithHead, EncoderDecoder):
 
 
 class _OwnHeads:
-    """A stack whose biases by distance are those of this process's heads among all."""
+    """A stack of a model with ALiBi, whose slopes are those of this process's heads among all."""
+
+    def __init__(self, share, n_layers):
+        super().__init__(share.local, n_layers)
+        self.share = share
 
     def position_terms(self, positions, key_positions, lengths, slides=False):
-        bias, rotation = super().position_terms(positions, key_positions, lengths, slides)
-        if self.config.positions == "alibi":
-            start, stop = part_of(self.share.config, "H", self.share.n, self.share.rank)
-            bias = alibi_bias(positions, key_positions, self.share.config.n_heads)[:, start:stop]
-        return bias, rotation
+        start, stop = part_of(self.share.config, "H", self.share.n, self.share.rank)
+        return alibi_bias(positions, key_positions, self.share.config.n_heads)[:, start:stop], None
 
 
 class _EncoderStack(_OwnHeads, EncoderStack):
-    def __init__(self, share, n_layers):
-        super().__init__(share.local, n_layers)
-        self.share = share
+    pass
 
 
 class _DecoderStack(_OwnHeads, DecoderStack):
-    def __init__(self, share, n_layers):
-        super().__init__(share.local, n_layers)
-        self.share = share
+    pass
 
 
 _KINDS = {"encoder": ParallelEncoder, "decoder": ParallelDecoder, "encoder-decoder": ParallelEncoderDecoder}
